@@ -1,0 +1,1 @@
+"""Still pictures into video under a person's direction."""

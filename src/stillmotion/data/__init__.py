@@ -1,0 +1,1 @@
+"""Prepared clips: on disk, in windows and pairs, with tracks."""

@@ -1,0 +1,49 @@
+"""A clip: a short real or made video, with everything known about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from stillmotion.errors import StillmotionError
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video and its tracks, as plain arrays.
+
+    Attributes:
+        name: unique within a data set; letters, digits, `-` and `_` only (it becomes a file name in a tar).
+        frames: `uint8`, T x H x W x 3, RGB; may be a read-only memory map.
+        fps: frames per second of `frames`, above zero.
+        tracks: what is known beside the pixels, one array per name (`points`: T x 2, (x, y) pixels, ...).
+        meta: facts as JSON-able values (`action`, `subject`, `split`, `source`, ...).
+
+    Raises:
+        StillmotionError: a field breaks the rules above.
+    """
+
+    name: str
+    frames: np.ndarray
+    fps: float
+    tracks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.name or not all(c.isascii() and (c.isalnum() or c in "-_") for c in self.name):
+            raise StillmotionError(f"The clip name {self.name!r} must hold letters, digits, '-' and '_' only.")
+        if self.frames.ndim != 4 or self.frames.shape[3] != 3 or self.frames.dtype != np.uint8:
+            raise StillmotionError(
+                f"The frames of clip {self.name!r} must be uint8, T x H x W x 3, "
+                f"not {self.frames.dtype} {self.frames.shape}."
+            )
+        if len(self.frames) == 0:
+            raise StillmotionError(f"The clip {self.name!r} has no frames.")
+        if not (np.isfinite(self.fps) and self.fps > 0):
+            raise StillmotionError(f"The frame rate of clip {self.name!r} must be above 0, not {self.fps}.")
+
+    def __len__(self) -> int:
+        return len(self.frames)
