@@ -1,0 +1,7 @@
+"""`python -m stillmotion`, the same as `stillmotion`."""
+
+import sys
+
+from stillmotion.cli import main
+
+sys.exit(main())

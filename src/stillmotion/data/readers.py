@@ -1,0 +1,132 @@
+"""Published data sets, as people have them on their disks: what is where, and the papers' splits.
+
+A reader takes the folder of a data set and returns what it found; `prepare` does the rest. Where `train` and
+`test` folders exist they are the paper's split as it was distributed. Where they do not, the papers' lists of
+names are not known and the same shares are drawn at random with seed 0: figures are then comparable in kind,
+not to the digit. Nothing here downloads anything, and the terms of each data set are its owners'.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+from stillmotion.data.info import Quarantined
+from stillmotion.data.sources import Found, Source, random_split, walk
+from stillmotion.errors import StillmotionError
+
+Reader = Callable[[Path], Found]
+
+_WEIZMANN_NAME = re.compile(r"subject(?P<subject>\d+)_(?P<action>[a-z0-9]+)")
+_NEMO_NAME = re.compile(r"(?P<subject>\d{3})_(?P<smile>deliberate|spontaneous)_smile")
+
+
+def weizmann(root: Path) -> Found:
+    """Weizmann "Actions as Space-Time Shapes", as cropped for Monkey-Net's `actions` set.
+
+    Known: strips of 64 x 64 frames named `subjectN_ACTION.png`, 25 frames per second; meta `subject` (int)
+        and
+    `action`. The distributed `actions` set has train and test folders (57 and 15 strips). Assumed: without
+    them, 20 % of the people are drawn for testing, so that no person is in both; name the people to hold out
+    with `prepare(held_out={"subject": [...]})`.
+    """
+    sources, has_splits = walk(root, ("strip",))
+    named, refused = _match(sources, root, _WEIZMANN_NAME, "subjectN_ACTION")
+    named = [replace(s, fps=25.0, meta={**s.meta, "subject": int(s.meta["subject"])}) for s in named]
+    if has_splits:
+        return Found(named, "the folders train and test", "Weizmann actions", refused)
+    rule = "20 % of the people at random for testing (seed 0)"
+    return Found(random_split(named, 0.2, by="subject"), rule, "Weizmann actions", refused)
+
+
+def uva_nemo(root: Path) -> Found:
+    """UvA-NEMO smiles, as aligned and cut for Monkey-Net.
+
+    Known: 1110 clips for training and 124 for testing, 64 x 64, 32 frames from a neutral face on. Assumed:
+        names
+    begin with `NNN_deliberate_smile` or `NNN_spontaneous_smile` (NNN is the person; meta `subject`, `smile`),
+    as strips, folders of frames or videos; without train and test folders one clip in ten is for testing,
+    which gives 1110 and 124 of the 1234. As in the paper, a person may then be in both.
+    """
+    sources, has_splits = walk(root, ("video", "frames", "strip"))
+    named, refused = _match(sources, root, _NEMO_NAME, "NNN_deliberate_smile or NNN_spontaneous_smile")
+    return _split(named, has_splits, 0.1, "UvA-NEMO", refused)
+
+
+def tai_chi(root: Path) -> Found:
+    """Tai-Chi in MoCoGAN's layout: each clip a strip of 64 x 64 frames, 32 to 100 of them.
+
+    Known: 3288 clips for training and 822 for testing. Without train and test folders one clip in five is for
+    testing, which gives these numbers.
+    """
+    sources, has_splits = walk(root, ("strip",))
+    return _split(sources, has_splits, 0.2, "Tai-Chi")
+
+
+def bair(root: Path) -> Found:
+    """BAIR robot pushing: folders of frames.
+
+    Known: 40960 clips for training and 256 for testing, 64 x 64, 30 frames each. Assumed: the clips are
+        folders
+    of pictures at any depth below `train` and `test` (`test/traj_0_to_255/7/0.png`, ...), as converters of
+    the original records write them; both folders are required, since the official test clips cannot be
+    guessed.
+    """
+    sources, has_splits = walk(root, ("frames",))
+    if not has_splits:
+        raise StillmotionError(
+            f"{str(root)!r} has no train and test folders: BAIR's split cannot be guessed."
+        )
+    return _split(sources, has_splits, 0.0, "BAIR robot pushing")
+
+
+def mgif(root: Path) -> Found:
+    """MGIF (Moving-GIF): animated pictures of walking animals.
+
+    Known: 1000 clips, 900 for training and 100 for testing, 256 x 256, used at 128 x 128. Assumed: `.gif`
+        files
+    below train and test; without these folders one clip in ten is for testing.
+    """
+    sources, has_splits = walk(root, ("video",))
+    gifs = [source for source in sources if source.path.suffix.lower() == ".gif"]
+    if not gifs:
+        raise StillmotionError(f"No .gif files in {str(root)!r}: check the folder.")
+    return _split(gifs, has_splits, 0.1, "MGIF")
+
+
+READERS: Mapping[str, Reader] = MappingProxyType(
+    {"weizmann": weizmann, "uva-nemo": uva_nemo, "tai-chi": tai_chi, "bair": bair, "mgif": mgif}
+)
+
+
+def _match(
+    sources: Sequence[Source], root: Path, pattern: re.Pattern[str], shape: str
+) -> tuple[list[Source], list[Quarantined]]:
+    """Read facts out of file names; what is named otherwise does not belong to the data set."""
+    named, refused = [], []
+    for source in sources:
+        label = source.path.name if source.kind == "frames" else source.path.stem
+        if match := pattern.match(label):
+            named.append(replace(source, meta={**source.meta, **match.groupdict()}))
+        else:
+            reason = f"Its name does not have the form {shape}."
+            refused.append(Quarantined(str(source.path.relative_to(root)), reason))
+    if not named:
+        raise StillmotionError(f"Nothing in {str(root)!r} has a name of the form {shape}: check the folder.")
+    return named, refused
+
+
+def _split(
+    sources: Sequence[Source],
+    has_splits: bool,
+    share: float,
+    title: str,
+    refused: Sequence[Quarantined] = (),
+) -> Found:
+    if has_splits:
+        return Found(sources, "the folders train and test", title, refused)
+    rule = f"{share:.0%} of the clips at random for testing (seed 0)"
+    return Found(random_split(sources, share), rule, title, refused)

@@ -1,0 +1,215 @@
+"""Finding clips in a folder (videos, folders of frames, strips) and which are for training or testing."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from stillmotion.data.info import Quarantined
+from stillmotion.errors import StillmotionError
+from stillmotion.media import Limits, MediaError
+from stillmotion.media.pictures import open_image
+
+Kind = Literal["video", "frames", "strip"]
+
+VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif")
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+LAYOUTS: Mapping[str, tuple[Kind, ...]] = {
+    "auto": ("video", "frames", "strip"),
+    "videos": ("video",),
+    "frames": ("frames",),
+    "strips": ("strip",),
+}
+SPLIT_FOLDERS = ("train", "test")
+_LONGEST_NAME = 80
+
+
+@dataclass(frozen=True)
+class Source:
+    """Something that can become a clip.
+
+    Attributes:
+        path: a video, a folder of frames, or a picture with the frames side by side.
+        name: of the clip to be; made safe and unique by `with_safe_names`.
+        kind: how to read it.
+        split: `train`, `test`, or None while undecided.
+        fps: frames per second, where the file itself does not tell but the data set's description does.
+        frame_width: of a strip, in pixels; None if frames are square.
+        meta: facts for the clip.
+    """
+
+    path: Path
+    name: str
+    kind: Kind
+    split: str | None = None
+    fps: float | None = None
+    frame_width: int | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds.
+
+    Attributes:
+        sources: in the order of the clips to be.
+        split_rule: how `split` was decided, for `dataset.json`.
+        title: of the data set.
+        refused: what does not belong there, with reasons.
+    """
+
+    sources: Sequence[Source]
+    split_rule: str
+    title: str = ""
+    refused: Sequence[Quarantined] = ()
+
+
+def find_sources(root: Path, layout: str = "auto") -> Found:
+    """Find clips in a folder and its subfolders.
+
+    With `train` and `test` subfolders these are the splits and nothing beside them is taken; else 20 % are
+    drawn for testing, with seed 0. Hidden files and files of other kinds are passed over.
+
+    Args:
+        root: the folder.
+        layout: `videos`, `frames` (each folder with pictures is a clip), `strips` (each picture is a clip),
+            or `auto`: all of these, and the pictures of a folder are strips if its first picture is at least
+            twice as wide as high and its width is a multiple of its height.
+
+    Raises:
+        StillmotionError: no such folder or layout, or nothing in it.
+    """
+    if layout not in LAYOUTS:
+        raise StillmotionError(f"There is no layout {layout!r}: choose from {', '.join(LAYOUTS)}.")
+    sources, has_splits = walk(root, LAYOUTS[layout])
+    if has_splits:
+        return Found(sources, "the folders train and test")
+    return Found(random_split(sources, 0.2), "20 % of the clips at random for testing (seed 0)")
+
+
+def walk(root: Path, kinds: Sequence[Kind]) -> tuple[list[Source], bool]:
+    """List the sources below `root` in natural order, and tell whether train and test folders split them.
+
+    Raises:
+        StillmotionError: no such folder, or nothing in it.
+    """
+    if not root.is_dir():
+        raise StillmotionError(f"{str(root)!r} is not a folder: give one that holds videos or frames.")
+    splits = [root / name for name in SPLIT_FOLDERS if (root / name).is_dir()]
+    sources = []
+    for base in splits or [root]:
+        split = base.name if splits else None
+        sources += [replace(source, split=split) for source in _walk(base, base, kinds, set())]
+    if not sources:
+        raise StillmotionError(f"No {', no '.join(kinds)} in {str(root)!r}: check the folder and the layout.")
+    return sources, bool(splits)
+
+
+def random_split(sources: Sequence[Source], share: float, by: str | None = None) -> list[Source]:
+    """Draw `share` of the sources for testing, with seed 0; the rest is for training.
+
+    Args:
+        sources: in a fixed order.
+        share: rounded up; a single source is for training.
+        by: a key of `meta`: all sources with the same value come into the same split (people, say).
+    """
+    keys = [str(source.meta[by]) if by else str(i) for i, source in enumerate(sources)]
+    groups = sorted(set(keys), key=natural_key)
+    # The small subtraction undoes rounding: 0.1 * 1000 must not become 101.
+    count = math.ceil(share * len(groups) - 1e-9) if len(groups) > 1 else 0
+    chosen = {groups[i] for i in np.random.default_rng(0).permutation(len(groups))[:count]}
+    return [
+        replace(source, split="test" if key in chosen else "train")
+        for source, key in zip(sources, keys, strict=True)
+    ]
+
+
+def hold_out(sources: Sequence[Source], wanted: Mapping[str, Sequence[Any]]) -> list[Source]:
+    """Take for testing what has one of the named values in its meta, `{"subject": ["3", "8"]}`.
+
+    Raises:
+        StillmotionError: a value does not occur.
+    """
+    chosen: set[int] = set()
+    for key, values in wanted.items():
+        for value in values:
+            matching = {i for i, s in enumerate(sources) if str(s.meta.get(key)) == str(value)}
+            if not matching:
+                raise StillmotionError(f"No clip has {key}={value} that could be held out for testing.")
+            chosen |= matching
+    return [replace(s, split="test" if i in chosen else "train") for i, s in enumerate(sources)]
+
+
+def with_safe_names(sources: Sequence[Source]) -> list[Source]:
+    """Give every source a name of letters, digits, '-' and '_' that no other has (ignoring case)."""
+    named = []
+    taken: set[str] = set()
+    for source in sources:
+        name = re.sub(r"[^A-Za-z0-9_-]+", "-", source.name).strip("-") or "clip"
+        if len(name) > _LONGEST_NAME:
+            name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(source.name.encode()).hexdigest()[:8]}"
+        unique, count = name, 1
+        while unique.lower() in taken:
+            count += 1
+            unique = f"{name}-{count}"
+        taken.add(unique.lower())
+        named.append(replace(source, name=unique))
+    return named
+
+
+def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key under which `2` comes before `10`."""
+    parts = re.split(r"([0-9]+)", text)
+    return tuple((1, int(p), p) if p.isdecimal() and p.isascii() else (0, 0, p) for p in parts)
+
+
+def _walk(folder: Path, base: Path, kinds: Sequence[Kind], seen: set[Path]) -> Iterator[Source]:
+    real = folder.resolve()
+    if real in seen:  # a link back up
+        return
+    seen.add(real)
+    entries = sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=_entry_key)
+    pictures = [Path(e) for e in entries if e.is_file() and e.name.lower().endswith(PICTURE_ENDINGS)]
+    kind = _picture_kind(pictures, kinds)
+    if kind == "frames":
+        name = _joined(folder, base) or folder.resolve().name
+        yield Source(folder, name, "frames")
+    for entry in entries:
+        path = Path(entry)
+        if entry.is_dir():
+            yield from _walk(path, base, kinds, seen)
+        elif entry.name.lower().endswith(VIDEO_ENDINGS) and "video" in kinds:
+            yield Source(path, _joined(path.with_suffix(""), base), "video")
+        elif kind == "strip" and path in pictures:
+            yield Source(path, _joined(path.with_suffix(""), base), "strip")
+
+
+def _entry_key(entry: os.DirEntry[str]) -> tuple[tuple[int, int, str], ...]:
+    return natural_key(entry.name)
+
+
+def _joined(path: Path, base: Path) -> str:
+    return "_".join(path.relative_to(base).parts)
+
+
+def _picture_kind(pictures: Sequence[Path], kinds: Sequence[Kind]) -> Kind | None:
+    if not pictures:
+        return None
+    if "strip" not in kinds or "frames" not in kinds:
+        return "strip" if "strip" in kinds else "frames" if "frames" in kinds else None
+    for picture in pictures:
+        try:
+            with open_image(picture, Limits()) as image:
+                width, height = image.size
+        except MediaError:
+            continue  # a broken one says nothing about the others
+        return "strip" if width >= 2 * height and width % height == 0 else "frames"
+    return "frames"

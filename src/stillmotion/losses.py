@@ -1,0 +1,48 @@
+"""Losses that two or more systems share: GAN forms, feature matching, pyramids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def lsgan_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """Least-squares GAN, discriminator side: mean of (1 - D(real))^2 + D(fake)^2; scores of any shape -> scalar."""
+    return ((1 - real.float()) ** 2).mean() + (fake.float() ** 2).mean()
+
+
+def lsgan_generator(fake: Tensor) -> Tensor:
+    """Least-squares GAN, generator side: mean of (1 - D(fake))^2; scores of any shape -> scalar."""
+    return ((1 - fake.float()) ** 2).mean()
+
+
+def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Weighted mean absolute difference between two lists of feature maps; the real side is held constant.
+
+    Args:
+        fake: maps of the generated picture, one B x C x H x W each.
+        real: maps of the real picture, same shapes.
+        weights: one factor per map; a map with factor 0 is not computed.
+    """
+    total = torch.zeros((), device=fake[0].device)
+    for made, truth, weight in zip(fake, real, weights, strict=True):
+        if weight:
+            total = total + weight * (made.float() - truth.detach().float()).abs().mean()
+    return total
+
+
+def pyramid_l1(made: Tensor, truth: Tensor, levels: int = 4) -> Tensor:
+    """Mean absolute difference at full size and at `levels - 1` halvings, averaged over the levels.
+
+    Args:
+        made: B x C x H x W.
+        truth: the same shape; sides of at least 2^(levels - 1) pixels.
+    """
+    total = (made - truth).abs().mean()
+    for _ in range(levels - 1):
+        made, truth = F.avg_pool2d(made, 2), F.avg_pool2d(truth, 2)
+        total = total + (made - truth).abs().mean()
+    return total / levels

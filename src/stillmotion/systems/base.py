@@ -1,0 +1,257 @@
+"""What every system promises: weights in and out, and a still plus a control made into an animation."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from stillmotion import media
+from stillmotion.controls import Control
+from stillmotion.errors import StillmotionError
+from stillmotion.files import load_tensors, new_folder, read_json, save_tensors, write_json
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """One moment of an animation.
+
+    Attributes:
+        frame: H x W x 3, `uint8` RGB.
+        layers: pictures that explain the frame, by name, `uint8` RGB; their sizes may differ from the frame's.
+        facts: the numbers behind the layers (keypoints, flow, ...), as arrays.
+    """
+
+    frame: np.ndarray
+    layers: Mapping[str, np.ndarray] = field(default_factory=dict)
+    facts: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Animation:
+    """Frames made on demand: iterating makes them, one at a time, each time anew.
+
+    Attributes:
+        make: starts the animation and yields its steps.
+        fps: frames per second.
+    """
+
+    make: Callable[[], Iterator[Step]]
+    fps: float
+
+    def __iter__(self) -> Iterator[Step]:
+        return self.make()
+
+    def frames(self) -> np.ndarray:
+        """All frames at once, T x H x W x 3, `uint8`; takes memory with the length."""
+        return np.stack([step.frame for step in self])
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        layers: str | Path | None = None,
+        overwrite: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Write a video (.mp4, .webm, .gif), a strip (.png) or a folder of frames, one frame in memory at a time.
+
+        Args:
+            path: its ending says what is written.
+            layers: a folder for one more video per layer, of the same kind.
+            overwrite: replace what is there.
+            progress: called with the number of frames written so far.
+
+        Returns:
+            The number of frames.
+
+        Raises:
+            StillmotionError: the file exists, cannot be written, or a frame could not be made; what was there
+                before stays.
+        """
+        path = Path(path)
+        with ExitStack() as stack:
+            writer = stack.enter_context(media.open_writer(path, fps=self.fps, overwrite=overwrite))
+            layer_writers: dict[str, media.VideoWriter] = {}
+            count = 0
+            for count, step in enumerate(self, start=1):
+                writer.write(step.frame)
+                for name, picture in step.layers.items() if layers else ():
+                    if name not in layer_writers:
+                        Path(layers or "").mkdir(parents=True, exist_ok=True)
+                        target = Path(layers or "") / f"{name}{path.suffix}"
+                        layer_writers[name] = stack.enter_context(
+                            media.open_writer(target, fps=self.fps, overwrite=overwrite)
+                        )
+                    layer_writers[name].write(picture)
+                if progress:
+                    progress(count)
+        return count
+
+
+class System(ABC):
+    """One paper's method with its weights. Subclasses set the class attributes and make the steps.
+
+    Attributes:
+        config: every number of the system; a frozen dataclass.
+        networks: what is saved; in eval mode unless a training says otherwise.
+        card: facts about the weights (data, licence, steps, ...), JSON values, shown by `stillmotion models`.
+    """
+
+    name: ClassVar[str]
+    control: ClassVar[type]
+    config_class: ClassVar[type]
+
+    def __init__(self, config: Any, networks: nn.Module, card: Mapping[str, Any] | None = None):
+        self.config = config
+        self.networks = networks.eval()
+        self.card = dict(card or {})
+
+    @classmethod
+    @abstractmethod
+    def build(cls, config: Any, card: Mapping[str, Any] | None = None) -> Self:
+        """The system with fresh weights."""
+
+    @abstractmethod
+    def animate(
+        self,
+        still: np.ndarray,
+        control: Control,
+        frames: int | None = None,
+        seed: int | None = None,
+        *,
+        size: str = "native",
+        layers: bool = False,
+    ) -> Animation:
+        """Animate a still.
+
+        Args:
+            still: H x W x 3, `uint8` RGB.
+            control: what the person gives, of the class `self.control`.
+            frames: how many to make; None lets the control decide.
+            seed: for systems that draw random numbers; the same seed gives the same frames on the same CPU.
+            size: `native`, the still's own, or `model`, the networks'.
+            layers: also draw the layers that explain each frame.
+
+        Raises:
+            StillmotionError: the control is of another kind or does not fit.
+        """
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Read a folder that `save_pretrained` wrote.
+
+        Raises:
+            StillmotionError: a file is missing or damaged, the configuration has an unknown field or a wrong
+                value, a tensor is missing, superfluous, of another shape, or not finite.
+        """
+        folder = Path(folder)
+        stored = read_config(folder)
+        if stored["system"] != cls.name:
+            raise StillmotionError(f"{folder} holds a {stored['system']} model, not a {cls.name} model.")
+        config = parse_config(cls.config_class, stored["config"], str(folder / CONFIG))
+        system = cls.build(config, stored.get("card"))
+        fill(system.shipped(), load_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
+        return system
+
+    def save_pretrained(self, folder: str | Path, *, half: bool = False) -> None:
+        """Write the networks that animating needs and the configuration, as a whole or not at all.
+
+        Args:
+            folder: where; replaced if it exists.
+            half: store matrices as float16, which halves the file. Vectors (norms, biases) stay float32.
+        """
+        folder = Path(folder)
+        tensors = {
+            name: value.half() if half and value.is_floating_point() and value.ndim > 1 else value
+            for name, value in self.shipped().state_dict().items()
+        }
+        stored = {"format": FORMAT, "system": self.name, "config": asdict(self.config), "card": self.card}
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(folder) as temporary:
+            save_tensors(temporary / WEIGHTS, tensors)
+            write_json(temporary / CONFIG, stored)
+
+    def shipped(self) -> nn.Module:
+        """The networks that animating needs; a subclass leaves out its discriminators."""
+        return self.networks
+
+    def check_control(self, control: Control) -> None:
+        """Refuse the control of another system, with a sentence."""
+        if not isinstance(control, self.control):
+            raise StillmotionError(
+                f"A {self.name} model is directed by {self.control.__name__}, not by {type(control).__name__}."
+            )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The stored configuration of a model folder, checked as far as it is the same for all systems."""
+    stored = read_json(folder / CONFIG)
+    if not isinstance(stored, dict) or not isinstance(stored.get("config"), dict) or "system" not in stored:
+        raise StillmotionError(f"{folder / CONFIG} is not the configuration of a stillmotion model.")
+    if stored.get("format") != FORMAT:
+        raise StillmotionError(
+            f"{folder / CONFIG} has format {stored.get('format')!r}; this version reads format {FORMAT}."
+        )
+    return stored
+
+
+def parse_config(config_class: type, values: Mapping[str, Any], where: str) -> Any:
+    """Make a configuration from plain values; text is turned into numbers where a number belongs.
+
+    Raises:
+        StillmotionError: an unknown field, a value of the wrong kind or outside its range, NaN or infinity.
+    """
+    known = [field.name for field in fields(config_class)]
+    for name, value in values.items():
+        if name not in known:
+            raise StillmotionError(f"{where}: {name!r} is not a setting; known are {', '.join(known)}.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise StillmotionError(f"{where}: {name} must be a finite number, not {value}.")
+    try:
+        return TypeAdapter(config_class).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        reason = str(first.get("ctx", {}).get("error") or f"{name}: {first['msg']}.")
+        raise StillmotionError(f"{where}: {reason}") from error
+
+
+@torch.no_grad()
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Copy stored tensors into a network, refusing any difference in names or shapes.
+
+    Raises:
+        StillmotionError: a tensor is missing, superfluous or of another shape.
+    """
+    state = network.state_dict()
+    missing, extra = sorted(set(state) - set(tensors)), sorted(set(tensors) - set(state))
+    if missing or extra:
+        what = f"lacks {missing[0]!r}" if missing else f"has {extra[0]!r}, which the networks lack"
+        raise StillmotionError(f"{where} {what}: weights and configuration do not belong together.")
+    for name, value in state.items():
+        if value.shape != tensors[name].shape:
+            raise StillmotionError(
+                f"{where}: {name!r} has the shape {tuple(tensors[name].shape)} where the configuration asks for "
+                f"{tuple(value.shape)}."
+            )
+        value.copy_(tensors[name])
+
+
+def in_batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """Groups of up to `size` items, in order."""
+    while batch := list(itertools.islice(items, size)):
+        yield batch

@@ -1,0 +1,1 @@
+"""Monkey-Net: a still follows a driving video."""

@@ -1,0 +1,188 @@
+"""Every number of the system: one dataclass, the paper's preset, the release's presets and the small one.
+
+"Paper" is the text of Siarohin et al., "Animating Arbitrary Objects via Deep Motion Transfer" (CVPR 2019);
+"release" is the code its authors published. Where both are silent the field says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from stillmotion.errors import StillmotionError
+
+
+@dataclass(frozen=True)
+class DrivingConfig:
+    """Networks, losses and schedule of the driving system. Defaults: the release's `taichi` setting."""
+
+    # The picture and its keypoints.
+    size: int = 64  # height and width the networks work at
+    keypoints: int = 10
+    temperature: float = 0.1  # of the spatial softmax (release; the paper's is plain)
+    motion_scale: float = 1.0  # the detector and the motion network see the picture at this scale
+    shrink: Literal["nearest", "area"] = "nearest"  # how it is made smaller for them (release: nearest)
+    covariance: Literal["full", "single", "fixed"] = "full"  # "fixed": Table 2's "No Sigma_k"
+    fixed_variance: float = 0.01
+    covariance_floor: float = 0.001  # smallest singular value; 0 switches the floor off
+    heatmap_exponent: float = 0.5  # the paper writes the gaussian without the half
+    heatmap_scale: float = 100.0  # heatmaps are divided by this ...
+    heatmap_sum: bool = False  # ... or, if set, by their own sum over the picture (bair)
+
+    # Keypoint detector: level i of a U-Net has min(max, expansion * 2^i) channels.
+    detector_expansion: int = 32
+    detector_max: int = 1024
+    detector_blocks: int = 5
+
+    # Dense motion network.
+    use_flow: bool = True  # False: Table 2's "No F", the identity map
+    use_coarse: bool = True  # False: "No F_coarse", the residual alone
+    use_residual: bool = True  # False: "No F_residual", the masks alone
+    use_image: bool = True  # False: "No x", heatmaps without the shifted stills
+    use_displacement: bool = False  # moving-gif also feeds each keypoint's displacement
+    motion_expansion: int = 32
+    motion_max: int = 1024
+    motion_blocks: int = 5
+    motion_groups: int = 2  # 1x1 group convolutions ahead of the U-Net
+    background_bias: float = 2.0  # initial logit of the background mask
+
+    # Generator.
+    generator_expansion: int = 32
+    generator_max: int = 1024
+    generator_blocks: int = 5
+    refine_blocks: int = 4
+    flow_resize: Literal["bilinear", "nearest"] = "bilinear"  # the release uses nearest except for vox
+    composite: bool = False  # ours: blend the warped still with painted pixels by a predicted mask
+
+    # Discriminator.
+    discriminator_expansion: int = 64
+    discriminator_max: int = 256
+    discriminator_blocks: int = 4
+
+    # Losses.
+    feature_weights: tuple[float, ...] = (10.0, 10.0, 10.0, 10.0, 1.0)  # maps 0..4 of the discriminator
+    gan_weight: float = 1.0
+    gan_from: int = 0  # step from which the discriminator takes part (0: from the start)
+    warp_weight: float = 0.0  # L1 between the warped still and the target (bair: 10)
+    block_heatmap_gradient: bool = False  # paper: True, no gradient through the heatmaps D is given
+    pyramid_weight: float = 0.0  # ours: L1 at full, half, quarter and eighth size
+    equivariance_weight: float = 0.0  # ours: keypoints of a transformed frame are the transformed keypoints
+
+    # Schedule and data.
+    batch: int = 32
+    steps: int = 76_000
+    learning_rate: float = 2e-4
+    milestone: float = 2 / 3  # share of the steps after which the rate falls to a tenth
+    schedule: Literal["milestone", "cosine"] = "milestone"
+    warmup: int = 0  # steps over which the rate rises linearly
+    augmentation: str = "taichi"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        working = self.size * self.motion_scale
+        if working != int(working) or int(working) % 2 ** max(self.detector_blocks, self.motion_blocks):
+            raise StillmotionError(
+                f"size {self.size} at motion_scale {self.motion_scale} must be a whole number divisible by "
+                f"{2 ** max(self.detector_blocks, self.motion_blocks)}: every block halves it."
+            )
+        if self.size % 2**self.generator_blocks:
+            raise StillmotionError(f"size {self.size} must be divisible by {2**self.generator_blocks}.")
+        if not (self.use_coarse or self.use_residual) and self.use_flow:
+            raise StillmotionError(
+                "use_coarse and use_residual cannot both be off; use_flow=false removes the flow."
+            )
+        if len(self.feature_weights) != self.discriminator_blocks + 1:
+            raise StillmotionError(
+                f"feature_weights needs {self.discriminator_blocks + 1} numbers, one per discriminator map."
+            )
+        if min(self.keypoints, self.batch, self.steps) < 1 or self.learning_rate <= 0:
+            raise StillmotionError("keypoints, batch, steps and learning_rate must be above zero.")
+
+    @property
+    def motion_size(self) -> tuple[int, int]:
+        """(height, width) at which keypoints and flow are found."""
+        side = int(self.size * self.motion_scale)
+        return side, side
+
+
+_release = DrivingConfig(flow_resize="nearest")
+_narrow = replace(_release, detector_max=512, motion_max=512, generator_max=512)
+
+PRESETS: dict[str, DrivingConfig] = {
+    # Feature matching 10 on every map, no half in the exponent, no gradient through the driving heatmap.
+    "paper": DrivingConfig(
+        heatmap_exponent=1.0, feature_weights=(10.0,) * 5, block_heatmap_gradient=True, covariance_floor=0.0
+    ),
+    "release": _release,
+    "release-taichi": _release,
+    "release-nemo": replace(_narrow, steps=26_000, augmentation="nemo"),
+    "release-bair": replace(_narrow, heatmap_sum=True, warp_weight=10.0, steps=19_000, augmentation="bair"),
+    "release-actions": replace(_narrow, covariance_floor=0.0, steps=4_500, augmentation="actions"),
+    "release-moving-gif": replace(
+        _release,
+        size=128,
+        motion_scale=0.5,
+        use_displacement=True,
+        generator_blocks=6,
+        steps=10_000,
+        batch=64,
+        augmentation="moving-gif",
+    ),
+    "release-vox": replace(
+        _release,
+        size=256,
+        motion_scale=0.25,
+        generator_blocks=7,
+        flow_resize="bilinear",
+        milestone=1.0,
+        batch=20,
+        augmentation="nemo",
+    ),
+    "release-shapes": replace(
+        _release,
+        keypoints=4,
+        heatmap_scale=10.0,
+        covariance_floor=0.0,
+        detector_expansion=16,
+        detector_max=128,
+        motion_expansion=16,
+        motion_max=128,
+        motion_groups=0,
+        generator_expansion=16,
+        generator_max=128,
+        batch=16,
+        steps=3_200,
+        milestone=0.5,
+        augmentation="none",
+    ),
+    # What the zoo ships: narrowed until a laptop trains it in an hour. systems/driving/README.md says what it cost.
+    "small": DrivingConfig(
+        motion_scale=0.5,
+        shrink="area",
+        heatmap_scale=10.0,
+        detector_expansion=20,
+        detector_max=160,
+        detector_blocks=4,
+        motion_expansion=20,
+        motion_max=160,
+        motion_blocks=4,
+        motion_groups=1,
+        generator_expansion=16,
+        generator_max=128,
+        generator_blocks=4,
+        refine_blocks=1,
+        composite=True,
+        discriminator_expansion=32,
+        discriminator_max=128,
+        gan_weight=0.0,
+        feature_weights=(0.0,) * 5,
+        pyramid_weight=10.0,
+        equivariance_weight=1.0,
+        batch=8,
+        steps=8_000,
+        learning_rate=4e-4,
+        schedule="cosine",
+        warmup=100,
+        augmentation="strong",
+    ),
+}

@@ -1,0 +1,316 @@
+"""Monkey-Net, from the whole down to the parts.
+
+Shapes: N frames (time folded into the batch), K keypoints, S the picture's side, s the side at which motion is
+found (s = S * motion_scale). Pictures are RGB in [0, 1]; coordinates are normalised, (x, y), corners aligned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stillmotion import geometry
+from stillmotion.nn.norm import BatchNorm2d
+from stillmotion.systems.driving.config import DrivingConfig
+
+
+class Keypoints(NamedTuple):
+    """K keypoints per frame, in normalised units."""
+
+    mean: Tensor  # N x K x 2
+    covariance: Tensor  # N x K x 2 x 2
+
+
+class Motion(NamedTuple):
+    """A backward flow and the masks it was mixed from."""
+
+    displacement: Tensor  # N x s x s x 2, normalised: where to look, relative to where one is
+    masks: Tensor | None  # N x (K+1) x s x s, sum to one, background first; None without the coarse part
+
+
+class Generated(NamedTuple):
+    """What the generator makes, and what explains it."""
+
+    frame: Tensor  # N x 3 x S x S in [0, 1]
+    motion: Motion
+    warped: Tensor  # N x 3 x S x S, the still through the flow
+    keep: Tensor | None  # N x 1 x S x S in [0, 1], share of the warped still in the frame (composite only)
+    painted: Tensor | None  # N x 3 x S x S in [0, 1], what is blended with the warped still (composite only)
+
+
+class DrivingNetworks(nn.Module):
+    """The three networks of the system: detector, generator (with dense motion), discriminator."""
+
+    def __init__(self, config: DrivingConfig):
+        super().__init__()
+        self.detector = KeypointDetector(config)
+        self.generator = Generator(config)
+        self.discriminator = Discriminator(config)
+
+
+class KeypointDetector(nn.Module):
+    """Finds keypoints without labels (section 3.1): U-Net, spatial softmax, mean and covariance."""
+
+    def __init__(self, config: DrivingConfig):
+        super().__init__()
+        self.config = config
+        self.unet = UNet(3, config.detector_expansion, config.detector_max, config.detector_blocks)
+        self.logits = nn.Conv2d(self.unet.out_channels, config.keypoints, 3, padding=1)
+
+    def forward(self, frames: Tensor) -> Keypoints:  # N x 3 x S x S
+        frames = shrink(frames, self.config)  # N x 3 x s x s
+        logits = self.logits(self.unet(frames))  # N x K x s x s
+        heat = geometry.spatial_softmax(logits, self.config.temperature)
+        mean, covariance = geometry.soft_argmax(heat, epsilon=1e-7)
+        return Keypoints(mean, self._shape(covariance))
+
+    def _shape(self, covariance: Tensor) -> Tensor:
+        eye = torch.eye(2, dtype=covariance.dtype, device=covariance.device)
+        if self.config.covariance == "fixed":
+            return (self.config.fixed_variance * eye).expand_as(covariance)
+        if self.config.covariance == "single":
+            variance = (covariance[..., 0, 0] + covariance[..., 1, 1]) / 2
+            covariance = variance[..., None, None] * eye
+        if self.config.covariance_floor:
+            covariance = geometry.floor_covariance(covariance, self.config.covariance_floor)
+        return covariance
+
+
+class Generator(nn.Module):
+    """Warps the still's features by the dense motion and paints the driving frame (section 3.2)."""
+
+    def __init__(self, config: DrivingConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(3, config.generator_expansion, config.generator_max, config.generator_blocks)
+        self.dense_motion = DenseMotion(config) if config.use_flow else None
+        skips = [channels + config.keypoints for channels in self.encoder.channels]
+        self.decoder = Decoder(skips, config.generator_expansion, config.generator_max)
+        width = self.decoder.out_channels
+        self.refine = nn.Sequential(*(Residual(width) for _ in range(config.refine_blocks)))
+        self.paint = nn.Conv2d(width, 4 if config.composite else 3, 1)
+        if config.composite:  # start near "keep the warped still": most of a picture does not move
+            nn.init.zeros_(self.paint.weight[3:])
+            nn.init.constant_(self.paint.bias[3:], 2.0)
+
+    def encode(self, still: Tensor) -> list[Tensor]:
+        """Feature maps of the still, the still itself first; once per still, whatever the video's length."""
+        return self.encoder(still)  # N x 3 x S x S -> S, S/2, S/4, ... maps
+
+    def forward(self, features: Sequence[Tensor], source: Keypoints, driving: Keypoints) -> Generated:
+        still = features[0]  # N x 3 x S x S
+        motion = self.motion(still, source, driving)
+        grid = geometry.identity_grid(self.config.motion_size, motion.displacement) + motion.displacement
+        heat = heatmaps(driving, self.config) - heatmaps(source, self.config)  # N x K x s x s
+
+        skips = []
+        for feature in features:
+            size = (feature.shape[2], feature.shape[3])
+            moved = geometry.warp(feature, geometry.resize_grid(grid, size, self.config.flow_resize))
+            heat_here = geometry.resize_map(heat, size, self.config.flow_resize).to(moved.dtype)
+            skips.append(torch.cat([moved, heat_here], dim=1))  # N x (C + K) x size
+        warped = skips[0][:, :3]
+
+        painted = self.paint(self.refine(self.decoder(skips)))  # N x 3 (or 4) x S x S
+        colours = torch.sigmoid(painted[:, :3].float())
+        if not self.config.composite:
+            return Generated(colours, motion, warped, None, None)
+        keep = torch.sigmoid(painted[:, 3:].float())
+        frame = keep * warped.float() + (1 - keep) * colours
+        return Generated(frame, motion, warped, keep, colours)
+
+    def motion(self, still: Tensor, source: Keypoints, driving: Keypoints) -> Motion:
+        """The dense motion alone; the identity where the flow is switched off."""
+        if self.dense_motion is None:
+            height, width = self.config.motion_size
+            return Motion(still.new_zeros(len(driving.mean), height, width, 2, dtype=torch.float32), None)
+        return self.dense_motion(shrink(still, self.config), source, driving)
+
+
+class DenseMotion(nn.Module):
+    """Turns sparse keypoint displacements into a dense backward flow: masks times shifts, plus a residual."""
+
+    def __init__(self, config: DrivingConfig):
+        super().__init__()
+        self.config = config
+        entries = config.keypoints + 1  # the background comes first
+        inputs = entries * (1 + 2 * config.use_displacement + 3 * config.use_image)
+        self.groups = nn.Sequential(
+            *(ConvBlock(inputs, inputs, kernel=1, groups=entries) for _ in range(config.motion_groups))
+        )
+        self.unet = UNet(inputs, config.motion_expansion, config.motion_max, config.motion_blocks)
+        outputs = entries * config.use_coarse + 2 * config.use_residual
+        self.head = nn.Conv2d(self.unet.out_channels, outputs, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        if config.use_coarse:
+            nn.init.constant_(self.head.bias[:1], config.background_bias)
+
+    def forward(self, still: Tensor, source: Keypoints, driving: Keypoints) -> Motion:  # still: N x 3 x s x s
+        shifts = source.mean - driving.mean  # N x K x 2, backward: where in the still to look
+        shifts = torch.cat([torch.zeros_like(shifts[:, :1]), shifts], dim=1)  # the background stays
+        embedding = self.embed(still, source, driving, shifts)
+        out = self.head(self.unet(self.groups(embedding))).float()  # N x (K+1 + 2) x s x s
+
+        displacement, masks = torch.zeros_like(out[:, :2]), None
+        if self.config.use_coarse:
+            masks = F.softmax(out[:, : self.config.keypoints + 1], dim=1)
+            x = (masks * shifts[:, :, 0, None, None]).sum(1)
+            y = (masks * shifts[:, :, 1, None, None]).sum(1)
+            displacement = torch.stack([x, y], dim=1)  # N x 2 x s x s
+        if self.config.use_residual:
+            displacement = displacement + out[:, -2:]
+        return Motion(displacement.permute(0, 2, 3, 1), masks)
+
+    def embed(self, still: Tensor, source: Keypoints, driving: Keypoints, shifts: Tensor) -> Tensor:
+        """Per entry, background first: heatmap difference, [shift], [the still moved by that shift]."""
+        n, entries, _ = shifts.shape
+        _, _, height, width = still.shape
+        heat = heatmaps(driving, self.config) - heatmaps(source, self.config)  # N x K x s x s
+        heat = torch.cat([torch.zeros_like(heat[:, :1]), heat], dim=1)
+        parts = [heat[:, :, None]]  # N x (K+1) x 1 x s x s
+        if self.config.use_displacement:
+            parts.append(shifts[..., None, None].expand(-1, -1, -1, height, width))
+        if self.config.use_image:
+            grid = geometry.identity_grid((height, width), shifts) + shifts[:, :, None, None, :]
+            many = still[:, None].expand(-1, entries, -1, -1, -1).reshape(n * entries, 3, height, width)
+            moved = geometry.warp(many, grid.view(n * entries, height, width, 2))
+            parts.append(moved.view(n, entries, 3, height, width))
+        parts = [part.to(still.dtype) for part in parts]
+        return torch.cat(parts, dim=2).flatten(1, 2)  # N x (K+1)(1 [+2] [+3]) x s x s
+
+
+class Discriminator(nn.Module):
+    """Judges a frame beside the driving heatmaps; also the features that the reconstruction loss matches."""
+
+    def __init__(self, config: DrivingConfig):
+        super().__init__()
+        self.config = config
+        channels = 3 + config.keypoints
+        blocks = []
+        for i in range(config.discriminator_blocks):
+            width = min(config.discriminator_max, config.discriminator_expansion * 2**i)
+            blocks.append(DiscriminatorBlock(channels, width, norm=i > 0))
+            channels = width
+        self.blocks = nn.ModuleList(blocks)
+        self.score = nn.Conv2d(channels, 1, 1)
+
+    def forward(self, frame: Tensor, driving: Keypoints) -> list[Tensor]:
+        """The frame, the map of every block, and last the scores (1 x 1 at 64 pixels)."""
+        size = (frame.shape[2], frame.shape[3])
+        heat = heatmaps(driving, self.config, size).to(frame.dtype)
+        maps, x = [frame], torch.cat([frame, heat], dim=1)
+        for block in self.blocks:
+            x = block(x)
+            maps.append(x)
+        return [*maps, self.score(x)]
+
+
+def heatmaps(keypoints: Keypoints, config: DrivingConfig, size: geometry.Size | None = None) -> Tensor:
+    """Gaussian pictures of the keypoints; N x K x s x s (or x size), float32."""
+    with torch.autocast(keypoints.mean.device.type, enabled=False):
+        heat = geometry.gaussian_map(
+            keypoints.mean, keypoints.covariance, size or config.motion_size, config.heatmap_exponent
+        )
+        if config.heatmap_sum:
+            return heat / heat.sum(dim=(2, 3), keepdim=True)
+        return heat / config.heatmap_scale
+
+
+def shrink(frames: Tensor, config: DrivingConfig) -> Tensor:
+    """The picture at the size where motion is found; N x 3 x S x S -> N x 3 x s x s."""
+    if config.motion_scale == 1:
+        return frames
+    return F.interpolate(frames, size=config.motion_size, mode=config.shrink)
+
+
+class UNet(nn.Module):
+    """Encoder and decoder with skips; the input itself is the last skip."""
+
+    def __init__(self, inputs: int, expansion: int, limit: int, blocks: int):
+        super().__init__()
+        self.encoder = Encoder(inputs, expansion, limit, blocks)
+        self.decoder = Decoder(self.encoder.channels, expansion, limit)
+        self.out_channels = self.decoder.out_channels
+
+    def forward(self, x: Tensor) -> Tensor:  # N x inputs x s x s -> N x (expansion + inputs) x s x s
+        return self.decoder(self.encoder(x))
+
+
+class Encoder(nn.Module):
+    """Halves the picture `blocks` times; returns every map, the input first."""
+
+    def __init__(self, inputs: int, expansion: int, limit: int, blocks: int):
+        super().__init__()
+        widths = [min(limit, expansion * 2**i) for i in range(1, blocks + 1)]
+        self.channels = [inputs, *widths]
+        self.blocks = nn.ModuleList(
+            ConvBlock(a, b) for a, b in zip(self.channels[:-1], self.channels[1:], strict=True)
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = [x]
+        for block in self.blocks:
+            maps.append(F.avg_pool2d(block(maps[-1]), 2))
+        return maps
+
+
+class Decoder(nn.Module):
+    """Doubles the picture back, joining the encoder's map of each size after each step."""
+
+    def __init__(self, skips: Sequence[int], expansion: int, limit: int):
+        super().__init__()
+        blocks, inputs = [], skips[-1]
+        for i in range(len(skips) - 2, -1, -1):
+            width = min(limit, expansion * 2**i)
+            blocks.append(ConvBlock(inputs, width))
+            inputs = width + skips[i]
+        self.blocks = nn.ModuleList(blocks)
+        self.out_channels = inputs
+
+    def forward(self, skips: Sequence[Tensor]) -> Tensor:
+        x = skips[-1]
+        for block, skip in zip(self.blocks, reversed(skips[:-1]), strict=True):
+            x = torch.cat([block(F.interpolate(x, scale_factor=2.0, mode="nearest")), skip], dim=1)
+        return x
+
+
+class ConvBlock(nn.Module):
+    """Convolution, batch norm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, groups: int = 1):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups)
+        self.norm = BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(x)))
+
+
+class Residual(nn.Module):
+    """Batch norm, ReLU, convolution, twice, added to the input."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm1, self.conv1 = BatchNorm2d(width), nn.Conv2d(width, width, 3, padding=1)
+        self.norm2, self.conv2 = BatchNorm2d(width), nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv1(F.relu(self.norm1(x)))
+        return x + self.conv2(F.relu(self.norm2(out)))
+
+
+class DiscriminatorBlock(nn.Module):
+    """4x4 convolution without padding, instance norm, leaky ReLU, average pool."""
+
+    def __init__(self, inputs: int, outputs: int, norm: bool):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 4)
+        self.norm = nn.InstanceNorm2d(outputs, affine=True) if norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(F.leaky_relu(self.norm(self.conv(x)), 0.2), 2)

@@ -1,0 +1,144 @@
+"""From a system's name and prepared data to a trained model: what `stillmotion train` does, without the typing.
+
+Sits above `systems`, `data` and `training`, and is the only place where the three meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stillmotion import systems
+from stillmotion.animate import RUN_MODEL, load
+from stillmotion.data.clip import Clip
+from stillmotion.data.clipset import ClipSet, open_dataset
+from stillmotion.errors import StillmotionError
+from stillmotion.systems.base import System, parse_config
+from stillmotion.training import LoopSettings, Outcome, fit, stage_weights
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What to train, on what, from where.
+
+    Attributes:
+        system: a system's name.
+        data: folders of prepared data sets; `FOLDER@N` counts a set N times, to balance a small one.
+        run: folder of the training; the model ends up in `run/model`.
+        preset: a configuration of the system.
+        settings: fields of the configuration to change, values as text or numbers.
+        start_from: a model whose weights to start from; its sizes must be those of the configuration.
+        resume: go on with the run.
+    """
+
+    system: str
+    data: tuple[str, ...]
+    run: Path
+    preset: str = "small"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    start_from: str | None = None
+    resume: bool = False
+
+
+def train(request: TrainRequest, loop: LoopSettings | None = None) -> str:
+    """Train and save a model.
+
+    Returns:
+        A sentence on how it ended and where the model is.
+
+    Raises:
+        StillmotionError: an unknown system, preset or field, unusable data, or a training that failed.
+    """
+    parts = systems.find(request.system)
+    if request.preset not in parts.presets:
+        raise StillmotionError(
+            f"There is no preset {request.preset!r}; known are {', '.join(parts.presets)}."
+        )
+    values = {**asdict(parts.presets[request.preset]), **request.settings}
+    config = parse_config(parts.system.config_class, values, "--set")
+
+    sets = [_open(item) for item in request.data]
+    clips = [clip for clipset, times in sets for _ in range(times) for clip in _split(clipset, "train")]
+    held_back = [clip for clipset, _ in sets for clip in _split(clipset, "test", or_all=False)]
+
+    torch.manual_seed(config.seed)
+    system = parts.system.build(config)
+    if request.start_from:
+        _copy_weights(load(request.start_from).system, system)
+    system.card = _card(request, [clipset for clipset, _ in sets])
+    stages = parts.stages(system, clips, _spread(held_back or clips, 8))
+
+    described = {**_described(request), "config": asdict(config)}
+    outcome = fit(stages, request.run, loop, config=described, resume=request.resume)
+    if not outcome.finished:
+        for name, weights in stage_weights(request.run, outcome.stage).items():
+            next(stage for stage in stages if stage.name == outcome.stage).networks[name].load_state_dict(
+                weights
+            )
+    system.card["steps"] = outcome.step
+    system.save_pretrained(request.run / RUN_MODEL)
+    return _told(request.run, outcome)
+
+
+def _open(item: str) -> tuple[ClipSet, int]:
+    folder, at, times = item.rpartition("@")
+    if at and times.isdigit() and not Path(item).exists():
+        if int(times) < 1:
+            raise StillmotionError(f"{item}: a data set must count at least once.")
+        return open_dataset(folder), int(times)
+    return open_dataset(item), 1
+
+
+def _split(clips: ClipSet, split: str, or_all: bool = True) -> Sequence[Clip]:
+    """Clips of one split; all clips where none says its split."""
+    if any("split" in clip.meta for clip in clips):
+        return clips.select(lambda clip: clip.meta.get("split") == split)
+    return clips if or_all else []
+
+
+def _spread(clips: Sequence[Clip], count: int) -> list[Clip]:
+    step = max(1, len(clips) // count)
+    return [clips[i] for i in range(0, len(clips), step)][:count]
+
+
+def _copy_weights(source: System, target: System) -> None:
+    if source.name != target.name:
+        raise StillmotionError(
+            f"--from names a {source.name} model; a {target.name} system is to be trained."
+        )
+    here, there = target.shipped().state_dict(), source.shipped().state_dict()
+    if {name: value.shape for name, value in here.items()} != {
+        name: value.shape for name, value in there.items()
+    }:
+        raise StillmotionError("--from names a model of other sizes; use its preset and settings.")
+    target.shipped().load_state_dict(there)
+
+
+def _described(request: TrainRequest) -> dict[str, Any]:
+    return {
+        "system": request.system,
+        "data": list(request.data),
+        "preset": request.preset,
+        "start_from": request.start_from,
+    }
+
+
+def _card(request: TrainRequest, sets: Sequence[ClipSet]) -> dict[str, Any]:
+    infos = [clipset.info for clipset in sets]
+    return {
+        "data": " + ".join(info.title for info in infos),
+        "data_licence": "; ".join(sorted({info.licence for info in infos if info.licence})) or "unknown",
+        "preset": request.preset,
+        "start_from": request.start_from,
+    }
+
+
+def _told(run: Path, outcome: Outcome) -> str:
+    model = run / RUN_MODEL
+    if outcome.finished:
+        return f"{model}: trained for {outcome.step} steps"
+    return f"{model}: stopped by {outcome.stopped_by} at step {outcome.step} of stage {outcome.stage}; add --resume to go on"

@@ -1,0 +1,314 @@
+"""Checkpoints: folders of safetensors and JSON that are whole or absent, and read back bit for bit.
+
+`RUN/checkpoints/STAGE-000500/` holds
+
+    model.safetensors   weights and buffers of every network of the stage, `NETWORK.KEY`
+    ema.safetensors     their averages, if the stage has any
+    optim.safetensors   the tensors of all optimisers and schedulers
+    rng.safetensors     the states of all random number generators, `RANK.NAME`
+    state.json          everything that is not a tensor
+
+and `RUN/last.json` names the newest.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stillmotion.errors import StillmotionError
+from stillmotion.files import load_tensors, new_folder, read_json, save_tensors, write_json
+from stillmotion.training.average import Average
+from stillmotion.training.stage import Stage, optional
+from stillmotion.training.state import pack, unpack
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk: where it is and what its `state.json` says."""
+
+    folder: Path
+    state: Mapping[str, Any]
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage it is from."""
+        return str(self.state["stage"])
+
+    @property
+    def step(self) -> int:
+        """Steps of the stage that were done."""
+        return int(self.state["step"])
+
+
+def folder_of(run: Path, stage: str, step: int) -> Path:
+    """Where the checkpoint of a step is."""
+    return run / "checkpoints" / f"{stage}-{step:06d}"
+
+
+def save(
+    run: Path,
+    stage: Stage,
+    step: int,
+    average: Average,
+    rng: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+    keep: int,
+) -> Path:
+    """Write a checkpoint, point `last.json` to it and remove those of the stage that are too old.
+
+    Args:
+        run: the run's folder.
+        stage: what to store.
+        step: steps done.
+        average: of the stage's networks; stored if it has any.
+        rng: states of the generators of all processes.
+        facts: more for `state.json`.
+        keep: how many checkpoints of this stage stay.
+
+    Raises:
+        StillmotionError: it could not be written; all older checkpoints stay.
+    """
+    tensors: dict[str, Tensor] = {}
+    optimizers = {name: o.state_dict() for name, o in stage.optimizers.items()}
+    schedulers = {name: s.state_dict() for name, s in optional(stage, "schedulers").items()}
+    state = {
+        "format": FORMAT,
+        "stage": stage.name,
+        "step": step,
+        **facts,
+        "average_updates": average.updates,
+        "optimizers": pack(optimizers, tensors, "optimizers"),
+        "schedulers": pack(schedulers, tensors, "schedulers"),
+    }
+    final = folder_of(run, stage.name, step)
+    with new_folder(final) as folder:
+        save_tensors(folder / "model.safetensors", _weights(stage.networks))
+        if average.tensors:
+            save_tensors(folder / "ema.safetensors", average.tensors)
+        save_tensors(folder / "optim.safetensors", tensors)
+        save_tensors(folder / "rng.safetensors", rng)
+        write_json(folder / "state.json", state)
+    write_json(run / "last.json", {"checkpoint": final.name})
+    for old in _of_stage(run, stage.name)[:-keep]:
+        # A hidden name first: a kill while removing must not leave a half checkpoint that looks whole.
+        hidden = old.with_name(f".tmp-{old.name}")
+        old.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
+    return final
+
+
+def find_last(run: Path, stages: Iterable[str]) -> Checkpoint | None:
+    """The checkpoint to continue from: the one `last.json` names, else the newest one there is.
+
+    Raises:
+        StillmotionError: its `state.json` is damaged or from a newer version.
+    """
+    newest = [folder for stage in stages for folder in _of_stage(run, stage)]
+    if not newest:
+        return None
+    folder = newest[-1]
+    if (run / "last.json").is_file():
+        named = run / "checkpoints" / str(read_json(run / "last.json").get("checkpoint"))
+        # A person may have removed a damaged checkpoint by hand, as the message about it says.
+        folder = named if named in newest else folder
+    try:
+        return open_checkpoint(folder)
+    except StillmotionError as error:
+        raise StillmotionError(f"{str(error).rstrip('.')}.{_way_out(folder)}") from error
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Read the `state.json` of a checkpoint.
+
+    Raises:
+        StillmotionError: it is missing, damaged or from a newer version.
+    """
+    state = read_json(folder / "state.json")
+    if not isinstance(state, dict) or not {"format", "stage", "step"} <= state.keys():
+        raise StillmotionError(f"{folder / 'state.json'} is not the state of a checkpoint.")
+    if state["format"] != FORMAT:
+        raise StillmotionError(
+            f"The checkpoint {folder} has format {state['format']}; this version reads {FORMAT}: update "
+            "stillmotion."
+        )
+    return Checkpoint(folder, state)
+
+
+def load(checkpoint: Checkpoint, stage: Stage, average: Average) -> None:
+    """Put networks, averages, optimisers and schedulers back to what they were.
+
+    Raises:
+        StillmotionError: a file is damaged, or does not fit these networks; names the checkpoint before this
+            one.
+    """
+    folder, state = checkpoint.folder, checkpoint.state
+    try:
+        load_networks(checkpoint, stage.networks)
+        if average.tensors:
+            load_average(checkpoint, average)
+        tensors = load_tensors(folder / "optim.safetensors")
+        optimizers, schedulers = (unpack(state[kind], tensors) for kind in ("optimizers", "schedulers"))
+        for name, optimizer in stage.optimizers.items():
+            optimizer.load_state_dict(_in_layout_of(optimizer, optimizers[name]))
+        for name, scheduler in optional(stage, "schedulers").items():
+            scheduler.load_state_dict(schedulers[name])
+    except (KeyError, TypeError) as error:
+        raise StillmotionError(f"The checkpoint {folder} lacks {error}.{_way_out(folder)}") from error
+    except StillmotionError as error:
+        raise StillmotionError(f"{str(error).rstrip('.')}.{_way_out(folder)}") from error
+
+
+def load_final(run: Path, stage: Stage) -> None:
+    """Give the networks of a finished stage the weights that it ended with, averaged ones where it has them.
+
+    Raises:
+        StillmotionError: the stage's last checkpoint is missing or damaged.
+    """
+    final = open_checkpoint(folder_of(run, stage.name, stage.steps))
+    load_networks(final, stage.networks)
+    average = Average(optional(stage, "ema"), decay=0.0)
+    if average.tensors:
+        load_average(final, average)
+        average.copy_to_networks()
+
+
+def save_initial(path: Path, stages: Iterable[Stage]) -> None:
+    """Write the first weights of all stages.
+
+    Raises:
+        StillmotionError: the file could not be written.
+    """
+    save_tensors(path, _initial(stages))
+
+
+def load_initial(path: Path, stages: Iterable[Stage]) -> None:
+    """Put the first weights of all stages back.
+
+    Raises:
+        StillmotionError: the file is damaged or does not fit.
+    """
+    _fill(_initial(stages), path)
+
+
+def load_networks(checkpoint: Checkpoint, networks: Mapping[str, nn.Module]) -> None:
+    """Put the weights of a checkpoint into networks.
+
+    Raises:
+        StillmotionError: the file is damaged or its weights do not fit.
+    """
+    _fill(_weights(networks), checkpoint.folder / "model.safetensors")
+
+
+def load_average(checkpoint: Checkpoint, average: Average) -> None:
+    """Put the averaged weights of a checkpoint back.
+
+    Raises:
+        StillmotionError: the file is damaged or does not fit.
+    """
+    _fill(average.tensors, checkpoint.folder / "ema.safetensors")
+    average.updates = int(checkpoint.state["average_updates"])
+
+
+def stage_weights(run: Path, stage: str) -> dict[str, dict[str, Tensor]]:
+    """The newest weights of a stage, the averaged ones where there are any: network -> its state dict.
+
+    For use outside a training: while a run goes on, or after it.
+
+    Raises:
+        StillmotionError: the run has no checkpoint of this stage, or it is damaged.
+    """
+    folders = _of_stage(run, stage)
+    if not folders:
+        raise StillmotionError(f"The run {run} has no checkpoint of a stage {stage!r} yet.")
+    tensors = load_tensors(folders[-1] / "model.safetensors")
+    if (folders[-1] / "ema.safetensors").is_file():
+        tensors |= load_tensors(folders[-1] / "ema.safetensors")
+    weights: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        network, _, rest = key.partition(".")
+        weights.setdefault(network, {})[rest] = tensor
+    return weights
+
+
+def _of_stage(run: Path, stage: str) -> list[Path]:
+    """Checkpoint folders of a stage, oldest first."""
+    found = []
+    for folder in (run / "checkpoints").glob(f"{stage}-*"):
+        step = folder.name[len(stage) + 1 :]
+        if step.isdigit() and folder.is_dir():
+            found.append((int(step), folder))
+    return [folder for _, folder in sorted(found)]
+
+
+def _weights(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    return {
+        f"{name}.{key}": v for name, network in networks.items() for key, v in network.state_dict().items()
+    }
+
+
+def _initial(stages: Iterable[Stage]) -> dict[str, Tensor]:
+    """Weights by `STAGE.NETWORK.KEY`; a network that several stages train is there once."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for stage in stages:
+        for key, value in _weights(stage.networks).items():
+            if value.data_ptr() not in seen:
+                found[f"{stage.name}.{key}"] = value
+            seen.add(value.data_ptr())
+    return found
+
+
+@torch.no_grad()
+def _fill(targets: Mapping[str, Tensor], path: Path) -> None:
+    """Copy the tensors of a file into `targets`, which must have the same names and shapes."""
+    stored = load_tensors(path)
+    for kind, keys in (
+        ("lacks", targets.keys() - stored.keys()),
+        ("has no use for", stored.keys() - targets.keys()),
+    ):
+        if keys:
+            raise StillmotionError(
+                f"{path} does not fit these networks: it {kind} {', '.join(sorted(keys)[:3])}"
+                f"{' and others' if len(keys) > 3 else ''}."
+            )
+    for key, target in targets.items():
+        if stored[key].shape != target.shape:
+            raise StillmotionError(
+                f"{path} does not fit these networks: {key} is {tuple(stored[key].shape)}, "
+                f"not {tuple(target.shape)}."
+            )
+    for key, target in targets.items():
+        target.copy_(stored[key])
+
+
+def _in_layout_of(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Give optimiser tensors the memory layout of their parameters.
+
+    Files hold plain layout. Torch's kernels round alike only when all operands are laid out alike (vectorised
+    bodies and scalar tails may differ in the last bit), and the promise is the same bits.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, values in state["state"].items():
+        for key, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameters[number].shape:
+                values[key] = torch.empty_like(parameters[number], dtype=value.dtype).copy_(value)
+    return state
+
+
+def _way_out(folder: Path) -> str:
+    stage, _, step = folder.name.rpartition("-")
+    older = [
+        f.name for f in _of_stage(folder.parent.parent, stage) if int(f.name.rpartition("-")[2]) < int(step)
+    ]
+    if not older:
+        return " There is no older checkpoint of this stage."
+    return f" Remove the folder {folder.name} to continue from {older[-1]}."

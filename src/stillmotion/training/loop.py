@@ -1,0 +1,407 @@
+"""The training loop: runs the stages of any system in order, and resumes any of them exactly."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from stillmotion.data.sampling import loader
+from stillmotion.errors import StillmotionError
+from stillmotion.files import load_tensors, read_json, remove_stale, write_json
+from stillmotion.training import checkpoint, precision, processes, randomness
+from stillmotion.training.average import Average
+from stillmotion.training.checkpoint import Checkpoint
+from stillmotion.training.logging import Averager, Board, Console, JsonLines, save_pictures
+from stillmotion.training.settings import LoopSettings, Outcome
+from stillmotion.training.stage import Batch, Stage, check_stages, optional
+from stillmotion.training.stopping import Stopper
+from stillmotion.training.update import Updater
+from stillmotion.version import __version__
+
+
+@dataclass
+class _Session:
+    """One call of `fit`: what stays the same over its stages, and the clock that goes on over resumes."""
+
+    run: Path
+    stages: list[str]
+    settings: LoopSettings
+    accelerator: Accelerator
+    stopper: Stopper
+    log: JsonLines
+    config_hash: str
+    precision: str = "fp32"
+    seconds: float = 0.0
+
+    @property
+    def first(self) -> bool:
+        return bool(self.accelerator.is_main_process)
+
+
+@dataclass
+class _Progress:
+    """One stage while it is trained."""
+
+    stage: Stage
+    updater: Updater
+    average: Average
+    numbers: Averager
+    console: Console | None = None
+    board: Board | None = None
+    step: int = 0
+    logged: tuple[float, int] = (0.0, 0)
+
+
+def fit(
+    stages: Sequence[Stage],
+    run: Path,
+    settings: LoopSettings | None = None,
+    *,
+    config: Mapping[str, Any],
+    resume: bool = False,
+) -> Outcome:
+    """Train stages one after the other.
+
+    Writes into `run`: `config.json`, `checkpoints/`, `last.json`, `log.jsonl`, `previews/` and
+    `tensorboard/`. Under `torchrun` each process calls this with stages of its own and the same folder. When
+    it returns, the networks hold their final weights (averaged ones where the stage has `ema`), unless it was
+    stopped.
+
+    Args:
+        stages: what to train, in order.
+        run: folder of this training.
+        settings: how to train.
+        config: everything that decides what is trained, as JSON values; a run is only resumed with the same.
+        resume: continue the run in `run` from its last checkpoint; if it has none yet, start it.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        StillmotionError: the folder holds another run, a checkpoint is damaged, a loss became NaN, the disk
+            is full.
+    """
+    settings = settings or LoopSettings()
+    accelerator = processes.start(settings)
+    check_stages(stages, accelerator.num_processes)
+    names = [stage.name for stage in stages]
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    processes.on_first(accelerator, _open_run, run, config, resume, names)
+    last = checkpoint.find_last(run, names) if resume else None
+    with Stopper(settings.time_limit_s) as stopper:
+        session = _Session(
+            run, names, settings, accelerator, stopper, JsonLines(run / "log.jsonl"), config_hash=digest
+        )
+        _decide(session, last)
+        _place_all(session, stages, resume)
+        try:
+            return _run_stages(session, stages, last)
+        finally:
+            session.log.close()
+
+
+def _open_run(run: Path, config: Mapping[str, Any], resume: bool, names: Sequence[str]) -> None:
+    """Check that the folder is new, or is this run; on the first process only."""
+    if resume and not run.is_dir():
+        raise StillmotionError(
+            f"There is no run to resume in {run}; check the name or start without resuming."
+        )
+    remove_stale(run / "checkpoints")
+    remove_stale(run)
+    if resume and (run / "config.json").is_file():
+        _same_config(run, config)
+    elif not resume and checkpoint.find_last(run, names) is not None:
+        raise StillmotionError(f"{run} already holds a training: resume it or choose another folder.")
+    run.mkdir(parents=True, exist_ok=True)
+    write_json(run / "config.json", config)
+
+
+def _same_config(run: Path, config: Mapping[str, Any]) -> None:
+    stored = read_json(run / "config.json")
+    given = json.loads(json.dumps(config))
+    if stored == given:
+        return
+    differing = [
+        f"{key}: {json.dumps(stored.get(key))[:60]} then, {json.dumps(given.get(key))[:60]} now"
+        for key in sorted(stored.keys() | given.keys())
+        if stored.get(key) != given.get(key)
+    ]
+    raise StillmotionError(
+        f"The run in {run} was started with another configuration ({'; '.join(differing[:3])}); resume it "
+        "with "
+        "the same one or start a new run in another folder."
+    )
+
+
+def _decide(session: _Session, last: Checkpoint | None) -> None:
+    """Check that the run is the same, and fix the precision: measured once, for the same bits on resume."""
+    settings, device = session.settings, session.accelerator.device
+    if last is not None:
+        if last.state["config_hash"] != session.config_hash:
+            raise StillmotionError(
+                f"The checkpoint {last.folder.name} belongs to another configuration than {session.run} has "
+                "now; "
+                "restore the run's config.json or start a new run."
+            )
+        if last.state["processes"] != session.accelerator.num_processes:
+            raise StillmotionError(
+                f"The run in {session.run} was trained by {last.state['processes']} processes, not "
+                f"{session.accelerator.num_processes}: resume it with as many, each has random numbers of "
+                "its own."
+            )
+        session.seconds = float(last.state["seconds"])
+    times: dict[str, float] = {}
+    if last is not None and settings.precision == "auto":
+        session.precision = str(last.state["precision"])
+    else:
+        chosen = precision.choose(settings.precision, device, settings.channels_last)
+        session.precision, times = processes.agree(session.accelerator, chosen)
+    if not session.first:
+        return
+    stage, step = (session.stages[0], 0) if last is None else (last.stage, last.step)
+    session.log.cut(session.stages, stage, step)
+    session.log.write(
+        {
+            "event": "start" if last is None else "resume",
+            "stage": stage,
+            "step": step,
+            "precision": session.precision,
+            "probe_ms": times,
+            "device": str(device),
+            "processes": session.accelerator.num_processes,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "stillmotion": __version__,
+            "machine": platform.machine(),
+        }
+    )
+
+
+def _run_stages(session: _Session, stages: Sequence[Stage], last: Checkpoint | None) -> Outcome:
+    current = session.stages.index(last.stage) if last is not None else 0
+    for index, stage in enumerate(stages):
+        if index < current:
+            checkpoint.load_final(run=session.run, stage=stage)
+            continue
+        progress = _train_stage(session, stage, last if index == current else None)
+        if progress.step < stage.steps:
+            return Outcome(False, stage.name, progress.step, session.stopper.reason)
+    return Outcome(True, stages[-1].name, stages[-1].steps)
+
+
+def _place_all(session: _Session, stages: Sequence[Stage], resume: bool) -> None:
+    """Move all networks to the device, and start from the same weights on all processes and on every resume.
+
+    The first weights come from generators that the loop does not know, so they are kept in a file: a stage
+    that starts only after a resume still starts from what the first process had made for it.
+    """
+    for stage in stages:
+        for network in stage.networks.values():
+            # In place: the optimisers hold these very parameters.
+            network.to(session.accelerator.device)
+            if session.settings.channels_last:
+                for parameter in network.parameters():
+                    if parameter.dim() == 4:
+                        parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    first = session.run / "initial.safetensors"
+    if not (resume and first.is_file()):
+        for stage in stages:
+            processes.share_weights(session.accelerator, stage.networks)
+        processes.on_first(session.accelerator, checkpoint.save_initial, first, stages)
+    else:
+        checkpoint.load_initial(first, stages)
+
+
+def _train_stage(session: _Session, stage: Stage, last: Checkpoint | None) -> _Progress:
+    generators = optional(stage, "generators")
+    rank, world = session.accelerator.process_index, session.accelerator.num_processes
+    randomness.seed_all(session.settings.seed, stage.name, rank, generators)
+    if (begin := getattr(stage, "begin", None)) is not None:
+        begin()
+        processes.share_weights(session.accelerator, stage.networks)
+    average = Average(optional(stage, "ema"), session.settings.ema_decay)
+    progress = _Progress(stage, Updater(stage, session.accelerator), average, Averager())
+    progress.step = last.step if last is not None else 0
+    with session.stopper.children_ignore_interrupts():
+        batches = iter(
+            loader(
+                stage.dataset,
+                start_step=progress.step,
+                steps=stage.steps - progress.step,
+                batch=stage.batch // world,
+                rank=rank,
+                world=world,
+                workers=session.settings.workers,
+            )
+        )
+    if last is not None:
+        checkpoint.load(last, stage, average)
+        progress.numbers.start_from(last.state["sums"])
+        rng = load_tensors(last.folder / "rng.safetensors")
+        randomness.restore(processes.own(session.accelerator, rng), generators)
+    with _showing(session, progress):
+        _iterate(session, progress, batches)
+    if progress.step == stage.steps and average.tensors:
+        average.copy_to_networks()
+    return progress
+
+
+@contextlib.contextmanager
+def _showing(session: _Session, progress: _Progress) -> Iterator[None]:
+    """Console and TensorBoard, on the first process."""
+    if not session.first:
+        yield
+        return
+    stage = progress.stage
+    progress.console = Console(stage.name, progress.step, stage.steps)
+    progress.board = Board(session.run / "tensorboard" / stage.name, progress.step)
+    try:
+        yield
+    finally:
+        progress.console.close()
+        progress.board.close()
+
+
+def _iterate(session: _Session, progress: _Progress, batches: Iterator[Batch]) -> None:
+    """The steps of a stage, until it is done or there is a reason to stop."""
+    stage, settings = progress.stage, session.settings
+    started, before = time.perf_counter(), session.seconds
+    progress.logged = (session.seconds, progress.step)
+    saved = progress.step
+    while progress.step < stage.steps:
+        _step(session, progress, _moved(session, next(batches)))
+        session.seconds = before + time.perf_counter() - started
+        done = progress.step == stage.steps
+        if progress.step % settings.log_every == 0 or done:
+            _log(session, progress)
+        if settings.preview_every and (progress.step % settings.preview_every == 0 or done):
+            _preview(session, progress)
+        # All processes must leave at the same step, so one that got a signal tells the others.
+        stop = processes.flag(session.accelerator, bool(session.stopper.check()))
+        if progress.step % settings.checkpoint_every == 0 or done or stop:
+            _save(session, progress)
+            saved = progress.step
+        if stop and not done:
+            _say_stop(session, progress, saved)
+            return
+
+
+def _step(session: _Session, progress: _Progress, batch: Batch) -> None:
+    progress.updater.step = progress.step + 1
+    names = batch.get("name", ())
+    progress.updater.clips = [names] if isinstance(names, str) else [str(name) for name in names]
+    kind = session.accelerator.device.type
+    with torch.autocast(kind, dtype=torch.bfloat16, enabled=session.precision == "bf16"):
+        numbers = progress.stage.step(batch, progress.updater)
+    for scheduler in optional(progress.stage, "schedulers").values():
+        scheduler.step()
+    progress.average.update()
+    progress.numbers.add(numbers)
+    progress.step += 1
+    if progress.console is not None:
+        progress.console.advance()
+
+
+def _moved(session: _Session, batch: Batch) -> Batch:
+    def move(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        value = value.to(session.accelerator.device, non_blocking=True)
+        if session.settings.channels_last and value.dim() == 4 and value.is_floating_point():
+            value = value.contiguous(memory_format=torch.channels_last)
+        return value
+
+    return {key: move(value) for key, value in batch.items()}
+
+
+def _log(session: _Session, progress: _Progress) -> None:
+    sums = _shared_sums(session, progress)
+    progress.numbers.start_from({})
+    if not session.first:
+        return
+    stage, (seconds, step) = progress.stage, progress.logged
+    losses = {name: total / count for name, (total, count) in sums.items()}
+    rate = (progress.step - step) * stage.batch / max(session.seconds - seconds, 1e-9)
+    progress.logged = (session.seconds, progress.step)
+    rates = {name: float(o.param_groups[0]["lr"]) for name, o in stage.optimizers.items()}
+    line = {"stage": stage.name, "step": progress.step, "losses": losses, "lr": rates}
+    session.log.write(line | {"samples_per_s": round(rate, 3), "seconds": round(session.seconds, 3)})
+    if progress.console is not None and progress.board is not None:
+        progress.console.losses(progress.step, losses, rate)
+        progress.board.numbers(progress.step, losses | {f"lr/{name}": value for name, value in rates.items()})
+
+
+def _shared_sums(session: _Session, progress: _Progress) -> dict[str, tuple[float, int]]:
+    """Sums of the logged numbers, averaged over processes."""
+    sums = progress.numbers.sums()
+    totals = processes.mean(session.accelerator, (total for total, _ in sums.values()))
+    return {name: (total, count) for (name, (_, count)), total in zip(sums.items(), totals, strict=True)}
+
+
+def _preview(session: _Session, progress: _Progress) -> None:
+    """Make pictures on the first process; whatever `preview` does, the training goes on as if it had not."""
+    preview = getattr(progress.stage, "preview", None)
+    if preview is None or not session.first:
+        return
+    generators = optional(progress.stage, "generators")
+    modules = [m for network in progress.stage.networks.values() for m in network.modules()]
+    modes = [module.training for module in modules]
+    states = randomness.capture(generators)
+    try:
+        for network in progress.stage.networks.values():
+            network.eval()
+        with progress.average.applied(), torch.no_grad():
+            pictures = preview()
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+        randomness.restore(states, generators)
+    save_pictures(session.run / "previews", progress.stage.name, progress.step, pictures)
+    if progress.board is not None:
+        progress.board.pictures(progress.step, pictures)
+
+
+def _save(session: _Session, progress: _Progress) -> None:
+    rng = processes.collect(session.accelerator, randomness.capture(optional(progress.stage, "generators")))
+    facts = {
+        "steps": progress.stage.steps,
+        "stages": session.stages,
+        "processes": session.accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+        "precision": session.precision,
+        "seconds": session.seconds,
+        "sums": _shared_sums(session, progress),
+        "config_hash": session.config_hash,
+        "stillmotion": __version__,
+        "torch": torch.__version__,
+    }
+
+    def write() -> None:
+        session.log.sync()
+        checkpoint.save(
+            session.run, progress.stage, progress.step, progress.average, rng, facts, session.settings.keep
+        )
+
+    processes.on_first(session.accelerator, write)
+
+
+def _say_stop(session: _Session, progress: _Progress, saved: int) -> None:
+    if progress.console is not None:
+        folder = checkpoint.folder_of(session.run, progress.stage.name, saved)
+        progress.console.line(
+            f"Stopped by {session.stopper.reason or 'another process'} after step {progress.step} of "
+            f"{progress.stage.steps}; the checkpoint {folder.name} is written, and the same command with "
+            "--resume "
+            "goes on from there."
+        )

@@ -1,0 +1,85 @@
+"""How a run is trained, whatever is trained; and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stillmotion.errors import StillmotionError
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Settings of the loop, the same for every stage.
+
+    Attributes:
+        seed: of the random numbers drawn in steps; not negative.
+        checkpoint_every: steps between checkpoints.
+        keep: checkpoints of the current stage that are kept; the last one of a finished stage always is.
+        log_every: steps between log lines.
+        preview_every: steps between pictures; 0 for none.
+        precision: `fp32`; `bf16` (autocast); or `auto`: bf16 where a short measurement finds it faster.
+        channels_last: keep 4-D weights and inputs in channels-last layout (faster on most devices).
+        ema_decay: of the averaged weights, in [0, 1).
+        time_limit_s: stop with a checkpoint after so many seconds; None for no limit.
+        threads: CPU threads per process; None leaves torch's choice. The same bits on resume need the same
+            number.
+        workers: processes that prepare batches, per training process; 0 prepares them in between.
+        device: `auto` (what accelerate finds) or `cpu`.
+
+    Raises:
+        StillmotionError: a value is out of its range.
+    """
+
+    seed: int = 0
+    checkpoint_every: int = 500
+    keep: int = 3
+    log_every: int = 50
+    preview_every: int = 500
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    channels_last: bool = True
+    ema_decay: float = 0.999
+    time_limit_s: float | None = None
+    threads: int | None = None
+    workers: int = 0
+    device: Literal["auto", "cpu"] = "auto"
+
+    def __post_init__(self) -> None:
+        smallest = {
+            "seed": 0,
+            "checkpoint_every": 1,
+            "keep": 1,
+            "log_every": 1,
+            "preview_every": 0,
+            "workers": 0,
+        }
+        for name, least in smallest.items():
+            if getattr(self, name) < least:
+                raise StillmotionError(f"{name} must be at least {least}, not {getattr(self, name)}.")
+        if self.threads is not None and self.threads < 1:
+            raise StillmotionError(f"threads must be at least 1, not {self.threads}.")
+        if self.time_limit_s is not None and not self.time_limit_s > 0:
+            raise StillmotionError(f"time_limit_s must be above 0, not {self.time_limit_s}.")
+        if not 0 <= self.ema_decay < 1:
+            raise StillmotionError(f"ema_decay must be at least 0 and below 1, not {self.ema_decay}.")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise StillmotionError(f"precision must be auto, fp32 or bf16, not {self.precision!r}.")
+        if self.device not in ("auto", "cpu"):
+            raise StillmotionError(f"device must be auto or cpu, not {self.device!r}.")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How `fit` ended.
+
+    Attributes:
+        finished: every stage has all its steps.
+        stage: the last stage that was trained.
+        step: its last step.
+        stopped_by: empty when finished, else `time limit`, `Ctrl-C` or `SIGTERM`.
+    """
+
+    finished: bool
+    stage: str
+    step: int
+    stopped_by: str = ""

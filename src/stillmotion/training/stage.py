@@ -1,0 +1,121 @@
+"""What the loop asks of one training stage of a system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from stillmotion.errors import StillmotionError
+
+Batch = Mapping[str, Any]
+
+
+class Update(Protocol):
+    """Given by the loop to `Stage.step`: takes one step of an optimiser down a loss."""
+
+    def __call__(
+        self,
+        names: str | Sequence[str],
+        loss: Tensor,
+        *,
+        clip_grad: float | None = None,
+        retain_graph: bool = False,
+    ) -> None:
+        """Backpropagate `loss` and step.
+
+        Only the parameters of the named optimisers get a gradient and change; those of all other networks
+        stay as they are, bit for bit, whatever the loss went through.
+
+        Args:
+            names: one optimiser, or several that share this loss.
+            loss: one number; a mean over the batch of this process (gradients are averaged over processes).
+            clip_grad: largest norm of the gradient over all named optimisers together, if any.
+            retain_graph: keep the graph of `loss` because a later update of this step goes through it again.
+
+        Raises:
+            StillmotionError: the loss or the gradient is NaN or infinite; names stage, step and clips.
+        """
+
+
+class Stage(Protocol):
+    """One training stage of a system; any object with these members will do.
+
+    Attributes:
+        name: a word of letters, digits and `_`, unique within a run.
+        steps: training iterations of the whole stage.
+        batch: samples per step over all processes together.
+        networks: everything whose weights and buffers must be saved, by a word like `name`.
+        optimizers: by the names that `step` gives to `update`.
+        dataset: item n is sample number n of the training, a pure function of n: a dict of tensors, and
+            `name`, the clip it is from.
+
+    These may be there as well:
+        schedulers (`Mapping[str, LRScheduler]`): each is stepped once after every step.
+        ema (`Mapping[str, nn.Module]`): networks, all of them in `networks` under the same name, of which a
+            running average of the weights is kept. Pictures for `preview` are made with the averaged weights,
+            and when the stage ends its networks take them over.
+        generators (`Mapping[str, torch.Generator]`): sources of random numbers that `step` uses beside
+            torch's own. The loop seeds them when the stage starts, differently on each process, and stores
+            their state.
+        begin (`() -> None`): called when the stage starts and again on every resume, after the networks of
+        all
+            earlier stages have their final weights and before this stage's own checkpoint is read. For what
+            depends on earlier stages; it must do the same each time.
+        preview (`() -> Mapping[str, ndarray]`): pictures to look at, uint8 H x W x 3, called now and then
+            without gradients, in eval mode, on one process.
+    """
+
+    name: str
+    steps: int
+    batch: int
+    networks: Mapping[str, nn.Module]
+    optimizers: Mapping[str, torch.optim.Optimizer]
+    dataset: Dataset[Any]
+
+    def step(self, batch: Batch, update: Update) -> Mapping[str, Tensor]:
+        """Do one training iteration.
+
+        Args:
+            batch: this process's samples, stacked, on the device; `name` is a list of texts.
+            update: to be called for each optimiser, in the order that the paper prescribes.
+
+        Returns:
+            Numbers to log, detached; the same keys on every process.
+        """
+
+
+def optional(stage: Stage, member: str) -> Mapping[str, Any]:
+    """A mapping that a stage may have (`schedulers`, `ema`, `generators`), empty if it has none."""
+    return getattr(stage, member, None) or {}
+
+
+def check_stages(stages: Sequence[Stage], world: int) -> None:
+    """Refuse stages that cannot be trained or stored.
+
+    Raises:
+        StillmotionError: the batch does not divide by the number of processes.
+        ValueError: a programming mistake: names that are no words or not unique, an average of an unknown
+            network.
+    """
+    names = [stage.name for stage in stages]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"A run needs stages with different names, not {names}.")
+    for stage in stages:
+        for word in (stage.name, *stage.networks, *stage.optimizers, *optional(stage, "generators")):
+            if not word.isidentifier():
+                raise ValueError(f"Stage {stage.name!r}: {word!r} must be letters, digits and '_'.")
+        for name, network in optional(stage, "ema").items():
+            if stage.networks.get(name) is not network:
+                raise ValueError(f"Stage {stage.name!r}: ema[{name!r}] must be networks[{name!r}].")
+        if stage.steps < 1:
+            raise StillmotionError(f"Stage {stage.name!r} has {stage.steps} steps; give at least 1.")
+        if stage.batch < 1 or stage.batch % world:
+            raise StillmotionError(
+                f"The batch of {stage.batch} of stage {stage.name!r} cannot be divided among {world} "
+                "processes; "
+                "choose a multiple."
+            )

@@ -1,0 +1,79 @@
+"""Puppets: made clips of a two-dimensional articulated person, with exact truth.
+
+A description (`Puppet`) is drawn first and knows no picture size; `render` paints it at any size. So the same
+generator state gives the same person, wall and motion at 64 and at 512 pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+
+from stillmotion.data.clip import Clip
+from stillmotion.errors import StillmotionError
+from stillmotion.worlds.puppets.body import sample_body
+from stillmotion.worlds.puppets.clothes import sample_clothes
+from stillmotion.worlds.puppets.motion import ACTIONS, FPS
+from stillmotion.worlds.puppets.render import Puppet, render
+from stillmotion.worlds.puppets.scene import sample_scene
+from stillmotion.worlds.puppets.skeleton import JOINTS
+
+__all__ = ["ACTIONS", "FPS", "JOINTS", "Puppet", "describe", "render", "sample", "to_clip"]
+
+
+def describe(rng: np.random.Generator, action: str | None = None) -> Puppet:
+    """Draw a person, clothes, a scene and a motion.
+
+    Args:
+        rng: the only source of randomness.
+        action: a key of `ACTIONS`, or None to draw one (all equally likely).
+
+    Raises:
+        StillmotionError: the action is unknown.
+    """
+    if action is not None and action not in ACTIONS:
+        raise StillmotionError(f"Puppets know no action {action!r}; choose one of: {', '.join(ACTIONS)}.")
+    names = list(ACTIONS)
+    drawn = names[int(rng.integers(len(names)))]
+    chosen = action or drawn
+    body, clothes, scene = sample_body(rng), sample_clothes(rng), sample_scene(rng, chosen)
+    return Puppet(chosen, body, clothes, ACTIONS[chosen].sample(rng), scene, bool(rng.random() < 0.35))
+
+
+def to_clip(puppet: Puppet, size: int, frames: int, name: str = "puppets") -> Clip:
+    """Paint a description and wrap it up as a clip."""
+    if not 16 <= size <= 1024:
+        raise StillmotionError(f"The size of a puppet clip must be 16 to 1024 pixels, not {size}.")
+    if frames < 1:
+        raise StillmotionError(f"A clip needs at least 1 frame, not {frames}.")
+    video, tracks = render(puppet, size, frames)
+    meta = {
+        "world": "puppets",
+        "action": puppet.action,
+        "view": ACTIONS[puppet.action].view,
+        "framing": puppet.scene.framing,
+        "joints": list(JOINTS),
+        "description": asdict(puppet),
+    }
+    return Clip(name, video, FPS, tracks, meta)
+
+
+def sample(rng: np.random.Generator, *, size: int = 64, frames: int = 32, action: str | None = None) -> Clip:
+    """Make one clip of a person.
+
+    Args:
+        rng: the only source of randomness.
+        size: height and width in pixels, 16 to 1024.
+        frames: number of frames, at 25 per second.
+        action: `wave1`, `wave2`, `jack`, `bend` or `walk`; None draws one.
+
+    Returns:
+        A clip with the tracks `joints` (T x 13 x 3: x, y, visible; the order of `JOINTS`, "head" is its
+        middle), `box`, `points` and `mask`; see `render`.
+
+    Raises:
+        StillmotionError: the action is unknown, or the size or number of frames is out of range.
+    """
+    puppet = describe(rng, action)
+    return to_clip(puppet, size, frames)

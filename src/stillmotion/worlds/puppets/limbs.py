@@ -1,0 +1,111 @@
+"""Limbs: arms, legs, hands and shoes, painted with what they wear."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stillmotion.worlds.puppets.body import Body
+from stillmotion.worlds.puppets.clothes import Clothes, mix
+from stillmotion.worlds.puppets.sprites import Easel, Sprite, box, curve, cylinder_light, tube
+from stillmotion.worlds.puppets.textures import Colour, Fabric, paint_fabric
+
+_DARK = (0.03, 0.03, 0.03)
+
+
+def paint_limb(
+    length: float, knots: list[tuple[float, float]], skin: Colour, fabric: Fabric | None, cover: float,
+    loose: float, scale: float, light_side: float, dim: float, shift: float,
+) -> Sprite:  # fmt: skip
+    """Paint a limb with round ends; (0, 0) is its upper joint, y runs down the bone.
+
+    Args:
+        length: of the bone.
+        knots: (share of the length, half the width) pairs.
+        skin: its colour where it is bare.
+        fabric: what it wears, or None.
+        cover: how far the cloth reaches, as a share of the length; above 1 the next limb wears it too.
+        loose: how far the cloth stands off.
+        scale: pixels per stature.
+        light_side: where the light comes from, -1 to +1 along x.
+        dim: factor on the light, below 1 for what is on the far side.
+        shift: moves the cloth's pattern, so that no two limbs wear the same piece.
+    """
+    places = np.array([k[0] for k in knots]) * length
+    radii = np.array([k[1] for k in knots])
+    widest = float(radii.max()) + loose + 0.01
+    easel = Easel((-widest, -widest, widest, length + widest), scale)
+    along = np.linspace(0, length, 24)
+    radius = curve(places, radii, along)
+    easel.lay(tube(along, -radius, radius), skin)
+    at = curve(places, radii, easel.y)
+    if fabric is not None and cover > 0:
+        end = min(cover, 1.0) * length
+        along = np.linspace(0, end, 24)
+        # Cloth hangs looser towards its open end.
+        wide = curve(places, radii, along) + loose * (0.3 + 0.9 * along / length)
+        ends_here = cover <= 1.0
+        cloth = paint_fabric(fabric, easel.x + shift, easel.y + shift)
+        easel.lay(tube(along, -wide, wide, round_end=not ends_here), cloth)
+        if ends_here:
+            edge = box(-widest, end - 0.006, widest, end)
+            easel.lay(edge, _DARK, 0.25, inside=easel.cover(tube(along, -wide, wide, round_end=False)))
+        at = np.where(easel.y <= end, at + loose, at)
+    # The edges darken only below the joint: above it the limb has to merge with what it hangs on.
+    depth = 0.34 * np.clip(0.15 + easel.y / (0.35 * length), 0.15, 1)
+    easel.shade(dim * cylinder_light(easel.x, -at, at, light_side, depth))
+    return easel.sprite()
+
+
+def paint_hand(body: Body, clothes: Clothes, scale: float, light_side: float, dim: float) -> Sprite:
+    """Paint a hand; (0, 0) is the wrist, y runs to the finger tips, the thumb is on the -x side."""
+    n, g = body.hand, 0.8 + 0.2 * body.girth
+    skin = clothes.gloves or clothes.skin
+    easel = Easel((-0.5 * n, -0.2 * n, 0.5 * n, 1.1 * n), scale)
+    along = np.array([0.0, 0.18, 0.42, 0.6, 0.85, 1.0]) * n
+    half = np.array([0.17, 0.22, 0.25, 0.23, 0.18, 0.08]) * n * g
+    easel.lay(tube(along, -half, half), skin)
+    thumb = (
+        np.array([[-0.18, 0.12], [-0.36, 0.36], [-0.38, 0.52], [-0.3, 0.56], [-0.2, 0.44]])
+        * n
+        * np.array([g, 1])
+    )
+    easel.lay(thumb, skin)
+    for gap in (-0.1, 0.0, 0.1):
+        easel.lay(box((gap - 0.012) * n, 0.55 * n, (gap + 0.012) * n, n), mix(skin, _DARK, 0.5), 0.7)
+    radius = np.full_like(easel.x, 0.28 * n)
+    easel.shade(dim * cylinder_light(easel.x, -radius, radius, light_side, 0.22))
+    return easel.sprite()
+
+
+def paint_shoe(body: Body, clothes: Clothes, view: str, scale: float, dim: float) -> Sprite:
+    """Paint a shoe; (0, 0) is the ankle, y points down, x to the toes (side) or outward (front)."""
+    a, f = body.ankle, body.foot
+    easel = Easel((-0.5 * f, -1.2 * a, f, 1.2 * a), scale)
+    sock = clothes.socks or clothes.skin
+    neck = 0.021 + 0.003 * body.girth
+    easel.lay(box(-neck, -0.8 * a, neck, 0.4 * a), sock)
+    if view == "side":
+        outline = np.array(
+            [
+                [-0.27, 0.75],
+                [-0.28, 0.2],
+                [-0.2, -0.25],
+                [0.17, -0.3],
+                [0.3, 0.1],
+                [0.5, 0.32],
+                [0.68, 0.5],
+                [0.74, 0.75],
+            ]
+        )
+        sole = np.array([[-0.28, 0.72], [0.74, 0.72], [0.75, 0.9], [0.7, 1.0], [-0.27, 1.0]])
+        size = np.array([f, a])
+    else:
+        outline = np.array(
+            [[-0.2, 0.9], [-0.22, 0.4], [-0.18, -0.1], [0.18, -0.1], [0.26, 0.3], [0.36, 0.7], [0.36, 0.95]]
+        )
+        sole = np.array([[-0.21, 0.85], [0.36, 0.85], [0.36, 1.05], [-0.19, 1.05]])
+        size = np.array([0.85 * f, a])
+    easel.lay(outline * size, clothes.shoes)
+    easel.lay(sole * size, clothes.soles)
+    easel.shade(np.full_like(easel.x, dim))
+    return easel.sprite()

@@ -1,0 +1,181 @@
+"""The scene: where the person stands, what is behind, the camera and the light."""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+
+import numpy as np
+
+from stillmotion.worlds.puppets.clothes import mix, vary
+from stillmotion.worlds.puppets.textures import Colour, Wall
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Camera shake: two slow sines per axis, in picture heights; strength 0 is a tripod.
+
+    Attributes:
+        shake: amplitude.
+        periods: four periods in frames (x, x, y, y).
+        phases: four phases in radians.
+        follow: whether the camera moves along with a walking person from the start, or lets the person walk
+            through the picture first.
+    """
+
+    shake: float
+    periods: tuple[float, float, float, float]
+    phases: tuple[float, float, float, float]
+    follow: bool
+
+    def offset(self, times: np.ndarray) -> np.ndarray:
+        """Return how far the picture's content is moved at each time, T x 2 in picture heights."""
+        waves = [np.sin(2 * np.pi * times / p + q) for p, q in zip(self.periods, self.phases, strict=True)]
+        return self.shake * np.stack([waves[0] + 0.5 * waves[1], waves[2] + 0.5 * waves[3]], axis=-1)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything in the picture but the person; lengths in picture heights.
+
+    Attributes:
+        framing: `full` (the whole body) or `knees` (cut off below, as in many recordings).
+        stature: the person's height.
+        x: where the person stands (0 = left border, 1 = right border).
+        floor: where the feet stand (above 1 = below the picture's lower border).
+        facing: +1 or -1; mirrors people seen from the side.
+        wall: what is behind.
+        ground: what is below `horizon`, or None when the wall fills the picture.
+        horizon: height of the line between wall and ground.
+        shadow: strength of the soft shadow on the ground, 0 to 1.
+        camera: shake.
+        tint: colour of the light.
+        light_side: where the light comes from, -1 left to +1 right.
+        flicker: amplitude of slow brightness changes (share of brightness).
+        flicker_period: their period in frames.
+        noise: standard deviation of the sensor's noise, in [0, 1] brightness.
+        noise_seed: names the noise.
+        softness: blur of the lens, standard deviation in picture heights.
+        shutter: share of a frame's time that the shutter is open; 0 = no motion blur.
+    """
+
+    framing: str
+    stature: float
+    x: float
+    floor: float
+    facing: int
+    wall: Wall
+    ground: Wall | None
+    horizon: float
+    shadow: float
+    camera: Camera
+    tint: Colour
+    light_side: float
+    flicker: float
+    flicker_period: float
+    noise: float
+    noise_seed: int
+    softness: float
+    shutter: float
+
+
+def sample_wall(rng: np.random.Generator) -> Wall:
+    """Draw a wall; weathered stone, as in many outdoor recordings, is the commonest."""
+    kinds = ["plain", "gradient", "concrete", "brick", "planks", "tiles", "foliage"]
+    kind = str(rng.choice(kinds, p=[0.1, 0.1, 0.36, 0.16, 0.12, 0.06, 0.1]))
+    hue, value = float(rng.random()), float(rng.uniform(0.35, 0.92))
+    saturation = float(rng.uniform(0, 0.16) if kind == "concrete" else rng.uniform(0, 0.4))
+    if kind == "brick":
+        hue, saturation, value = (
+            float(rng.uniform(0.0, 0.08)),
+            float(rng.uniform(0.1, 0.6)),
+            float(rng.uniform(0.35, 0.85)),
+        )
+    elif kind == "planks":
+        hue, saturation = float(rng.uniform(0.05, 0.12)), float(rng.uniform(0.1, 0.55))
+    elif kind == "foliage":
+        hue, saturation, value = (
+            float(rng.uniform(0.2, 0.38)),
+            float(rng.uniform(0.3, 0.65)),
+            float(rng.uniform(0.3, 0.6)),
+        )
+    first = colorsys.hsv_to_rgb(hue, saturation, value)
+    if kind == "gradient":
+        second = vary(
+            rng, mix(first, (1, 1, 1) if rng.random() < 0.5 else (0, 0, 0), float(rng.uniform(0.2, 0.6))), 0.1
+        )
+    elif kind in ("brick", "tiles"):
+        second = vary(
+            rng, mix(first, (0.8, 0.78, 0.74) if rng.random() < 0.6 else (0.2, 0.2, 0.2), 0.7), 0.05
+        )
+    else:
+        second = vary(rng, mix(first, (0.1, 0.09, 0.07), float(rng.uniform(0.35, 0.7))), 0.05)
+    return Wall(
+        kind,
+        first,
+        second,
+        float(rng.uniform(0.1, 0.26)),
+        float(rng.uniform(0.35, 1.0)),
+        int(rng.integers(2**31)),
+    )
+
+
+def sample_ground(rng: np.random.Generator) -> Wall:
+    """Draw a ground: paving, planks or grass."""
+    kind = str(rng.choice(["paving", "plain", "foliage", "planks"], p=[0.5, 0.15, 0.2, 0.15]))
+    hue = float(rng.uniform(0.22, 0.33) if kind == "foliage" else rng.uniform(0.04, 0.16))
+    saturation = float(rng.uniform(0.3, 0.6) if kind == "foliage" else rng.uniform(0, 0.3))
+    first = colorsys.hsv_to_rgb(hue, saturation, float(rng.uniform(0.25, 0.75)))
+    return Wall(
+        kind, first, mix(first, (0, 0, 0), 0.45), 0.08, float(rng.uniform(0.3, 1)), int(rng.integers(2**31))
+    )
+
+
+def sample_camera(rng: np.random.Generator) -> Camera:
+    """Draw a camera: a tripod half of the time, else a hand with up to about one percent of shake."""
+    shake = 0.0 if rng.random() < 0.5 else float(rng.uniform(0.001, 0.008))
+    a, b, c, d = (float(rng.uniform(15, 90)) for _ in range(4))
+    e, f, g, h = (float(rng.uniform(0, 2 * np.pi)) for _ in range(4))
+    return Camera(shake, (a, b, c, d), (e, f, g, h), bool(rng.random() < 0.5))
+
+
+def sample_scene(rng: np.random.Generator, action: str) -> Scene:
+    """Draw a scene fit for the action: raised arms and outstretched hands stay inside the picture."""
+    raised = action in ("wave1", "wave2", "jack")
+    framing = "full" if action == "walk" or rng.random() < 0.45 else "knees"
+    if framing == "full":
+        # Raised arms reach about 1.25 statures, jumping adds a little.
+        stature = float(rng.uniform(0.6, 0.72) if raised else rng.uniform(0.7, 0.9))
+        floor = float(rng.uniform(0.9, 0.975))
+    else:
+        stature = float(rng.uniform(0.78, 0.96))
+        # The crown at 0.27 to 0.36 leaves room for raised arms; the lower border cuts the shins.
+        floor = max(float(rng.uniform(0.27, 0.36)) + stature, 1.1)
+    facing = 1 if rng.random() < 0.5 else -1
+    spread = 0.02 if raised else 0.05
+    x = 0.5 + float(rng.normal(0, spread))
+    if action == "bend":
+        x -= 0.13 * stature * facing
+    horizon = floor - float(rng.uniform(0.03, 0.12)) if framing == "full" else 2.0
+    ground = sample_ground(rng) if framing == "full" and rng.random() < 0.75 else None
+    light = vary(rng, (0.95, 0.95, 0.95), 0.04)
+    return Scene(
+        framing=framing,
+        stature=stature,
+        x=float(np.clip(x, 0.3, 0.7)),
+        floor=floor,
+        facing=facing,
+        wall=sample_wall(rng),
+        ground=ground,
+        horizon=horizon,
+        shadow=float(rng.uniform(0.15, 0.6)) if ground is not None else 0.0,
+        camera=sample_camera(rng),
+        tint=light,
+        light_side=float(rng.uniform(-1, 1)),
+        flicker=0.0 if rng.random() < 0.5 else float(rng.uniform(0.002, 0.02)),
+        flicker_period=float(rng.uniform(6, 60)),
+        noise=0.0 if rng.random() < 0.3 else float(rng.uniform(0.002, 0.018)),
+        noise_seed=int(rng.integers(2**31)),
+        softness=float(0.007 * rng.random() ** 2),
+        shutter=float(rng.uniform(0.2, 0.7)) if rng.random() < 0.3 else 0.0,
+    )

@@ -1,0 +1,75 @@
+"""Write clips of a world as a prepared data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from stillmotion.data.clip import Clip
+from stillmotion.data.info import DatasetInfo
+from stillmotion.data.pool import map_in_order
+from stillmotion.data.shards import write_dataset
+from stillmotion.errors import StillmotionError
+from stillmotion.version import __version__
+from stillmotion.worlds import sample_clip
+
+
+def write_world(
+    world: str,
+    out: Path | str,
+    *,
+    clips: int = 100,
+    size: int = 64,
+    frames: int = 32,
+    seed: int = 0,
+    test_share: float = 0.05,
+    jobs: int = 1,
+    overwrite: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> DatasetInfo:
+    """Make clips and write them; the same arguments give the same bytes for any number of jobs.
+
+    Args:
+        world: a key of `WORLDS`.
+        out: folder of the data set.
+        clips: how many.
+        size: height and width.
+        frames: frames per clip.
+        seed: names the list of clips.
+        test_share: share of the clips marked `split: test`, spread evenly; in [0, 1).
+        jobs: processes.
+        overwrite: replace an older data set.
+        progress: called with the number of clips made.
+
+    Raises:
+        StillmotionError: an unknown world, a number out of range, or `out` is taken.
+    """
+    if not 0 <= test_share < 1:
+        raise StillmotionError(f"The test share must be at least 0 and below 1, not {test_share}.")
+    sample_clip(world, seed, 0, size=size, frames=1)  # refuses bad arguments before the pool starts
+    make = partial(_clip, world, seed, size, frames, test_share)
+
+    def made() -> Iterator[Clip]:
+        for count, clip in enumerate(map_in_order(make, range(clips), jobs, crashed=make), start=1):
+            if progress:
+                progress(count)
+            yield clip
+
+    info = DatasetInfo(
+        title=f"world {world}, seed {seed}",
+        licence="Apache-2.0",
+        decoder=f"stillmotion {__version__}",
+        split_rule=f"every {1 / test_share:.0f}th clip is for testing"
+        if test_share
+        else "all clips are for training",
+        settings={"world": world, "seed": seed, "clips": clips, "size": size, "frames": frames},
+    )
+    return write_dataset(out, made(), info=info, overwrite=overwrite)
+
+
+def _clip(world: str, seed: int, size: int, frames: int, test_share: float, index: int) -> Clip:
+    clip = sample_clip(world, seed, index, size=size, frames=frames)
+    held_back = int((index + 1) * test_share) > int(index * test_share)
+    return replace(clip, meta={**clip.meta, "split": "test" if held_back else "train"})
