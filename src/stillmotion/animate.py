@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -108,11 +109,32 @@ def to_pixels(picture: Picture) -> np.ndarray:
             raise StillmotionError("A picture tensor must be 3 x H x W, floating point, in [0, 1].")
         pixels = media.to_uint8(picture.detach().permute(1, 2, 0).cpu().float().numpy())
     else:
-        raise StillmotionError(
-            f"A picture is a file, an image, an array or a tensor, not {type(picture).__name__}."
-        )
+        raise StillmotionError(f"A picture is a file, an image, an array or a tensor, not {type(picture).__name__}.")
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or min(pixels.shape) < 1:
-        raise StillmotionError(
-            f"A picture array must be uint8, H x W x 3, not {pixels.dtype} {pixels.shape}."
-        )
+        raise StillmotionError(f"A picture array must be uint8, H x W x 3, not {pixels.dtype} {pixels.shape}.")
     return pixels
+
+
+def describe_models(folders: Sequence[str | Path] = ()) -> list[tuple[str, ...]]:
+    """Name, system, control, size, data and licence of every shipped model and of those found in `folders`.
+
+    A folder is a model, a run, or holds models or runs; one that cannot be read is listed with the reason.
+    """
+    found = {name: ZOO / name for name in shipped_models()}
+    for folder in map(Path, folders):
+        for candidate in (folder, *(sorted(folder.iterdir()) if folder.is_dir() else ())):
+            for place in (candidate, candidate / RUN_MODEL):
+                if (place / CONFIG).is_file():
+                    found.setdefault(str(candidate), place)
+    return [(name, *_described(folder)) for name, folder in found.items()]
+
+
+def _described(folder: Path) -> tuple[str, ...]:
+    try:
+        stored = read_config(folder)
+        control = systems.find(str(stored["system"])).system.control.__name__
+    except StillmotionError as error:
+        return (f"unusable: {error}", "", "", "", "")
+    card = stored.get("card") or {}
+    size = str(stored["config"].get("size", ""))
+    return (stored["system"], control, size, str(card.get("data", "")), str(card.get("licence", "yours")))

@@ -219,9 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     timed = verb(bench)
     timed.add_argument("models", nargs="*", metavar="MODEL", help="default: all shipped models")
     timed.add_argument("-o", "--out", required=True, metavar="FILE.json")
-    timed.add_argument(
-        "--repeats", type=_positive, default=10, help="timed repeats after the warm-up (default: 10)"
-    )
+    timed.add_argument("--repeats", type=_positive, default=10, help="timed repeats after the warm-up (default: 10)")
     timed.add_argument("--threads", type=_positive, help="default: as many as torch takes")
     return parser
 

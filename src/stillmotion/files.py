@@ -41,9 +41,7 @@ def writing(path: Path) -> Iterator[None]:
             reason = "the disk is full; free some space and try again"
         else:
             reason = f"{error.strerror or error}; check the folder and its permissions"
-        raise StillmotionError(
-            f"{path} could not be written: {reason} (nothing that was there is lost)."
-        ) from error
+        raise StillmotionError(f"{path} could not be written: {reason} (nothing that was there is lost).") from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -90,9 +88,7 @@ def read_json(path: Path) -> Any:
         raise StillmotionError(f"The file {path} is not readable JSON ({error}).") from error
 
 
-def save_tensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write named tensors as one safetensors file, atomically.
 
     Tensors may live on any device, in any memory layout, and may share memory (tied weights are written

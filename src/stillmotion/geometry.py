@@ -35,16 +35,8 @@ def identity_grid(size: Size, like: Tensor | None = None) -> Tensor:
     device = None if like is None else like.device
     dtype = torch.float64 if like is not None and like.dtype == torch.float64 else torch.float32
     height, width = size
-    x = (
-        torch.linspace(-1, 1, width, device=device, dtype=dtype)
-        if width > 1
-        else torch.zeros(1).to(device, dtype)
-    )
-    y = (
-        torch.linspace(-1, 1, height, device=device, dtype=dtype)
-        if height > 1
-        else torch.zeros(1).to(device, dtype)
-    )
+    x = torch.linspace(-1, 1, width, device=device, dtype=dtype) if width > 1 else torch.zeros(1).to(device, dtype)
+    y = torch.linspace(-1, 1, height, device=device, dtype=dtype) if height > 1 else torch.zeros(1).to(device, dtype)
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
@@ -187,9 +179,7 @@ def gaussian_map(mean: Tensor, covariance: Tensor, size: Size, exponent: float =
     form = (
         (precision[..., 0, 0, None] * dx * dx)[:, :, None, :]
         + (precision[..., 1, 1, None] * dy * dy)[:, :, :, None]
-        + (precision[..., 0, 1] + precision[..., 1, 0])[..., None, None]
-        * dy[:, :, :, None]
-        * dx[:, :, None, :]
+        + (precision[..., 0, 1] + precision[..., 1, 0])[..., None, None] * dy[:, :, :, None] * dx[:, :, None, :]
     )
     return torch.exp(-exponent * form)
 

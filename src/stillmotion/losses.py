@@ -40,6 +40,7 @@ def pyramid_l1(made: Tensor, truth: Tensor, levels: int = 4) -> Tensor:
     Args:
         made: B x C x H x W.
         truth: the same shape; sides of at least 2^(levels - 1) pixels.
+        levels: how many sizes; 1 is plain L1.
     """
     total = (made - truth).abs().mean()
     for _ in range(levels - 1):

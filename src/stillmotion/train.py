@@ -55,9 +55,7 @@ def train(request: TrainRequest, loop: LoopSettings | None = None) -> str:
     """
     parts = systems.find(request.system)
     if request.preset not in parts.presets:
-        raise StillmotionError(
-            f"There is no preset {request.preset!r}; known are {', '.join(parts.presets)}."
-        )
+        raise StillmotionError(f"There is no preset {request.preset!r}; known are {', '.join(parts.presets)}.")
     values = {**asdict(parts.presets[request.preset]), **request.settings}
     config = parse_config(parts.system.config_class, values, "--set")
 
@@ -76,9 +74,7 @@ def train(request: TrainRequest, loop: LoopSettings | None = None) -> str:
     outcome = fit(stages, request.run, loop, config=described, resume=request.resume)
     if not outcome.finished:
         for name, weights in stage_weights(request.run, outcome.stage).items():
-            next(stage for stage in stages if stage.name == outcome.stage).networks[name].load_state_dict(
-                weights
-            )
+            next(stage for stage in stages if stage.name == outcome.stage).networks[name].load_state_dict(weights)
     system.card["steps"] = outcome.step
     system.save_pretrained(request.run / RUN_MODEL)
     return _told(request.run, outcome)
@@ -107,13 +103,9 @@ def _spread(clips: Sequence[Clip], count: int) -> list[Clip]:
 
 def _copy_weights(source: System, target: System) -> None:
     if source.name != target.name:
-        raise StillmotionError(
-            f"--from names a {source.name} model; a {target.name} system is to be trained."
-        )
+        raise StillmotionError(f"--from names a {source.name} model; a {target.name} system is to be trained.")
     here, there = target.shipped().state_dict(), source.shipped().state_dict()
-    if {name: value.shape for name, value in here.items()} != {
-        name: value.shape for name, value in there.items()
-    }:
+    if {name: value.shape for name, value in here.items()} != {name: value.shape for name, value in there.items()}:
         raise StillmotionError("--from names a model of other sizes; use its preset and settings.")
     target.shipped().load_state_dict(there)
 
@@ -141,4 +133,5 @@ def _told(run: Path, outcome: Outcome) -> str:
     model = run / RUN_MODEL
     if outcome.finished:
         return f"{model}: trained for {outcome.step} steps"
-    return f"{model}: stopped by {outcome.stopped_by} at step {outcome.step} of stage {outcome.stage}; add --resume to go on"
+    where = f"at step {outcome.step} of stage {outcome.stage}"
+    return f"{model}: stopped by {outcome.stopped_by} {where}; add --resume to go on"

@@ -89,16 +89,12 @@ class Augmentation:
             value = getattr(self, field.name)
             if field.name in probabilities:
                 if not 0 <= value <= 1:
-                    raise StillmotionError(
-                        f"The augmentation {field.name} must be a probability, not {value}."
-                    )
+                    raise StillmotionError(f"The augmentation {field.name} must be a probability, not {value}.")
             elif field.name not in ("exclusive_flips", "crop") and value is not None:
                 low, high = value
                 lowest_is_fine = field.name in signed or low > 0 or (field.name == "saturation" and low >= 0)
                 if not (low <= high and lowest_is_fine):
-                    raise StillmotionError(
-                        f"The augmentation {field.name} must be a range (low, high), not {value}."
-                    )
+                    raise StillmotionError(f"The augmentation {field.name} must be a range (low, high), not {value}.")
 
 
 AUGMENTATIONS: Mapping[str, Augmentation] = MappingProxyType(
@@ -258,9 +254,7 @@ def warp_affine(frames: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     made = np.empty_like(frames)
     size = (frames.shape[2], frames.shape[1])
     for frame, target in zip(frames, made, strict=True):
-        cv2.warpAffine(
-            frame, matrix, size, dst=target, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+        cv2.warpAffine(frame, matrix, size, dst=target, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return made
 
 
@@ -292,9 +286,7 @@ def _uniform(limits: Range | None, rng: np.random.Generator, default: float) -> 
     return default if limits is None else float(rng.uniform(*limits))
 
 
-def _draw_affine(
-    size: tuple[int, int], rng: np.random.Generator, settings: Augmentation
-) -> np.ndarray | None:
+def _draw_affine(size: tuple[int, int], rng: np.random.Generator, settings: Augmentation) -> np.ndarray | None:
     kinds = (settings.rotation, settings.scale, settings.aspect, settings.translate, settings.shear)
     if all(kind is None for kind in kinds) or not _happens(settings.affine_probability, rng):
         return None

@@ -34,9 +34,7 @@ class Clip:
 
     def __post_init__(self) -> None:
         if not self.name or not all(c.isascii() and (c.isalnum() or c in "-_") for c in self.name):
-            raise StillmotionError(
-                f"The clip name {self.name!r} must hold letters, digits, '-' and '_' only."
-            )
+            raise StillmotionError(f"The clip name {self.name!r} must hold letters, digits, '-' and '_' only.")
         if self.frames.ndim != 4 or self.frames.shape[3] != 3 or self.frames.dtype != np.uint8:
             raise StillmotionError(
                 f"The frames of clip {self.name!r} must be uint8, T x H x W x 3, "

@@ -197,9 +197,7 @@ def concat(sets: Sequence[ClipSet]) -> ClipSet:
 def _index_shard(folder: Path, shard: Shard) -> list[_Entry]:
     path = folder / shard.file
     if not path.is_file():
-        raise StillmotionError(
-            f"The shard {str(path)!r} is missing: copy it there or prepare the data again."
-        )
+        raise StillmotionError(f"The shard {str(path)!r} is missing: copy it there or prepare the data again.")
     if path.stat().st_size != shard.bytes:
         raise StillmotionError(
             f"The shard {str(path)!r} has {path.stat().st_size} bytes instead of {shard.bytes}: "
@@ -211,9 +209,7 @@ def _index_shard(folder: Path, shard: Shard) -> list[_Entry]:
             for member in tar:
                 name, _, part = member.name.partition(".")
                 if not member.isreg() or not (part == "json" or part.endswith(".npy")):
-                    raise StillmotionError(
-                        f"The shard {str(path)!r} holds {member.name!r}, which is no clip's."
-                    )
+                    raise StillmotionError(f"The shard {str(path)!r} holds {member.name!r}, which is no clip's.")
                 span = _Span(member.offset_data, member.size)
                 parts.setdefault(name, {})[part.removesuffix(".npy")] = span
     except tarfile.TarError as error:
@@ -229,6 +225,5 @@ def _index_shard(folder: Path, shard: Shard) -> list[_Entry]:
 
 def _damaged(entry: _Entry, part: str, why: str) -> StillmotionError:
     return StillmotionError(
-        f"The {part} of clip {entry.name!r} in {str(entry.shard)!r} cannot be used ({why}): "
-        "prepare the data again."
+        f"The {part} of clip {entry.name!r} in {str(entry.shard)!r} cannot be used ({why}): prepare the data again."
     )

@@ -77,9 +77,7 @@ def bair(root: Path) -> Found:
     """
     sources, has_splits = walk(root, ("frames",))
     if not has_splits:
-        raise StillmotionError(
-            f"{str(root)!r} has no train and test folders: BAIR's split cannot be guessed."
-        )
+        raise StillmotionError(f"{str(root)!r} has no train and test folders: BAIR's split cannot be guessed.")
     return _split(sources, has_splits, 0.0, "BAIR robot pushing")
 
 

@@ -83,9 +83,7 @@ def _check_target(folder: Path, overwrite: bool) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not overwrite:
-        raise StillmotionError(
-            f"{str(folder)!r} exists already: choose another folder or ask to overwrite it."
-        )
+        raise StillmotionError(f"{str(folder)!r} exists already: choose another folder or ask to overwrite it.")
     # Overwriting removes the whole folder, so it must be one of ours and not, say, someone's videos.
     if not (folder / INFO_FILE).is_file():
         raise StillmotionError(f"{str(folder)!r} is not a prepared data set and is not overwritten.")
@@ -189,28 +187,20 @@ def _members(clip: Clip) -> list[tuple[str, memoryview | bytes]]:
     try:
         text = json.dumps(facts, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise StillmotionError(
-            f"The meta of clip {clip.name!r} cannot be written as JSON: {error}."
-        ) from None
+        raise StillmotionError(f"The meta of clip {clip.name!r} cannot be written as JSON: {error}.") from None
     members: list[tuple[str, memoryview | bytes]] = [
         (f"{clip.name}.frames.npy", _npy(clip.frames)),
         (f"{clip.name}.json", text.encode()),
     ]
     for track in sorted(clip.tracks):
-        if (
-            track == "frames"
-            or not track
-            or not all(c.isascii() and (c.isalnum() or c in "-_") for c in track)
-        ):
+        if track == "frames" or not track or not all(c.isascii() and (c.isalnum() or c in "-_") for c in track):
             raise StillmotionError(
                 f"The track name {track!r} of clip {clip.name!r} must hold letters, digits, '-' and '_' only "
                 "and must not be 'frames'."
             )
         array = np.asarray(clip.tracks[track])
         if array.dtype.kind not in _PLAIN_KINDS:
-            raise StillmotionError(
-                f"The track {track!r} of clip {clip.name!r} must hold numbers, not {array.dtype}."
-            )
+            raise StillmotionError(f"The track {track!r} of clip {clip.name!r} must hold numbers, not {array.dtype}.")
         members.append((f"{clip.name}.{track}.npy", _npy(array)))
     return members
 

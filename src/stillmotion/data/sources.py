@@ -127,8 +127,7 @@ def random_split(sources: Sequence[Source], share: float, by: str | None = None)
     count = math.ceil(share * len(groups) - 1e-9) if len(groups) > 1 else 0
     chosen = {groups[i] for i in np.random.default_rng(0).permutation(len(groups))[:count]}
     return [
-        replace(source, split="test" if key in chosen else "train")
-        for source, key in zip(sources, keys, strict=True)
+        replace(source, split="test" if key in chosen else "train") for source, key in zip(sources, keys, strict=True)
     ]
 
 

@@ -92,9 +92,7 @@ def check_trackers(names: Sequence[str]) -> None:
     """Raise `StillmotionError` unless every name is a tracker's."""
     for name in names:
         if name not in TRACKERS:
-            raise StillmotionError(
-                f"There is no tracker {name!r}: choose from {', '.join(sorted(TRACKERS))}."
-            )
+            raise StillmotionError(f"There is no tracker {name!r}: choose from {', '.join(sorted(TRACKERS))}.")
 
 
 def _enlarged_grey(frame: np.ndarray, factor: int) -> np.ndarray:

@@ -57,9 +57,7 @@ def opened(path: Path, kind: FileType, limits: Limits) -> Iterator[tuple[InputCo
         with container:
             stream = container.streams.best("video")
             if not isinstance(stream, VideoStream) or stream.codec_context is None:
-                raise MediaError(
-                    f"The file {str(path)!r} holds no video that can be read; export it again as mp4."
-                )
+                raise MediaError(f"The file {str(path)!r} holds no video that can be read; export it again as mp4.")
             context = stream.codec_context
             limits.check_frame(str(path), (context.height, context.width))
             context.thread_count = 1
@@ -80,8 +78,9 @@ def _survey(path: Path, kind: FileType, limits: Limits) -> Survey:
         limits.check_length(name, promised, seconds)
         spans, whole = _packet_spans(container, stream, name, limits)
         named = [float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
+        named = [rate for rate in named if MIN_FPS <= rate <= MAX_FPS]
         alone = len(container.streams) == 1
-    rate, mean, end = _timing(spans, [rate for rate in named if MIN_FPS <= rate <= MAX_FPS])
+    rate, mean, end = _timing(spans, named)
     limits.check_length(name, len(spans), end)
     # What is missing may be no more than the index at the end: the header says how much there should be.
     cut = is_cut_short(path, kind)
@@ -90,9 +89,9 @@ def _survey(path: Path, kind: FileType, limits: Limits) -> Survey:
         whole = whole and end > seconds - _start(spans) - (0.5 / mean if cut else max(0.25, 2 / mean))
     elif cut:
         whole = whole and kind in ("mp4", "avi") and 0 < promised <= len(spans)
-    if not whole:
+    if not whole and rate is None:
         # What is missing leaves gaps that say nothing about the timing.
-        rate = rate or mean
+        rate = mean = next(iter(named), mean)
     return Survey(rate, mean, len(spans), end, whole)
 
 
@@ -158,11 +157,10 @@ def _frames(path: Path, kind: FileType, limits: Limits, found: Survey) -> Timed:
     start: float | None = None
     time = 0.0
     with opened(path, kind, limits) as (container, stream):
-        for count, (frame, after_damage) in enumerate(_decoded(container, stream)):
+        for count, (frame, left_over) in enumerate(_decoded(container, stream, found.complete)):
             previous, time = time, _seconds(frame, stream, count / found.mean_rate)
             start = time if start is None else start
-            # What a decoder still held when it met damage may lack its neighbours.
-            if count == half_empty or (after_damage and count and time - previous > 1.5 / found.mean_rate):
+            if count == half_empty or (left_over and count and time - previous > 1.5 / found.mean_rate):
                 raise DamagedError
             yield time - start, convert(frame)
     if not found.complete:
@@ -176,8 +174,12 @@ def _seconds(frame: av.VideoFrame, stream: VideoStream, otherwise: float) -> flo
     return float(frame.pts * stream.time_base)
 
 
-def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[tuple[av.VideoFrame, bool]]:
-    """Yield (frame, whether damage was met before); raise `DamagedError` when no more can be decoded."""
+def _decoded(container: InputContainer, stream: VideoStream, complete: bool) -> Iterator[tuple[av.VideoFrame, bool]]:
+    """Yield (frame, whether it is left over) until the end, or raise `DamagedError` when no more can be decoded.
+
+    Left over is what a decoder still holds when it meets damage. It may lack the frames between, which are stored
+    after those that they are predicted from.
+    """
     try:
         for packet in container.demux(stream):
             if packet.is_corrupt:
@@ -185,7 +187,7 @@ def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[tuple[a
             for frame in packet.decode():
                 if frame.is_corrupt:
                     raise DamagedError
-                yield frame, False
+                yield frame, not complete and packet.size == 0
         else:
             return
     except (av.FFmpegError, OSError):
@@ -207,9 +209,7 @@ class _Converter:
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         try:
-            converted = self._scaler.reformat(
-                frame, format=self._format, interpolation=_CONVERSION, threads=1
-            )
+            converted = self._scaler.reformat(frame, format=self._format, interpolation=_CONVERSION, threads=1)
             pixels = converted.to_ndarray()
         except (av.FFmpegError, ValueError) as error:
             raise DamagedError from error

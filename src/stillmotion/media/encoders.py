@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -63,6 +64,41 @@ def make_encoder(ending: str, temporary: Path, name: str, fps: float) -> Encoder
     return FolderEncoder(temporary)
 
 
+class _Output:
+    """A file for a muxer; its first failure waits for `check`, since in a call-back it could get lost."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("xb")
+        self._failure: BaseException | None = None
+
+    def _try(self, action: Callable[[], int], otherwise: int) -> int:
+        if self._failure is None:
+            try:
+                return action()
+            except BaseException as error:  # Ctrl-C too
+                self._failure = error
+        return otherwise
+
+    def write(self, data: bytes) -> int:
+        return self._try(lambda: self._file.write(data), len(data))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._try(lambda: self._file.seek(offset, whence), offset)
+
+    def tell(self) -> int:
+        return self._try(self._file.tell, 0)
+
+    def check(self) -> None:
+        """Bring everything to the file and raise what went wrong."""
+        if self._failure is None:
+            self._file.flush()
+        else:
+            raise self._failure
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class FilmEncoder:
     """mp4 (H.264) and webm (VP9), 4:2:0, BT.709; an odd edge is doubled, since 4:2:0 needs even sizes."""
 
@@ -70,12 +106,11 @@ class FilmEncoder:
         container, self._codec, self._options = _CODECS[ending]
         self._rate = Fraction(fps).limit_denominator(1001)
         self._temporary = temporary
-        self._file = temporary.open("xb")
-        # The index goes to the front so that browsers start at once. To move it, the muxer reads its own file
-        # again through `io_open`. With Python files throughout, a full disk is an OSError at once, and no
-        # name is ever parsed.
+        self._output = _Output(temporary)
+        # The index goes to the front so that browsers start at once; to move it, the muxer reads its own file
+        # again through `io_open`. With Python files throughout, FFmpeg never parses a name.
         self._container = av.open(
-            self._file,
+            self._output,
             "w",
             format=container,
             container_options={"movflags": "+faststart"} if ending == ".mp4" else {},
@@ -86,7 +121,7 @@ class FilmEncoder:
         self._count = 0
 
     def _read_again(self, *_: Any) -> IO[bytes]:
-        self._file.flush()
+        self._output.check()
         return self._temporary.open("rb")
 
     def _open_stream(self, height: int, width: int) -> VideoStream:
@@ -115,18 +150,21 @@ class FilmEncoder:
         )
         picture.pts, picture.time_base = self._count, 1 / self._rate
         self._container.mux(self._stream.encode(picture))
+        self._output.check()
         self._count += 1
 
     def finish(self) -> None:
         """Flush the encoder and write the index."""
         assert self._stream is not None
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
-        self._file.flush()
+        try:
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+        finally:
+            self._output.check()
 
     def close(self) -> None:
-        """Close the file; PyAV writes no trailer into a file that is closed."""
-        self._file.close()
+        """Close the file."""
+        self._output.close()
 
 
 class GifEncoder:
@@ -161,9 +199,7 @@ class GifEncoder:
         palette = self._palette()
         height, width = self._size
         graph = Graph()
-        source = graph.add_buffer(
-            width=width, height=height, format=VideoFormat("rgb24"), time_base=1 / self._rate
-        )
+        source = graph.add_buffer(width=width, height=height, format=VideoFormat("rgb24"), time_base=1 / self._rate)
         colours = graph.add_buffer(width=16, height=16, format=palette.format, time_base=1 / self._rate)
         paletteuse = graph.add("paletteuse", "dither=sierra2_4a:diff_mode=rectangle")
         sink = graph.add("buffersink")
@@ -174,8 +210,8 @@ class GifEncoder:
         colours.push(palette)
         colours.push(None)
         with (
-            self._temporary.open("xb") as file,
-            av.open(file, "w", format="gif", options={"loop": "0"}) as container,
+            contextlib.closing(_Output(self._temporary)) as output,
+            av.open(output, "w", format="gif", options={"loop": "0"}) as container,
         ):
             stream = container.add_stream("gif", rate=self._rate)
             assert isinstance(stream, VideoStream)
@@ -186,13 +222,13 @@ class GifEncoder:
                 assert isinstance(indexed, VideoFrame)
                 container.mux(stream.encode(indexed))
             container.mux(stream.encode(None))
+            container.close()
+            output.check()
 
     def _palette(self) -> VideoFrame:
         height, width = self._size
         graph = Graph()
-        source = graph.add_buffer(
-            width=width, height=height, format=VideoFormat("rgb24"), time_base=1 / self._rate
-        )
+        source = graph.add_buffer(width=width, height=height, format=VideoFormat("rgb24"), time_base=1 / self._rate)
         palettegen = graph.add("palettegen", "stats_mode=full")
         sink = graph.add("buffersink")
         source.link_to(palettegen)
@@ -234,9 +270,7 @@ class StripEncoder:
         fields = PngInfo()
         fields.add_text(FRAME_WIDTH_FIELD, str(self._frames[0].shape[1]))
         fields.add_text(FPS_FIELD, f"{self._fps:.10f}".rstrip("0").rstrip("."))
-        Image.fromarray(np.concatenate(self._frames, axis=1)).save(
-            self._temporary, format="PNG", pnginfo=fields
-        )
+        Image.fromarray(np.concatenate(self._frames, axis=1)).save(self._temporary, format="PNG", pnginfo=fields)
 
     def close(self) -> None:
         """Drop the frames."""

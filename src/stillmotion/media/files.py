@@ -105,8 +105,7 @@ def write_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise MediaError(
-                f"{str(path)!r} was not written because the disk is full; "
-                "free some space or choose another place."
+                f"{str(path)!r} was not written because the disk is full; free some space or choose another place."
             ) from error
         reason = error.strerror or str(error)
         raise MediaError(f"{str(path)!r} could not be written ({reason}); choose another place.") from error

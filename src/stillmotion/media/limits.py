@@ -41,8 +41,7 @@ class Limits:
         """Raise `MediaError` if a video has too many frames or lasts too long."""
         if frames > self.max_frames:
             raise MediaError(
-                f"The video {name!r} has more than the {self.max_frames} frames allowed; "
-                "cut it into shorter ones."
+                f"The video {name!r} has more than the {self.max_frames} frames allowed; cut it into shorter ones."
             )
         if seconds > self.max_seconds:
             raise MediaError(
@@ -55,6 +54,5 @@ def _check_pixels(what: str, size: tuple[int, int], most: int) -> None:
     height, width = size
     if height * width > most:
         raise MediaError(
-            f"{what} is {width} x {height} pixels, more than the {most / 1e6:g} million allowed; "
-            "scale it down first."
+            f"{what} is {width} x {height} pixels, more than the {most / 1e6:g} million allowed; scale it down first."
         )

@@ -156,9 +156,7 @@ def _checked(
             count += 1
     except DamagedError as error:
         if count == 0:
-            raise MediaError(
-                f"The video {name!r} is damaged from its first frame; export it again."
-            ) from error
+            raise MediaError(f"The video {name!r} is damaged from its first frame; export it again.") from error
         raise MediaError(
             f"The video {name!r} is damaged after frame {count}; export it again or use --frames {count}."
         ) from error
@@ -194,9 +192,7 @@ def read_video(
     limits = limits or Limits()
     if max_frames is not None and max_frames < 1:
         raise MediaError(f"The number of frames to read must be at least 1, not {max_frames}.")
-    with open_video(
-        source, fps=fps, frame_width=frame_width, resample_fps=resample_fps, limits=limits
-    ) as reader:
+    with open_video(source, fps=fps, frame_width=frame_width, resample_fps=resample_fps, limits=limits) as reader:
         height, width = reader.size
         fitting = limits.max_bytes // (height * width * 3)
         wanted = reader.length if max_frames is None else min(max_frames, reader.length)
@@ -209,13 +205,9 @@ def read_video(
         count = 0
         for frame in itertools.islice(reader, max_frames):
             if count == len(frames):  # `length` was the file's own account; more may come.
-                frames = np.concatenate(
-                    [frames, np.empty((min(count, fitting - count), height, width, 3), np.uint8)]
-                )
+                frames = np.concatenate([frames, np.empty((min(count, fitting - count), height, width, 3), np.uint8)])
             if count == fitting:
-                raise MediaError(
-                    f"The video {str(source)!r} does not fit into memory; use --frames {fitting}."
-                )
+                raise MediaError(f"The video {str(source)!r} does not fit into memory; use --frames {fitting}.")
             frames[count] = frame
             count += 1
     return frames[:count], reader.fps
@@ -242,6 +234,5 @@ def sniff(source: str | Path) -> Literal["picture", "video", "folder"]:
 
 def _unknown(source: str | Path) -> MediaError:
     return MediaError(
-        f"{str(source)!r} is not a video or picture that can be read here; "
-        "convert it to mp4, webm, gif or png."
+        f"{str(source)!r} is not a video or picture that can be read here; convert it to mp4, webm, gif or png."
     )

@@ -18,9 +18,7 @@ FRAME_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif")
 FRAME_WIDTH_FIELD, FPS_FIELD = "FrameWidth", "FramesPerSecond"
 
 
-def open_strip(
-    path: Path, fps: float | None, frame_width: int | None, limits: Limits
-) -> tuple[Survey, Timed]:
+def open_strip(path: Path, fps: float | None, frame_width: int | None, limits: Limits) -> tuple[Survey, Timed]:
     """Cut a strip into its frames, left to right.
 
     For the frame width and the rate, what the caller says counts first, then what the file's text fields say;
@@ -68,9 +66,7 @@ def open_folder(folder: Path, fps: float | None, limits: Limits) -> tuple[Survey
     paths.sort(key=lambda path: natural_order(path.name))
     rate = fps or DEFAULT_FPS
     limits.check_length(str(folder), len(paths), len(paths) / rate)
-    return Survey(rate, rate, len(paths), len(paths) / rate, complete=True), _folder_frames(
-        paths, rate, limits
-    )
+    return Survey(rate, rate, len(paths), len(paths) / rate, complete=True), _folder_frames(paths, rate, limits)
 
 
 def _is_frame(path: Path) -> bool:
@@ -80,9 +76,7 @@ def _is_frame(path: Path) -> bool:
 def natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:
     """Return a key that sorts names with the numbers in them by value; ties fall back on the plain name."""
     parts = re.findall(r"[0-9]+|[^0-9]+", name.lower())
-    return [
-        (0, int(part), "") if part.isdecimal() and part.isascii() else (1, 0, part) for part in parts
-    ], name
+    return [(0, int(part), "") if part.isdecimal() and part.isascii() else (1, 0, part) for part in parts], name
 
 
 def _folder_frames(paths: list[Path], rate: float, limits: Limits) -> Timed:

@@ -121,8 +121,7 @@ def open_writer(path: str | Path, *, fps: float, overwrite: bool = False) -> Vid
     ending = target.suffix.lower()
     if ending not in ENDINGS:
         raise MediaError(
-            f"The name {str(path)!r} must end in .mp4, .webm, .gif or .png (a strip) "
-            "or have no ending (a folder)."
+            f"The name {str(path)!r} must end in .mp4, .webm, .gif or .png (a strip) or have no ending (a folder)."
         )
     _check_output(target, overwrite)
     temporary = temporary_sibling(target)
@@ -135,9 +134,7 @@ def open_writer(path: str | Path, *, fps: float, overwrite: bool = False) -> Vid
     return VideoWriter(target, encoder, temporary, overwrite)
 
 
-def write_video(
-    path: str | Path, frames: Iterable[np.ndarray], fps: float, *, overwrite: bool = False
-) -> int:
+def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float, *, overwrite: bool = False) -> int:
     """Write all `frames`, `uint8` H x W x 3 each, to `path`; see `open_writer`. Returns their number."""
     with open_writer(path, fps=fps, overwrite=overwrite) as writer:
         for frame in frames:
@@ -155,8 +152,7 @@ def _encoding(path: Path) -> Iterator[None]:
             if isinstance(error, OSError):
                 raise
             raise MediaError(
-                f"{str(path)!r} cannot hold such frames ({error.strerror}); "
-                "change their size or write a folder."
+                f"{str(path)!r} cannot hold such frames ({error.strerror}); change their size or write a folder."
             ) from error
 
 
@@ -166,9 +162,7 @@ def _check_output(path: Path, overwrite: bool) -> None:
         return
     names = [entry.name for entry in path.iterdir()]
     if names and not overwrite:
-        raise MediaError(
-            f"The folder {str(path)!r} is not empty; pass --overwrite (-y) or choose another name."
-        )
+        raise MediaError(f"The folder {str(path)!r} is not empty; pass --overwrite (-y) or choose another name.")
     if not all(re.fullmatch(r"frame-[0-9]{5,}\.png", name) for name in names):
         raise MediaError(f"The folder {str(path)!r} holds more than frames; choose another name.")
 

@@ -27,11 +27,10 @@ class BatchNorm2d(nn.BatchNorm2d):
             if count <= 1:
                 raise ValueError("Batch normalisation needs more than one value per channel to train.")
             self._remember(mean.detach(), variance.detach() * (count / (count - 1)))
-            scale = torch.rsqrt(variance + self.eps)
-            shift = -mean * scale
+            # The mean goes first: x * scale - mean * scale would cancel where the mean is large.
+            made = (input.float() - mean[:, None, None]) * torch.rsqrt(variance + self.eps)[:, None, None]
             if self.weight is not None:
-                scale, shift = scale * self.weight, shift * self.weight + self.bias
-            made = input.float() * scale[:, None, None] + shift[:, None, None]
+                made = made * self.weight[:, None, None] + self.bias[:, None, None]
         return made.to(input.dtype)
 
     @torch.no_grad()
@@ -61,7 +60,8 @@ def _statistics(values: Tensor) -> tuple[Tensor, Tensor, float]:
     own = values.numel() / values.shape[1]
     everyone: Tensor = _Gather.apply(torch.cat([mean, variance, mean.new_tensor([own])]))
     means, variances, counts = everyone.split([len(mean), len(mean), 1], dim=1)
-    shares = (counts / counts.sum()).detach()
+    counts = counts.detach()
+    shares = counts / counts.sum()
     total = (shares * means).sum(0)
     spread = (shares * (variances + (means - total) ** 2)).sum(0)
     return total, spread, float(counts.sum())

@@ -137,8 +137,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         raise StillmotionError(f"{folder / 'state.json'} is not the state of a checkpoint.")
     if state["format"] != FORMAT:
         raise StillmotionError(
-            f"The checkpoint {folder} has format {state['format']}; this version reads {FORMAT}: update "
-            "stillmotion."
+            f"The checkpoint {folder} has format {state['format']}; this version reads {FORMAT}: update stillmotion."
         )
     return Checkpoint(folder, state)
 
@@ -250,9 +249,7 @@ def _of_stage(run: Path, stage: str) -> list[Path]:
 
 
 def _weights(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    return {
-        f"{name}.{key}": v for name, network in networks.items() for key, v in network.state_dict().items()
-    }
+    return {f"{name}.{key}": v for name, network in networks.items() for key, v in network.state_dict().items()}
 
 
 def _initial(stages: Iterable[Stage]) -> dict[str, Tensor]:
@@ -283,8 +280,7 @@ def _fill(targets: Mapping[str, Tensor], path: Path) -> None:
     for key, target in targets.items():
         if stored[key].shape != target.shape:
             raise StillmotionError(
-                f"{path} does not fit these networks: {key} is {tuple(stored[key].shape)}, "
-                f"not {tuple(target.shape)}."
+                f"{path} does not fit these networks: {key} is {tuple(stored[key].shape)}, not {tuple(target.shape)}."
             )
     for key, target in targets.items():
         target.copy_(stored[key])
@@ -306,9 +302,7 @@ def _in_layout_of(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> di
 
 def _way_out(folder: Path) -> str:
     stage, _, step = folder.name.rpartition("-")
-    older = [
-        f.name for f in _of_stage(folder.parent.parent, stage) if int(f.name.rpartition("-")[2]) < int(step)
-    ]
+    older = [f.name for f in _of_stage(folder.parent.parent, stage) if int(f.name.rpartition("-")[2]) < int(step)]
     if not older:
         return " There is no older checkpoint of this stage."
     return f" Remove the folder {folder.name} to continue from {older[-1]}."

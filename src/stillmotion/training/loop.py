@@ -114,9 +114,7 @@ def fit(
 def _open_run(run: Path, config: Mapping[str, Any], resume: bool, names: Sequence[str]) -> None:
     """Check that the folder is new, or is this run; on the first process only."""
     if resume and not run.is_dir():
-        raise StillmotionError(
-            f"There is no run to resume in {run}; check the name or start without resuming."
-        )
+        raise StillmotionError(f"There is no run to resume in {run}; check the name or start without resuming.")
     remove_stale(run / "checkpoints")
     remove_stale(run)
     if resume and (run / "config.json").is_file():
@@ -289,6 +287,8 @@ def _iterate(session: _Session, progress: _Progress, batches: Iterator[Batch]) -
             _preview(session, progress)
         # All processes must leave at the same step, so one that got a signal tells the others.
         stop = processes.flag(session.accelerator, bool(session.stopper.check()))
+        if stop and not session.stopper.reason:
+            session.stopper.reason = "another process"
         if progress.step % settings.checkpoint_every == 0 or done or stop:
             _save(session, progress)
             saved = progress.step
@@ -299,8 +299,7 @@ def _iterate(session: _Session, progress: _Progress, batches: Iterator[Batch]) -
 
 def _step(session: _Session, progress: _Progress, batch: Batch) -> None:
     progress.updater.step = progress.step + 1
-    names = batch.get("name", ())
-    progress.updater.clips = [names] if isinstance(names, str) else [str(name) for name in names]
+    progress.updater.batch = batch
     kind = session.accelerator.device.type
     with torch.autocast(kind, dtype=torch.bfloat16, enabled=session.precision == "bf16"):
         numbers = progress.stage.step(batch, progress.updater)
@@ -400,7 +399,7 @@ def _say_stop(session: _Session, progress: _Progress, saved: int) -> None:
     if progress.console is not None:
         folder = checkpoint.folder_of(session.run, progress.stage.name, saved)
         progress.console.line(
-            f"Stopped by {session.stopper.reason or 'another process'} after step {progress.step} of "
+            f"Stopped by {session.stopper.reason} after step {progress.step} of "
             f"{progress.stage.steps}; the checkpoint {folder.name} is written, and the same command with "
             "--resume "
             "goes on from there."

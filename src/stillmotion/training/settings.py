@@ -76,7 +76,7 @@ class Outcome:
         finished: every stage has all its steps.
         stage: the last stage that was trained.
         step: its last step.
-        stopped_by: empty when finished, else `time limit`, `Ctrl-C` or `SIGTERM`.
+        stopped_by: empty when finished, else `time limit`, `Ctrl-C`, `SIGTERM` or `another process`.
     """
 
     finished: bool

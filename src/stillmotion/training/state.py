@@ -39,9 +39,7 @@ def pack(tree: Any, tensors: dict[str, Tensor], prefix: str) -> Any:
         if all(isinstance(key, str) and key not in _TAGS for key, _ in packed):
             return dict(packed)
         return {"$dict": [[pack(key, tensors, prefix), item] for key, item in packed]}
-    raise TypeError(
-        f"{prefix} holds a {type(tree).__name__}, which a checkpoint cannot store without pickle."
-    )
+    raise TypeError(f"{prefix} holds a {type(tree).__name__}, which a checkpoint cannot store without pickle.")
 
 
 def unpack(packed: Any, tensors: Mapping[str, Tensor]) -> Any:

@@ -11,7 +11,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from stillmotion.errors import StillmotionError
-from stillmotion.training.stage import Stage
+from stillmotion.training.stage import Batch, Stage
 
 _NAMED_CLIPS = 12
 
@@ -21,16 +21,14 @@ class Updater:
 
     Attributes:
         step: number of the running step, from 1; the loop sets it.
-        clips: names of the clips in this process's batch; the loop sets them.
-        taken: how many optimiser steps the running step has made; the loop resets it.
+        batch: this process's samples in it; the loop sets them.
     """
 
     def __init__(self, stage: Stage, accelerator: Accelerator):
         self.stage = stage
         self.accelerator = accelerator
         self.step = 0
-        self.clips: Sequence[str] = ()
-        self.taken = 0
+        self.batch: Batch = {}
         self._of = {
             name: [p for group in optimizer.param_groups for p in group["params"]]
             for name, optimizer in stage.optimizers.items()
@@ -59,7 +57,7 @@ class Updater:
             average = self._average_over_processes(parameters, loss.detach().float())
             gradients = [p.grad for p in parameters if p.grad is not None]
             norm = nn.utils.get_total_norm(gradients)
-            self._check(chosen, average, norm, loss)
+            self._check(chosen, average, norm)
             if clip_grad is not None:
                 nn.utils.clip_grads_with_norm_(parameters, clip_grad, norm)
             for name in chosen:
@@ -67,7 +65,6 @@ class Updater:
         # Autocast keeps bfloat16 copies of the weights until its outermost block ends, which is the whole
         # step: without this line a second forward pass in the same step would still see the old weights.
         torch.clear_autocast_cache()
-        self.taken += 1
 
     def _average_over_processes(self, parameters: list[nn.Parameter], loss: Tensor) -> Tensor:
         """Replace gradients by their mean over all processes; returns the mean loss.
@@ -92,17 +89,17 @@ class Updater:
                 parameter.grad.copy_(total.view_as(parameter) / world)
         return loss[0] / world
 
-    def _check(self, names: tuple[str, ...], average: Tensor, norm: Tensor, loss: Tensor) -> None:
+    def _check(self, names: tuple[str, ...], average: Tensor, norm: Tensor) -> None:
         """Stop before NaN or infinity reaches a weight; all processes see the same numbers, so all stop."""
         if bool(torch.isfinite(average) & torch.isfinite(norm)):  # one wait for the device per update
             return
-        clips = list(self.clips)
+        everyone, broken = _clips(self.batch)
         if self.accelerator.num_processes > 1:
-            # Name the clips of the process at fault; if only a gradient broke, nobody knows whose it was.
-            own = clips if not torch.isfinite(loss.detach()) or torch.isfinite(average) else []
-            clips = gather_object(own)
+            # Batch norm carries a NaN to all processes, so only what went in tells whose it was.
+            everyone, broken = gather_object(everyone), gather_object(broken)
+        clips = list(dict.fromkeys(broken or everyone))
         what = "loss" if not torch.isfinite(average) else "gradient"
-        shown = ", ".join(dict.fromkeys(clips[:_NAMED_CLIPS])) or "(unnamed)"
+        shown = ", ".join(clips[:_NAMED_CLIPS]) or "unnamed"
         more = f" and {len(clips) - _NAMED_CLIPS} more" if len(clips) > _NAMED_CLIPS else ""
         raise StillmotionError(
             f"The {what} of {' and '.join(names)!r} became NaN or infinite at step {self.step} of stage "
@@ -110,3 +107,14 @@ class Updater:
             "look at "
             "these clips or lower the learning rate, then resume."
         )
+
+
+def _clips(batch: Batch) -> tuple[list[str], list[str]]:
+    """Names of the clips in a batch: all, and those whose own tensors hold NaN or infinity."""
+    names = batch.get("name", ())
+    names = [names] if isinstance(names, str) else [str(name) for name in names]
+    broken: set[int] = set()
+    for value in batch.values():
+        if isinstance(value, Tensor) and value.is_floating_point() and value.dim() and len(value) == len(names):
+            broken |= {i for i, row in enumerate(value) if not torch.isfinite(row).all()}
+    return names, [names[i] for i in sorted(broken)]

@@ -21,9 +21,7 @@ __all__ = ["WORLDS", "sample_clip"]
 
 
 def _lazy(module: str) -> Callable[..., Clip]:
-    def sample(
-        rng: np.random.Generator, *, size: int = 64, frames: int = 32, action: str | None = None
-    ) -> Clip:
+    def sample(rng: np.random.Generator, *, size: int = 64, frames: int = 32, action: str | None = None) -> Clip:
         """Make one clip of this world; see the world's own `sample`."""
         made: Clip = import_module(module).sample(rng, size=size, frames=frames, action=action)
         return made

@@ -17,7 +17,7 @@ from stillmotion.errors import StillmotionError
 from stillmotion.systems.base import Animation, Step, System, in_batches
 from stillmotion.systems.driving import drawing
 from stillmotion.systems.driving.config import DrivingConfig
-from stillmotion.systems.driving.networks import DrivingNetworks, Generated, Keypoints
+from stillmotion.systems.driving.networks import DrivingNetworks, Generated, Keypoints, Motion
 
 BATCH = 16
 """Driving frames that go through the networks together."""
@@ -119,14 +119,11 @@ class Driving(System):
         source = Keypoints(*(part.expand(count, *part.shape[1:]) for part in still.keypoints))
         return self.networks.generator(features, source, target)
 
-    def _layers(
-        self, made: Generated, small: Tensor, driving: Keypoints, aim: Keypoints
-    ) -> dict[str, np.ndarray]:
+    def _layers(self, made: Generated, small: Tensor, driving: Keypoints, aim: Keypoints) -> dict[str, np.ndarray]:
         scale = max(1, round(256 / self.config.size))
 
         def enlarged(picture: np.ndarray) -> np.ndarray:
-            height, width = picture.shape[:2]
-            factor = scale * self.config.size // height
+            factor = scale * self.config.size // picture.shape[0]
             return np.repeat(np.repeat(picture, factor, 0), factor, 1)
 
         def marked(frame: Tensor, points: Keypoints) -> np.ndarray:
@@ -208,12 +205,12 @@ def transfer(still: Keypoints, first: Keypoints, driving: Keypoints, control: Dr
 
 def slice_generated(made: Generated, index: int) -> Generated:
     """One frame of a batch, still as a batch of one."""
-
-    def one(value: Tensor | None) -> Tensor | None:
-        return None if value is None else value[index : index + 1]
-
-    motion = made.motion._replace(displacement=one(made.motion.displacement), masks=one(made.motion.masks))
-    return Generated(one(made.frame), motion, one(made.warped), one(made.keep), one(made.painted))
+    here = slice(index, index + 1)
+    masks, keep, painted = (
+        None if value is None else value[here] for value in (made.motion.masks, made.keep, made.painted)
+    )
+    motion = Motion(made.motion.displacement[here], masks)
+    return Generated(made.frame[here], motion, made.warped[here], keep, painted)
 
 
 def compose(still: Still, made: Generated) -> np.ndarray:
@@ -227,16 +224,14 @@ def compose(still: Still, made: Generated) -> np.ndarray:
     side = still.square.shape[2]
     left, top, right, bottom = still.box
     displacement = settle(made.motion.displacement)
-    large = F.interpolate(
-        displacement.permute(0, 3, 1, 2), size=(side, side), mode="bilinear", align_corners=True
-    )
+    large = F.interpolate(displacement.permute(0, 3, 1, 2), size=(side, side), mode="bilinear", align_corners=True)
     grid = geometry.identity_grid((side, side)) + large.permute(0, 2, 3, 1)
     warped = geometry.warp(still.square, grid[:, top:bottom, left:right], padding="border")
 
     def enlarged(values: Tensor) -> Tensor:
         return geometry.resize_map(values.float(), (side, side))[:, :, top:bottom, left:right]
 
-    if made.keep is not None:
+    if made.keep is not None and made.painted is not None:
         keep = enlarged(made.keep)
         frame = keep * warped + (1 - keep) * enlarged(made.painted)
     else:

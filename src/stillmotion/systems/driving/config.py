@@ -88,9 +88,7 @@ class DrivingConfig:
         if self.size % 2**self.generator_blocks:
             raise StillmotionError(f"size {self.size} must be divisible by {2**self.generator_blocks}.")
         if not (self.use_coarse or self.use_residual) and self.use_flow:
-            raise StillmotionError(
-                "use_coarse and use_residual cannot both be off; use_flow=false removes the flow."
-            )
+            raise StillmotionError("use_coarse and use_residual cannot both be off; use_flow=false removes the flow.")
         if len(self.feature_weights) != self.discriminator_blocks + 1:
             raise StillmotionError(
                 f"feature_weights needs {self.discriminator_blocks + 1} numbers, one per discriminator map."

@@ -62,6 +62,7 @@ class KeypointDetector(nn.Module):
         self.logits = nn.Conv2d(self.unet.out_channels, config.keypoints, 3, padding=1)
 
     def forward(self, frames: Tensor) -> Keypoints:  # N x 3 x S x S
+        """Keypoints of N frames."""
         frames = shrink(frames, self.config)  # N x 3 x s x s
         logits = self.logits(self.unet(frames))  # N x K x s x s
         heat = geometry.spatial_softmax(logits, self.config.temperature)
@@ -94,14 +95,16 @@ class Generator(nn.Module):
         self.refine = nn.Sequential(*(Residual(width) for _ in range(config.refine_blocks)))
         self.paint = nn.Conv2d(width, 4 if config.composite else 3, 1)
         if config.composite:  # start near "keep the warped still": most of a picture does not move
-            nn.init.zeros_(self.paint.weight[3:])
-            nn.init.constant_(self.paint.bias[3:], 2.0)
+            with torch.no_grad():
+                self.paint.weight[3:].zero_()
+                bias_of(self.paint)[3:].fill_(2.0)
 
     def encode(self, still: Tensor) -> list[Tensor]:
         """Feature maps of the still, the still itself first; once per still, whatever the video's length."""
         return self.encoder(still)  # N x 3 x S x S -> S, S/2, S/4, ... maps
 
     def forward(self, features: Sequence[Tensor], source: Keypoints, driving: Keypoints) -> Generated:
+        """Paint N driving frames from the features of N stills (see `encode`)."""
         still = features[0]  # N x 3 x S x S
         motion = self.motion(still, source, driving)
         grid = geometry.identity_grid(self.config.motion_size, motion.displacement) + motion.displacement
@@ -145,12 +148,14 @@ class DenseMotion(nn.Module):
         self.unet = UNet(inputs, config.motion_expansion, config.motion_max, config.motion_blocks)
         outputs = entries * config.use_coarse + 2 * config.use_residual
         self.head = nn.Conv2d(self.unet.out_channels, outputs, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-        if config.use_coarse:
-            nn.init.constant_(self.head.bias[:1], config.background_bias)
+        with torch.no_grad():
+            self.head.weight.zero_()
+            bias_of(self.head).zero_()
+            if config.use_coarse:
+                bias_of(self.head)[0] = config.background_bias
 
     def forward(self, still: Tensor, source: Keypoints, driving: Keypoints) -> Motion:  # still: N x 3 x s x s
+        """Backward flow from N driving frames to N stills."""
         shifts = source.mean - driving.mean  # N x K x 2, backward: where in the still to look
         shifts = torch.cat([torch.zeros_like(shifts[:, :1]), shifts], dim=1)  # the background stays
         embedding = self.embed(still, source, driving, shifts)
@@ -210,6 +215,12 @@ class Discriminator(nn.Module):
         return [*maps, self.score(x)]
 
 
+def bias_of(conv: nn.Conv2d) -> Tensor:
+    """The bias of a convolution that has one."""
+    assert conv.bias is not None
+    return conv.bias
+
+
 def heatmaps(keypoints: Keypoints, config: DrivingConfig, size: geometry.Size | None = None) -> Tensor:
     """Gaussian pictures of the keypoints; N x K x s x s (or x size), float32."""
     with torch.autocast(keypoints.mean.device.type, enabled=False):
@@ -237,7 +248,8 @@ class UNet(nn.Module):
         self.decoder = Decoder(self.encoder.channels, expansion, limit)
         self.out_channels = self.decoder.out_channels
 
-    def forward(self, x: Tensor) -> Tensor:  # N x inputs x s x s -> N x (expansion + inputs) x s x s
+    def forward(self, x: Tensor) -> Tensor:
+        """N x inputs x s x s -> N x (expansion + inputs) x s x s."""
         return self.decoder(self.encoder(x))
 
 
@@ -253,6 +265,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """All maps, largest first; N x inputs x s x s -> s, s/2, s/4, ...."""
         maps = [x]
         for block in self.blocks:
             maps.append(F.avg_pool2d(block(maps[-1]), 2))
@@ -273,6 +286,7 @@ class Decoder(nn.Module):
         self.out_channels = inputs
 
     def forward(self, skips: Sequence[Tensor]) -> Tensor:
+        """From the smallest map up; gives the size of the first."""
         x = skips[-1]
         for block, skip in zip(self.blocks, reversed(skips[:-1]), strict=True):
             x = torch.cat([block(F.interpolate(x, scale_factor=2.0, mode="nearest")), skip], dim=1)
@@ -288,6 +302,7 @@ class ConvBlock(nn.Module):
         self.norm = BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """N x inputs x h x w -> N x outputs x h x w."""
         return F.relu(self.norm(self.conv(x)))
 
 
@@ -300,6 +315,7 @@ class Residual(nn.Module):
         self.norm2, self.conv2 = BatchNorm2d(width), nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """N x width x h x w -> the same."""
         out = self.conv1(F.relu(self.norm1(x)))
         return x + self.conv2(F.relu(self.norm2(out)))
 
@@ -313,4 +329,5 @@ class DiscriminatorBlock(nn.Module):
         self.norm = nn.InstanceNorm2d(outputs, affine=True) if norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """N x inputs x h x w -> N x outputs x (h - 3) / 2 x (w - 3) / 2."""
         return F.avg_pool2d(F.leaky_relu(self.norm(self.conv(x)), 0.2), 2)

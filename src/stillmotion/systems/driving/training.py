@@ -78,24 +78,31 @@ class MotionStage:
 
         self.networks: Mapping[str, nn.Module] = {"model": model}
         self.ema: Mapping[str, nn.Module] = {"model": model}
-        self.optimizers: Mapping[str, torch.optim.Optimizer] = {
+        self.optimizers = {
             "generator": Adam(
                 [*model.generator.parameters(), *model.detector.parameters()],
                 config.learning_rate,
                 (0.5, 0.999),
-            ),
-            "discriminator": Adam(model.discriminator.parameters(), config.learning_rate, (0.5, 0.999)),
+            )
         }
+        if self.judged:
+            self.optimizers["discriminator"] = Adam(
+                model.discriminator.parameters(), config.learning_rate, (0.5, 0.999)
+            )
         self.schedulers = {
             name: LambdaLR(optimizer, lambda step: learning_rate_factor(step, config))
             for name, optimizer in self.optimizers.items()
         }
 
     @property
+    def judged(self) -> bool:
+        """Whether the discriminator ever takes part."""
+        return self.config.gan_weight > 0 or any(self.config.feature_weights)
+
+    @property
     def adversarial(self) -> bool:
-        """Whether the discriminator takes part at this step."""
-        used = self.config.gan_weight > 0 or any(self.config.feature_weights)
-        return used and self.schedulers["generator"].last_epoch >= self.config.gan_from
+        """Whether it takes part in the coming step."""
+        return self.judged and self.schedulers["generator"].last_epoch >= self.config.gan_from
 
     def step(self, batch: Mapping[str, Any], update: Update) -> dict[str, Tensor]:
         """One iteration: generator and detector first, then the discriminator on the same generated frame.
@@ -164,17 +171,13 @@ class MotionStage:
         return {"pairs": pair_sheet(self.model, self.preview_clips)}
 
 
-def reconstruct(
-    model: DrivingNetworks, source: Tensor, driving: Tensor
-) -> tuple[Generated, Keypoints, Keypoints]:
+def reconstruct(model: DrivingNetworks, source: Tensor, driving: Tensor) -> tuple[Generated, Keypoints, Keypoints]:
     """Generate the driving frames from the source frames; both B x 3 x S x S.
 
     The detector sees both in one batch, so that batch norm treats them alike (as the release does).
     """
     both = model.detector(torch.cat([source, driving]))
-    of_source, of_driving = (
-        Keypoints(*parts) for parts in zip(*(part.chunk(2) for part in both), strict=True)
-    )
+    of_source, of_driving = (Keypoints(*parts) for parts in zip(*(part.chunk(2) for part in both), strict=True))
     return model.generator(model.generator.encode(source), of_source, of_driving), of_source, of_driving
 
 
@@ -199,9 +202,7 @@ def apply_affine(matrix: Tensor, offset: Tensor, points: Tensor) -> Tensor:
     """Map B x P x 2 points by matrix and offset, written out: bmm over two-wide axes is slow on a CPU."""
     x, y = points[..., 0], points[..., 1]
     m = matrix[:, None]
-    return (
-        torch.stack([m[..., 0, 0] * x + m[..., 0, 1] * y, m[..., 1, 0] * x + m[..., 1, 1] * y], -1) + offset
-    )
+    return torch.stack([m[..., 0, 0] * x + m[..., 0, 1] * y, m[..., 1, 0] * x + m[..., 1, 1] * y], -1) + offset
 
 
 def learning_rate_factor(step: int, config: DrivingConfig) -> float:

@@ -143,9 +143,7 @@ def paint_head_side(body: Body, clothes: Clothes, scale: float, light_side: floa
     face = profile * np.array([w, h])
     easel.lay(face, skin)
     easel.shade(
-        np.clip(1.0 + 0.1 * easel.x / w * np.sign(light_side) - 0.12 * easel.y / h, 0.8, 1.1).astype(
-            np.float32
-        )
+        np.clip(1.0 + 0.1 * easel.x / w * np.sign(light_side) - 0.12 * easel.y / h, 0.8, 1.1).astype(np.float32)
     )
     if c.beard > 0:
         easel.lay(

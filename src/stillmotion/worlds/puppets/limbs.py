@@ -64,11 +64,7 @@ def paint_hand(body: Body, clothes: Clothes, scale: float, light_side: float, di
     along = np.array([0.0, 0.18, 0.42, 0.6, 0.85, 1.0]) * n
     half = np.array([0.17, 0.22, 0.25, 0.23, 0.18, 0.08]) * n * g
     easel.lay(tube(along, -half, half), skin)
-    thumb = (
-        np.array([[-0.18, 0.12], [-0.36, 0.36], [-0.38, 0.52], [-0.3, 0.56], [-0.2, 0.44]])
-        * n
-        * np.array([g, 1])
-    )
+    thumb = np.array([[-0.18, 0.12], [-0.36, 0.36], [-0.38, 0.52], [-0.3, 0.56], [-0.2, 0.44]]) * n * np.array([g, 1])
     easel.lay(thumb, skin)
     for gap in (-0.1, 0.0, 0.1):
         easel.lay(box((gap - 0.012) * n, 0.55 * n, (gap + 0.012) * n, n), mix(skin, _DARK, 0.5), 0.7)

@@ -213,9 +213,7 @@ def _sliced(sprite: Sprite, body: Body, figure: Figure) -> list[tuple[Sprite, np
         first = 0 if k == 0 else int((start - 0.035) * scale + sprite.origin[1])
         last = sprite.image.shape[0] if k == count - 1 else int((end + 0.035) * scale + sprite.origin[1])
         middle = 0.5 * (start + end)
-        piece = Sprite(
-            sprite.image[first:last], (sprite.origin[0], sprite.origin[1] - first + middle * scale), scale
-        )
+        piece = Sprite(sprite.image[first:last], (sprite.origin[0], sprite.origin[1] - first + middle * scale), scale)
         point, angle = spine_point(body, figure.pelvis, figure.pose, 1 - middle / t)
         pieces.append((piece, point, angle))
     return pieces

@@ -98,8 +98,7 @@ def _windows(part: Part, transforms: np.ndarray, side: int) -> np.ndarray:
     """Return T x 4 (x0, y0, x1, y1): the part of a canvas of `side` pixels that the sprite can touch."""
     h, w = part.sprite.image.shape[:2]
     corners = (
-        transforms[:, :, :2] @ np.array([[0, w - 1, 0, w - 1], [0, 0, h - 1, h - 1]], float)
-        + transforms[..., 2:]
+        transforms[:, :, :2] @ np.array([[0, w - 1, 0, w - 1], [0, 0, h - 1, h - 1]], float) + transforms[..., 2:]
     )
     low, high = np.floor(corners.min(2)), np.ceil(corners.max(2)) + 1
     return np.clip(np.concatenate([low, high], 1), 0, side).astype(int)
@@ -130,9 +129,7 @@ def _paint_background(puppet: Puppet, moved: np.ndarray, size: int) -> tuple[np.
         picture = np.where((v > scene.horizon)[..., None], paint_wall(scene.ground, u, v * 2.5), picture)
         picture = picture * (1 - 0.35 * np.exp(-np.abs(v - scene.horizon) / 0.006))[..., None]
     width, height = (int(n) for n in last - first)
-    return cv2.resize(
-        picture.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA
-    ), first.astype(float)
+    return cv2.resize(picture.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA), first.astype(float)
 
 
 def _shadow(scene: Scene, feet: np.ndarray, size: int) -> np.ndarray:
@@ -197,9 +194,7 @@ def render(puppet: Puppet, size: int, frames: int) -> tuple[np.ndarray, dict[str
                 _draw(canvas, part.sprite.image, transform[moment], window[moment])
             person += cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA) / count
         shift = np.concatenate([np.eye(2), (corner + moved[t])[:, None]], 1)
-        picture = cv2.warpAffine(
-            wall, shift, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+        picture = cv2.warpAffine(wall, shift, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         if scene.shadow > 0:
             picture = picture * _shadow(scene, feet[t], size)
         picture = person[..., :3] + (1 - person[..., 3:]) * picture

@@ -105,9 +105,7 @@ def sample_wall(rng: np.random.Generator) -> Wall:
             rng, mix(first, (1, 1, 1) if rng.random() < 0.5 else (0, 0, 0), float(rng.uniform(0.2, 0.6))), 0.1
         )
     elif kind in ("brick", "tiles"):
-        second = vary(
-            rng, mix(first, (0.8, 0.78, 0.74) if rng.random() < 0.6 else (0.2, 0.2, 0.2), 0.7), 0.05
-        )
+        second = vary(rng, mix(first, (0.8, 0.78, 0.74) if rng.random() < 0.6 else (0.2, 0.2, 0.2), 0.7), 0.05)
     else:
         second = vary(rng, mix(first, (0.1, 0.09, 0.07), float(rng.uniform(0.35, 0.7))), 0.05)
     return Wall(
@@ -126,9 +124,7 @@ def sample_ground(rng: np.random.Generator) -> Wall:
     hue = float(rng.uniform(0.22, 0.33) if kind == "foliage" else rng.uniform(0.04, 0.16))
     saturation = float(rng.uniform(0.3, 0.6) if kind == "foliage" else rng.uniform(0, 0.3))
     first = colorsys.hsv_to_rgb(hue, saturation, float(rng.uniform(0.25, 0.75)))
-    return Wall(
-        kind, first, mix(first, (0, 0, 0), 0.45), 0.08, float(rng.uniform(0.3, 1)), int(rng.integers(2**31))
-    )
+    return Wall(kind, first, mix(first, (0, 0, 0), 0.45), 0.08, float(rng.uniform(0.3, 1)), int(rng.integers(2**31)))
 
 
 def sample_camera(rng: np.random.Generator) -> Camera:

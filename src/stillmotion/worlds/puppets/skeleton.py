@@ -155,9 +155,7 @@ def place(body: Body, pose: Pose, view: str) -> Figure:
         All points in body coordinates.
     """
     signs = side_signs(view)[None, :]
-    swap = np.stack(
-        [signs, np.ones_like(signs)], axis=-1
-    )  # 1 x 2 x 2: mirrors x for the right side in front view
+    swap = np.stack([signs, np.ones_like(signs)], axis=-1)  # 1 x 2 x 2: mirrors x for the right side in front view
     height = smooth_max(sole_reach(body, pose, view)[..., 1]) + pose.lift
     pelvis = np.stack([pose.x, -height], axis=-1)
     chest, spine_angle = spine_point(body, pelvis, pose, 1.0)
@@ -167,9 +165,7 @@ def place(body: Body, pose: Pose, view: str) -> Figure:
         raised = np.clip((pose.shoulder - 0.8) / 2.0, 0.0, 1.0)
         shrug = SHRUG * raised**2 * (3 - 2 * raised)
         spread = body.shoulder - 0.6 * shrug
-        shoulder = (
-            chest[:, None] + (signs * spread)[..., None] * across[:, None] - shrug[..., None] * down[:, None]
-        )
+        shoulder = chest[:, None] + (signs * spread)[..., None] * across[:, None] - shrug[..., None] * down[:, None]
         hip = pelvis[:, None] + (signs * body.hip)[..., None] * np.array([1.0, 0.0])
         head_angle = spine_angle - pose.nod
         tilt = 0.0

@@ -62,9 +62,7 @@ def paint_fabric(fabric: Fabric, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         share = 0.5 * (np.mod(along, 1.0) < 0.5) + 0.5 * (np.mod(across, 1.0) < 0.5)
     elif fabric.kind == "dots":
         row = np.floor(along)
-        share = (np.hypot(np.mod(along, 1) - 0.5, np.mod(across + 0.5 * row, 1) - 0.5) < 0.27).astype(
-            np.float32
-        )
+        share = (np.hypot(np.mod(along, 1) - 0.5, np.mod(across + 0.5 * row, 1) - 0.5) < 0.27).astype(np.float32)
     elif fabric.kind == "denim":
         share = 0.5 + 0.6 * smooth_noise(fabric.seed, x * 260, y * 60) * 0.4
     elif fabric.kind == "blotches":
@@ -72,9 +70,7 @@ def paint_fabric(fabric: Fabric, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     else:
         share = np.zeros_like(x)
     share = np.asarray(share, np.float32)[..., None]
-    colour = (1 - share) * np.asarray(fabric.first, np.float32) + share * np.asarray(
-        fabric.second, np.float32
-    )
+    colour = (1 - share) * np.asarray(fabric.first, np.float32) + share * np.asarray(fabric.second, np.float32)
     # Folds: broad, soft changes of light keep even plain cloth from looking cut out of paper.
     folds = smooth_noise(fabric.seed + 1, x * 22, y * 14, 2)[..., None]
     return np.clip(colour * (1 + 0.09 * folds), 0, 1).astype(np.float32)
@@ -101,9 +97,7 @@ class Wall:
     seed: int
 
 
-def _cells(
-    x: np.ndarray, y: np.ndarray, width: float, height: float, joint: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _cells(x: np.ndarray, y: np.ndarray, width: float, height: float, joint: float) -> tuple[np.ndarray, np.ndarray]:
     """Return an integer per brick (a repeatable random value in [-1, 1]) and 1 where there is a joint."""
     row = np.floor(y / height)
     shift = x / width + 0.5 * np.mod(row, 2)

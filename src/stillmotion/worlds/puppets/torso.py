@@ -75,9 +75,7 @@ def paint_torso(body: Body, clothes: Clothes, view: str, scale: float, light_sid
     trousers = paint_fabric(c.bottom, easel.x, easel.y - t)
     easel.lay(hull(0.6 * t, t + seat, 0.4 * loose), trousers)
     if c.belt is not None:
-        easel.lay(
-            box(-1, 0.86 * t, 1, 0.93 * t), c.belt, inside=easel.cover(hull(0.6 * t, t + seat, 0.4 * loose))
-        )
+        easel.lay(box(-1, 0.86 * t, 1, 0.93 * t), c.belt, inside=easel.cover(hull(0.6 * t, t + seat, 0.4 * loose)))
     hem = t + c.hem
     top = hull(places[0], hem, loose)
     easel.lay(top, paint_fabric(c.top, easel.x, easel.y))

@@ -1,0 +1,292 @@
+"""Augmentation: exact where it can be, the same for all frames, and as often as it says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stillmotion.data.augment import (
+    AUGMENTATIONS,
+    Augmentation,
+    Draw,
+    affine_matrix,
+    apply,
+    augment,
+    draw,
+    move_points,
+    shift_hue,
+)
+from stillmotion.errors import StillmotionError
+
+NEUTRAL = Draw((6, 8), (6, 8))
+
+
+def noise(length: int = 3, size: tuple[int, int] = (6, 8), seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (length, *size, 3), dtype=np.uint8)
+
+
+def spots(places: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """One soft bright spot per frame, centred on (x, y)."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    frames = [np.exp(-((x - px) ** 2 + (y - py) ** 2) / 8.0) for px, py in places]
+    return np.repeat(np.float32(frames)[..., None], 3, axis=3)
+
+
+def centres(frames: np.ndarray) -> np.ndarray:
+    """Centre of mass (x, y) of each frame."""
+    weight = frames[..., 0].astype(np.float64)
+    y, x = np.mgrid[: frames.shape[1], : frames.shape[2]]
+    return np.stack([(weight * x).sum((1, 2)), (weight * y).sum((1, 2))], 1) / weight.sum((1, 2))[:, None]
+
+
+def test_nothing_is_exactly_nothing() -> None:
+    frames = noise()
+    made = augment(frames, np.random.default_rng(0), AUGMENTATIONS["none"])
+    assert made.dtype == np.float32
+    assert np.array_equal(made, frames * np.float32(1 / 255))
+    assert np.array_equal(np.rint(made * 255), frames)
+
+
+def test_floats_stay_as_they_are_and_the_input_is_not_touched() -> None:
+    frames = noise().astype(np.float32) / 255
+    before = frames.copy()
+    made = apply(frames, replace(NEUTRAL, brightness=0.5))
+    assert np.array_equal(frames, before)
+    same = apply(frames, NEUTRAL)
+    assert np.array_equal(same, frames)
+    assert not np.shares_memory(same, frames)
+    assert not np.shares_memory(made, frames)
+
+
+def test_flips_are_exact() -> None:
+    frames = noise()
+    plain = apply(frames, NEUTRAL)
+    assert np.array_equal(apply(frames, replace(NEUTRAL, reverse=True)), plain[::-1])
+    assert np.array_equal(apply(frames, replace(NEUTRAL, mirror=True)), plain[:, :, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "shares"),
+    # (neither, only reversed, only mirrored, both)
+    [
+        ("taichi", (0.25, 0.5, 0.25, 0.0)),
+        ("bair", (0.5, 0.0, 0.5, 0.0)),
+        ("strong", (0.25, 0.25, 0.25, 0.25)),
+    ],
+)
+def test_flips_come_as_often_as_they_should(name: str, shares: tuple[float, ...]) -> None:
+    rng = np.random.default_rng(0)
+    total = 4000
+    counts = [0, 0, 0, 0]
+    for _ in range(total):
+        drawn = draw((8, 8), rng, AUGMENTATIONS[name])
+        counts[drawn.reverse + 2 * drawn.mirror] += 1
+    # Three standard deviations of a share of one half are 0.024.
+    assert np.array(counts) / total == pytest.approx(shares, abs=0.025)
+
+
+def test_identity_affine_is_exact() -> None:
+    frames = noise()
+    identity = affine_matrix((6, 8))
+    assert np.array_equal(identity, [[1, 0, 0], [0, 1, 0]])
+    assert np.array_equal(apply(frames, replace(NEUTRAL, affine=identity)), apply(frames, NEUTRAL))
+
+
+def test_whole_pixel_shift_moves_pixels_and_replicates_the_border() -> None:
+    frames = noise()
+    made = apply(frames, replace(NEUTRAL, affine=affine_matrix((6, 8), shift=(2, 1))))
+    plain = apply(frames, NEUTRAL)
+    assert np.allclose(made[:, 1:, 2:], plain[:, :-1, :-2], atol=1e-6)
+    assert np.allclose(made[:, 1:, 0], plain[:, :-1, 0], atol=1e-6)
+    assert np.allclose(made[:, 0, 2:], plain[:, 0, :-2], atol=1e-6)
+
+
+def test_a_quarter_turn_is_exact_about_the_centre() -> None:
+    # With x right and y down, turning x towards y is clockwise as seen.
+    frames = noise(size=(7, 7))
+    drawn = Draw((7, 7), (7, 7), affine=affine_matrix((7, 7), rotation=90))
+    made = apply(frames, drawn)
+    assert np.allclose(made, np.rot90(apply(frames, Draw((7, 7), (7, 7))), -1, axes=(1, 2)), atol=1e-5)
+    assert move_points(np.array([[[6, 3]]]), drawn).tolist() == [[[3, 6]]]
+
+
+def test_scale_and_shear_about_the_centre() -> None:
+    matrix = affine_matrix((5, 9), scale=(2.0, 0.5), shear=45)
+    # Centre (4, 2) stays; one pixel right of it goes two right; two below go one down and, sheared, one
+    # right.
+    assert (matrix @ [4, 2, 1]).tolist() == pytest.approx([4, 2])
+    assert (matrix @ [5, 2, 1]).tolist() == pytest.approx([6, 2])
+    assert (matrix @ [4, 4, 1]).tolist() == pytest.approx([5, 3])
+
+
+def test_random_crop_is_a_part_of_the_picture() -> None:
+    frames = noise(size=(6, 8))
+    plain = apply(frames, NEUTRAL)
+    seen = set()
+    for seed in range(60):
+        drawn = draw((6, 8), np.random.default_rng(seed), Augmentation(crop=(5, 4)))
+        x, y = drawn.corner
+        seen.add((x, y))
+        assert np.array_equal(apply(frames, drawn), plain[:, y : y + 5, x : x + 4])
+    assert seen == {(x, y) for x in range(5) for y in range(2)}
+
+
+def test_padding_replicates_the_edges_evenly() -> None:
+    frames = noise(size=(6, 8))
+    made = augment(frames, np.random.default_rng(0), Augmentation(crop=(9, 8)))
+    padded = np.pad(apply(frames, NEUTRAL), ((0, 0), (1, 2), (0, 0), (0, 0)), mode="edge")
+    assert np.array_equal(made, padded)
+
+
+def test_resize_is_nearest_neighbour() -> None:
+    frames = noise(size=(2, 3))
+    made = apply(frames, Draw((2, 3), (4, 6), resize=2.0))
+    assert np.array_equal(made, apply(frames, Draw((2, 3), (2, 3))).repeat(2, axis=1).repeat(2, axis=2))
+    # The result keeps its size where only the content is scaled.
+    settings = Augmentation(resize=(0.5, 2.0))
+    for seed in range(20):
+        assert augment(noise(), np.random.default_rng(seed), settings).shape == (3, 6, 8, 3)
+
+
+def test_a_third_of_a_turn_permutes_pure_colours() -> None:
+    red, green, blue = np.eye(3, dtype=np.float32)
+    picture = np.stack([red, green, blue])[None] * np.float32(0.7)
+    assert np.allclose(shift_hue(picture, 1 / 3), np.stack([green, blue, red])[None] * 0.7, atol=1e-5)
+    assert np.allclose(shift_hue(picture, -1 / 3), np.stack([blue, red, green])[None] * 0.7, atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(-2, 2), st.integers(0, 100))
+def test_hue_can_be_shifted_back_without_8_bit_rounding(turns: float, seed: int) -> None:
+    picture = np.random.default_rng(seed).random((5, 5, 3), dtype=np.float32)
+    shifted = shift_hue(picture, turns)
+    assert np.allclose(shifted.max(2), picture.max(2), atol=1e-6)
+    assert np.allclose(shift_hue(shifted, -turns), picture, atol=2e-5)
+    grey = np.full((1, 1, 3), 0.3, np.float32)
+    assert np.allclose(shift_hue(grey, turns), grey, atol=1e-6)
+
+
+def test_colour_changes_by_hand() -> None:
+    frames = np.array([[0.2, 0.4, 0.6], [0.6, 0.4, 0.2]], np.float32).reshape(1, 1, 2, 3)
+    base = Draw((1, 2), (1, 2))
+
+    def first(drawn: Draw) -> list[float]:
+        return apply(frames, drawn)[0, 0, 0].tolist()
+
+    assert first(replace(base, brightness=0.1)) == pytest.approx([0.3, 0.5, 0.7])
+    assert first(replace(base, brightness=0.5)) == pytest.approx([0.7, 0.9, 1.0])
+    assert first(replace(base, gamma=2.0)) == pytest.approx([0.04, 0.16, 0.36])
+    assert first(replace(base, mixing=np.diag([2.0, 1.0, 0.5]))) == pytest.approx([0.4, 0.4, 0.3])
+    # Mean grey is 0.4: a contrast of 1.5 takes 0.2 to 0.1, 0.4 to 0.4 and 0.6 to 0.7.
+    assert first(replace(base, contrast=1.5)) == pytest.approx([0.1, 0.4, 0.7])
+
+
+def test_saturation_zero_is_luma_and_permutation_is_exact() -> None:
+    frames = noise(1, (2, 2))
+    grey = apply(frames, draw((2, 2), np.random.default_rng(0), Augmentation(saturation=(0, 0))))
+    luma = frames.astype(np.float64) @ [0.299, 0.587, 0.114] / 255
+    assert np.allclose(grey, luma[..., None], atol=1e-6)
+
+    plain = apply(frames, Draw((2, 2), (2, 2)))
+    orders = set()
+    for seed in range(40):
+        made = augment(frames, np.random.default_rng(seed), Augmentation(permute_channels=1.0))
+        order = next(o for o in np.ndindex(3, 3, 3) if np.allclose(made, plain[..., list(o)], atol=1e-6))
+        orders.add(order)
+    assert len(orders) == 6
+
+
+def test_channel_gain_is_drawn_per_channel_within_its_range() -> None:
+    frames = np.full((1, 2, 2, 3), 0.5, np.float32)
+    gains = np.array(
+        [
+            augment(frames, np.random.default_rng(s), Augmentation(channel_gain=(0.75, 1.25)))[0, 0, 0] * 2
+            for s in range(200)
+        ]
+    )
+    assert gains.min() >= 0.75 - 1e-6
+    assert gains.max() <= 1.25 + 1e-6
+    assert gains.min(0).max() < 0.8
+    assert gains.max(0).min() > 1.2
+    assert (np.ptp(gains, axis=1) > 0).all()
+
+
+@pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
+def test_every_preset_treats_all_frames_alike(name: str) -> None:
+    frame = noise(1, (16, 20))
+    for seed in range(15):
+        made = augment(np.repeat(frame, 3, axis=0), np.random.default_rng(seed), AUGMENTATIONS[name])
+        assert made.shape == (3, 16, 20, 3)
+        assert made.dtype == np.float32
+        assert made.min() >= 0
+        assert made.max() <= 1
+        # OpenCV rounds the ends of rows differently, by the last bit.
+        assert np.allclose(made[0], made[1:], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
+def test_every_preset_repeats_with_its_generator(name: str) -> None:
+    frames = noise(2, (16, 20))
+    one, again, other = (
+        [augment(frames, np.random.default_rng(seed + i), AUGMENTATIONS[name]) for i in range(16)]
+        for seed in (0, 0, 100)
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
+    if name != "none":
+        assert any(not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("settings", "tolerance"),
+    # Nearest-neighbour resizing puts a pixel up to half of one beside its place.
+    [
+        (AUGMENTATIONS["taichi"], 1e-4),
+        (Augmentation(rotation=(-20, 20), scale=(0.9, 1.1), translate=(-0.1, 0.1)), 0.03),
+        (Augmentation(aspect=(0.8, 1.2), shear=(-9, 9)), 0.03),
+        (Augmentation(horizontal_flip=0.5, rotation=(-10, 10), resize=(0.9, 1.1)), 0.5),
+        (Augmentation(time_flip=0.5, horizontal_flip=0.5, exclusive_flips=False, crop=(36, 36)), 1e-3),
+        (Augmentation(resize=(2.0, 2.0), crop=(80, 88)), 1e-4),
+    ],
+)
+def test_points_follow_the_pixels(settings: Augmentation, tolerance: float) -> None:
+    places = np.array([[22.0, 19.0], [17.5, 20.0], [20.0, 16.0]])
+    frames = spots(places, (38, 42))
+    for seed in range(10):
+        drawn = draw((38, 42), np.random.default_rng(seed), settings)
+        assert np.abs(centres(apply(frames, drawn)) - move_points(places, drawn)).max() < tolerance
+
+
+def test_wrong_settings_are_refused() -> None:
+    for wrong in (
+        {"time_flip": 1.5},
+        {"permute_channels": -0.1},
+        {"rotation": (10, -10)},
+        {"scale": (0.0, 1.0)},
+        {"gamma": (-1.0, 1.0)},
+    ):
+        with pytest.raises(StillmotionError, match=next(iter(wrong))):
+            Augmentation(**wrong)
+    with pytest.raises(ValueError, match="drawn for frames of"):
+        apply(noise(), Draw((5, 5), (5, 5)))
+
+
+def test_probabilities_switch_whole_groups() -> None:
+    settings = replace(AUGMENTATIONS["pokes"], affine_probability=0.25, colour_probability=0.75)
+    rng = np.random.default_rng(0)
+    drawn = [draw((8, 8), rng, settings) for _ in range(2000)]
+    assert np.mean([d.affine is not None for d in drawn]) == pytest.approx(0.25, abs=0.03)
+    assert np.mean([d.hue != 0 for d in drawn]) == pytest.approx(0.75, abs=0.03)
+    assert all((d.hue != 0) == (d.contrast != 1) == (d.mixing is not None) for d in drawn)
+
+
+def test_opencv_keeps_more_than_8_bits() -> None:
+    # The warp must not go through uint8: a step of 1/1000 survives a half-pixel shift.
+    ramp = np.repeat(np.linspace(0.5, 0.507, 8, dtype=np.float32)[None, None, :, None], 3, axis=3)
+    made = apply(ramp, Draw((1, 8), (1, 8), affine=affine_matrix((1, 8), shift=(0.5, 0))))
+    assert made[0, 0, 1:, 0] == pytest.approx((ramp[0, 0, 1:, 0] + ramp[0, 0, :-1, 0]) / 2, abs=1e-5)
+    assert cv2.__version__

@@ -1,0 +1,367 @@
+"""The parts of the training loop one by one: stored state, files, random numbers, precision, logging."""
+
+import io
+import json
+import math
+import pickle
+import random
+import zipfile
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stillmotion.errors import StillmotionError
+from stillmotion.files import (
+    load_tensors,
+    new_folder,
+    read_json,
+    read_metadata,
+    save_tensors,
+    write_bytes,
+    write_json,
+)
+from stillmotion.nn.norm import BatchNorm2d
+from stillmotion.training import stage_weights
+from stillmotion.training.average import Average, decay_at
+from stillmotion.training.logging import Averager, Board, Console, JsonLines
+from stillmotion.training.precision import choose, measure
+from stillmotion.training.randomness import capture, derived_seed, restore, seed_all
+from stillmotion.training.stage import check_stages
+from stillmotion.training.state import pack, unpack
+from test_training_gan import Gan, everything, same, train
+
+leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**60), 2**60),
+    st.floats(allow_nan=False),
+    st.text(max_size=5),
+    st.sampled_from(["$tensor", "$tuple"]),
+)
+trees = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.tuples(inner, inner),
+        st.dictionaries(
+            st.one_of(st.text(max_size=3), st.integers(0, 9), st.just("$tuple")), inner, max_size=3
+        ),
+        st.builds(Counter, st.lists(st.integers(0, 3), max_size=4)),
+    ),
+    max_leaves=12,
+)
+
+
+@given(trees)
+@settings(max_examples=100, deadline=None)
+def test_any_nested_state_survives_json(tree):
+    packed = json.loads(json.dumps(pack(tree, {}, "it"), allow_nan=False))
+    back = unpack(packed, {})
+    assert back == tree
+    assert type(back) is type(tree)
+
+
+def test_tensors_and_nan_in_a_state_survive():
+    tensors = {}
+    packed = pack({"state": {0: {"m": torch.ones(2), "nan": math.nan}}}, tensors, "o")
+    assert list(tensors) == ["o.state.0.m"]
+    back = unpack(json.loads(json.dumps(packed, allow_nan=False)), tensors)
+    assert torch.equal(back["state"][0]["m"], torch.ones(2))
+    assert math.isnan(back["state"][0]["nan"])
+
+
+def test_what_needs_pickle_is_refused():
+    with pytest.raises(TypeError, match=r"it\.f holds a builtin_function"):
+        pack({"f": print}, {}, "it")
+
+
+def test_tensors_of_any_layout_and_shared_memory_come_back(tmp_path):
+    base = torch.arange(24.0).reshape(1, 2, 3, 4)
+    tensors = {
+        "last": base.contiguous(memory_format=torch.channels_last),
+        "view": base[:, 1:],
+        "twin": base,
+        "bf16": base.bfloat16(),
+        "count": torch.tensor(3),
+    }
+    save_tensors(tmp_path / "a.safetensors", tensors, {"about": "a test"})
+    assert same(load_tensors(tmp_path / "a.safetensors"), tensors)
+    assert read_metadata(tmp_path / "a.safetensors") == {"about": "a test"}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def _pickle(path):
+    path.write_bytes(pickle.dumps({"a": 1}))
+
+
+def _zip(path):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("archive/data.pkl", "x")
+
+
+def _truncated(path):
+    save_tensors(path, {"a": torch.zeros(100)})
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _nan(path):
+    save_tensors(path, {"a": torch.tensor([1.0, math.inf])})
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (_pickle, "pickle or zip"),
+        (_zip, "pickle or zip"),
+        (_truncated, "damaged or cut short"),
+        (_nan, "'a'.*NaN or infinity"),
+        (lambda path: path.write_bytes(b""), "not a safetensors file"),
+        (lambda path: path.write_bytes(b"\xff" * 100), "not a safetensors file"),
+        (lambda path: path.write_bytes((2**40).to_bytes(8, "little") + b"{}"), "not a safetensors file"),
+        (lambda path: path.write_bytes((2).to_bytes(8, "little") + b"{]"), "damaged"),
+        (lambda path: None, "cannot be read"),
+        (lambda path: path.mkdir(), "cannot be read"),
+    ],
+)
+def test_files_that_are_not_usable_weights_are_refused_in_a_sentence(tmp_path, make, words):
+    path = tmp_path / "w.safetensors"
+    make(path)
+    with pytest.raises(StillmotionError, match=words):
+        load_tensors(path)
+
+
+@given(st.binary(max_size=60))
+@settings(max_examples=100, deadline=None)
+def test_random_bytes_are_refused_and_never_crash(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "random.safetensors"
+    for start in (b"", (len(content)).to_bytes(8, "little") + b"{"):
+        path.write_bytes(start + content)
+        with pytest.raises(StillmotionError):
+            load_tensors(path)
+
+
+def test_json_files_are_whole_and_strict(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": [1, 0.1]})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, math.nan)
+    assert read_json(path) == {"a": [1, 0.1]}
+    path.write_text("{")
+    with pytest.raises(StillmotionError, match="not readable JSON"):
+        read_json(path)
+    with pytest.raises(StillmotionError, match="does not exist"):
+        read_json(tmp_path / "b.json")
+    with pytest.raises(StillmotionError, match="could not be written"):
+        write_bytes(tmp_path / "nowhere" / "a", b"")
+
+
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+    final = tmp_path / "model"
+    with new_folder(final) as folder:
+        (folder / "old").write_text("old")
+
+    def fail(folder):
+        (folder / "new").write_text("new")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError), new_folder(final) as folder:
+        fail(folder)
+    assert [path.name for path in final.iterdir()] == ["old"]
+    with new_folder(final) as folder:
+        (folder / "new").write_text("new")
+    assert [path.name for path in final.iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_random_numbers_are_restored_and_differ_between_processes():
+    generator = torch.Generator()
+
+    def draw():
+        return [
+            random.random(),
+            random.gauss(0, 1),
+            torch.rand(1).item(),
+            torch.rand(1, generator=generator).item(),
+        ]
+
+    seed_all(1, "a", 0, {"g": generator})
+    first = draw()  # leaves half of a gauss() pair behind
+    state = capture({"g": generator})
+    second = draw()
+    restore(state, {"g": generator})
+    assert draw() == second
+    seed_all(1, "a", 0, {"g": generator})
+    assert draw() == first
+    for seed, stage, rank in [(2, "a", 0), (1, "b", 0), (1, "a", 1)]:
+        seed_all(seed, stage, rank, {"g": generator})
+        assert not set(draw()) & set(first)
+    assert derived_seed(1, "a") != derived_seed("1/a", "")
+
+
+def test_average_of_three_steps_by_hand():
+    """Decay 0.2 at most: 0.1, 2/11, 0.2. Weights 10, 20, 40 after 0: 9, 18, 35.6; buffers are copied."""
+    network = torch.nn.BatchNorm2d(1)
+    with torch.no_grad():
+        network.weight.zero_()
+    average = Average({"n": network}, 0.2)
+    for count, weight in enumerate([10.0, 20.0, 40.0]):
+        with torch.no_grad():
+            network.weight.fill_(weight)
+            network.running_mean.fill_(weight)
+            network.num_batches_tracked.fill_(count)
+        average.update()
+    assert average.tensors["n.weight"].item() == pytest.approx(0.2 * (2 / 11 * 9 + 9 / 11 * 20) + 0.8 * 40)
+    assert average.tensors["n.running_mean"].item() == 40
+    assert average.tensors["n.num_batches_tracked"].item() == 2
+    with average.applied():
+        assert network.weight.item() == pytest.approx(35.6)
+    assert network.weight.item() == 40
+    assert [decay_at(n, 0.999) for n in (0, 1)] == [0.1, 2 / 11]
+    assert decay_at(10**6, 0.999) == 0.999
+
+
+def test_tied_weights_are_averaged_under_both_names():
+    network = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False))
+    network[1].weight = network[0].weight
+    average = Average({"n": network}, 0.9)
+    with torch.no_grad():
+        before = network[0].weight.item()
+        network[0].weight.add_(1)
+    average.update()
+    expected = pytest.approx(before + 0.9)
+    assert (average.tensors["n.0.weight"].item(), average.tensors["n.1.weight"].item()) == (
+        expected,
+        expected,
+    )
+
+
+def test_precision_is_chosen_by_the_clock():
+    device = torch.device("cpu")
+
+    def clock(fp32, bf16):
+        return lambda *_: {"fp32": fp32, "bf16": bf16}
+
+    assert choose("auto", device, True, clock(10.0, 5.0))[0] == "bf16"
+    assert choose("auto", device, True, clock(10.0, 9.5))[0] == "fp32"
+    assert choose("auto", device, True, clock(5.0, 10.0))[0] == "fp32"
+    assert choose("bf16", device, True, clock(5.0, 10.0)) == ("bf16", {})
+
+    def lacking(*_):
+        raise RuntimeError("no bfloat16 here")
+
+    assert choose("auto", device, True, lacking) == ("fp32", {})
+
+
+def test_measuring_gives_times_and_draws_no_random_number():
+    before = torch.get_rng_state()
+    times = measure(torch.device("cpu"), channels_last=True, repeats=1)
+    assert times.keys() == {"fp32", "bf16"}
+    assert all(0 < value < math.inf for value in times.values())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_run_says_which_precision_was_measured_and_keeps_it_on_resume(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "stillmotion.training.precision.choose", lambda *_: ("bf16", {"fp32": 2.0, "bf16": 1.0})
+    )
+    train(tmp_path, [Gan()], precision="auto", time_limit_s=1e-9)
+    monkeypatch.setattr("stillmotion.training.precision.choose", lambda *_: ("fp32", {}))
+    train(tmp_path, [Gan()], precision="auto", resume=True)
+    events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    events = [event for event in events if "event" in event]
+    assert [(e["event"], e["precision"], e["step"]) for e in events] == [
+        ("start", "bf16", 0),
+        ("resume", "bf16", 1),
+    ]
+    assert events[0]["probe_ms"] == {"fp32": 2.0, "bf16": 1.0}
+
+
+def test_the_log_is_cut_to_the_resumed_step(tmp_path):
+    log = JsonLines(tmp_path / "log.jsonl")
+    for stage, step in [("a", 5), ("a", 10), ("b", 5), ("b", 10), ("gone", 1)]:
+        log.write({"stage": stage, "step": step})
+    log.close()
+    with log.path.open("a") as file:
+        file.write('{"stage": "a", "step": 1')  # killed while writing
+    log.cut(["a", "b"], "b", 5)
+    log.write({"stage": "b", "step": 6, "losses": {"x": math.nan}})
+    log.close()
+    lines = [json.loads(line) for line in log.path.read_text().splitlines()]
+    assert [(line["stage"], line["step"]) for line in lines] == [("a", 5), ("a", 10), ("b", 5), ("b", 6)]
+    assert lines[-1]["losses"] == {"x": None}
+
+
+def test_means_continue_from_stored_sums():
+    numbers = Averager()
+    numbers.add({"a": torch.tensor(1.0)})
+    numbers.add({"a": torch.tensor(2.0), "b": torch.tensor(7.0)})
+    assert numbers.sums() == {"a": (3.0, 2), "b": (7.0, 1)}
+    again = Averager()
+    again.start_from({"a": [3.0, 2], "b": [7.0, 1]})
+    again.add({"a": torch.tensor(4.0)})
+    assert again.sums() == {"a": (7.0, 3), "b": (7.0, 1)}
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_the_console_has_a_bar_on_a_terminal_and_lines_elsewhere():
+    plain = io.StringIO()
+    console = Console("motion", 0, 10, plain)
+    for _ in range(5):
+        console.advance()
+    console.losses(5, {"d": 0.5, "g": 1.25}, 12.0)
+    console.close()
+    assert plain.getvalue().startswith("motion 5/10  d 0.5  g 1.25  12.0 samples/s  00:00 left\n")
+    terminal = Terminal()
+    console = Console("motion", 3, 10, terminal)
+    console.advance()
+    console.losses(4, {"d": 0.5}, 12.0)
+    console.line("a sentence")
+    console.close()
+    assert "4/10" in terminal.getvalue()
+    assert "d 0.5" in terminal.getvalue()
+    assert "a sentence\n" in terminal.getvalue()
+
+
+def test_training_goes_on_without_tensorboard(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    board = Board(tmp_path / "board", 0)
+    board.numbers(1, {"a": 1.0})
+    board.close()
+    assert not (tmp_path / "board").exists()
+
+
+def test_batches_must_divide_among_processes():
+    check_stages([Gan(batch=4)], world=2)
+    with pytest.raises(StillmotionError, match="cannot be divided among 3 processes"):
+        check_stages([Gan(batch=4)], world=3)
+
+
+def test_weights_of_an_unknown_stage_are_asked_for(tmp_path):
+    with pytest.raises(StillmotionError, match="no checkpoint of a stage 'gan'"):
+        stage_weights(tmp_path, "gan")
+
+
+def test_channels_last_trains_and_resumes_bit_for_bit(tmp_path):
+    train(tmp_path / "whole", [Gan()], channels_last=True)
+    train(tmp_path / "parts", [Gan()], channels_last=True, time_limit_s=1e-9)
+    stage = Gan()
+    train(tmp_path / "parts", [stage], channels_last=True, resume=True)
+    assert stage.generator[0].weight.is_contiguous(memory_format=torch.channels_last)
+    state = stage.optimizers["generator"].state[stage.generator[0].weight]
+    assert state["exp_avg"].is_contiguous(memory_format=torch.channels_last)
+    assert same(everything(tmp_path / "parts", "gan-000012"), everything(tmp_path / "whole", "gan-000012"))
+
+
+def test_batch_norm_of_one_process_is_torchs(monkeypatch):
+    ours, theirs = BatchNorm2d(3, momentum=None), torch.nn.BatchNorm2d(3, momentum=None)
+    theirs.load_state_dict(ours.state_dict())
+    values = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(ours(values), theirs(values))
+    assert same(ours.state_dict(), theirs.state_dict())
