@@ -11,7 +11,7 @@ from stillmotion.data.pool import map_in_order
 
 
 def square_or_die(number: int) -> int:
-    if number in (2, 9):
+    if number == 2:
         os._exit(1)
     if number == 5:
         raise ValueError("five")
@@ -24,8 +24,9 @@ def minus(number: int) -> int:
 
 @pytest.mark.slow
 def test_a_crash_takes_only_its_own_item_along() -> None:
-    items = [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]
-    assert list(map_in_order(square_or_die, items, 2, minus)) == [0, 1, -2, 9, 16, 36, 49, 64, -9, 100]
+    # More items than are under way at a time, so that work goes on together after the crash.
+    items = [0, 1, 2, 3, 4, 6, 7, 8]
+    assert list(map_in_order(square_or_die, items, 2, minus)) == [0, 1, -2, 9, 16, 36, 49, 64]
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from stillmotion.data.sources import (
     with_safe_names,
 )
 from stillmotion.errors import StillmotionError
-from stillmotion.media import write_picture, write_video
+from stillmotion.media import open_video, write_picture, write_video
 
 
 def film(length: int = 4, size: tuple[int, int] = (8, 8), shade: int = 0) -> np.ndarray:
@@ -204,21 +204,34 @@ def test_crops(tmp_path: Path) -> None:
 
 
 def test_motion_crop_holds_all_that_moves(tmp_path: Path) -> None:
-    frames = np.full((24, 100, 200, 3), 40, np.uint8)
+    # Larger than the 128 pixels a side that motion is looked for in: the scale back must be right for x and y.
+    frames = np.full((24, 200, 400, 3), 40, np.uint8)
     for t in range(24):
-        frames[t, 60:70, 100 + 2 * t : 110 + 2 * t] = 250
+        frames[t, 120:140, 200 + 4 * t : 220 + 4 * t] = 250
     put_frames(tmp_path / "clip", frames)
     clip = read_clip(Source(tmp_path / "clip", "c", "frames"), ClipSettings(size=(32, 32), crop="motion"))
     x0, y0, x1, y1 = clip.meta["crop"]
-    # It moves over columns 100 to 155 and rows 60 to 69; with a tenth on each side that is 67 pixels.
+    # It moves over columns 200 to 311 and rows 120 to 139; with a tenth on each side that is 134 pixels.
     assert x1 - x0 == y1 - y0
-    assert abs((x1 - x0) - 56 * 1.2) <= 3
-    assert abs((x0 + x1) / 2 - 128) <= 2
-    assert (y0, y1)[1] <= 100
-    assert x0 <= 100
-    assert x1 >= 156
-    assert y0 <= 60
-    assert y1 >= 70
+    assert abs((x1 - x0) - 112 * 1.2) <= 6
+    assert abs((x0 + x1) / 2 - 256) <= 4
+    # Centred on row 130 it would end at row 197.
+    assert abs((y0 + y1) / 2 - 130) <= 4
+
+
+def test_any_exception_of_a_decoder_is_one_files_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_strip(tmp_path / "in" / "a.png", film())
+    put_strip(tmp_path / "in" / "b.png", film())
+
+    def moody(path: Path, **options: object) -> object:
+        if path.name == "a.png":
+            raise IndexError("list index out of range")
+        return open_video(path, **options)
+
+    monkeypatch.setattr("stillmotion.data.prepare.open_video", moody)
+    info = prepare(tmp_path / "in", tmp_path / "out", size=8, progress=silent)
+    assert open_dataset(tmp_path / "out").names == ("b",)
+    assert info.quarantined[0].reason == "It cannot be read (IndexError: list index out of range)."
 
 
 def test_tracks_are_made_on_the_finished_frames(tmp_path: Path) -> None:

@@ -54,9 +54,7 @@ def test_weizmann_without_folders_splits_by_person(tmp_path: Path) -> None:
 def test_weizmann_with_named_people_and_with_folders(tmp_path: Path) -> None:
     for subject in (1, 2, 4):
         strip(tmp_path / "a" / f"subject{subject}_bend.png")
-    info = prepare(
-        tmp_path / "a", tmp_path / "out", size=8, layout="weizmann", held_out={"subject": [2, "4"]}
-    )
+    info = prepare(tmp_path / "a", tmp_path / "out", size=8, layout="weizmann", held_out={"subject": [2, "4"]})
     assert open_dataset(tmp_path / "out").where(split="test").names == ("subject2_bend", "subject4_bend")
     assert info.split_rule == "held out for testing: subject 2, 4"
     assert info.title == "Weizmann actions"

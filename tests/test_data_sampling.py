@@ -68,9 +68,7 @@ def test_whole_batches_only(n: int, batch: int, epoch: int) -> None:
 
 
 def test_epochs_and_seeds_have_their_own_order() -> None:
-    orders = {
-        tuple(clip_index(20, e * 20 + k, seed) for k in range(20)) for e in range(3) for seed in range(3)
-    }
+    orders = {tuple(clip_index(20, e * 20 + k, seed) for k in range(20)) for e in range(3) for seed in range(3)}
     assert len(orders) == 9
 
 
@@ -89,13 +87,13 @@ def test_pair_is_uniform_with_replacement() -> None:
     # Of 16 ordered draws from 4 frames, each frame comes twice with 1/16 and each sorted pair i < j with
     # 2/16.
     counts: dict[tuple[int, int], int] = {}
-    total = 8000
+    total = 4000
     for index in range(total):
         drawn = pair(4, sample_rng(1, index))
         counts[drawn] = counts.get(drawn, 0) + 1
     assert len(counts) == 10
     for (i, j), count in counts.items():
-        assert count / total == pytest.approx((1 if i == j else 2) / 16, abs=0.015)
+        assert count / total == pytest.approx((1 if i == j else 2) / 16, abs=0.02)
 
 
 @given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 30), st.integers(0, 1000))
@@ -144,9 +142,7 @@ def moved_points(clip: Clip, indices: np.ndarray, drawn: Draw) -> dict[str, Any]
 
 
 def test_windows_carry_extras_that_follow_the_augmentation() -> None:
-    dataset = WindowDataset(
-        counting_clips(), 0, 3, Augmentation(horizontal_flip=1.0), step=2, extra=moved_points
-    )
+    dataset = WindowDataset(counting_clips(), 0, 3, Augmentation(horizontal_flip=1.0), step=2, extra=moved_points)
     sample = dataset[3]
     number = int(sample["name"][1])
     values = (sample["frames"].mean((1, 2, 3)) * 255).round().tolist()
@@ -164,9 +160,7 @@ def test_processes_together_see_what_one_sees(start: int, steps: int, batch: int
     parts = [list(StepSampler(start, steps, batch, rank, world)) for rank in range(world)]
     joined = [n for step in range(steps) for part in parts for n in part[step * batch : (step + 1) * batch]]
     assert joined == whole == list(range(start * batch * world, (start + steps) * batch * world))
-    assert all(
-        len(StepSampler(start, steps, batch, rank, world)) == len(parts[rank]) for rank in range(world)
-    )
+    assert all(len(StepSampler(start, steps, batch, rank, world)) == len(parts[rank]) for rank in range(world))
 
 
 def test_impossible_steps_are_refused() -> None:

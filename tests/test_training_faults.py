@@ -17,6 +17,7 @@ import torch
 import stillmotion.files
 import stillmotion.training.loop
 from stillmotion.errors import StillmotionError
+from stillmotion.training.stopping import Stopper
 from test_training_gan import CONFIG, Gan, at_step, everything, losses, same, train
 
 SCRIPT = Path(__file__).with_name("test_training_gan.py")
@@ -37,9 +38,7 @@ def checkpoints(run):
 @pytest.mark.slow
 def test_kill_9_and_resume_is_the_whole_run_bit_for_bit(whole, tmp_path):
     # Its first 4 steps take a moment, so the kill falls somewhere behind the first checkpoint.
-    process = subprocess.Popen(
-        [sys.executable, SCRIPT, tmp_path, "--pause", "0.05"], stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([sys.executable, SCRIPT, tmp_path, "--pause", "0.05"], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not (tmp_path / "last.json").exists():
         assert process.poll() is None
@@ -149,7 +148,7 @@ def test_nan_in_the_data_names_step_stage_and_the_clip_and_saves_nothing(tmp_pat
 
 def test_nan_from_the_networks_names_all_clips_of_the_batch(tmp_path):
     stage = Gan()
-    stage.before_step.append(at_step(6, lambda _: stage.generator[0].bias.data.fill_(torch.nan)))
+    stage.before_step.append(at_step(6, lambda _: stage.generator[0].weight.data.fill_(torch.nan)))
     with pytest.raises(StillmotionError, match=r"step 6.*clips: clip6, clip0, clip1, clip2\)"):
         train(tmp_path, [stage])
 
@@ -252,6 +251,15 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, [stage])
     assert checkpoints(tmp_path) == ["gan-000004"]
+
+
+def test_worker_processes_do_not_see_ctrl_c():
+    ask = [sys.executable, "-S", "-c", "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"]
+    with Stopper(None) as stopper:
+        with stopper.children_ignore_interrupts():
+            assert subprocess.check_output(ask) == b"True\n"
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stopper.check() == "Ctrl-C"
 
 
 def test_the_time_limit_stops_with_a_checkpoint_and_the_last_step_is_not_a_stop(tmp_path):

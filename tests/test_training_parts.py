@@ -46,9 +46,7 @@ trees = st.recursive(
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
         st.tuples(inner, inner),
-        st.dictionaries(
-            st.one_of(st.text(max_size=3), st.integers(0, 9), st.just("$tuple")), inner, max_size=3
-        ),
+        st.dictionaries(st.one_of(st.text(max_size=3), st.integers(0, 9), st.just("$tuple")), inner, max_size=3),
         st.builds(Counter, st.lists(st.integers(0, 3), max_size=4)),
     ),
     max_leaves=12,
@@ -91,6 +89,14 @@ def test_tensors_of_any_layout_and_shared_memory_come_back(tmp_path):
     assert same(load_tensors(tmp_path / "a.safetensors"), tensors)
     assert read_metadata(tmp_path / "a.safetensors") == {"about": "a test"}
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+@pytest.mark.parametrize("length", [0x80, 0x280])
+def test_weights_whose_first_bytes_look_like_a_pickle_are_read(tmp_path, length):
+    header = b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'.ljust(length)
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + header + b"\x07")
+    assert load_tensors(path)["a"].tolist() == [7]
 
 
 def _pickle(path):
@@ -264,9 +270,7 @@ def test_measuring_gives_times_and_draws_no_random_number():
 
 
 def test_a_run_says_which_precision_was_measured_and_keeps_it_on_resume(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "stillmotion.training.precision.choose", lambda *_: ("bf16", {"fp32": 2.0, "bf16": 1.0})
-    )
+    monkeypatch.setattr("stillmotion.training.precision.choose", lambda *_: ("bf16", {"fp32": 2.0, "bf16": 1.0}))
     train(tmp_path, [Gan()], precision="auto", time_limit_s=1e-9)
     monkeypatch.setattr("stillmotion.training.precision.choose", lambda *_: ("fp32", {}))
     train(tmp_path, [Gan()], precision="auto", resume=True)

@@ -16,33 +16,34 @@ from stillmotion.nn.norm import BatchNorm2d
 from test_training_gan import Gan, at_step, everything, losses, same, train
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    """What two processes left behind: one `torchrun` for all tests, since each start takes seconds."""
-    folder = tmp_path_factory.mktemp("two")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    process = subprocess.run(
-        [*command, __file__, folder], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert process.returncode == 0, process.stderr
-    return folder
-
-
 @pytest.mark.slow
-def test_two_processes_are_one_with_the_doubled_batch(two, tmp_path):
-    assert train(tmp_path, [Gan(noise=0)]).finished
-    mine, theirs = losses(tmp_path), losses(two / "plain")
+def test_two_processes_train_like_one(tmp_path):
+    """One `torchrun` for everything below, since each start takes seconds."""
+    two = tmp_path / "two"
+    two.mkdir()
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    process = subprocess.run([*command, __file__, two], capture_output=True, text=True, timeout=300, check=False)
+    assert process.returncode == 0, process.stderr
+    check_the_doubled_batch(two, tmp_path)
+    check_stop_and_resume(two)
+    check_nan(two)
+    check_full_disk(two)
+    check_batch_norm(two)
+
+
+def check_the_doubled_batch(two, tmp_path):
+    assert train(tmp_path / "one", [Gan(noise=0)]).finished
+    mine, theirs = losses(tmp_path / "one"), losses(two / "plain")
     assert [line[:2] for line in mine] == [line[:2] for line in theirs]
     for (_, _, one, _), (_, _, other, _) in zip(mine, theirs, strict=True):
         assert one == pytest.approx(other, rel=1e-4)
-    one, other = everything(tmp_path, "gan-000012"), everything(two / "plain", "gan-000012")
+    one, other = everything(tmp_path / "one", "gan-000012"), everything(two / "plain", "gan-000012")
     for key in one:
         if key.startswith(("model/", "ema/")):
             assert torch.allclose(one[key].double(), other[key].double(), atol=1e-3), key
 
 
-@pytest.mark.slow
-def test_two_processes_that_stop_and_resume_do_the_same_bit_for_bit(two):
+def check_stop_and_resume(two):
     whole, parts = everything(two / "whole", "gan-000012"), everything(two / "parts", "gan-000012")
     assert same(whole, parts)
     assert losses(two / "whole") == losses(two / "parts")
@@ -51,8 +52,7 @@ def test_two_processes_that_stop_and_resume_do_the_same_bit_for_bit(two):
     assert not torch.equal(whole["rng/0.generator_noise"], whole["rng/1.generator_noise"])
 
 
-@pytest.mark.slow
-def test_a_nan_in_one_process_stops_both_with_the_names_of_its_clips(two):
+def check_nan(two):
     # Step 6 has the samples 20 to 23, two for each process; clips are named n % 7.
     messages = [(two / f"nan-{rank}").read_text() for rank in (0, 1)]
     assert messages[0] == messages[1]
@@ -60,14 +60,12 @@ def test_a_nan_in_one_process_stops_both_with_the_names_of_its_clips(two):
     assert sorted(path.name for path in (two / "nan" / "checkpoints").iterdir()) == ["gan-000004"]
 
 
-@pytest.mark.slow
-def test_a_disk_that_is_full_for_the_first_process_stops_both(two):
+def check_full_disk(two):
     assert "disk is full" in (two / "full-0").read_text()
     assert "first process stopped" in (two / "full-1").read_text()
 
 
-@pytest.mark.slow
-def test_batch_norm_over_two_processes_is_that_of_the_whole_batch(two):
+def check_batch_norm(two):
     results = [json.loads((two / f"norm-{rank}.json").read_text()) for rank in (0, 1)]
     for result in results:
         assert result["layout"] == [True, True]

@@ -80,15 +80,36 @@ def test_a_longer_clip_begins_with_the_shorter_one() -> None:
         assert np.array_equal(short, long[:4])
 
 
+def share_on_person(tracks: dict[str, np.ndarray], joint: int) -> tuple[int, int]:
+    """How many of a joint's visible places are foreground, and how many there are."""
+    x, y, visible = np.moveaxis(tracks["joints"][:, joint], -1, 0)
+    t = np.flatnonzero(visible)
+    on = tracks["mask"][t, np.rint(y[t]).astype(int), np.rint(x[t]).astype(int)] == 255
+    return int(on.sum()), len(t)
+
+
+def test_bent_arms_are_drawn_along_their_bones() -> None:
+    """Arms held away from the body lie where the joints say, whichever way the elbow is bent."""
+    made = quiet(puppet(1, "wave2"))
+    scene = replace(made.scene, stature=0.65, floor=0.93, x=0.5)
+    for bend in (-1.2, 1.2):
+        motion = replace(made.motion, low=1.5, high=1.6, bend_low=bend, bend_high=bend, style="forearm")
+        tracks = render(replace(made, scene=scene, motion=motion), 96, 3)[1]
+        for side in ("left", "right"):
+            arm = [tracks["joints"][:, J[f"{side}_{name}"], :2] for name in ("shoulder", "elbow", "wrist")]
+            # Elbow, wrist and the bones' middles: the hand hangs on the wrist even if the forearm does not.
+            for spot in (arm[1], arm[2], 0.5 * (arm[0] + arm[1]), 0.5 * (arm[1] + arm[2])):
+                x, y = np.rint(spot).astype(int).T
+                assert (tracks["mask"][np.arange(3), y, x] == 255).all()
+
+
 def test_visible_joints_lie_on_the_person() -> None:
     hits, total = 0, 0
     for index in range(15):
         clip = sample_clip("puppets", 11, index, 64, 8)
-        x, y, visible = np.moveaxis(clip.tracks["joints"], -1, 0)
-        t, j = np.nonzero(visible)
-        mask = clip.tracks["mask"]
-        hits += int((mask[t, np.rint(y[t, j]).astype(int), np.rint(x[t, j]).astype(int)] == 255).sum())
-        total += len(t)
+        for joint in range(len(JOINTS)):
+            on, seen = share_on_person(dict(clip.tracks), joint)
+            hits, total = hits + on, total + seen
     assert total > 800
     assert hits / total > 0.97
 
@@ -284,6 +305,22 @@ def test_the_picture_moves_by_fractions_of_a_pixel() -> None:
     assert np.allclose(head - head[0], shift - shift[0], atol=1e-4)
 
 
+def test_the_wall_moves_by_fractions_of_a_pixel() -> None:
+    made = quiet(puppet(2, "wave2"))
+    # Black at the top to white at the bottom: 255 / 64 levels per pixel, so brightness tells the shift.
+    ramp = Wall("gradient", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 0.2, 0.0, 0)
+    camera = replace(made.scene.camera, shake=0.005)
+    scene = replace(made.scene, wall=ramp, ground=None, camera=camera, tint=(1.0, 1.0, 1.0))
+    video, tracks = render(replace(made, scene=scene), 64, 12)
+    wall = ~(tracks["mask"] > 0).any(0)
+    wall[:4] = wall[-4:] = False  # beyond the ramp's ends it is flat
+    wall[:, 8:-8] = False  # away from the person
+    levels = video[:, wall].astype(float).mean(axis=(1, 2))
+    shift = 64 * camera.offset(np.arange(12.0))[:, 1]
+    assert np.ptp(shift) > 0.1
+    assert np.abs((levels - levels[0]) + (shift - shift[0]) * 255 / 64).max() < 0.15
+
+
 def test_a_camera_that_follows_moves_the_wall_instead_of_the_walker() -> None:
     made = puppet(1, "walk")
     camera = replace(made.scene.camera, shake=0.0, follow=True)
@@ -291,9 +328,7 @@ def test_a_camera_that_follows_moves_the_wall_instead_of_the_walker() -> None:
     pelvis = staged.project(staged.figure.pelvis[:, None], 64)[:, 0]
     assert np.ptp(pelvis[:, 0]) < 1e-6
     assert abs(staged.background[-1, 0]) > 0.3
-    through = stage(
-        replace(made, scene=replace(made.scene, camera=replace(camera, follow=False))), np.arange(300.0)
-    )
+    through = stage(replace(made, scene=replace(made.scene, camera=replace(camera, follow=False))), np.arange(300.0))
     pelvis = through.project(through.figure.pelvis[:, None], 1)[:, 0]
     assert 0.3 < np.ptp(pelvis[:, 0]) < 0.5  # crosses the picture but never leaves it, however long the clip
 

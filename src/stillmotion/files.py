@@ -206,14 +206,15 @@ def _refuse_other_formats(path: Path) -> None:
     except OSError as error:
         raise StillmotionError(f"The file {path} cannot be read ({error.strerror}).") from error
     # A safetensors file is the length of its header (8 bytes, little endian), then the header, a JSON object.
+    # This is looked at first: by chance a length may begin with the very bytes of a pickle.
+    if len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
+        return
     if start[:2] == b"PK" or start[:1] == b"\x80":
         raise StillmotionError(
-            f"The file {path} is a pickle or zip file (an old torch checkpoint), which can run code when "
-            "opened; "
+            f"The file {path} is a pickle or zip file (an old torch checkpoint), which can run code when opened; "
             "only safetensors files are loaded."
         )
-    if len(start) < 9 or start[8:9] != b"{" or int.from_bytes(start[:8], "little") > size - 8:
-        raise StillmotionError(f"The file {path} is not a safetensors file, or it is cut short.")
+    raise StillmotionError(f"The file {path} is not a safetensors file, or it is cut short.")
 
 
 def _sync(path: Path) -> None:

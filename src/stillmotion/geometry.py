@@ -116,6 +116,7 @@ def soft_argmax(heat: Tensor, epsilon: float = 0.0) -> tuple[Tensor, Tensor]:
         Mean, B x K x 2, and covariance, B x K x 2 x 2, in normalised units, (x, y) order.
     """
     height, width = heat.shape[-2:]
+    heat = heat if heat.dtype == torch.float64 else heat.float()
     grid = identity_grid((height, width), heat)
     x_axis, y_axis = grid[0, :, 0], grid[:, 0, 1]
     heat = heat + epsilon
@@ -135,10 +136,12 @@ def smallest_singular_value(matrix: Tensor) -> Tensor:
     """Smallest singular value of 2 x 2 matrices in closed form; ... x 2 x 2 -> ...."""
     a, b, c, d = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 1, 0], matrix[..., 1, 1]
     squares = a * a + b * b + c * c + d * d
-    gap = ((a * a + b * b - c * c - d * d) ** 2 + 4 * (a * c + b * d) ** 2).clamp_min(0)
-    # Rounding can push the difference a hair below zero, and sqrt has no gradient at exactly zero.
+    gap = (a * a + b * b - c * c - d * d) ** 2 + 4 * (a * c + b * d) ** 2
+    # The difference of the same two terms would give it directly, but in float32 that is noise for a thin
+    # matrix; the product of both values is the determinant. sqrt has no gradient at exactly zero.
     tiny = torch.finfo(matrix.dtype).tiny
-    return ((squares - (gap + tiny).sqrt()) / 2).clamp_min(tiny).sqrt()
+    largest = ((squares + (gap + tiny).sqrt()) / 2).clamp_min(tiny).sqrt()
+    return ((a * d - b * c).abs() / largest).clamp_min(tiny**0.5)
 
 
 def floor_covariance(covariance: Tensor, floor: float) -> Tensor:

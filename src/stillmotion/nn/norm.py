@@ -24,8 +24,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         self._check_input_dim(input)
         with torch.autocast(input.device.type, enabled=False):
             mean, variance, count = _statistics(input.float())
-            if count <= 1:
-                raise ValueError("Batch normalisation needs more than one value per channel to train.")
+            # At least two processes with one value each: never a division by zero.
             self._remember(mean.detach(), variance.detach() * (count / (count - 1)))
             # The mean goes first: x * scale - mean * scale would cancel where the mean is large.
             made = (input.float() - mean[:, None, None]) * torch.rsqrt(variance + self.eps)[:, None, None]
@@ -50,7 +49,7 @@ def _processes() -> int:
     return torch.distributed.get_world_size()
 
 
-def _statistics(values: Tensor) -> tuple[Tensor, Tensor, float]:
+def _statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and biased variance per channel over all processes, and how many values each is of.
 
     Sums of squares would cancel badly where the mean is large against the spread, so processes exchange their
@@ -64,7 +63,7 @@ def _statistics(values: Tensor) -> tuple[Tensor, Tensor, float]:
     shares = counts / counts.sum()
     total = (shares * means).sum(0)
     spread = (shares * (variances + (means - total) ** 2)).sum(0)
-    return total, spread, float(counts.sum())
+    return total, spread, counts.sum()
 
 
 class _Gather(torch.autograd.Function):

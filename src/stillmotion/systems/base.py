@@ -206,6 +206,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise StillmotionError(
             f"{folder / CONFIG} has format {stored.get('format')!r}; this version reads format {FORMAT}."
         )
+    if not isinstance(stored.get("card") or {}, dict):
+        raise StillmotionError(f"{folder / CONFIG}: the card must be an object with names and values.")
     return stored
 
 
@@ -219,8 +221,10 @@ def parse_config(config_class: type, values: Mapping[str, Any], where: str) -> A
     for name, value in values.items():
         if name not in known:
             raise StillmotionError(f"{where}: {name!r} is not a setting; known are {', '.join(known)}.")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise StillmotionError(f"{where}: {name} must be a finite number, not {value}.")
+        # Text may spell a NaN ("nan"), and a list may hold one.
+        for part in value if isinstance(value, list | tuple) else (value,):
+            if _not_finite(part):
+                raise StillmotionError(f"{where}: {name} must be a finite number, not {part}.")
     try:
         return TypeAdapter(config_class).validate_python(dict(values))
     except ValidationError as error:
@@ -228,6 +232,13 @@ def parse_config(config_class: type, values: Mapping[str, Any], where: str) -> A
         name = ".".join(str(part) for part in first["loc"])
         reason = str(first.get("ctx", {}).get("error") or f"{name}: {first['msg']}.")
         raise StillmotionError(f"{where}: {reason}") from error
+
+
+def _not_finite(value: Any) -> bool:
+    try:
+        return isinstance(value, str | float) and not math.isfinite(float(value))
+    except ValueError:
+        return False
 
 
 @torch.no_grad()

@@ -60,6 +60,7 @@ class _Progress:
     console: Console | None = None
     board: Board | None = None
     step: int = 0
+    stopped: bool = False
     logged: tuple[float, int] = (0.0, 0)
 
 
@@ -193,7 +194,7 @@ def _run_stages(session: _Session, stages: Sequence[Stage], last: Checkpoint | N
             checkpoint.load_final(run=session.run, stage=stage)
             continue
         progress = _train_stage(session, stage, last if index == current else None)
-        if progress.step < stage.steps:
+        if progress.stopped and (progress.step < stage.steps or stage is not stages[-1]):
             return Outcome(False, stage.name, progress.step, session.stopper.reason)
     return Outcome(True, stages[-1].name, stages[-1].steps)
 
@@ -276,8 +277,7 @@ def _iterate(session: _Session, progress: _Progress, batches: Iterator[Batch]) -
     stage, settings = progress.stage, session.settings
     started, before = time.perf_counter(), session.seconds
     progress.logged = (session.seconds, progress.step)
-    saved = progress.step
-    while progress.step < stage.steps:
+    while progress.step < stage.steps and not progress.stopped:
         _step(session, progress, _moved(session, next(batches)))
         session.seconds = before + time.perf_counter() - started
         done = progress.step == stage.steps
@@ -286,15 +286,11 @@ def _iterate(session: _Session, progress: _Progress, batches: Iterator[Batch]) -
         if settings.preview_every and (progress.step % settings.preview_every == 0 or done):
             _preview(session, progress)
         # All processes must leave at the same step, so one that got a signal tells the others.
-        stop = processes.flag(session.accelerator, bool(session.stopper.check()))
-        if stop and not session.stopper.reason:
-            session.stopper.reason = "another process"
-        if progress.step % settings.checkpoint_every == 0 or done or stop:
+        progress.stopped = processes.flag(session.accelerator, bool(session.stopper.check()))
+        if progress.step % settings.checkpoint_every == 0 or done or progress.stopped:
             _save(session, progress)
-            saved = progress.step
-        if stop and not done:
-            _say_stop(session, progress, saved)
-            return
+    if progress.stopped:
+        _say_stop(session, progress)
 
 
 def _step(session: _Session, progress: _Progress, batch: Batch) -> None:
@@ -395,12 +391,13 @@ def _save(session: _Session, progress: _Progress) -> None:
     processes.on_first(session.accelerator, write)
 
 
-def _say_stop(session: _Session, progress: _Progress, saved: int) -> None:
-    if progress.console is not None:
-        folder = checkpoint.folder_of(session.run, progress.stage.name, saved)
-        progress.console.line(
-            f"Stopped by {session.stopper.reason} after step {progress.step} of "
-            f"{progress.stage.steps}; the checkpoint {folder.name} is written, and the same command with "
-            "--resume "
-            "goes on from there."
-        )
+def _say_stop(session: _Session, progress: _Progress) -> None:
+    stage, stopper = progress.stage, session.stopper
+    stopper.reason = stopper.reason or "another process"
+    if progress.console is None or (progress.step == stage.steps and stage.name == session.stages[-1]):
+        return
+    folder = checkpoint.folder_of(session.run, stage.name, progress.step)
+    progress.console.line(
+        f"Stopped by {stopper.reason} after step {progress.step} of {stage.steps}; the checkpoint {folder.name} is "
+        "written, and the same command with --resume goes on from there."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -252,7 +253,5 @@ def _driving_frames(control: Drive, frames: int | None) -> Iterator[np.ndarray]:
         yield from control.video[:frames]
         return
     with media.open_video(control.video) as reader:
-        for index, frame in enumerate(reader):
-            if frames is not None and index >= frames:
-                return
-            yield frame
+        # Not one more is decoded: what follows frame N of `--frames N` may be damaged.
+        yield from itertools.islice(reader, frames)

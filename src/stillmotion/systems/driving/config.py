@@ -12,6 +12,18 @@ from typing import Literal
 from stillmotion.errors import StillmotionError
 
 
+_ABOVE_ZERO = (
+    *("size", "keypoints", "temperature", "motion_scale", "fixed_variance", "heatmap_exponent", "heatmap_scale"),
+    *(f"{net}_{what}" for net in ("detector", "motion", "generator") for what in ("expansion", "max", "blocks")),
+    *("discriminator_expansion", "discriminator_max", "discriminator_blocks"),
+    *("batch", "steps", "learning_rate"),
+)
+_NOT_NEGATIVE = (
+    *("covariance_floor", "motion_groups", "refine_blocks", "gan_weight", "gan_from", "warp_weight"),
+    *("pyramid_weight", "equivariance_weight", "separation_weight", "milestone", "warmup"),
+)
+
+
 @dataclass(frozen=True)
 class DrivingConfig:
     """Networks, losses and schedule of the driving system. Defaults: the release's `taichi` setting."""
@@ -67,6 +79,7 @@ class DrivingConfig:
     block_heatmap_gradient: bool = False  # paper: True, no gradient through the heatmaps D is given
     pyramid_weight: float = 0.0  # ours: L1 at full, half, quarter and eighth size
     equivariance_weight: float = 0.0  # ours: keypoints of a transformed frame are the transformed keypoints
+    separation_weight: float = 0.0  # ours: keypoints keep apart (Zhang et al. 2018, "separation loss")
 
     # Schedule and data.
     batch: int = 32
@@ -79,6 +92,12 @@ class DrivingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in _ABOVE_ZERO:
+            if not getattr(self, name) > 0:  # False for NaN too
+                raise StillmotionError(f"{name} must be above zero, not {getattr(self, name)}.")
+        for name in _NOT_NEGATIVE:
+            if not getattr(self, name) >= 0:
+                raise StillmotionError(f"{name} must be at least zero, not {getattr(self, name)}.")
         working = self.size * self.motion_scale
         if working != int(working) or int(working) % 2 ** max(self.detector_blocks, self.motion_blocks):
             raise StillmotionError(
@@ -93,8 +112,6 @@ class DrivingConfig:
             raise StillmotionError(
                 f"feature_weights needs {self.discriminator_blocks + 1} numbers, one per discriminator map."
             )
-        if min(self.keypoints, self.batch, self.steps) < 1 or self.learning_rate <= 0:
-            raise StillmotionError("keypoints, batch, steps and learning_rate must be above zero.")
 
     @property
     def motion_size(self) -> tuple[int, int]:
@@ -176,6 +193,7 @@ PRESETS: dict[str, DrivingConfig] = {
         feature_weights=(0.0,) * 5,
         pyramid_weight=10.0,
         equivariance_weight=1.0,
+        separation_weight=0.5,
         batch=8,
         steps=8_000,
         learning_rate=4e-4,

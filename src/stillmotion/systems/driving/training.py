@@ -38,6 +38,10 @@ def stages(system: System, clips: Sequence[Any], preview_clips: Sequence[Any] = 
     config = system.config
     if not clips:
         raise StillmotionError("There are no clips to train on.")
+    if config.augmentation not in AUGMENTATIONS:
+        raise StillmotionError(
+            f"There is no augmentation {config.augmentation!r}; known are {', '.join(AUGMENTATIONS)}."
+        )
     if clips[0].frames.shape[1:3] != (config.size, config.size):
         height, width = clips[0].frames.shape[1:3]
         raise StillmotionError(
@@ -137,6 +141,8 @@ class MotionStage:
             half = (len(driving) + 1) // 2  # half the batch teaches it as well and costs half
             few = Keypoints(of_driving.mean[:half], of_driving.covariance[:half])
             terms["equivariance"] = config.equivariance_weight * self.equivariance(driving[:half], few)
+        if config.separation_weight:
+            terms["separation"] = config.separation_weight * separation(of_driving.mean)
         if self.adversarial:
             given = detached(of_driving) if config.block_heatmap_gradient else of_driving
             fake = self.model.discriminator(made.frame, given)
@@ -179,6 +185,19 @@ def reconstruct(model: DrivingNetworks, source: Tensor, driving: Tensor) -> tupl
     both = model.detector(torch.cat([source, driving]))
     of_source, of_driving = (Keypoints(*parts) for parts in zip(*(part.chunk(2) for part in both), strict=True))
     return model.generator(model.generator.encode(source), of_source, of_driving), of_source, of_driving
+
+
+def separation(mean: Tensor, reach: float = 0.1) -> Tensor:
+    """How close keypoints sit: mean over pairs of exp(-distance^2 / (2 reach^2)); B x K x 2 -> scalar in [0, 1].
+
+    Left alone, most keypoints of a small network settle on the torso's centre and move nothing
+    (docs/log.md, 2026-11-21).
+    """
+    x, y = mean[..., 0], mean[..., 1]
+    square = (x[:, :, None] - x[:, None, :]) ** 2 + (y[:, :, None] - y[:, None, :]) ** 2
+    count = mean.shape[1]
+    close = torch.exp(-square / (2 * reach**2)).sum(dim=(1, 2)) - count  # without each point's own
+    return (close / max(count * (count - 1), 1)).mean()
 
 
 def detached(keypoints: Keypoints) -> Keypoints:

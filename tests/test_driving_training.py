@@ -1,0 +1,241 @@
+"""facts/monkey-net.md section 12, items 12, 13, 16 and 19: losses, who learns from what, and that it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from driving_tools import TINY, moving_square, tiny
+from torch import Tensor, nn
+
+from stillmotion import losses, systems
+from stillmotion.errors import StillmotionError
+from stillmotion.systems.base import parse_config
+from stillmotion.systems.driving.config import PRESETS, DrivingConfig
+from stillmotion.systems.driving.networks import Keypoints
+from stillmotion.systems.driving.training import (
+    MotionStage,
+    apply_affine,
+    learning_rate_factor,
+    random_affine,
+    reconstruct,
+    separation,
+    stages,
+)
+
+
+def stage_of(**changes) -> MotionStage:
+    config, networks = tiny(**changes)
+    return MotionStage(networks, config, [moving_square(f"clip-{i}", seed=i) for i in range(4)])
+
+
+def batch_of(stage: MotionStage) -> dict[str, Tensor]:
+    samples = [stage.dataset[i] for i in range(stage.batch)]
+    return {key: torch.stack([sample[key] for sample in samples]) for key in ("source", "driving")}
+
+
+def stepper(stage: MotionStage) -> Callable[[str, Tensor], None]:
+    def update(name: str, loss: Tensor) -> None:
+        for parameter in stage.model.parameters():
+            parameter.grad = None
+        loss.backward()
+        stage.optimizers[name].step()
+
+    return update
+
+
+def weights(module: nn.Module) -> list[Tensor]:
+    return [p.detach().clone() for p in module.parameters()]
+
+
+def changed(before: list[Tensor], module: nn.Module) -> bool:
+    return any(not torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
+
+
+def test_feature_matching_weights_are_ten_and_one_for_the_last_map():
+    maps = [torch.zeros(1, 1, 2, 2) for _ in range(5)]
+    for index, weight in enumerate(PRESETS["release"].feature_weights):
+        other = [m + (i == index) for i, m in enumerate(maps)]
+        assert losses.feature_matching(other, maps, PRESETS["release"].feature_weights).item() == weight
+    assert PRESETS["release"].feature_weights == (10, 10, 10, 10, 1)
+    assert PRESETS["paper"].feature_weights == (10, 10, 10, 10, 10)
+
+
+def test_each_update_touches_its_own_networks_only():
+    """Item 13: the generator step moves generator and detector; the discriminator step the reverse."""
+    stage = stage_of()
+    model, step = stage.model, stepper(stage)
+    seen = []
+
+    def update(name: str, loss: Tensor) -> None:
+        before = {part: weights(getattr(model, part)) for part in ("detector", "generator", "discriminator")}
+        step(name, loss)
+        seen.append((name, {part: changed(old, getattr(model, part)) for part, old in before.items()}))
+
+    stage.step(batch_of(stage), update)
+    assert seen == [
+        ("generator", {"detector": True, "generator": True, "discriminator": False}),
+        ("discriminator", {"detector": False, "generator": False, "discriminator": True}),
+    ]
+
+
+@pytest.mark.parametrize(("blocked", "flows"), [(True, False), (False, True)])
+def test_the_switch_blocks_the_gradient_through_the_driving_heatmap(blocked, flows):
+    """Item 13: paper mode gives D heatmaps without gradient; only the adversarial terms are looked at."""
+    stage = stage_of(block_heatmap_gradient=blocked, feature_weights=(0.0,) * 5)
+    batch = batch_of(stage)
+    made, _, found = reconstruct(stage.model, batch["source"], batch["driving"])
+    given = Keypoints(*(part.detach().requires_grad_() for part in found))
+    made = made._replace(frame=made.frame.detach())
+    stage.generator_terms(made, batch["source"], batch["driving"], given)["gan"].requires_grad_().backward()
+    norm = sum(float(part.grad.norm()) for part in given if part.grad is not None)
+    assert (norm > 0) is flows
+
+
+def test_warped_still_loss_is_weighted_l1():
+    stage = stage_of(warp_weight=10.0, gan_weight=0.0, feature_weights=(0.0,) * 5)
+    batch = batch_of(stage)
+    made, _, found = reconstruct(stage.model, batch["source"], batch["driving"])
+    term = stage.generator_terms(made, batch["source"], batch["driving"], found)["warp"]
+    assert term.item() == pytest.approx(10 * (made.warped - batch["driving"]).abs().mean().item())
+    assert PRESETS["release-bair"].warp_weight == 10
+    assert PRESETS["release"].warp_weight == 0
+
+
+def test_discriminator_joins_at_its_step():
+    stage = stage_of(gan_from=2, pyramid_weight=1.0)
+    called = []
+    for _ in range(4):
+        step = stepper(stage)
+        called.append([])
+
+        def update(name: str, loss: Tensor, step=step) -> None:
+            called[-1].append(name)
+            step(name, loss)
+
+        stage.step(batch_of(stage), update)
+        for scheduler in stage.schedulers.values():
+            scheduler.step()
+    assert called == [["generator"]] * 2 + [["generator", "discriminator"]] * 2
+
+
+def test_learning_rate_falls_to_a_tenth_at_the_milestone():
+    release = replace(PRESETS["release"], steps=900)  # 750 epochs, milestone 500
+    assert [learning_rate_factor(s, release) for s in (0, 599, 600, 899)] == [1.0, 1.0, 0.1, 0.1]
+    small = replace(PRESETS["small"], steps=1000, warmup=100)
+    assert learning_rate_factor(0, small) == pytest.approx(0.01)
+    assert learning_rate_factor(500, small) == pytest.approx(0.02 + 0.98 * 0.5)
+    assert learning_rate_factor(1000, small) == pytest.approx(0.02)
+
+
+def test_adam_is_the_releases():
+    stage = stage_of()
+    for optimizer in stage.optimizers.values():
+        assert optimizer.defaults["lr"] == 2e-4
+        assert optimizer.defaults["betas"] == (0.5, 0.999)
+
+
+def test_separation_is_one_when_keypoints_coincide_and_falls_with_distance():
+    assert separation(torch.zeros(2, 4, 2)).item() == pytest.approx(1.0)
+    apart = torch.tensor([[[0.0, 0.0], [0.2, 0.0]]])
+    assert separation(apart, reach=0.1).item() == pytest.approx(np.exp(-2))
+    assert separation(torch.zeros(1, 1, 2)).item() == 0
+
+
+def test_equivariance_is_zero_for_a_detector_that_follows_the_picture():
+    """A stand-in detector that reads its point out of the picture commutes with any transform."""
+    stage = stage_of()
+    ramp = torch.linspace(-1, 1, 64)
+    blob = torch.exp(-((ramp[None, :] - 0.1) ** 2 + (ramp[:, None] + 0.2) ** 2) / 0.02).expand(2, 3, 64, 64)
+
+    class Centre(nn.Module):
+        def forward(self, frames: Tensor) -> Keypoints:
+            heat = frames[:, :1] / frames[:, :1].sum(dim=(2, 3), keepdim=True)
+            x, y = (heat.sum(2) * ramp).sum(-1), (heat.sum(3) * ramp).sum(-1)
+            return Keypoints(torch.stack([x, y], -1), torch.eye(2).expand(len(frames), 1, 2, 2))
+
+    stage.model.detector = Centre()
+    torch.manual_seed(3)
+    right = stage.equivariance(blob, stage.model.detector(blob)).item()
+    wrong = stage.equivariance(blob, Keypoints(torch.zeros(2, 1, 2), torch.eye(2).expand(2, 1, 2, 2))).item()
+    assert right < 0.01 < wrong
+
+
+def test_affine_is_matrix_times_point_plus_offset():
+    matrix, offset = random_affine(3, torch.device("cpu"))
+    points = torch.rand(3, 5, 2)
+    expected = (matrix @ points.mT).mT + offset
+    assert torch.allclose(apply_affine(matrix, offset, points), expected, atol=1e-6)
+
+
+def test_stages_say_what_does_not_fit():
+    system = systems.find("driving").system.build(TINY)
+    with pytest.raises(StillmotionError, match="no clips"):
+        stages(system, [])
+    with pytest.raises(StillmotionError, match="--size 64"):
+        stages(system, [moving_square("small", size=32)])
+
+
+def test_settings_come_as_text_and_unknown_ones_are_refused():
+    config = parse_config(DrivingConfig, {"learning_rate": "1e-3", "use_image": "false", "steps": "7"}, "--set")
+    assert (config.learning_rate, config.use_image, config.steps) == (1e-3, False, 7)
+    with pytest.raises(StillmotionError, match="learning_rat"):
+        parse_config(DrivingConfig, {"learning_rat": "1e-3"}, "--set")
+
+
+VARIANTS = {
+    "no F": {"use_flow": False},
+    "no F_coarse": {"use_coarse": False},
+    "no F_residual": {"use_residual": False},
+    "no Sigma_k": {"covariance": "fixed"},
+    "no x": {"use_image": False},
+    "full": {},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_of_table_2_trains_a_step(variant):
+    """Item 18."""
+    stage = stage_of(**VARIANTS[variant])
+    before = weights(stage.model.generator)
+    terms = stage.step(batch_of(stage), stepper(stage))
+    assert all(torch.isfinite(value).all() for value in terms.values())
+    assert changed(before, stage.model.generator)
+
+
+@pytest.mark.slow
+def test_it_learns_moving_squares_and_the_keypoints_move_with_them():
+    """Item 19: a few hundred steps on squares; L1 falls clearly and a keypoint follows the square."""
+    config, networks = tiny(
+        size=32, keypoints=4, detector_blocks=3, motion_blocks=3, generator_blocks=3, discriminator_blocks=1,
+        detector_expansion=8, detector_max=32, motion_expansion=8, motion_max=32, generator_expansion=8,
+        generator_max=32, composite=True, gan_weight=0.0, feature_weights=(0.0, 0.0), pyramid_weight=10.0,
+        separation_weight=0.5, learning_rate=2e-3, batch=8, heatmap_scale=10.0,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+
+    def squares(count: int) -> tuple[Tensor, Tensor]:
+        at = torch.randint(2, 22, (count, 2), generator=generator)
+        frames = torch.full((count, 3, 32, 32), 0.1)
+        for frame, (x, y) in zip(frames, at.tolist(), strict=True):
+            frame[:, y : y + 8, x : x + 8] = 0.9
+        return frames, at.float() + 3.5
+
+    stage = MotionStage(networks, config, [moving_square("unused", size=32)])
+    step, first, last = stepper(stage), [], []
+    for index in range(250):
+        terms = stage.step({"source": squares(8)[0], "driving": squares(8)[0]}, step)
+        (first if index < 20 else last).append(terms["pyramid"].item())
+    assert np.mean(last[-20:]) < 0.5 * np.mean(first)
+
+    networks.eval()
+    frames, centres = squares(40)
+    with torch.no_grad():
+        mean = networks.detector(frames).mean
+    correlations = [
+        np.corrcoef(mean[:, k, axis].numpy(), centres[:, axis].numpy())[0, 1] for k in range(4) for axis in (0, 1)
+    ]
+    assert max(min(correlations[2 * k], correlations[2 * k + 1]) for k in range(4)) > 0.9

@@ -1,0 +1,312 @@
+"""What every system promises: weights in and out, and a clear sentence for anything that is not a model."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from stillmotion import systems
+from stillmotion.animate import load
+from stillmotion.controls import Drive
+from stillmotion.errors import StillmotionError
+from stillmotion.systems import base
+from stillmotion.systems.base import CONFIG, WEIGHTS, Animation, Step, in_batches, parse_config
+from stillmotion.systems.driving.animating import Driving
+from stillmotion.systems.driving.config import PRESETS, DrivingConfig
+from tiny import TINY, driving_frames, still_picture, tiny_driving
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    tiny_driving().save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def change_config(folder: Path, **fields: Any) -> None:
+    stored = json.loads((folder / CONFIG).read_text())
+    stored["config"].update(fields)
+    (folder / CONFIG).write_text(json.dumps(stored))
+
+
+def change_weights(folder: Path, change: Any) -> None:
+    tensors = safetensors.torch.load_file(folder / WEIGHTS)
+    change(tensors)
+    safetensors.torch.save_file(tensors, folder / WEIGHTS)
+
+
+def refused(folder: Path) -> str:
+    """The sentence that `load` answers with."""
+    with pytest.raises(StillmotionError) as caught:
+        load(folder)
+    message = str(caught.value)
+    assert message.endswith(".")
+    assert "\n" not in message
+    return message
+
+
+# --- there and back ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("composite", [True, False])
+def test_saved_weights_come_back_bit_for_bit(tmp_path: Path, composite: bool) -> None:
+    system = tiny_driving(composite=composite, card={"data": "made", "steps": 3})
+    system.save_pretrained(tmp_path / "model")
+    back = Driving.from_pretrained(tmp_path / "model")
+    assert back.config == system.config
+    assert back.card == {"data": "made", "steps": 3}
+    before, after = system.shipped().state_dict(), back.shipped().state_dict()
+    assert list(before) == list(after)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    drive = Drive(driving_frames(2))
+    frames = [s.animate(still_picture(), drive).frames() for s in (system, back)]
+    assert np.array_equal(*frames)
+
+
+def test_only_what_animating_needs_is_shipped(saved: Path) -> None:
+    assert sorted(path.name for path in saved.iterdir()) == [CONFIG, WEIGHTS]
+    names = safetensors.torch.load_file(saved / WEIGHTS)
+    assert {name.split(".")[0] for name in names} == {"detector", "generator"}
+
+
+def test_half_precision_halves_matrices_and_leaves_vectors(tmp_path: Path) -> None:
+    system = tiny_driving()
+    system.save_pretrained(tmp_path / "half", half=True)
+    stored = safetensors.torch.load_file(tmp_path / "half" / WEIGHTS)
+    back = Driving.from_pretrained(tmp_path / "half").shipped().state_dict()
+    for name, value in system.shipped().state_dict().items():
+        if value.ndim > 1:
+            assert stored[name].dtype == torch.float16
+            assert (back[name] - value).abs().max() <= 2**-11 * value.abs().max()
+        else:  # norms and biases
+            assert torch.equal(back[name], value)
+        assert back[name].dtype == value.dtype
+
+
+def test_loading_gives_eval_mode(saved: Path) -> None:
+    assert not any(module.training for module in load(saved).system.networks.modules())
+
+
+def test_saving_replaces_a_model_as_a_whole_or_not_at_all(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise StillmotionError("the disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(base, "write_json", full)
+        with pytest.raises(StillmotionError, match="full"):
+            tiny_driving(seed=1).save_pretrained(saved)
+    assert [path.name for path in saved.parent.iterdir()] == ["model"]
+    first = tiny_driving().shipped().state_dict()["detector.logits.bias"]
+    assert torch.equal(load(saved).system.shipped().state_dict()["detector.logits.bias"], first)
+    tiny_driving(seed=1).save_pretrained(saved)
+    assert not torch.equal(load(saved).system.shipped().state_dict()["detector.logits.bias"], first)
+
+
+# --- configurations ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("colour", 1),
+        ("size", "large"),
+        ("size", None),
+        ("size", 33),
+        ("size", 0),
+        ("size", -32),
+        ("keypoints", 2.5),
+        ("keypoints", 0),
+        ("keypoints", [3]),
+        ("use_flow", "perhaps"),
+        ("covariance", "round"),
+        ("feature_weights", "much"),
+        ("feature_weights", [1.0, 1.0]),
+        ("temperature", float("nan")),
+        ("temperature", "nan"),
+        ("temperature", 0.0),
+        ("learning_rate", float("inf")),
+        ("learning_rate", "nan"),
+        ("learning_rate", -1.0),
+        ("feature_weights", [1.0, float("nan"), 1.0]),
+        ("heatmap_scale", 0.0),
+        ("detector_expansion", 0),
+        ("detector_blocks", -1),
+        ("generator_max", -4),
+        ("refine_blocks", -1),
+    ],
+)
+def test_a_bad_configuration_names_file_and_field(saved: Path, field: str, value: Any) -> None:
+    change_config(saved, **{field: value})
+    message = refused(saved)
+    assert CONFIG in message
+    assert field in message
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        ("", "not readable JSON"),
+        ("{", "not readable JSON"),
+        ("[" * 100_000, "not readable JSON"),
+        ("[]", "not the configuration"),
+        ('{"config": {}}', "not the configuration"),
+        ('{"system": "driving", "config": 3}', "not the configuration"),
+        ('{"system": "driving", "config": {}, "format": 99}', "format 99"),
+        ('{"system": "driving", "config": {}}', "format None"),
+        ('{"system": "dancing", "config": {}, "format": 1}', "no system 'dancing'"),
+        ('{"system": ["driving"], "config": {}, "format": 1}', "no system"),
+        ('{"system": "driving", "config": {}, "format": 1, "card": [1]}', "card"),
+    ],
+)
+def test_a_file_that_is_no_configuration(saved: Path, content: str, word: str) -> None:
+    (saved / CONFIG).write_text(content)
+    assert word in refused(saved)
+
+
+def test_another_systems_model_is_not_taken(saved: Path) -> None:
+    stored = json.loads((saved / CONFIG).read_text())
+    (saved / CONFIG).write_text(json.dumps({**stored, "system": "pokes"}))
+    with pytest.raises(StillmotionError, match="holds a pokes model, not a driving model"):
+        Driving.from_pretrained(saved)
+
+
+def test_text_becomes_numbers_where_numbers_belong() -> None:
+    config = parse_config(DrivingConfig, {"batch": "4", "learning_rate": "1e-3", "composite": "true"}, "--set")
+    assert (config.batch, config.learning_rate, config.composite) == (4, 1e-3, True)
+    with pytest.raises(StillmotionError, match="--set: batch"):
+        parse_config(DrivingConfig, {"batch": "many"}, "--set")
+
+
+def test_every_preset_survives_storing() -> None:
+    for preset in (*PRESETS.values(), TINY):
+        stored = json.loads(json.dumps(base.asdict(preset)))
+        assert parse_config(DrivingConfig, stored, "preset") == preset
+
+
+# --- weights -------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_tensor_is_named(saved: Path) -> None:
+    change_weights(saved, lambda tensors: tensors.pop("detector.logits.bias"))
+    message = refused(saved)
+    assert "lacks 'detector.logits.bias'" in message
+    assert WEIGHTS in message
+
+
+def test_a_superfluous_tensor_is_named(saved: Path) -> None:
+    change_weights(saved, lambda tensors: tensors.update(extra=torch.zeros(1)))
+    assert "'extra'" in refused(saved)
+
+
+def test_another_shape_is_named(saved: Path) -> None:
+    change_weights(saved, lambda tensors: tensors.update({"detector.logits.bias": torch.zeros(4)}))
+    message = refused(saved)
+    assert "'detector.logits.bias'" in message
+    assert "(4,)" in message
+    assert "(3,)" in message
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_none_is_named(saved: Path, value: float) -> None:
+    change_weights(saved, lambda tensors: tensors["detector.logits.bias"].fill_(value))
+    message = refused(saved)
+    assert "'detector.logits.bias'" in message
+    assert "NaN or infinity" in message
+
+
+class _Bomb:
+    """Unpickling it would write a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.write_text, (self.path, "bang"))
+
+
+@pytest.mark.parametrize("kind", ["pickle", "zip", "torch"])
+def test_a_pickle_under_another_name_is_never_opened(saved: Path, tmp_path: Path, kind: str) -> None:
+    bomb = tmp_path / "bang"
+    if kind == "pickle":
+        (saved / WEIGHTS).write_bytes(pickle.dumps(_Bomb(bomb)))
+    elif kind == "torch":
+        torch.save(_Bomb(bomb), saved / WEIGHTS)
+    else:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as file:
+            file.writestr("data.pkl", pickle.dumps(_Bomb(bomb)))
+        (saved / WEIGHTS).write_bytes(packed.getvalue())
+    message = refused(saved)
+    assert "pickle or zip" in message
+    assert "safetensors" in message
+    assert not bomb.exists()
+
+
+@pytest.mark.parametrize("kept", [0, 7, 100, 0.5, -1])
+def test_a_truncated_file_is_told(saved: Path, kept: float) -> None:
+    content = (saved / WEIGHTS).read_bytes()
+    length = int(kept * len(content)) if isinstance(kept, float) else kept
+    (saved / WEIGHTS).write_bytes(content[:length])
+    assert "cut short" in refused(saved)
+
+
+def test_a_header_that_lies_about_its_length_is_told(saved: Path) -> None:
+    content = (saved / WEIGHTS).read_bytes()
+    (saved / WEIGHTS).write_bytes((2**60).to_bytes(8, "little") + content[8:])
+    assert "cut short" in refused(saved)
+
+
+# --- systems, controls, animations ---------------------------------------------------------------------------------
+
+
+def test_an_unknown_system_is_told_with_those_known() -> None:
+    with pytest.raises(StillmotionError, match="no system 'dancing'; known are driving"):
+        systems.find("dancing")
+
+
+@pytest.mark.parametrize("name", list(systems.SYSTEMS))
+def test_every_system_keeps_the_common_promises(name: str) -> None:
+    parts = systems.find(name)
+    assert parts.system.name == name
+    assert issubclass(parts.system, base.System)
+    assert {"paper", "release", "small"} <= set(parts.presets)
+    assert all(isinstance(preset, parts.system.config_class) for preset in parts.presets.values())
+
+
+@pytest.mark.parametrize("control", ["wave.mp4", None, 3])
+def test_a_control_of_another_kind_is_refused(control: Any) -> None:
+    with pytest.raises(StillmotionError, match="directed by Drive, not by"):
+        tiny_driving().animate(still_picture(), control)
+
+
+def test_an_animation_can_be_looked_at_twice() -> None:
+    started = []
+
+    def make() -> Iterator[Step]:
+        started.append(1)
+        for t in range(3):
+            yield Step(np.full((2, 2, 3), t, np.uint8))
+
+    animation = Animation(make, 10.0)
+    assert not started  # nothing happens before somebody looks
+    assert [step.frame[0, 0, 0] for step in animation] == [0, 1, 2]
+    assert animation.frames().shape == (3, 2, 2, 3)
+    assert len(started) == 2
+
+
+def test_batches_take_no_more_than_they_give() -> None:
+    items = iter(range(7))
+    batches = in_batches(items, 3)
+    assert next(batches) == [0, 1, 2]
+    assert next(items) == 3
+    assert list(batches) == [[4, 5, 6]]
+    assert list(in_batches(iter(()), 3)) == []
