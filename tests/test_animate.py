@@ -44,7 +44,9 @@ def test_convention_public_pictures_are_rgb(tmp_path: Path) -> None:
 
 
 def test_convention_networks_of_driving_see_zero_to_one() -> None:
-    made = to_network(np.stack([np.zeros((4, 8), np.uint8), np.full((4, 8), 255, np.uint8), np.zeros((4, 8), np.uint8)], -1), 16)
+    made = to_network(
+        np.stack([np.zeros((4, 8), np.uint8), np.full((4, 8), 255, np.uint8), np.zeros((4, 8), np.uint8)], -1), 16
+    )
     assert made.shape == (1, 3, 16, 16)
     assert (made[:, 0].max(), made[:, 1].min(), made[:, 2].max()) == (0, 1, 0)
 
@@ -173,15 +175,23 @@ def test_an_animation_is_the_same_each_time(animator: Animator, tmp_path: Path) 
         assert a.facts["mean"].shape == (3, 2)
         assert a.facts["covariance"].shape == (3, 2, 2)
         assert a.facts["displacement"].shape == (32, 32, 2)
-    assert not list(animator(STILL, Drive(VIDEO)))[0].layers  # drawn only when asked for
+    assert not next(iter(animator(STILL, Drive(VIDEO)))).layers  # drawn only when asked for
 
 
-@pytest.mark.parametrize(("size", "frames", "word"), [("large", None, "size"), ("native", 0, "frames"), ("native", -1, "frames")])
+@pytest.mark.parametrize(
+    ("size", "frames", "word"), [("large", None, "size"), ("native", 0, "frames"), ("native", -1, "frames")]
+)
 def test_wrong_numbers_are_told_before_anything_runs(
     animator: Animator, size: str, frames: int | None, word: str
 ) -> None:
     with pytest.raises(StillmotionError, match=word):
         animator(STILL, Drive(VIDEO), frames, size=size)
+
+
+def test_motion_cannot_be_scaled_by_keypoints_without_area() -> None:
+    animation = Animator(tiny_driving(keypoints=2))(STILL, Drive(VIDEO, scale_motion=True))
+    with pytest.raises(StillmotionError, match="leave scale_motion out"):
+        animation.frames()
 
 
 def test_frames_is_an_upper_limit(animator: Animator) -> None:

@@ -120,9 +120,7 @@ def test_to_pixels_by_hand() -> None:
     st.integers(1, 2000),
     st.integers(1, 2000),
 )
-def test_pixels_and_normalised_undo_each_other(
-    values: list[tuple[float, float]], height: int, width: int
-) -> None:
+def test_pixels_and_normalised_undo_each_other(values: list[tuple[float, float]], height: int, width: int) -> None:
     points = torch.tensor(values, dtype=torch.float64)
     size = (height, width)
     back = geometry.to_pixels(geometry.to_normalised(points, size), size)

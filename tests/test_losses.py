@@ -47,7 +47,7 @@ def test_feature_matching_holds_the_real_side_constant() -> None:
 
 
 def test_feature_matching_wants_one_weight_per_map() -> None:
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         losses.feature_matching([torch.zeros(1)], [torch.zeros(1)], [1.0, 1.0])
 
 

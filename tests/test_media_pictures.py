@@ -70,13 +70,13 @@ def test_sixteen_bit_grey_is_scaled_not_cut_off(tmp_path: Path) -> None:
 
 
 def test_transparency_lies_on_white(tmp_path: Path) -> None:
-    # 128 / 255 of (0, 100, 200) and 127 / 255 of white: 127, 177.2, 227.4.
-    rgba = np.array([[[0, 100, 200, 255], [0, 100, 200, 128], [0, 100, 200, 0]]], np.uint8)
+    # 128 / 255 of (0, 101, 200) and 127 / 255 of white: 127, 177.7, 227.4.
+    rgba = np.array([[[0, 101, 200, 255], [0, 101, 200, 128], [0, 101, 200, 0]]], np.uint8)
     white = [255, 255, 255]
     for name in ("a.png", "a.webp"):
         options = {"lossless": True} if name.endswith("webp") else {}
         pixels = read_picture(save(tmp_path / name, rgba, **options))
-        assert pixels[0].tolist() == [[0, 100, 200], [127, 177, 227], white]
+        assert pixels[0].tolist() == [[0, 101, 200], [127, 178, 227], white]
 
 
 def test_transparent_palette_and_grey_lie_on_white(tmp_path: Path) -> None:

@@ -132,6 +132,8 @@ def test_a_full_disk_stops_the_run_and_the_checkpoint_before_serves(whole, tmp_p
     assert checkpoints(tmp_path) == ["gan-000004"]
     assert train(tmp_path, [Gan()], resume=True).finished
     assert same(everything(tmp_path, "gan-000012"), everything(whole, "gan-000012"))
+    # The line of step 6 was written twice; the resumed run removed the first.
+    assert losses(tmp_path) == losses(whole)
 
 
 def test_nan_in_the_data_names_step_stage_and_the_clip_and_saves_nothing(tmp_path):

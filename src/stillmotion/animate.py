@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from stillmotion import media, systems
 from stillmotion.controls import Control
 from stillmotion.errors import StillmotionError
-from stillmotion.systems.base import CONFIG, Animation, System, read_config
+from stillmotion.systems.base import CONFIG, WEIGHTS, Animation, System, read_config
 
 ZOO = Path(str(files("stillmotion"))) / "zoo"
 """The shipped weights, one folder each."""
@@ -79,12 +79,20 @@ def find_model(model: str | Path) -> Path:
     """
     folder = Path(model)
     for candidate in (folder, folder / RUN_MODEL, ZOO / str(model)):
-        if (candidate / "model.safetensors").is_file() and (candidate / CONFIG).is_file():
+        if _is(Path.is_file, candidate / WEIGHTS) and _is(Path.is_file, candidate / CONFIG):
             return candidate
-    if (folder / "checkpoints").is_dir():
+    if _is(Path.is_dir, folder / "checkpoints"):
         raise StillmotionError(f"The run {folder} has no model yet: let it finish or stop it with Ctrl-C.")
     shipped = ", ".join(shipped_models()) or "none"
     raise StillmotionError(f"There is no model {str(model)!r}; shipped are {shipped}, or give a folder.")
+
+
+def _is(kind: Callable[[Path], bool], path: Path) -> bool:
+    """Whether a path is of a kind; one too long to be a name is of none."""
+    try:
+        return kind(path)
+    except OSError:
+        return False
 
 
 def shipped_models() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -266,7 +267,7 @@ def _data_options(prepared: argparse.ArgumentParser, made: argparse.ArgumentPars
     add("out", metavar="OUT")
     add("--size", type=_positive, default=64, help="height and width of the clips (default: 64)")
     add("--jobs", type=_positive, default=1, help="processes (default: 1)")
-    add("--fps", type=float, help="bring all videos to this rate")
+    add("--fps", type=_rate, help="bring all videos to this rate")
     add("--crop", default="centre", help="centre (default), none, motion, or X,Y,W,H")
     add("--tracks", default="", metavar="NAMES", help="comma-separated: flow, boxes, points")
     add(
@@ -342,6 +343,16 @@ def _positive(text: str) -> int:
 
 
 _positive.__name__ = "whole number"
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:  # False for NaN too
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text}")
+    return number
+
+
+_rate.__name__ = "number"
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from stillmotion.data.clipset import ClipSet, open_dataset
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.metrics import PIXEL_METRICS
 from stillmotion.evaluation.protocols import Answer, Protocol, find_protocol
-from stillmotion.files import write_json
+from stillmotion.files import write_json, writing
 
 SHOWN = 10
 """Frames of each clip in its strip."""
@@ -53,7 +53,8 @@ def evaluate_models(
     answers: dict[str, Answer] = {f"baseline: {name}": answer for name, answer in chosen.baselines.items()}
     for model in models:
         answers[str(model)] = chosen.answer(load(model))
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
 
     rows: dict[str, dict[str, dict[str, float]]] = {name: {} for name in answers}
     for number, clip in enumerate(clips):
@@ -61,6 +62,11 @@ def evaluate_models(
         strips = [real]
         for place, (name, answer) in enumerate(answers.items()):
             made = answer(clip)
+            if made.shape != real.shape:
+                raise StillmotionError(
+                    f"{name} makes frames of {made.shape[1]} x {made.shape[2]} pixels where clip {clip.name!r} has "
+                    f"{real.shape[1]} x {real.shape[2]}; prepare the data with --size {made.shape[1]}."
+                )
             rows[name][clip.name] = measure(made, real)
             if not name.startswith("baseline"):
                 strips.append(made)
@@ -103,13 +109,14 @@ def summarise(
     split: str,
 ) -> dict[str, Any]:
     """Means over clips, beside the definitions and the numbers per clip."""
-    means = {
+    means: dict[str, dict[str, float | None]] = {
         name: {metric: float(np.mean([row[metric] for row in per_clip.values()])) for metric in PIXEL_METRICS}
         for name, per_clip in rows.items()
     }
     first = next(iter(means.values()))["L1"]
     for values in means.values():
-        values["L1 / copy the still"] = values["L1"] / first if first else float("inf")
+        # Where nothing moves the copied still is perfect, and JSON knows no infinity.
+        values["L1 / copy the still"] = (values["L1"] or 0.0) / first if first else None
     return {
         "protocol": protocol.name,
         "definition": protocol.definition,
@@ -133,7 +140,8 @@ def as_text(report: Mapping[str, Any]) -> str:
         "|---|" + "---|" * len(columns),
     ]
     for name, values in report["means"].items():
-        lines.append(f"| {name} | " + " | ".join(f"{values[column]:.4f}" for column in columns) + " |")
+        cells = ("n/a" if values[column] is None else f"{values[column]:.4f}" for column in columns)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += ["", *(f"{name}: {definition}." for name, definition in report["metrics"].items())]
     return "\n".join(lines)
 
@@ -145,4 +153,4 @@ def strip(rows: Sequence[np.ndarray], shown: int = SHOWN) -> np.ndarray:
 
 
 def _tensor(frames: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.array(frames)).permute(0, 3, 1, 2).float() / 255

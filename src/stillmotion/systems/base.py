@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from stillmotion import media
 from stillmotion.controls import Control
 from stillmotion.errors import StillmotionError
-from stillmotion.files import load_tensors, new_folder, read_json, save_tensors, write_json
+from stillmotion.files import load_tensors, new_folder, read_json, save_tensors, write_json, writing
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT = 1
@@ -91,7 +91,8 @@ class Animation:
                 writer.write(step.frame)
                 for name, picture in step.layers.items() if layers else ():
                     if name not in layer_writers:
-                        Path(layers or "").mkdir(parents=True, exist_ok=True)
+                        with writing(Path(layers or "")):
+                            Path(layers or "").mkdir(parents=True, exist_ok=True)
                         target = Path(layers or "") / f"{name}{path.suffix}"
                         layer_writers[name] = stack.enter_context(
                             media.open_writer(target, fps=self.fps, overwrite=overwrite)

@@ -193,7 +193,13 @@ def transfer(still: Keypoints, first: Keypoints, driving: Keypoints, control: Dr
         return driving
     moved = driving.mean - first.mean
     if control.scale_motion:
-        moved = moved * (geometry.hull_area(still.mean[0]) / geometry.hull_area(first.mean[0])).sqrt()
+        area = geometry.hull_area(first.mean[0])
+        if not area > 0:
+            raise StillmotionError(
+                "The keypoints of the first driving frame span no area to compare with the still's; "
+                "leave scale_motion out or start the video later."
+            )
+        moved = moved * (geometry.hull_area(still.mean[0]) / area).sqrt()
     mean, covariance = still.mean + moved, driving.covariance
     if control.clip:
         mean = mean.clamp(-1, 1)

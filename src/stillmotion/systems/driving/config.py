@@ -11,7 +11,6 @@ from typing import Literal
 
 from stillmotion.errors import StillmotionError
 
-
 _ABOVE_ZERO = (
     *("size", "keypoints", "temperature", "motion_scale", "fixed_variance", "heatmap_exponent", "heatmap_scale"),
     *(f"{net}_{what}" for net in ("detector", "motion", "generator") for what in ("expansion", "max", "blocks")),
@@ -82,6 +81,7 @@ class DrivingConfig:
     separation_weight: float = 0.0  # ours: keypoints keep apart (Zhang et al. 2018, "separation loss")
 
     # Schedule and data.
+    guide_steps: int = 0  # ours: steps of a first stage in which made clips with known joints guide the detector
     batch: int = 32
     steps: int = 76_000
     learning_rate: float = 2e-4
@@ -182,6 +182,7 @@ PRESETS: dict[str, DrivingConfig] = {
         motion_max=160,
         motion_blocks=4,
         motion_groups=1,
+        background_bias=1.0,
         generator_expansion=16,
         generator_max=128,
         generator_blocks=4,
@@ -194,6 +195,7 @@ PRESETS: dict[str, DrivingConfig] = {
         pyramid_weight=10.0,
         equivariance_weight=1.0,
         separation_weight=0.5,
+        guide_steps=3_000,
         batch=8,
         steps=8_000,
         learning_rate=4e-4,

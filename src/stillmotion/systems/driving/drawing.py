@@ -83,6 +83,31 @@ def to_pictures(frames: Tensor) -> np.ndarray:
 
 
 @torch.no_grad()
+def keypoint_sheet(model: DrivingNetworks, clips: Sequence[Any], rows: int = 8, shown: int = 6) -> np.ndarray:
+    """A contact sheet of frames with their keypoints: one row per clip, at most `rows`, `shown` frames each."""
+    strips = []
+    for clip in evenly(clips, rows):
+        frames = to_frames(clip.frames[np.linspace(0, len(clip.frames) - 1, shown).round().astype(int)])
+        found = model.detector(frames)
+        cells = [
+            draw_keypoints(picture, mean.numpy(), covariance.numpy(), scale=3)
+            for picture, mean, covariance in zip(to_pictures(frames), found.mean, found.covariance, strict=True)
+        ]
+        strips.append(np.concatenate(cells, axis=1))
+    return np.concatenate(strips, axis=0)
+
+
+def evenly(clips: Sequence[Any], count: int) -> list[Any]:
+    """At most `count` of the clips, evenly spaced."""
+    return [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, count).round().astype(int))]
+
+
+def to_frames(pictures: np.ndarray) -> Tensor:
+    """N x H x W x 3 `uint8` to N x 3 x H x W in [0, 1]."""
+    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 255
+
+
+@torch.no_grad()
 def pair_sheet(model: DrivingNetworks, clips: Sequence[Any], rows: int = 8, scale: int = 2) -> np.ndarray:
     """A contact sheet of reconstructions, one row per clip: still, driving frame with keypoints, made, warped, masks.
 
@@ -92,13 +117,12 @@ def pair_sheet(model: DrivingNetworks, clips: Sequence[Any], rows: int = 8, scal
         rows: rows in the sheet.
         scale: enlargement of the 64-pixel frames.
     """
-    chosen = [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, rows).round().astype(int))]
     was_training = model.training
     model.eval()
     strips = []
-    for clip in chosen:
+    for clip in evenly(clips, rows):
         at = [0, len(clip.frames) // 4, len(clip.frames) // 2, 3 * len(clip.frames) // 4]
-        frames = torch.from_numpy(np.stack([clip.frames[i] for i in at])).permute(0, 3, 1, 2).float() / 255
+        frames = to_frames(clip.frames[at])
         found = model.detector(frames)
         source = Keypoints(*(part[:1].expand_as(part) for part in found))
         features = [f.expand(len(at), -1, -1, -1) for f in model.generator.encode(frames[:1])]

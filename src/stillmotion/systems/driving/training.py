@@ -19,12 +19,13 @@ from stillmotion.errors import StillmotionError
 from stillmotion.systems.base import System
 from stillmotion.systems.driving.config import DrivingConfig
 from stillmotion.systems.driving.drawing import pair_sheet
+from stillmotion.systems.driving.guiding import GuideStage
 from stillmotion.systems.driving.networks import DrivingNetworks, Generated, Keypoints
 
 Update = Callable[[str, Tensor], None]
 
 
-def stages(system: System, clips: Sequence[Any], preview_clips: Sequence[Any] = ()) -> list[MotionStage]:
+def stages(system: System, clips: Sequence[Any], preview_clips: Sequence[Any] = ()) -> list[GuideStage | MotionStage]:
     """The system's training stages, in order.
 
     Args:
@@ -49,7 +50,10 @@ def stages(system: System, clips: Sequence[Any], preview_clips: Sequence[Any] = 
             f"prepare them with --size {config.size} or train with --set size={height}."
         )
     assert isinstance(system.networks, DrivingNetworks)
-    return [MotionStage(system.networks, config, clips, preview_clips)]
+    made: list[GuideStage | MotionStage] = []
+    if config.guide_steps:
+        made.append(GuideStage(system.networks, config, clips))
+    return [*made, MotionStage(system.networks, config, clips, preview_clips)]
 
 
 class MotionStage:

@@ -1,0 +1,88 @@
+"""`make demo`: animate the bundled stills with every shipped model and write one page that shows them.
+
+python examples/demo.py --out out/demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import time
+from pathlib import Path
+
+import stillmotion
+from stillmotion import media
+from stillmotion.animate import Animator
+
+HERE = Path(__file__).parent
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>stillmotion: what the shipped models do</title>
+<style>
+  body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #222; }}
+  section {{ display: flex; flex-wrap: wrap; gap: .75rem; margin: 1rem 0 2.5rem; }}
+  figure {{ margin: 0; width: 11rem; }}
+  figure.main {{ width: 16rem; }}
+  img, video {{ width: 100%; image-rendering: auto; background: #eee; display: block; }}
+  figcaption {{ font-size: .8rem; color: #555; }}
+</style>
+<h1>What the shipped models do</h1>
+<p>Stills and driving videos are puppets that no model was trained on. Left to right: the still, the video it
+follows, the animation, then what explains it. Everything here was made on this machine, in {seconds:.0f} seconds.</p>
+{body}
+</html>
+"""
+
+
+def main() -> None:
+    """Animate, then write index.html."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("out/demo"))
+    out = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
+    started, parts = time.monotonic(), []
+    for model in stillmotion.shipped_models():
+        animator = stillmotion.load(model)
+        parts.append(f"<h2>{html.escape(model)}</h2>")
+        for still in sorted((HERE / "stills").glob("*.png")):
+            print(f"{model}: {still.stem}", flush=True)
+            parts.append(show(animator, still, out / model / still.stem, out))
+    page = PAGE.format(seconds=time.monotonic() - started, body="\n".join(parts))
+    (out / "index.html").write_text(page, encoding="utf-8")
+    print(f"Open {out / 'index.html'} in a browser.")
+
+
+def show(animator: Animator, still: Path, folder: Path, root: Path) -> str:
+    """Animate one still into `folder`; returns the piece of the page that shows it."""
+    drive = HERE / "drives" / f"{still.stem}.mp4"
+    folder.mkdir(parents=True, exist_ok=True)
+    media.write_picture(folder / "still.png", media.read_picture(still), overwrite=True)
+    animation = animator(still, stillmotion.Drive(drive), layers=True)
+    animation.save(folder / "animation.mp4", layers=folder / "layers", overwrite=True)
+    figures = [
+        figure(folder / "still.png", "the still", root, main=True),
+        figure(folder / "layers" / "driving.mp4", "the driving video with its keypoints", root, main=True),
+        figure(folder / "animation.mp4", "the animation", root, main=True),
+        figure(folder / "layers" / "keypoints.mp4", "where the keypoints were sent", root),
+        figure(folder / "layers" / "flow.mp4", "backward flow: hue is direction", root),
+    ]
+    if (folder / "layers" / "masks.mp4").exists():
+        figures.append(figure(folder / "layers" / "masks.mp4", "which keypoint moves which pixel", root))
+    figures.append(figure(folder / "layers" / "warped.mp4", "the still through the flow alone", root))
+    return f"<h3>{html.escape(still.stem)}</h3><section>{''.join(figures)}</section>"
+
+
+def figure(path: Path, caption: str, root: Path, main: bool = False) -> str:
+    """One picture or looping video with its caption."""
+    source = html.escape(path.relative_to(root).as_posix())
+    tag = f'<img src="{source}" alt="">'
+    if path.suffix == ".mp4":
+        tag = f'<video src="{source}" autoplay loop muted playsinline controls></video>'
+    kind = ' class="main"' if main else ""
+    return f"<figure{kind}>{tag}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""The house rules, read from the source itself: who knows whom, what is never called, how long a file may be."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "stillmotion"
+FILES = sorted(SOURCE.rglob("*.py"))
+SYSTEMS = sorted(path.name for path in (SOURCE / "systems").iterdir() if (path / "config.py").is_file())
+
+BASE = {"errors", "version"}
+TOOLS = {"nn", "losses", "geometry", "controls", "media", "files"}
+MAY_KNOW = {
+    # From the ground up; a room may always know itself.
+    "errors": set(),
+    "version": set(),
+    "geometry": set(),
+    "losses": {"geometry"},
+    "nn": {"geometry"},
+    "controls": {"errors"},
+    "media": BASE,
+    "files": BASE,
+    "data": {"media", "geometry", "files"} | BASE,
+    "worlds": {"data", "files"} | BASE,
+    "training": {"data.sampling", "files"} | BASE,
+    "systems": {"data"} | TOOLS | BASE,
+    "animate": {"systems", "media", "controls"} | BASE,
+    "evaluation": {"animate", "controls", "data", "media", "files", "geometry"} | BASE,
+    "train": {"systems", "data", "training", "animate", "files"} | BASE,
+    "cli": {"train", "animate", "controls", "evaluation", "worlds", "training", "data"} | BASE,
+    "__main__": {"cli"},
+    "": {"animate", "controls", "systems", "errors", "version"},  # the lazily imported public names
+}
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def module(path: Path) -> str:
+    """`systems.driving.networks`; the package itself is ``."""
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {module(path) for path in FILES}
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, module of this package), wherever in the file; `from a import b` counts as `a.b` where that is one."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name == "stillmotion" or name.startswith("stillmotion."):
+                inner = name.removeprefix("stillmotion").removeprefix(".")
+                yield node.lineno, inner if inner in MODULES else inner.rpartition(".")[0]
+
+
+def calls(path: Path) -> Iterator[tuple[int, str, ast.Call]]:
+    """(line, dotted name, call) of every call of something that has a name."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call):
+            yield node.lineno, ast.unparse(node.func), node
+
+
+def within(name: str, room: str) -> bool:
+    return name == room or name.startswith(f"{room}.")
+
+
+def not_allowed(path: Path) -> list[str]:
+    here = module(path)
+    room = here.split(".")[0]
+    allowed = MAY_KNOW[room] | ({room} if room else set())
+    wrong = [
+        f"{here}:{line} knows {known or 'the package itself'}"
+        for line, known in imports(path)
+        if not any(within(known, other) for other in allowed)
+    ]
+    own = [name for name in SYSTEMS if within(here, f"systems.{name}")]
+    wrong += [
+        f"{here}:{line} knows the system {other}"
+        for line, known in imports(path)
+        for other in SYSTEMS
+        if within(here, "systems") and within(known, f"systems.{other}") and other not in own
+    ]
+    if own:  # a system knows what all promise, not the dictionary of all
+        wrong += [f"{here}:{line} knows systems" for line, known in imports(path) if known == "systems"]
+    return wrong
+
+
+# --- arrows --------------------------------------------------------------------------------------------------------
+
+
+def test_every_room_has_its_arrows() -> None:
+    assert {module(path).split(".")[0] for path in FILES} == set(MAY_KNOW)
+
+
+def test_the_arrows_themselves_point_down() -> None:
+    order = list(MAY_KNOW)
+    for room, known in MAY_KNOW.items():
+        if room:
+            assert all(order.index(other.split(".")[0]) < order.index(room) for other in known), room
+
+
+def test_nothing_points_up() -> None:
+    assert [wrong for path in FILES for wrong in not_allowed(path)] == []
+
+
+def test_a_wrong_arrow_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check itself: the same file with less allowed, and a system that is not its own."""
+    animating = SOURCE / "systems" / "driving" / "animating.py"
+    assert not_allowed(animating) == []
+    monkeypatch.setitem(MAY_KNOW, "systems", {"errors"})
+    assert any("knows media" in wrong for wrong in not_allowed(animating))
+    monkeypatch.setattr(sys.modules[__name__], "SYSTEMS", ["driving.config"])
+    assert any("knows the system driving.config" in wrong for wrong in not_allowed(animating))
+
+
+def test_systems_have_the_same_rooms() -> None:
+    for system in SYSTEMS:
+        names = {path.name for path in (SOURCE / "systems" / system).iterdir()}
+        assert {"config.py", "networks.py", "training.py", "animating.py"} <= names
+
+
+def test_training_only_needs_data_for_its_loader() -> None:
+    known = {name for path in (SOURCE / "training").glob("*.py") for _, name in imports(path)}
+    assert {name for name in known if within(name, "data")} <= {"data.sampling"}
+
+
+# --- what is never done --------------------------------------------------------------------------------------------
+
+
+def test_nothing_that_runs_code_out_of_files() -> None:
+    modules = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "yaml", "joblib"}
+    functions = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "torch.load", "torch.jit.load"}
+    for path in FILES:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Import):
+                assert not modules & {alias.name.split(".")[0] for alias in node.names}, f"{path}:{node.lineno}"
+            if isinstance(node, ast.ImportFrom):
+                assert (node.module or "").split(".")[0] not in modules, f"{path}:{node.lineno}"
+        for line, name, call in calls(path):
+            assert name not in functions, f"{path}:{line}: {name}"
+            for keyword in call.keywords:
+                risky = keyword.arg in ("allow_pickle", "shell") and ast.unparse(keyword.value) != "False"
+                assert not risky, f"{path}:{line}: {keyword.arg}"
+
+
+def test_nothing_reaches_for_the_network() -> None:
+    modules = {"urllib", "http", "socket", "requests", "httpx", "aiohttp", "ftplib", "huggingface_hub"}
+    for path in FILES:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Import):
+                names = {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names = {(node.module or "").split(".")[0]}
+            else:
+                continue
+            # The processes of a training on one machine find each other over a local socket.
+            if path != SOURCE / "training" / "processes.py":
+                assert not names & modules, f"{path}:{node.lineno}"
+
+
+def test_convention_every_sampling_says_align_corners() -> None:
+    seen = 0
+    for path in FILES:
+        for line, name, call in calls(path):
+            keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+            last = name.rpartition(".")[2]
+            if last in ("grid_sample", "affine_grid"):
+                seen += 1
+                assert keywords.get("align_corners") == "True", f"{path}:{line}"
+            if last == "interpolate" and keywords.get("mode") in ("'bilinear'", "'bicubic'"):
+                seen += 1
+                assert "align_corners" in keywords, f"{path}:{line}"
+    assert seen >= 2
+
+
+def test_convention_random_numbers_come_from_a_generator() -> None:
+    """No hidden stream of numpy or of the standard library; only trainings seed torch's own, once."""
+    for path in FILES:
+        for line, name, _ in calls(path):
+            if module(path) == "training.randomness":  # stores and restores every stream
+                continue
+            hidden = re.match(r"(np|numpy)\.random\.(?!default_rng\b|Generator\b|PCG64\b|SeedSequence\b)", name)
+            assert not hidden, f"{path}:{line}: {name}"
+            assert not re.match(r"random\.", name), f"{path}:{line}: {name}"
+            if name == "torch.manual_seed":
+                assert module(path) in ("train", "training.loop"), f"{path}:{line}"
+
+
+# --- size and text -------------------------------------------------------------------------------------------------
+
+
+def test_files_stay_short() -> None:
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in FILES}
+    assert {name: length for name, length in lengths.items() if length > 450} == {}
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+    if listed.returncode:  # an unpacked source archive has no history
+        return [path for folder in ("src", "tests", "docs") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    return [path for path in paths if path.is_file()]
+
+
+def test_no_place_of_one_machine_in_the_text() -> None:
+    """Written in halves, so that this file does not find itself."""
+    forbidden = re.compile("/wo" + "rk/|py" + "pi|/ho" + "me/|/ro" + "ot/")
+    found = []
+    for path in tracked():
+        content = path.read_bytes()
+        if b"\0" in content:
+            continue
+        lines = content.decode("utf-8").splitlines()
+        found += [f"{path.relative_to(ROOT)}:{i}" for i, line in enumerate(lines, 1) if forbidden.search(line)]
+    assert found == []
+
+
+def test_every_convention_is_pinned_and_every_pin_explained() -> None:
+    told = set(re.findall(r"test_convention_\w+", (ROOT / "docs" / "conventions.md").read_text()))
+    pinned = {
+        name
+        for path in (ROOT / "tests").glob("test_*.py")
+        for name in re.findall(r"^def (test_convention_\w+)", path.read_text(), re.MULTILINE)
+    }
+    assert told == pinned
+
+
+# --- lightness -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["import stillmotion", "from stillmotion.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit: pass"],
+    ids=["import", "help"],
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(program: str) -> None:
+    heavy = ("torch", "cv2", "av", "numpy", "PIL", "pydantic", "accelerate")
+    probe = f"{program}\nimport sys\nprint([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
