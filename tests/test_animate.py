@@ -214,6 +214,7 @@ class FakeReader:
     def __next__(self) -> np.ndarray:
         if self.taken == self.breaks_after:
             raise media.MediaError(f"The video is damaged after frame {self.taken}.")
+        assert self.taken < 100, "a video without end is read without end"
         self.taken += 1
         return VIDEO[self.taken % len(VIDEO)]
 

@@ -1,0 +1,73 @@
+"""The README's commands and code run as written, in an empty folder with the files it speaks of."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stillmotion import media
+from stillmotion.animate import shipped_models
+from stillmotion.cli import main
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[str]:
+    lines = [line for block in blocks("") for line in block.splitlines()]
+    return [line.partition("#")[0].strip() for line in lines if line.startswith("stillmotion ")]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with me.png, wave.mp4 and my-videos/, and nothing else."""
+    rng = np.random.default_rng(0)
+    frames = np.repeat(np.repeat(rng.integers(0, 256, (4, 16, 16, 3), dtype=np.uint8), 6, 1), 6, 2)
+    media.write_picture(tmp_path / "me.png", frames[0])
+    media.write_video(tmp_path / "wave.mp4", iter(frames), fps=25)
+    (tmp_path / "my-videos").mkdir()
+    for name in ("a", "b", "c"):
+        media.write_video(tmp_path / "my-videos" / f"{name}.mp4", iter(frames), fps=25)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_commands_of_the_readme(folder):
+    """In order, since later ones use what earlier ones made; trainings are cut to two steps, worlds to two clips."""
+    seen = commands()
+    assert len(seen) >= 8
+    for command in seen:
+        words = shlex.split(command)[1:]
+        if words[0] == "train":
+            words += ["--steps", "2", "--threads", "1", "--precision", "fp32"]
+        if words[0] == "world":
+            words += ["--clips", "2", "--frames", "2"]
+        if words[0] == "evaluate":
+            words += ["--split", "all"]
+        assert main(words) == 0, command
+    for made in ("out.mp4", "out.gif", "layers/flow.gif", "runs/mine/model/model.safetensors", "report/report.md"):
+        assert (folder / made).exists(), made
+
+
+def test_python_of_the_readme(folder):
+    (code,) = blocks("python")
+    exec(compile(code, "README.md", "exec"), {})
+    assert (folder / "out.mp4").exists()
+
+
+def test_models_the_readme_names_are_shipped():
+    named = set(re.findall(r"\bdriving-[a-z]+\b", README))
+    assert named <= set(shipped_models()) | {"driving-demo"}
+
+
+def test_links_of_the_readme_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (Path(__file__).parents[1] / target).exists(), target
