@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from driving_tools import keypoints, moving_square, tiny
 
+from driving_tools import keypoints, moving_square, tiny
 from stillmotion.controls import Drive
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.driving.animating import Driving, Still, compose, pad_square, settle, transfer

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from driving_tools import moving_square, tiny
 
+from driving_tools import moving_square, tiny
 from stillmotion.data.augment import Augmentation
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError

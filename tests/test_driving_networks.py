@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from driving_tools import keypoints, tiny
 from torch import nn
 
+from driving_tools import keypoints, tiny
 from stillmotion import geometry
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.driving.config import PRESETS, DrivingConfig
@@ -100,7 +100,7 @@ def test_heatmaps_are_one_over_the_scale_at_the_mean_and_fall_by_the_exponent():
 
 @pytest.mark.parametrize(("points", "background"), [(10, 0.425), (4, 0.649)])
 def test_at_the_start_the_flow_is_the_identity_and_the_background_leads(points, background):
-    config, networks = tiny(keypoints=points)
+    _, networks = tiny(keypoints=points)
     still = torch.rand(2, 3, 64, 64)
     same = Keypoints(torch.rand(2, points, 2) - 0.5, (0.01 * torch.eye(2)).expand(2, points, 2, 2))
     motion = networks.generator.motion(still, same, same)
@@ -124,7 +124,7 @@ def test_features_pass_an_identity_flow_unchanged_at_every_size():
 @pytest.mark.parametrize(("dx", "dy"), [(6, 0), (0, -4), (-3, 5)])
 def test_one_keypoint_world_moves_the_picture_by_half_the_steps_times_the_shift(dx, dy):
     """Item 8: mask forced to keypoint 1; driving = source + d moves the picture by +d (backward flow: -d)."""
-    config, networks = tiny(keypoints=1, use_residual=False)
+    _, networks = tiny(keypoints=1, use_residual=False)
     motion_net = networks.generator.dense_motion
     assert motion_net is not None
     with torch.no_grad():
@@ -151,7 +151,7 @@ def test_one_keypoint_world_moves_the_picture_by_half_the_steps_times_the_shift(
     ],
 )
 def test_variants_of_table_2_have_the_sheets_channel_counts(changes, inputs, outputs):
-    config, networks = tiny(keypoints=10, **changes)
+    _, networks = tiny(keypoints=10, **changes)
     motion = networks.generator.dense_motion
     assert motion is not None
     assert motion.unet.encoder.channels[0] == inputs
@@ -191,7 +191,7 @@ def test_embedding_is_grouped_per_keypoint_with_the_background_first():
 @pytest.mark.parametrize("size", [64, 128, 256])
 def test_generator_output_is_a_picture_of_the_right_size(size):
     scale = 64 / size
-    config, networks = tiny(size=size, motion_scale=scale, generator_blocks=4)
+    _, networks = tiny(size=size, motion_scale=scale, generator_blocks=4)
     still = torch.rand(1, 3, size, size)
     found = networks.detector(still)
     made = networks.generator(networks.generator.encode(still), found, found)

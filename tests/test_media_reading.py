@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from PIL import Image
 
 from stillmotion.media import Limits, MediaError, open_video, read_video, write_picture, write_video
 from stillmotion.media.sequences import natural_order
-from stillmotion.media.timing import even_rate, resample
+from stillmotion.media.timing import DamagedError, even_rate, resample
 
 
 def grey_frames(count: int, size: tuple[int, int] = (32, 48)) -> np.ndarray:
@@ -221,6 +221,18 @@ def test_resampling_follows_its_rule(gaps: list[float], rate: float) -> None:
         assert number + 1 == len(begins) or begins[number + 1] >= shown - near
 
 
+def test_resampling_keeps_the_last_frame_before_damage() -> None:
+    def timed() -> Iterator[tuple[float, np.ndarray]]:
+        yield 0.0, np.zeros(1)
+        yield 0.1, np.ones(1)
+        raise DamagedError
+
+    frames = []
+    with pytest.raises(DamagedError):
+        frames.extend(float(frame[0]) for frame in resample(timed(), 1.0, 10.0))
+    assert frames == [0.0, 1.0]
+
+
 def test_even_rate() -> None:
     assert even_rate([0.0, 0.04, 0.08], [25.0]) == 25.0
     assert even_rate([5.0, 5.04, 5.08], [30.0]) == 30.0  # less than half a frame off, and named first
@@ -234,6 +246,9 @@ def test_strips(tmp_path: Path) -> None:
     video, fps = read_video(tmp_path / "a.png")
     assert np.array_equal(video, frames)
     assert fps == 25.0
+    with open_video(tmp_path / "a.png") as reader:
+        kept = list(reader)
+    assert not any(frame.base is not None for frame in kept)  # a kept frame does not keep the whole strip
     video, fps = read_video(tmp_path / "a.png", frame_width=20, fps=10)
     assert video.shape == (2, 8, 20, 3)
     assert fps == 10.0

@@ -279,6 +279,17 @@ def test_frames_must_agree(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_frame_may_be_drawn_into_again(tmp_path: Path, name: str) -> None:
+    canvas = np.zeros((16, 16, 3), np.uint8)
+    with open_writer(tmp_path / name, fps=25) as writer:
+        for level in (40, 120, 200):
+            canvas[:] = level
+            writer.write(canvas)
+    levels = read_video(tmp_path / name)[0].mean((1, 2, 3))
+    assert np.abs(levels - [40, 120, 200]).max() < 3
+
+
 def test_writing_after_the_end(tmp_path: Path) -> None:
     writer = open_writer(tmp_path / "a.mp4", fps=25)
     writer.write(smooth_frames(1)[0])

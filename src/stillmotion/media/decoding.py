@@ -22,7 +22,6 @@ from av.video.stream import VideoStream
 
 from stillmotion.media.files import FileType
 from stillmotion.media.limits import Limits, MediaError
-from stillmotion.media.pictures import on_white
 from stillmotion.media.structure import is_cut_short
 from stillmotion.media.timing import MAX_FPS, MIN_FPS, DamagedError, Survey, Timed, even_rate
 
@@ -151,7 +150,7 @@ def _frames(path: Path, kind: FileType, limits: Limits, found: Survey) -> Timed:
     Raises:
         DamagedError: the file should hold further frames but they cannot be read.
     """
-    convert = _Converter(with_alpha=kind == "gif")
+    convert = _Converter()
     # The last picture of a GIF that was cut decodes without complaint, half empty.
     half_empty = found.frames - 1 if kind == "gif" and not found.complete else None
     start: float | None = None
@@ -201,19 +200,19 @@ def _decoded(container: InputContainer, stream: VideoStream, complete: bool) -> 
 
 
 class _Converter:
-    """Turns decoded frames into upright RGB; keeps the scaler's tables between frames."""
+    """Turns decoded frames into upright RGB; keeps the scaler's tables between frames.
 
-    def __init__(self, with_alpha: bool) -> None:
-        self._format = "rgba" if with_alpha else "rgb24"
+    Alpha is dropped: FFmpeg decodes the transparent pixels of a GIF as white, other alpha is rare in video.
+    """
+
+    def __init__(self) -> None:
         self._scaler = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         try:
-            converted = self._scaler.reformat(frame, format=self._format, interpolation=_CONVERSION, threads=1)
+            converted = self._scaler.reformat(frame, format="rgb24", interpolation=_CONVERSION, threads=1)
             pixels = converted.to_ndarray()
         except (av.FFmpegError, ValueError) as error:
             raise DamagedError from error
-        if self._format == "rgba":
-            pixels = on_white(pixels)
         # The display matrix counts counterclockwise, as rot90 does.
         return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))

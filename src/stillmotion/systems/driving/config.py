@@ -82,6 +82,7 @@ class DrivingConfig:
 
     # Schedule and data.
     guide_steps: int = 0  # ours: steps of a first stage in which made clips with known joints guide the detector
+    hold_detector: int = 0  # ours: steps for which the detector is then held, until the motion network can use it
     batch: int = 32
     steps: int = 76_000
     learning_rate: float = 2e-4
@@ -196,6 +197,7 @@ PRESETS: dict[str, DrivingConfig] = {
         equivariance_weight=1.0,
         separation_weight=0.5,
         guide_steps=3_000,
+        hold_detector=5_000,
         batch=8,
         steps=8_000,
         learning_rate=4e-4,

@@ -85,6 +85,7 @@ class MotionStage:
         self.preview_clips = preview_clips or clips
 
         self.networks: Mapping[str, nn.Module] = {"model": model}
+        self.generators = {"transforms": torch.Generator()}  # seeded and stored by the loop
         self.ema: Mapping[str, nn.Module] = {"model": model}
         self.optimizers = {
             "generator": Adam(
@@ -112,6 +113,11 @@ class MotionStage:
         """Whether it takes part in the coming step."""
         return self.judged and self.schedulers["generator"].last_epoch >= self.config.gan_from
 
+    @property
+    def held(self) -> bool:
+        """Whether the detector stays as it is in the coming step."""
+        return self.schedulers["generator"].last_epoch < self.config.hold_detector
+
     def step(self, batch: Mapping[str, Any], update: Update) -> dict[str, Tensor]:
         """One iteration: generator and detector first, then the discriminator on the same generated frame.
 
@@ -123,7 +129,7 @@ class MotionStage:
             Every loss term, weighted, detached.
         """
         source, driving = batch["source"], batch["driving"]
-        made, of_source, of_driving = reconstruct(self.model, source, driving)
+        made, of_source, of_driving = reconstruct(self.model, source, driving, hold_detector=self.held)
         terms = self.generator_terms(made, source, driving, of_driving)
         update("generator", sum(terms.values(), torch.zeros(())))
         if self.adversarial:
@@ -141,11 +147,11 @@ class MotionStage:
             terms["pyramid"] = config.pyramid_weight * losses.pyramid_l1(made.frame, driving)
         if config.warp_weight:
             terms["warp"] = config.warp_weight * (made.warped.float() - driving).abs().mean()
-        if config.equivariance_weight:
+        if config.equivariance_weight and not self.held:
             half = (len(driving) + 1) // 2  # half the batch teaches it as well and costs half
             few = Keypoints(of_driving.mean[:half], of_driving.covariance[:half])
             terms["equivariance"] = config.equivariance_weight * self.equivariance(driving[:half], few)
-        if config.separation_weight:
+        if config.separation_weight and not self.held:
             terms["separation"] = config.separation_weight * separation(of_driving.mean)
         if self.adversarial:
             given = detached(of_driving) if config.block_heatmap_gradient else of_driving
@@ -169,7 +175,7 @@ class MotionStage:
         Not in the paper (its successors have it): with few people to learn from it keeps a keypoint on the same
         body part. The transform is a random rotation, scale and shift.
         """
-        matrix, offset = random_affine(len(frames), frames.device)
+        matrix, offset = random_affine(len(frames), self.generators["transforms"], frames.device)
         grid = geometry.identity_grid((frames.shape[2], frames.shape[3]), frames)
         grid = apply_affine(matrix, offset, grid.expand(len(frames), -1, -1, -1).flatten(1, 2))
         moved = geometry.warp(frames, grid.view(len(frames), *frames.shape[2:], 2), padding="border")
@@ -181,12 +187,22 @@ class MotionStage:
         return {"pairs": pair_sheet(self.model, self.preview_clips)}
 
 
-def reconstruct(model: DrivingNetworks, source: Tensor, driving: Tensor) -> tuple[Generated, Keypoints, Keypoints]:
+def reconstruct(
+    model: DrivingNetworks, source: Tensor, driving: Tensor, hold_detector: bool = False
+) -> tuple[Generated, Keypoints, Keypoints]:
     """Generate the driving frames from the source frames; both B x 3 x S x S.
 
-    The detector sees both in one batch, so that batch norm treats them alike (as the release does).
+    The detector sees both in one batch, so that batch norm treats them alike (as the release does). A held detector
+    works as it will when animating: running statistics, no gradient.
     """
-    both = model.detector(torch.cat([source, driving]))
+    frames = torch.cat([source, driving])
+    if hold_detector:
+        was_training = model.detector.training
+        with torch.no_grad():
+            both = model.detector.eval()(frames)
+        model.detector.train(was_training)
+    else:
+        both = model.detector(frames)
     of_source, of_driving = (Keypoints(*parts) for parts in zip(*(part.chunk(2) for part in both), strict=True))
     return model.generator(model.generator.encode(source), of_source, of_driving), of_source, of_driving
 
@@ -209,12 +225,9 @@ def detached(keypoints: Keypoints) -> Keypoints:
     return Keypoints(keypoints.mean.detach(), keypoints.covariance.detach())
 
 
-def random_affine(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """`count` small random similarity transforms: B x 2 x 2 matrices and B x 1 x 2 offsets, normalised units.
-
-    Drawn from torch's global generator, whose state the training loop saves.
-    """
-    draw = torch.rand(count, 4, device=device) * 2 - 1
+def random_affine(count: int, generator: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`count` small random similarity transforms: B x 2 x 2 matrices and B x 1 x 2 offsets, normalised units."""
+    draw = (torch.rand(count, 4, generator=generator) * 2 - 1).to(device)
     angle, scale = draw[:, 0] * math.radians(25), 1 + 0.2 * draw[:, 1]
     cosine, sine = scale * angle.cos(), scale * angle.sin()
     matrix = torch.stack([torch.stack([cosine, -sine], -1), torch.stack([sine, cosine], -1)], -2)
