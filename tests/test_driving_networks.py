@@ -136,6 +136,8 @@ def test_one_keypoint_world_moves_the_picture_by_half_the_steps_times_the_shift(
     made = networks.generator(networks.generator.encode(still), source, driving)
     moved = torch.roll(still, (dy, dx), dims=(2, 3))[..., 8:-8, 8:-8]  # the rim rolled around
     assert torch.allclose(made.warped[..., 8:-8, 8:-8], moved, atol=1e-4)
+    assert made.motion.mixed is not None  # one mask has everything, so the mixture is the same picture
+    assert torch.allclose(made.motion.mixed, made.warped, atol=1e-4)
     assert made.motion.displacement[0, 0, 0].tolist() == pytest.approx([-dx * step, -dy * step], abs=1e-6)
 
 
@@ -177,7 +179,10 @@ def test_embedding_is_grouped_per_keypoint_with_the_background_first():
     still = torch.rand(1, 3, 64, 64)
     source, driving = keypoints([[0.0, 0.0], [0.5, 0.0]]), keypoints([[0.0, 0.0], [0.5, 0.25]])
     shifts = torch.cat([torch.zeros(1, 1, 2), source.mean - driving.mean], dim=1)
-    embedded = motion.embed(still, source, driving, shifts).view(1, 3, 6, 64, 64)  # entry x (heat, dx, dy, r, g, b)
+    stacked, moved = motion.embed(still, source, driving, shifts)
+    embedded = stacked.view(1, 3, 6, 64, 64)  # entry x (heat, dx, dy, r, g, b)
+    assert moved is not None
+    assert torch.equal(embedded[:, :, 3:], moved)
     background, first, second = embedded[0]
     assert torch.equal(background[:3], torch.zeros(3, 64, 64))
     assert torch.allclose(background[3:], still[0], atol=1e-5)

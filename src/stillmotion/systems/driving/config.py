@@ -76,6 +76,7 @@ class DrivingConfig:
     gan_from: int = 0  # step from which the discriminator takes part (0: from the start)
     warp_weight: float = 0.0  # L1 between the warped still and the target (bair: 10)
     block_heatmap_gradient: bool = False  # paper: True, no gradient through the heatmaps D is given
+    mix_weight: float = 0.0  # ours: L1 between the shifted stills mixed by the masks and the (shrunk) target
     pyramid_weight: float = 0.0  # ours: L1 at full, half, quarter and eighth size
     equivariance_weight: float = 0.0  # ours: keypoints of a transformed frame are the transformed keypoints
     separation_weight: float = 0.0  # ours: keypoints keep apart (Zhang et al. 2018, "separation loss")
@@ -193,6 +194,8 @@ PRESETS: dict[str, DrivingConfig] = {
         discriminator_max=128,
         gan_weight=0.0,
         feature_weights=(0.0,) * 5,
+        warp_weight=2.0,
+        mix_weight=10.0,
         pyramid_weight=10.0,
         equivariance_weight=1.0,
         separation_weight=0.5,

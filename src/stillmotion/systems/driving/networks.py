@@ -30,6 +30,7 @@ class Motion(NamedTuple):
 
     displacement: Tensor  # N x s x s x 2, normalised: where to look, relative to where one is
     masks: Tensor | None  # N x (K+1) x s x s, sum to one, background first; None without the coarse part
+    mixed: Tensor | None = None  # N x 3 x s x s, the shifted stills mixed by the masks; None without either
 
 
 class Generated(NamedTuple):
@@ -158,25 +159,33 @@ class DenseMotion(nn.Module):
         """Backward flow from N driving frames to N stills."""
         shifts = source.mean - driving.mean  # N x K x 2, backward: where in the still to look
         shifts = torch.cat([torch.zeros_like(shifts[:, :1]), shifts], dim=1)  # the background stays
-        embedding = self.embed(still, source, driving, shifts)
+        embedding, moved = self.embed(still, source, driving, shifts)
         out = self.head(self.unet(self.groups(embedding))).float()  # N x (K+1 + 2) x s x s
 
-        displacement, masks = torch.zeros_like(out[:, :2]), None
+        displacement, masks, mixed = torch.zeros_like(out[:, :2]), None, None
         if self.config.use_coarse:
             masks = F.softmax(out[:, : self.config.keypoints + 1], dim=1)
             x = (masks * shifts[:, :, 0, None, None]).sum(1)
             y = (masks * shifts[:, :, 1, None, None]).sum(1)
             displacement = torch.stack([x, y], dim=1)  # N x 2 x s x s
+            mixed = None if moved is None else (masks[:, :, None] * moved).sum(1)
         if self.config.use_residual:
             displacement = displacement + out[:, -2:]
-        return Motion(displacement.permute(0, 2, 3, 1), masks)
+        return Motion(displacement.permute(0, 2, 3, 1), masks, mixed)
 
-    def embed(self, still: Tensor, source: Keypoints, driving: Keypoints, shifts: Tensor) -> Tensor:
-        """Per entry, background first: heatmap difference, [shift], [the still moved by that shift]."""
+    def embed(
+        self, still: Tensor, source: Keypoints, driving: Keypoints, shifts: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Per entry, background first: heatmap difference, [shift], [the still moved by that shift].
+
+        Returns:
+            N x (K+1)(1 [+2] [+3]) x s x s, and the moved stills alone, N x (K+1) x 3 x s x s, if they are used.
+        """
         n, entries, _ = shifts.shape
         _, _, height, width = still.shape
         heat = heatmaps(driving, self.config) - heatmaps(source, self.config)  # N x K x s x s
         heat = torch.cat([torch.zeros_like(heat[:, :1]), heat], dim=1)
+        moved = None
         parts = [heat[:, :, None]]  # N x (K+1) x 1 x s x s
         if self.config.use_displacement:
             parts.append(shifts[..., None, None].expand(-1, -1, -1, height, width))
@@ -184,9 +193,10 @@ class DenseMotion(nn.Module):
             grid = geometry.identity_grid((height, width), shifts) + shifts[:, :, None, None, :]
             many = still[:, None].expand(-1, entries, -1, -1, -1).reshape(n * entries, 3, height, width)
             moved = geometry.warp(many, grid.view(n * entries, height, width, 2))
-            parts.append(moved.view(n, entries, 3, height, width))
+            moved = moved.view(n, entries, 3, height, width)
+            parts.append(moved)
         parts = [part.to(still.dtype) for part in parts]
-        return torch.cat(parts, dim=2).flatten(1, 2)  # N x (K+1)(1 [+2] [+3]) x s x s
+        return torch.cat(parts, dim=2).flatten(1, 2), moved
 
 
 class Discriminator(nn.Module):

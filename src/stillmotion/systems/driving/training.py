@@ -20,7 +20,7 @@ from stillmotion.systems.base import System
 from stillmotion.systems.driving.config import DrivingConfig
 from stillmotion.systems.driving.drawing import pair_sheet
 from stillmotion.systems.driving.guiding import GuideStage
-from stillmotion.systems.driving.networks import DrivingNetworks, Generated, Keypoints
+from stillmotion.systems.driving.networks import DrivingNetworks, Generated, Keypoints, shrink
 
 Update = Callable[[str, Tensor], None]
 
@@ -147,6 +147,11 @@ class MotionStage:
             terms["pyramid"] = config.pyramid_weight * losses.pyramid_l1(made.frame, driving)
         if config.warp_weight:
             terms["warp"] = config.warp_weight * (made.warped.float() - driving).abs().mean()
+        if config.mix_weight and made.motion.mixed is not None:
+            # The flow sees the picture's slope where it looks now; the mixture compares whole shifts with the target,
+            # so a mask learns at once which keypoint's shift brings the right pixels from afar.
+            target = shrink(driving, config)
+            terms["mix"] = config.mix_weight * (made.motion.mixed.float() - target).abs().mean()
         if config.equivariance_weight and not self.held:
             half = (len(driving) + 1) // 2  # half the batch teaches it as well and costs half
             few = Keypoints(of_driving.mean[:half], of_driving.covariance[:half])
