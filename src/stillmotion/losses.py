@@ -34,16 +34,42 @@ def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor], weights: Se
     return total
 
 
-def pyramid_l1(made: Tensor, truth: Tensor, levels: int = 4) -> Tensor:
+def pyramid_l1(made: Tensor, truth: Tensor, levels: int = 4, weights: Tensor | None = None) -> Tensor:
     """Mean absolute difference at full size and at `levels - 1` halvings, averaged over the levels.
 
     Args:
         made: B x C x H x W.
         truth: the same shape; sides of at least 2^(levels - 1) pixels.
         levels: how many sizes; 1 is plain L1.
+        weights: B x 1 x H x W, how much each pixel counts; None for all alike.
     """
-    total = (made - truth).abs().mean()
+    total = weighted_l1(made, truth, weights)
     for _ in range(levels - 1):
         made, truth = F.avg_pool2d(made, 2), F.avg_pool2d(truth, 2)
-        total = total + (made - truth).abs().mean()
+        weights = None if weights is None else F.avg_pool2d(weights, 2)
+        total = total + weighted_l1(made, truth, weights)
     return total / levels
+
+
+def weighted_l1(made: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean absolute difference, B x C x H x W, with each pixel counted by `weights` (B x 1 x H x W), if given."""
+    difference = (made.float() - truth.float()).abs()
+    return difference.mean() if weights is None else (difference * weights).mean()
+
+
+def moving_weights(source: Tensor, target: Tensor, focus: float, full: float = 0.1) -> Tensor:
+    """Weights that count the pixels in which two frames differ up to 1 + `focus` times; their mean is one.
+
+    In a clip with a still camera a waving arm is a few percent of the pixels, and the rest is copied noise.
+
+    Args:
+        source: B x C x H x W.
+        target: the same shape.
+        focus: how much more a moving pixel counts; 0 counts all alike.
+        full: mean difference over the channels that counts as moving for certain.
+
+    Returns:
+        B x 1 x H x W.
+    """
+    weights = 1 + focus * ((target - source).abs().mean(dim=1, keepdim=True) / full).clamp(max=1)
+    return weights / weights.mean()

@@ -78,6 +78,7 @@ class DrivingConfig:
     block_heatmap_gradient: bool = False  # paper: True, no gradient through the heatmaps D is given
     mix_weight: float = 0.0  # ours: L1 between the shifted stills mixed by the masks and the (shrunk) target
     pyramid_weight: float = 0.0  # ours: L1 at full, half, quarter and eighth size
+    motion_focus: float = 0.0  # ours: pixels that change count this many times more in the three L1 losses above
     equivariance_weight: float = 0.0  # ours: keypoints of a transformed frame are the transformed keypoints
     separation_weight: float = 0.0  # ours: keypoints keep apart (Zhang et al. 2018, "separation loss")
 
@@ -176,7 +177,7 @@ PRESETS: dict[str, DrivingConfig] = {
     "small": DrivingConfig(
         motion_scale=0.5,
         shrink="area",
-        heatmap_scale=10.0,
+        heatmap_scale=0.5,
         detector_expansion=20,
         detector_max=160,
         detector_blocks=4,
@@ -197,6 +198,7 @@ PRESETS: dict[str, DrivingConfig] = {
         warp_weight=2.0,
         mix_weight=10.0,
         pyramid_weight=10.0,
+        motion_focus=8.0,
         equivariance_weight=1.0,
         separation_weight=0.5,
         guide_steps=3_000,

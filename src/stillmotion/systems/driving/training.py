@@ -143,15 +143,16 @@ class MotionStage:
     ) -> dict[str, Tensor]:
         """The generator's and detector's loss, term by term, with the weights applied (sheet section 4)."""
         config, terms = self.config, {}
+        weights = losses.moving_weights(source, driving, config.motion_focus) if config.motion_focus else None
         if config.pyramid_weight:
-            terms["pyramid"] = config.pyramid_weight * losses.pyramid_l1(made.frame, driving)
+            terms["pyramid"] = config.pyramid_weight * losses.pyramid_l1(made.frame, driving, weights=weights)
         if config.warp_weight:
-            terms["warp"] = config.warp_weight * (made.warped.float() - driving).abs().mean()
+            terms["warp"] = config.warp_weight * losses.weighted_l1(made.warped, driving, weights)
         if config.mix_weight and made.motion.mixed is not None:
             # The flow sees the picture's slope where it looks now; the mixture compares whole shifts with the target,
             # so a mask learns at once which keypoint's shift brings the right pixels from afar.
-            target = shrink(driving, config)
-            terms["mix"] = config.mix_weight * (made.motion.mixed.float() - target).abs().mean()
+            smaller = None if weights is None else shrink(weights, config)
+            terms["mix"] = config.mix_weight * losses.weighted_l1(made.motion.mixed, shrink(driving, config), smaller)
         if config.equivariance_weight and not self.held:
             half = (len(driving) + 1) // 2  # half the batch teaches it as well and costs half
             few = Keypoints(of_driving.mean[:half], of_driving.covariance[:half])
