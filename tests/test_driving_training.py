@@ -119,6 +119,21 @@ def test_a_held_detector_stays_and_learns_afterwards():
     assert changed([state[n] for n, _ in stage.model.detector.named_parameters()], stage.model.detector)
 
 
+def test_mix_loss_is_l1_between_mixed_stills_and_target_and_reaches_the_masks():
+    stage = stage_of(mix_weight=10.0, gan_weight=0.0, feature_weights=(0.0,) * 5)
+    batch = batch_of(stage)
+    made, _, found = reconstruct(stage.model, batch["source"], batch["driving"])
+    term = stage.generator_terms(made, batch["source"], batch["driving"], found)["mix"]
+    assert made.motion.mixed is not None
+    assert term.item() == pytest.approx(10 * (made.motion.mixed - batch["driving"]).abs().mean().item(), rel=1e-5)
+    term.backward()
+    motion = stage.model.generator.dense_motion
+    assert motion is not None
+    assert motion.head.weight.grad is not None
+    assert motion.head.weight.grad[: TINY.keypoints + 1].abs().sum() > 0
+    assert motion.head.weight.grad[-2:].abs().sum() == 0  # the residual flow has no part in it
+
+
 def test_discriminator_joins_at_its_step():
     stage = stage_of(gan_from=2, pyramid_weight=1.0)
     called = []

@@ -68,3 +68,25 @@ def test_gradients_in_float64() -> None:
     made = torch.rand(1, 1, 4, 4, dtype=torch.float64, generator=generator).requires_grad_()
     truth = torch.rand(1, 1, 4, 4, dtype=torch.float64, generator=generator)
     assert gradcheck(lambda x: losses.pyramid_l1(x, truth, levels=2), (made,))
+
+
+def test_weighted_l1_counts_each_pixel_by_its_weight():
+    made, truth = torch.zeros(1, 3, 1, 2), torch.tensor([1.0, 2.0]).expand(1, 3, 1, 2)
+    assert losses.weighted_l1(made, truth).item() == 1.5
+    assert losses.weighted_l1(made, truth, torch.tensor([[[[2.0, 0.0]]]])).item() == 1.0  # (2 * 1 + 0 * 2) / 2
+
+
+def test_pyramid_pools_the_weights_with_the_picture():
+    made, truth = torch.zeros(1, 1, 2, 2), torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
+    weights = torch.tensor([[[[4.0, 0.0], [0.0, 0.0]]]])
+    # Full size: 4 * 1 / 4 = 1. Half size: the difference 1/4 with the weight 4/4.
+    assert losses.pyramid_l1(made, truth, levels=2, weights=weights).item() == pytest.approx((1 + 0.25) / 2)
+
+
+def test_moving_weights_count_what_changes_and_have_mean_one():
+    source, target = torch.zeros(1, 3, 1, 4), torch.zeros(1, 3, 1, 4)
+    target[..., 0] = 0.5  # far beyond `full`
+    target[..., 1] = 0.05  # half of it
+    weights = losses.moving_weights(source, target, focus=8)[0, 0, 0]
+    assert torch.allclose(weights, torch.tensor([9.0, 5.0, 1.0, 1.0]) / 4)
+    assert torch.equal(losses.moving_weights(source, target, focus=0), torch.ones(1, 1, 1, 4))
