@@ -53,7 +53,7 @@ def pyramid_l1(made: Tensor, truth: Tensor, levels: int = 4, weights: Tensor | N
 
 def weighted_l1(made: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean absolute difference, B x C x H x W, with each pixel counted by `weights` (B x 1 x H x W), if given."""
-    difference = (made.float() - truth.float()).abs()
+    difference = (_wide(made) - _wide(truth)).abs()
     return difference.mean() if weights is None else (difference * weights).mean()
 
 
@@ -73,3 +73,8 @@ def moving_weights(source: Tensor, target: Tensor, focus: float, full: float = 0
     """
     weights = 1 + focus * ((target - source).abs().mean(dim=1, keepdim=True) / full).clamp(max=1)
     return weights / weights.mean()
+
+
+def _wide(values: Tensor) -> Tensor:
+    """At least float32: half precision is for convolutions, not for means over a picture."""
+    return values if values.dtype == torch.float64 else values.float()
