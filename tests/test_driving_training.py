@@ -134,6 +134,21 @@ def test_mix_loss_is_l1_between_mixed_stills_and_target_and_reaches_the_masks():
     assert motion.head.weight.grad[-2:].abs().sum() == 0  # the residual flow has no part in it
 
 
+def test_paint_loss_teaches_the_painter_behind_a_closed_blend():
+    stage = stage_of(composite=True, paint_weight=5.0, gan_weight=0.0, feature_weights=(0.0,) * 5)
+    paint = stage.model.generator.paint
+    with torch.no_grad():
+        assert paint.bias is not None
+        paint.bias[3] = 200.0  # keep is exactly one: what is painted is not seen
+    batch = batch_of(stage)
+    made, _, found = reconstruct(stage.model, batch["source"], batch["driving"])
+    term = stage.generator_terms(made, batch["source"], batch["driving"], found)["paint"]
+    assert term.item() == pytest.approx(5 * (made.painted - batch["driving"]).abs().mean().item(), rel=1e-5)
+    term.backward()
+    assert paint.weight.grad is not None
+    assert paint.weight.grad[:3].abs().sum() > 0
+
+
 def test_discriminator_joins_at_its_step():
     stage = stage_of(gan_from=2, pyramid_weight=1.0)
     called = []

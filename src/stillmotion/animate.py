@@ -132,7 +132,7 @@ def describe_models(folders: Sequence[str | Path] = ()) -> list[tuple[str, ...]]
     for folder in map(Path, folders):
         for candidate in (folder, *(sorted(folder.iterdir()) if folder.is_dir() else ())):
             for place in (candidate, candidate / RUN_MODEL):
-                if (place / CONFIG).is_file():
+                if (place / CONFIG).is_file() and (place / WEIGHTS).is_file():
                     found.setdefault(str(candidate), place)
     return [(name, *_described(folder)) for name, folder in found.items()]
 

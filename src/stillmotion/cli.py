@@ -148,6 +148,7 @@ def train(options: argparse.Namespace) -> None:
             **({"steps": options.steps} if options.steps else {}),
         },
         start_from=options.start_from,
+        parts=tuple(name for name in options.parts.split(",") if name),
         resume=options.resume,
     )
     loop = LoopSettings(
@@ -312,6 +313,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
         help="change a field of the configuration",
     )
     add("--from", dest="start_from", metavar="MODEL", help="start from the weights of this model")
+    add("--parts", default="", metavar="NAMES", help="take only these parts from it, e.g. detector,generator.dense")
     add("--resume", action="store_true", help="go on from the last checkpoint")
     add("--seed", type=int, default=0)
     add("--threads", type=_positive, help="CPU threads")

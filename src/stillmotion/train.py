@@ -32,6 +32,7 @@ class TrainRequest:
         preset: a configuration of the system.
         settings: fields of the configuration to change, values as text or numbers.
         start_from: a model whose weights to start from; its sizes must be those of the configuration.
+        parts: take only the weights whose names begin with one of these; empty for all.
         resume: go on with the run.
     """
 
@@ -41,6 +42,7 @@ class TrainRequest:
     preset: str = "small"
     settings: Mapping[str, Any] = field(default_factory=dict)
     start_from: str | None = None
+    parts: tuple[str, ...] = ()
     resume: bool = False
 
 
@@ -66,7 +68,7 @@ def train(request: TrainRequest, loop: LoopSettings | None = None) -> str:
     torch.manual_seed(config.seed)
     system = parts.system.build(config)
     if request.start_from:
-        _copy_weights(load(request.start_from).system, system)
+        _copy_weights(load(request.start_from).system, system, request.parts)
     system.card = _card(request, [clipset for clipset, _ in sets])
     stages = parts.stages(system, clips, _spread(held_back or clips, 8))
 
@@ -101,13 +103,20 @@ def _spread(clips: Sequence[Clip], count: int) -> list[Clip]:
     return [clips[i] for i in range(0, len(clips), step)][:count]
 
 
-def _copy_weights(source: System, target: System) -> None:
+def _copy_weights(source: System, target: System, parts: Sequence[str] = ()) -> None:
+    """Copy weights whose names begin with one of `parts`, or all; the rest stays fresh."""
     if source.name != target.name:
         raise StillmotionError(f"--from names a {source.name} model; a {target.name} system is to be trained.")
     here, there = target.shipped().state_dict(), source.shipped().state_dict()
-    if {name: value.shape for name, value in here.items()} != {name: value.shape for name, value in there.items()}:
+    taken = {name: value for name, value in there.items() if not parts or name.startswith(tuple(parts))}
+    if not taken:
+        known = ", ".join(sorted({name.rpartition(".")[0].partition(".")[0] for name in there}))
+        raise StillmotionError(f"--parts {','.join(parts)} names no weights; they begin with {known}.")
+    if any(name not in here or here[name].shape != value.shape for name, value in taken.items()):
         raise StillmotionError("--from names a model of other sizes; use its preset and settings.")
-    target.shipped().load_state_dict(there)
+    if not parts and set(here) != set(there):
+        raise StillmotionError("--from names a model with other parts; use its preset and settings.")
+    target.shipped().load_state_dict({**here, **taken})
 
 
 def _described(request: TrainRequest) -> dict[str, Any]:
@@ -116,6 +125,7 @@ def _described(request: TrainRequest) -> dict[str, Any]:
         "data": list(request.data),
         "preset": request.preset,
         "start_from": request.start_from,
+        "parts": list(request.parts),
     }
 
 

@@ -77,8 +77,9 @@ class DrivingConfig:
     warp_weight: float = 0.0  # L1 between the warped still and the target (bair: 10)
     block_heatmap_gradient: bool = False  # paper: True, no gradient through the heatmaps D is given
     mix_weight: float = 0.0  # ours: L1 between the shifted stills mixed by the masks and the (shrunk) target
+    paint_weight: float = 0.0  # ours, with composite: L1 between what is painted and the target
     pyramid_weight: float = 0.0  # ours: L1 at full, half, quarter and eighth size
-    motion_focus: float = 0.0  # ours: pixels that change count this many times more in the three L1 losses above
+    motion_focus: float = 0.0  # ours: pixels that change count this many times more in the L1 losses above
     equivariance_weight: float = 0.0  # ours: keypoints of a transformed frame are the transformed keypoints
     separation_weight: float = 0.0  # ours: keypoints keep apart (Zhang et al. 2018, "separation loss")
 
@@ -197,6 +198,7 @@ PRESETS: dict[str, DrivingConfig] = {
         feature_weights=(0.0,) * 5,
         warp_weight=2.0,
         mix_weight=10.0,
+        paint_weight=5.0,
         pyramid_weight=10.0,
         motion_focus=8.0,
         equivariance_weight=1.0,

@@ -148,6 +148,10 @@ class MotionStage:
             terms["pyramid"] = config.pyramid_weight * losses.pyramid_l1(made.frame, driving, weights=weights)
         if config.warp_weight:
             terms["warp"] = config.warp_weight * losses.weighted_l1(made.warped, driving, weights)
+        if config.paint_weight and made.painted is not None:
+            # Without a loss of its own the painter dies: early on the warped still is always better, so the blend
+            # closes, and behind a closed blend there is no gradient to reopen it (docs/log.md, G).
+            terms["paint"] = config.paint_weight * losses.weighted_l1(made.painted, driving, weights)
         if config.mix_weight and made.motion.mixed is not None:
             # The flow sees the picture's slope where it looks now; the mixture compares whole shifts with the target,
             # so a mask learns at once which keypoint's shift brings the right pixels from afar.
