@@ -107,7 +107,7 @@ def test_padding_repeats_the_border_and_says_where_the_picture_is():
 
 def made_by_hand(displacement: torch.Tensor, keep: float | None, painted: float = 0.0) -> Generated:
     frame = torch.full((1, 3, 64, 64), 0.5)
-    blend = None if keep is None else torch.full((1, 1, 64, 64), keep)
+    blend = None if keep is None else torch.tensor([keep, 0.0]).view(1, 2, 1, 1).expand(1, 2, 64, 64)
     paint = None if keep is None else torch.full((1, 3, 64, 64), painted)
     return Generated(frame, Motion(displacement, None), frame, blend, paint)
 
@@ -131,6 +131,14 @@ def test_a_large_still_moves_by_the_upsampled_flow():
     displacement[..., 0] = -4 * 2 / 63  # look four network pixels to the left: eight of the large picture's steps
     moved = compose(still, made_by_hand(displacement, keep=1.0))
     assert np.array_equal(moved[:, 8:], picture[:, :-8])
+
+
+def test_the_unmoved_share_is_taken_from_the_full_size_still():
+    picture = np.random.default_rng(4).integers(0, 256, (90, 130, 3), dtype=np.uint8)
+    still = Still.prepare(system(), picture)
+    made = made_by_hand(torch.full((1, 64, 64, 2), 0.5), keep=0.0)  # a flow that would move everything
+    unmoved = made._replace(keep=torch.tensor([0.0, 1.0]).view(1, 2, 1, 1).expand(1, 2, 64, 64))
+    assert np.array_equal(compose(still, unmoved), picture)
 
 
 def test_settle_stops_slow_motion_and_leaves_fast_motion():

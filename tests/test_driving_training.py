@@ -139,7 +139,7 @@ def test_paint_loss_teaches_the_painter_behind_a_closed_blend():
     paint = stage.model.generator.paint
     with torch.no_grad():
         assert paint.bias is not None
-        paint.bias[3] = 200.0  # keep is exactly one: what is painted is not seen
+        paint.bias[3:] = 200.0  # keep is exactly one: what is painted is not seen
     batch = batch_of(stage)
     made, _, found = reconstruct(stage.model, batch["source"], batch["driving"])
     term = stage.generator_terms(made, batch["source"], batch["driving"], found)["paint"]

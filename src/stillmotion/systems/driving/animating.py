@@ -239,8 +239,9 @@ def compose(still: Still, made: Generated) -> np.ndarray:
         return geometry.resize_map(values.float(), (side, side))[:, :, top:bottom, left:right]
 
     if made.keep is not None and made.painted is not None:
-        keep = enlarged(made.keep)
-        frame = keep * warped + (1 - keep) * enlarged(made.painted)
+        of_warped, of_still = enlarged(made.keep).split(1, dim=1)
+        frame = of_warped * warped + of_still * still.square[:, :, top:bottom, left:right]
+        frame = frame + (1 - of_warped - of_still) * enlarged(made.painted)
     else:
         frame = warped + enlarged(made.frame - made.warped)
     return drawing.to_pictures(frame)[0]

@@ -63,7 +63,7 @@ class DrivingConfig:
     generator_blocks: int = 5
     refine_blocks: int = 4
     flow_resize: Literal["bilinear", "nearest"] = "bilinear"  # the release uses nearest except for vox
-    composite: bool = False  # ours: blend the warped still with painted pixels by a predicted mask
+    composite: bool = False  # ours: blend warped still, unmoved still and painted pixels by predicted shares
 
     # Discriminator.
     discriminator_expansion: int = 64

@@ -138,7 +138,8 @@ def pair_sheet(model: DrivingNetworks, clips: Sequence[Any], rows: int = 8, scal
             masks = geometry.resize_map(made.motion.masks, size)
             plain += [draw_masks(masks[i].numpy()) for i in (1, 2)]
         if made.keep is not None:
-            plain += [np.repeat(to_pictures(made.keep)[1], 3, axis=2)]
+            shares = torch.cat([made.keep, 1 - made.keep.sum(dim=1, keepdim=True)], dim=1)
+            plain += [to_pictures(shares)[1]]  # red: warped, green: unmoved, blue: painted
         cells += [np.repeat(np.repeat(cell, scale, 0), scale, 1) for cell in plain]
         strips.append(np.concatenate(cells, axis=1))
     model.train(was_training)

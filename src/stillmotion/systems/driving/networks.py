@@ -39,8 +39,8 @@ class Generated(NamedTuple):
     frame: Tensor  # N x 3 x S x S in [0, 1]
     motion: Motion
     warped: Tensor  # N x 3 x S x S, the still through the flow
-    keep: Tensor | None  # N x 1 x S x S in [0, 1], share of the warped still in the frame (composite only)
-    painted: Tensor | None  # N x 3 x S x S in [0, 1], what is blended with the warped still (composite only)
+    keep: Tensor | None  # N x 2 x S x S, shares of the warped and of the unmoved still (composite only)
+    painted: Tensor | None  # N x 3 x S x S in [0, 1], which has the rest (composite only)
 
 
 class DrivingNetworks(nn.Module):
@@ -94,11 +94,11 @@ class Generator(nn.Module):
         self.decoder = Decoder(skips, config.generator_expansion, config.generator_max)
         width = self.decoder.out_channels
         self.refine = nn.Sequential(*(Residual(width) for _ in range(config.refine_blocks)))
-        self.paint = nn.Conv2d(width, 4 if config.composite else 3, 1)
-        if config.composite:  # start near "keep the warped still": most of a picture does not move
+        self.paint = nn.Conv2d(width, 5 if config.composite else 3, 1)
+        if config.composite:  # start near "keep the still": most of a picture does not move
             with torch.no_grad():
                 self.paint.weight[3:].zero_()
-                bias_of(self.paint)[3:].fill_(2.0)
+                bias_of(self.paint)[3:].fill_(1.0)
 
     def encode(self, still: Tensor) -> list[Tensor]:
         """Feature maps of the still, the still itself first; once per still, whatever the video's length."""
@@ -119,13 +119,14 @@ class Generator(nn.Module):
             skips.append(torch.cat([moved, heat_here], dim=1))  # N x (C + K) x size
         warped = skips[0][:, :3]
 
-        painted = self.paint(self.refine(self.decoder(skips)))  # N x 3 (or 4) x S x S
-        colours = torch.sigmoid(painted[:, :3].float())
+        painted = self.paint(self.refine(self.decoder(skips))).float()  # N x 3 (or 5) x S x S
+        colours = torch.sigmoid(painted[:, :3])
         if not self.config.composite:
             return Generated(colours, motion, warped, None, None)
-        keep = torch.sigmoid(painted[:, 3:].float())
-        frame = keep * warped.float() + (1 - keep) * colours
-        return Generated(frame, motion, warped, keep, colours)
+        # Painting has the logit 0. The unmoved still is there so that a swimming flow costs the wall nothing.
+        shares = torch.cat([painted[:, 3:], torch.zeros_like(painted[:, :1])], dim=1).softmax(dim=1)
+        frame = shares[:, :1] * warped.float() + shares[:, 1:2] * still.float() + shares[:, 2:] * colours
+        return Generated(frame, motion, warped, shares[:, :2], colours)
 
     def motion(self, still: Tensor, source: Keypoints, driving: Keypoints) -> Motion:
         """The dense motion alone; the identity where the flow is switched off."""
