@@ -10,9 +10,13 @@ import html
 import time
 from pathlib import Path
 
+import numpy as np
+
 import stillmotion
 from stillmotion import media
 from stillmotion.animate import Animator
+from stillmotion.systems.driving.animating import pad_square
+from stillmotion.systems.driving.drawing import draw_paths
 
 HERE = Path(__file__).parent
 
@@ -61,8 +65,13 @@ def show(animator: Animator, still: Path, folder: Path, root: Path) -> str:
     media.write_picture(folder / "still.png", media.read_picture(still), overwrite=True)
     animation = animator(still, stillmotion.Drive(drive), layers=True)
     animation.save(folder / "animation.mp4", layers=folder / "layers", overwrite=True)
+    paths = np.stack([step.facts["mean"] for step in animator(still, stillmotion.Drive(drive), size="model")])
+    square, (left, top, right, bottom) = pad_square(media.read_picture(still))
+    drawn = draw_paths(square, paths)[top:bottom, left:right]
+    media.write_picture(folder / "control.png", drawn, overwrite=True)
     figures = [
         figure(folder / "still.png", "the still", root, main=True),
+        figure(folder / "control.png", "the control on it: where each keypoint is sent", root, main=True),
         figure(folder / "layers" / "driving.mp4", "the driving video with its keypoints", root, main=True),
         figure(folder / "animation.mp4", "the animation", root, main=True),
         figure(folder / "layers" / "keypoints.mp4", "where the keypoints were sent", root),

@@ -158,6 +158,15 @@ def test_layers_explain_each_frame():
     assert step.facts["covariance"].shape == (3, 2, 2)
 
 
+def test_paths_are_drawn_through_the_keypoints_places():
+    from stillmotion.systems.driving.drawing import draw_paths, palette
+
+    paths = np.array([[[-1.0, 0.0]], [[1.0, 0.0]]])  # one keypoint from the left rim to the right
+    drawn = draw_paths(np.zeros((65, 65, 3), np.uint8), paths)
+    assert (drawn[32] == palette(1)[0]).all()
+    assert not drawn[40:].any()
+
+
 def test_grey_drawing_means_no_flow_and_colours_follow_the_direction():
     from stillmotion.systems.driving.drawing import draw_flow
 

@@ -47,6 +47,25 @@ def draw_keypoints(frame: np.ndarray, mean: np.ndarray, covariance: np.ndarray, 
     return np.asarray(picture)
 
 
+def draw_paths(frame: np.ndarray, paths: np.ndarray) -> np.ndarray:
+    """The way of every keypoint over a still: a line each, with a dot where it starts.
+
+    Args:
+        frame: H x W x 3, `uint8`.
+        paths: T x K x 2, normalised (x, y).
+    """
+    height, width = frame.shape[:2]
+    picture = Image.fromarray(frame)
+    draw = ImageDraw.Draw(picture)
+    places = (paths + 1) * np.array([(width - 1) / 2, (height - 1) / 2])
+    thick = max(1, round(min(height, width) / 120))
+    for k, colour in enumerate(palette(paths.shape[1])):
+        draw.line([(float(x), float(y)) for x, y in places[:, k]], fill=colour, width=thick)
+        x, y = places[0, k]
+        draw.ellipse([x - 2 * thick, y - 2 * thick, x + 2 * thick, y + 2 * thick], fill=colour)
+    return np.asarray(picture)
+
+
 def draw_masks(masks: np.ndarray) -> np.ndarray:
     """Which keypoint moves which pixel: colours mixed by the masks, the background dark.
 
