@@ -18,6 +18,11 @@ from stillmotion.nn.norm import BatchNorm2d
 from stillmotion.systems.driving.config import DrivingConfig
 
 
+SHARE_GAIN = 8.0
+"""Factor of the blend's logits. The three ways differ by a few grey levels, so their gradient is mostly noise, and
+with a gain of one the shares had hardly left their start after 1,600 steps (docs/log.md, H)."""
+
+
 class Keypoints(NamedTuple):
     """K keypoints per frame, in normalised units."""
 
@@ -98,7 +103,7 @@ class Generator(nn.Module):
         if config.composite:  # start near "keep the still": most of a picture does not move
             with torch.no_grad():
                 self.paint.weight[3:].zero_()
-                bias_of(self.paint)[3:].fill_(1.0)
+                bias_of(self.paint)[3:].fill_(1 / SHARE_GAIN)
 
     def encode(self, still: Tensor) -> list[Tensor]:
         """Feature maps of the still, the still itself first; once per still, whatever the video's length."""
@@ -124,7 +129,8 @@ class Generator(nn.Module):
         if not self.config.composite:
             return Generated(colours, motion, warped, None, None)
         # Painting has the logit 0. The unmoved still is there so that a swimming flow costs the wall nothing.
-        shares = torch.cat([painted[:, 3:], torch.zeros_like(painted[:, :1])], dim=1).softmax(dim=1)
+        logits = torch.cat([SHARE_GAIN * painted[:, 3:], torch.zeros_like(painted[:, :1])], dim=1)
+        shares = logits.softmax(dim=1)
         frame = shares[:, :1] * warped.float() + shares[:, 1:2] * still.float() + shares[:, 2:] * colours
         return Generated(frame, motion, warped, shares[:, :2], colours)
 
