@@ -17,7 +17,6 @@ from stillmotion import geometry
 from stillmotion.nn.norm import BatchNorm2d
 from stillmotion.systems.driving.config import DrivingConfig
 
-
 SHARE_GAIN = 8.0
 """Factor of the blend's logits. The three ways differ by a few grey levels, so their gradient is mostly noise, and
 with a gain of one the shares had hardly left their start after 1,600 steps (docs/log.md, H)."""
