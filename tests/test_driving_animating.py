@@ -143,11 +143,11 @@ def test_the_unmoved_share_is_taken_from_the_full_size_still():
 
 def test_settle_stops_slow_motion_and_leaves_fast_motion():
     step = 2 / 63
-    speeds = torch.tensor([0.1, 0.375, 0.6, 5.0]) * step
+    speeds = torch.tensor([0.2, 0.65, 1.0, 5.0]) * step
     displacement = torch.zeros(1, 64, 64, 2)
     displacement[0, 0, :4, 0] = speeds
     found = settle(displacement)[0, 0, :4, 0] / step
-    assert torch.allclose(found, torch.tensor([0.0, 0.375 * 0.5, 0.6, 5.0]), atol=1e-5)
+    assert torch.allclose(found, torch.tensor([0.0, 0.65 * 0.5, 1.0, 5.0]), atol=1e-5)
 
 
 def test_layers_explain_each_frame():

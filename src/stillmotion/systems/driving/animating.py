@@ -23,11 +23,11 @@ from stillmotion.systems.driving.networks import DrivingNetworks, Generated, Key
 BATCH = 16
 """Driving frames that go through the networks together."""
 
-STILL_BELOW, MOVING_ABOVE = 0.15, 0.6
+STILL_BELOW, MOVING_ABOVE = 0.3, 1.0
 """In pixels of the network: slower motion is not applied to a larger still, faster motion in full.
 
-At its own size a flow error of a tenth of a pixel goes unseen; upsampled to a thousand pixels it would make a
-wall swim and blur.
+The flow swims a little where nothing moves. Upsampled to a thousand pixels that would make a wall drift and blur; at the
+network's own size it still costs a little (docs/log.md, I).
 """
 
 
