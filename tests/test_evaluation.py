@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
+from stillmotion import media
 from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo
 from stillmotion.data.shards import write_dataset
 from stillmotion.errors import StillmotionError
+from stillmotion.evaluation import protocols
 from stillmotion.evaluation.metrics import L1, PIXEL_METRICS, PSNR, PSNR_CAP, SSIM, ClipMean
 from stillmotion.evaluation.protocols import PROTOCOLS, copy_still, find_protocol, mean_frame
 from stillmotion.evaluation.report import evaluate_models, measure, strip
@@ -211,7 +214,15 @@ def test_clips_in_which_nothing_moves_still_give_a_report(bench: Path, tmp_path:
     assert "| n/a |" in text
 
 
-def test_a_model_of_another_size_is_told(bench: Path, tmp_path: Path) -> None:
+def test_a_model_of_another_size_answers_at_the_clips_size(bench: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path / "set", [Clip("a", driving_frames(2, (48, 48)), 25.0)], info=DatasetInfo(title="large"))
+    evaluate_models([str(bench / "model")], tmp_path / "set", "reconstruction", tmp_path / "out", split="all")
+    assert media.read_picture(tmp_path / "out" / "a.png").shape == (2 * 48, 2 * 48, 3)  # real above made, two frames
+
+
+def test_an_answer_of_another_size_is_told(bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_dataset(tmp_path / "set", [Clip("a", driving_frames(2, (48, 48)), 25.0)], info=DatasetInfo(title="large"))
+    cut = replace(protocols.PROTOCOLS["reconstruction"], answer=lambda _: lambda clip: clip.frames[:, :32, :32])
+    monkeypatch.setattr(protocols, "PROTOCOLS", {"reconstruction": cut})
     with pytest.raises(StillmotionError, match=r"32 x 32 .* 48 x 48; prepare the data with --size 32"):
         evaluate_models([str(bench / "model")], tmp_path / "set", "reconstruction", tmp_path / "out", split="all")

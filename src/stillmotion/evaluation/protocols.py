@@ -45,11 +45,11 @@ def mean_frame(clip: Clip) -> np.ndarray:
 
 
 def reconstruct(animator: Animator) -> Answer:
-    """Frame 0 as the still, the clip itself as the driving video, absolute keypoints, the network's size."""
+    """Frame 0 as the still, the clip itself as the driving video, absolute keypoints, the clip's own size."""
 
     def answer(clip: Clip) -> np.ndarray:
         frames = np.asarray(clip.frames)
-        return animator(frames[0], Drive(frames, transfer="absolute"), size="model").frames()
+        return animator(frames[0], Drive(frames, transfer="absolute")).frames()
 
     return answer
 
@@ -57,7 +57,7 @@ def reconstruct(animator: Animator) -> Answer:
 PROTOCOLS: Mapping[str, Protocol] = {
     "reconstruction": Protocol(
         "reconstruction",
-        "frame 0 of each clip is the still and the whole clip its driving video, absolute keypoints, network size",
+        "frame 0 of each clip is the still and the whole clip its driving video, absolute keypoints, the clip's size",
         reconstruct,
         {"copy the still": copy_still, "mean frame": mean_frame},
     )

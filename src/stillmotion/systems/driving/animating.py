@@ -26,8 +26,8 @@ BATCH = 16
 STILL_BELOW, MOVING_ABOVE = 0.3, 1.0
 """In pixels of the network: slower motion is not applied to a larger still, faster motion in full.
 
-The flow swims a little where nothing moves. Upsampled to a thousand pixels that would make a wall drift and blur; at the
-network's own size it still costs a little (docs/log.md, I).
+The flow swims a little where nothing moves. Upsampled to a thousand pixels that would make a wall drift and blur; at
+the network's own size it still costs a little (docs/log.md, I).
 """
 
 
