@@ -17,7 +17,9 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    """Fenced blocks of one language; fences come in pairs, so every other piece between them is inside one."""
+    inside = re.split(r"^```", README, flags=re.MULTILINE)[1::2]
+    return [text.partition("\n")[2] for text in inside if text.partition("\n")[0] == language]
 
 
 def commands() -> list[str]:
