@@ -6,6 +6,7 @@ code does. Frames are float, RGB, in [0, 1].
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -34,9 +35,9 @@ class ClipMean(Metric):
         self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("clips", torch.tensor(0), dist_reduce_fx="sum")
 
+    @abstractmethod
     def of_clip(self, made: Tensor, real: Tensor) -> Tensor:
         """The clip's number."""
-        raise NotImplementedError("a metric says what a clip's number is")
 
     def update(self, made: Tensor, real: Tensor) -> None:
         """Add one clip.

@@ -156,7 +156,7 @@ class Still:
         """Pad, shrink, encode and find the keypoints of H x W x 3 `uint8`."""
         square, box = pad_square(still)
         small = to_network(still, system.config.size)
-        pixels = torch.from_numpy(square).permute(2, 0, 1)[None].float() / 255
+        pixels = drawing.to_frames(square[None])
         networks = system.networks
         return cls(pixels, box, networks.generator.encode(small), networks.detector(small))
 
@@ -173,7 +173,7 @@ def pad_square(picture: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int, in
 def to_network(picture: np.ndarray, size: int) -> Tensor:
     """A picture as the networks want it: H x W x 3 `uint8` to 1 x 3 x size x size in [0, 1]."""
     square = media.resize(pad_square(picture)[0], (size, size))
-    return torch.from_numpy(square.copy()).permute(2, 0, 1)[None].float() / 255
+    return drawing.to_frames(square[None])
 
 
 def transfer(still: Keypoints, first: Keypoints, driving: Keypoints, control: Drive) -> Keypoints:

@@ -111,9 +111,9 @@ class Generator(nn.Module):
     def forward(self, features: Sequence[Tensor], source: Keypoints, driving: Keypoints) -> Generated:
         """Paint N driving frames from the features of N stills (see `encode`)."""
         still = features[0]  # N x 3 x S x S
-        motion = self.motion(still, source, driving)
-        grid = geometry.identity_grid(self.config.motion_size, motion.displacement) + motion.displacement
         heat = heatmaps(driving, self.config) - heatmaps(source, self.config)  # N x K x s x s
+        motion = self.motion(still, source, driving, heat)
+        grid = geometry.identity_grid(self.config.motion_size, motion.displacement) + motion.displacement
 
         skips = []
         for feature in features:
@@ -133,12 +133,12 @@ class Generator(nn.Module):
         frame = shares[:, :1] * warped.float() + shares[:, 1:2] * still.float() + shares[:, 2:] * colours
         return Generated(frame, motion, warped, shares[:, :2], colours)
 
-    def motion(self, still: Tensor, source: Keypoints, driving: Keypoints) -> Motion:
+    def motion(self, still: Tensor, source: Keypoints, driving: Keypoints, heat: Tensor) -> Motion:
         """The dense motion alone; the identity where the flow is switched off."""
         if self.dense_motion is None:
             height, width = self.config.motion_size
             return Motion(still.new_zeros(len(driving.mean), height, width, 2, dtype=torch.float32), None)
-        return self.dense_motion(shrink(still, self.config), source, driving)
+        return self.dense_motion(shrink(still, self.config), source, driving, heat)
 
 
 class DenseMotion(nn.Module):
@@ -161,11 +161,13 @@ class DenseMotion(nn.Module):
             if config.use_coarse:
                 bias_of(self.head)[0] = config.background_bias
 
-    def forward(self, still: Tensor, source: Keypoints, driving: Keypoints) -> Motion:  # still: N x 3 x s x s
+    def forward(
+        self, still: Tensor, source: Keypoints, driving: Keypoints, heat: Tensor
+    ) -> Motion:  # still: N x 3 x s x s
         """Backward flow from N driving frames to N stills."""
         shifts = source.mean - driving.mean  # N x K x 2, backward: where in the still to look
         shifts = torch.cat([torch.zeros_like(shifts[:, :1]), shifts], dim=1)  # the background stays
-        embedding, moved = self.embed(still, source, driving, shifts)
+        embedding, moved = self.embed(still, heat, shifts)
         out = self.head(self.unet(self.groups(embedding))).float()  # N x (K+1 + 2) x s x s
 
         displacement, masks, mixed = torch.zeros_like(out[:, :2]), None, None
@@ -179,9 +181,7 @@ class DenseMotion(nn.Module):
             displacement = displacement + out[:, -2:]
         return Motion(displacement.permute(0, 2, 3, 1), masks, mixed)
 
-    def embed(
-        self, still: Tensor, source: Keypoints, driving: Keypoints, shifts: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
+    def embed(self, still: Tensor, heat: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor | None]:
         """Per entry, background first: heatmap difference, [shift], [the still moved by that shift].
 
         Returns:
@@ -189,7 +189,6 @@ class DenseMotion(nn.Module):
         """
         n, entries, _ = shifts.shape
         _, _, height, width = still.shape
-        heat = heatmaps(driving, self.config) - heatmaps(source, self.config)  # N x K x s x s
         heat = torch.cat([torch.zeros_like(heat[:, :1]), heat], dim=1)
         moved = None
         parts = [heat[:, :, None]]  # N x (K+1) x 1 x s x s
