@@ -1,24 +1,24 @@
-"""Frames per second that one core makes: `OMP_NUM_THREADS=1 python benchmarks/worlds.py [size] [clips]`."""
+"""Frames per second of one core: `OMP_NUM_THREADS=1 python benchmarks/worlds.py [size] [clips] [world ...]`."""
 
 import sys
 import time
 
 import cv2
 
-from stillmotion.worlds import sample_clip
-from stillmotion.worlds.puppets import ACTIONS
+from stillmotion.worlds import WORLDS, sample_clip
 
 
-def main(size: int = 64, clips: int = 20, frames: int = 32) -> None:
+def main(size: int = 64, clips: int = 20, frames: int = 32, worlds: tuple[str, ...] = ()) -> None:
     cv2.setNumThreads(1)
-    sample_clip("puppets", 0, 0, size, 2)
-    for action in ACTIONS:
+    for world in worlds or WORLDS:
+        sample_clip(world, 0, 0, size, 2)
         start = time.process_time()
         for index in range(clips):
-            sample_clip("puppets", 1, index, size, frames, action)
+            sample_clip(world, 1, index, size, frames)
         spent = time.process_time() - start
-        print(f"{action:6} {size} px: {clips * frames / spent:6.0f} frames per CPU second")
+        print(f"{world:8} {size} px: {clips * frames / spent:6.0f} frames per CPU second")
 
 
 if __name__ == "__main__":
-    main(*(int(value) for value in sys.argv[1:]))
+    numbers = [int(value) for value in sys.argv[1:] if value.isdigit()]
+    main(*numbers, worlds=tuple(value for value in sys.argv[1:] if not value.isdigit()))

@@ -96,7 +96,7 @@ def test_where_nothing_moves_the_box_is_everything() -> None:
 
 
 def test_trackers_by_name() -> None:
-    assert sorted(TRACKERS) == ["boxes", "flow", "points"]
+    assert sorted(TRACKERS) == ["boxes", "flow", "joints", "points"]
     check_trackers(["flow", "points"])
-    with pytest.raises(StillmotionError, match="no tracker 'pose': choose from boxes, flow, points"):
+    with pytest.raises(StillmotionError, match="no tracker 'pose': choose from boxes, flow, joints, points"):
         check_trackers(["flow", "pose"])

@@ -17,6 +17,7 @@ import numpy as np
 from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo, Quarantined
 from stillmotion.data.pool import map_in_order
+from stillmotion.data.pose import JOINTS
 from stillmotion.data.readers import READERS
 from stillmotion.data.shards import write_dataset
 from stillmotion.data.sources import LAYOUTS, Found, Source, find_sources, hold_out, with_safe_names
@@ -95,7 +96,7 @@ def prepare(
         crop: `centre`: the largest centred part with the shape of `size`; `none`: stretch the whole picture;
             `motion`: a part with that shape around all that moves; `X,Y,W,H`: this part, in pixels of the
             source.
-        tracks: names of trackers to run on the finished frames (`flow`, `boxes`, `points`).
+        tracks: names of trackers to run on the finished frames (`flow`, `boxes`, `points`, `joints`).
         layout: `auto`, `videos`, `frames`, `strips` (see `sources.find_sources`), or a published data set
             (see `readers.READERS`).
         min_frames: shorter clips are quarantined.
@@ -170,6 +171,8 @@ def read_clip(source: Source, settings: ClipSettings) -> Clip:
     stacked = np.stack(frames)
     tracks = {name: TRACKERS[name](stacked, rate) for name in settings.tracks}
     meta = {**source.meta, "crop": list(box)}
+    if "joints" in tracks:
+        meta["joints"] = list(JOINTS)
     if source.split is not None:
         meta["split"] = source.split
     return Clip(source.name, stacked, rate, tracks=tracks, meta=meta)

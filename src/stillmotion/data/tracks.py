@@ -1,7 +1,8 @@
 """Trackers: from a clip's frames to what moves in it and where.
 
 They need no learned weights, so they work offline and give the same result everywhere; they assume a camera
-that stands still (`boxes`, `points`) or small steps between frames (`flow`).
+that stands still (`boxes`, `points`) or small steps between frames (`flow`). The exception is `joints`, whose
+network comes with an optional dependency (see `pose`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from types import MappingProxyType
 import cv2
 import numpy as np
 
+from stillmotion.data.pose import joints
 from stillmotion.errors import StillmotionError
 
 Tracker = Callable[[np.ndarray, float], np.ndarray]
@@ -85,7 +87,7 @@ def points(frames: np.ndarray, fps: float = 0.0) -> np.ndarray:
     return (found[:, :2] + found[:, 2:]) / 2
 
 
-TRACKERS: Mapping[str, Tracker] = MappingProxyType({"flow": flow, "boxes": boxes, "points": points})
+TRACKERS: Mapping[str, Tracker] = MappingProxyType({"flow": flow, "boxes": boxes, "points": points, "joints": joints})
 
 
 def check_trackers(names: Sequence[str]) -> None:

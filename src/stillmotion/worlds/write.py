@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,8 @@ def write_world(
     frames: int = 32,
     seed: int = 0,
     test_share: float = 0.05,
+    source: Path | str | None = None,
+    actions: Sequence[str] = (),
     jobs: int = 1,
     overwrite: bool = False,
     progress: Callable[[int], None] | None = None,
@@ -39,17 +41,23 @@ def write_world(
         frames: frames per clip.
         seed: names the list of clips.
         test_share: share of the clips marked `split: test`, spread evenly; in [0, 1).
+        source: a file to take pictures from, for the worlds that read one; test clips then draw from its last
+            `test_share`, the others from the rest.
+        actions: draw from these actions only, all equally likely; empty = from all that the world knows.
         jobs: processes.
         overwrite: replace an older data set.
         progress: called with the number of clips made.
 
     Raises:
-        StillmotionError: an unknown world, a number out of range, or `out` is taken.
+        StillmotionError: an unknown world or action, a file that cannot be used, a number out of range, or `out`
+            is taken.
     """
     if not 0 <= test_share < 1:
         raise StillmotionError(f"The test share must be at least 0 and below 1, not {test_share}.")
-    sample_clip(world, seed, 0, size=size, frames=1)  # refuses bad arguments before the pool starts
-    make = partial(_clip, world, seed, size, frames, test_share)
+    actions = tuple(actions)
+    make = partial(_clip, world, seed, size, frames, test_share, source, actions)
+    for action in actions or (None,):  # refuses bad arguments before the pool starts
+        _clip(world, seed, size, 1, test_share, source, () if action is None else (action,), 0)
 
     def made() -> Iterator[Clip]:
         for count, clip in enumerate(map_in_order(make, range(clips), jobs, crashed=make), start=1):
@@ -59,17 +67,33 @@ def write_world(
 
     info = DatasetInfo(
         title=f"world {world}, seed {seed}",
-        licence="Apache-2.0",
+        licence="Apache-2.0" if source is None else f"the terms of the pictures in {Path(source).name}",
         decoder=f"stillmotion {__version__}",
         split_rule=f"every {1 / test_share:.0f}th clip is for testing"
         if test_share
         else "all clips are for training",
-        settings={"world": world, "seed": seed, "clips": clips, "size": size, "frames": frames},
-    )
+        settings={
+            "world": world, "seed": seed, "clips": clips, "size": size, "frames": frames,
+            **({} if source is None else {"source": Path(source).name}),
+            **({"actions": list(actions)} if actions else {}),
+        },
+    )  # fmt: skip
     return write_dataset(out, made(), info=info, overwrite=overwrite)
 
 
-def _clip(world: str, seed: int, size: int, frames: int, test_share: float, index: int) -> Clip:
-    clip = sample_clip(world, seed, index, size=size, frames=frames)
+def _clip(
+    world: str,
+    seed: int,
+    size: int,
+    frames: int,
+    test_share: float,
+    source: Path | str | None,
+    actions: tuple[str, ...],
+    index: int,
+) -> Clip:
     held_back = int((index + 1) * test_share) > int(index * test_share)
+    share = (1 - test_share, 1.0) if held_back else (0.0, 1 - test_share)
+    clip = sample_clip(
+        world, seed, index, size=size, frames=frames, action=actions or None, source=source, share=share
+    )
     return replace(clip, meta={**clip.meta, "split": "test" if held_back else "train"})

@@ -11,13 +11,13 @@ from dataclasses import asdict
 import numpy as np
 
 from stillmotion.data.clip import Clip
+from stillmotion.data.pose import JOINTS
 from stillmotion.errors import StillmotionError
 from stillmotion.worlds.puppets.body import sample_body
 from stillmotion.worlds.puppets.clothes import sample_clothes
 from stillmotion.worlds.puppets.motion import ACTIONS, FPS
 from stillmotion.worlds.puppets.render import Puppet, render
 from stillmotion.worlds.puppets.scene import sample_scene
-from stillmotion.worlds.puppets.skeleton import JOINTS
 
 __all__ = ["ACTIONS", "FPS", "JOINTS", "Puppet", "describe", "render", "sample", "to_clip"]
 
@@ -47,12 +47,14 @@ def to_clip(puppet: Puppet, size: int, frames: int, name: str = "puppets") -> Cl
         raise StillmotionError(f"The size of a puppet clip must be 16 to 1024 pixels, not {size}.")
     if frames < 1:
         raise StillmotionError(f"A clip needs at least 1 frame, not {frames}.")
+    action = ACTIONS[puppet.action]
     video, tracks = render(puppet, size, frames)
     meta = {
         "world": "puppets",
         "action": puppet.action,
-        "view": ACTIONS[puppet.action].view,
+        "view": action.view,
         "framing": puppet.scene.framing,
+        **({"gait": asdict(action.gait(puppet.motion, puppet.body))} if action.gait else {}),
         "joints": list(JOINTS),
         "description": asdict(puppet),
     }
@@ -66,11 +68,13 @@ def sample(rng: np.random.Generator, *, size: int = 64, frames: int = 32, action
         rng: the only source of randomness.
         size: height and width in pixels, 16 to 1024.
         frames: number of frames, at 25 per second.
-        action: `wave1`, `wave2`, `jack`, `bend` or `walk`; None draws one.
+        action: `wave1`, `wave2`, `jack`, `bend`, `walk`, `jog`, `run`, `squat`, `swing` (golf) or `throw`; None draws
+            one.
 
     Returns:
         A clip with the tracks `joints` (T x 13 x 3: x, y, visible; the order of `JOINTS`, "head" is its
-        middle), `box`, `points` and `mask`; see `render`.
+        middle), `box`, `points`, `mask`, `flow_forward` and `flow_backward`; see `render`. The meta of a walk, jog or
+        run holds `gait`: see `gaits.Gait`.
 
     Raises:
         StillmotionError: the action is unknown, or the size or number of frames is out of range.

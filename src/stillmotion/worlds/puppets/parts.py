@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stillmotion.data.pose import JOINTS
 from stillmotion.worlds.puppets.body import Body
 from stillmotion.worlds.puppets.clothes import Clothes, mix
 from stillmotion.worlds.puppets.head import paint_head_front, paint_head_side
 from stillmotion.worlds.puppets.limbs import paint_hand, paint_limb, paint_shoe
-from stillmotion.worlds.puppets.skeleton import JOINTS, Figure, side_signs, spine_point
+from stillmotion.worlds.puppets.props import paint_ball, paint_club
+from stillmotion.worlds.puppets.skeleton import Figure, side_signs, spine_point
+from stillmotion.worlds.puppets.sports import Thing
 from stillmotion.worlds.puppets.sprites import Sprite
 from stillmotion.worlds.puppets.torso import paint_skirt, paint_torso
-
-# A bent back is drawn in this many slices of the torso.
-_SLICES = 7
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ class Part:
         mirror: +1 or -1, the direction of its x axis.
         shear: T, how far x moves along with y.
         joints: joints (indices into `JOINTS`) that this part never hides.
+        narrow: T, factor on the width, or None for 1.
+        shown: T, whether it is drawn, or None for always.
+        thing: whether it is a thing that the person holds or throws.
     """
 
     sprite: Sprite
@@ -37,6 +40,9 @@ class Part:
     mirror: float
     shear: np.ndarray
     joints: tuple[int, ...]
+    narrow: np.ndarray | None = None
+    shown: np.ndarray | None = None
+    thing: bool = False
 
 
 def _index(name: str, side: int) -> int:
@@ -52,6 +58,8 @@ def build_parts(
     arms_over_head: bool,
     scale: float,
     light_side: float,
+    thing: Thing | None = None,
+    slices: int = 1,
 ) -> list[Part]:
     """Return all parts of a person, the farthest first.
 
@@ -64,6 +72,8 @@ def build_parts(
         arms_over_head: front view: whether arms pass in front of the head.
         scale: pixels per stature.
         light_side: where the light comes from, -1 to +1.
+        thing: what the person holds or throws.
+        slices: how many slices of the torso draw the back.
 
     Returns:
         The parts in drawing order.
@@ -80,20 +90,36 @@ def build_parts(
     own = [JOINTS.index("head")]
     for side in sides if view == "front" else (near,):
         own += [_index("shoulder", side), _index("hip", side)]
+    # A trunk is two thirds as deep as it is wide: so much of its width stays when it turns.
+    turn = figure.pose.turn
+    narrow = None if turn is None else np.sqrt(np.cos(turn) ** 2 + (body.depth * np.sin(turn)) ** 2)
     torso = [
-        Part(piece, point, angle, 1.0, plain, tuple(own))
-        for piece, point, angle in _sliced(paint_torso(body, clothes, view, scale, light_side), body, figure)
+        Part(piece, point, angle, 1.0, plain, tuple(own), narrow)
+        for piece, point, angle in _sliced(paint_torso(body, clothes, view, scale, light_side), body, figure, slices)
     ]
     if clothes.skirt > 0:
         torso[:0] = _skirt_parts(body, clothes, figure, view, scale, light_side, tuple(own))
     neck = _neck_part(body, clothes, figure, scale, light_side)
     paint = paint_head_front if view == "front" else paint_head_side
     head = Part(paint(body, clothes, scale, light_side), figure.head, figure.head_angle, 1.0, plain, (0,))
+    behind: list[Part] = []
+    before: list[Part] = []
+    if thing is not None and thing.kind == "club":
+        club = paint_club(thing.length, thing.colour, scale)
+        behind = [Part(club, thing.point, thing.angle, 1.0, plain, (), None, ~thing.front, True)]
+        before = [Part(club, thing.point, thing.angle, 1.0, plain, (), None, thing.front, True)]
+    elif thing is not None:
+        # The hand closes over the ball that it holds: in the last place before the hand.
+        ball = paint_ball(thing.length, thing.colour, scale, light_side)
+        arms[sides.index(thing.side)][:0] = [
+            Part(ball, thing.point, thing.angle, 1.0, plain, (), None, thing.shown, True)
+        ]
     if view == "side":
         return [*arms[0], *legs[0], *legs[1], neck, *torso, head, *arms[1]]
+    body_parts = [*behind, *legs[0], *legs[1], neck, *torso]
     if arms_over_head:
-        return [*legs[0], *legs[1], neck, *torso, head, *arms[0], *arms[1]]
-    return [*legs[0], *legs[1], neck, *torso, *arms[0], *arms[1], head]
+        return [*body_parts, head, *before, *arms[0], *arms[1]]
+    return [*body_parts, *before, *arms[0], *arms[1], head]
 
 
 def _leg(
@@ -203,10 +229,9 @@ def _neck_part(body: Body, c: Clothes, figure: Figure, scale: float, light_side:
     return Part(sprite, figure.head, angle, 1.0, np.zeros(len(angle)), (0,))
 
 
-def _sliced(sprite: Sprite, body: Body, figure: Figure) -> list[tuple[Sprite, np.ndarray, np.ndarray]]:
+def _sliced(sprite: Sprite, body: Body, figure: Figure, count: int) -> list[tuple[Sprite, np.ndarray, np.ndarray]]:
     """Cut the torso into slices along the bent spine; they overlap, else gaps would open on the back."""
     t, scale = body.torso, sprite.scale
-    count = _SLICES if np.ptp(figure.pose.curl) > 0.05 else 1
     pieces = []
     for k in reversed(range(count)):  # from the seat up, so that the shirt lies over the trousers
         start, end = k / count * t, (k + 1) / count * t
@@ -229,6 +254,6 @@ def _skirt_parts(
     limit = 0.9 * body.seat / (0.3 * body.torso + c.skirt)
     parts = []
     for side in (0, 1):
-        shear = np.clip(0.8 * signs[side] * np.tan(figure.pose.hip[:, side]), -limit, limit)
+        shear = np.clip(0.8 * signs[side] * np.tan(np.clip(figure.pose.hip[:, side], -1.5, 1.5)), -limit, limit)
         parts.append(Part(sprite, point, 0.4 * angle, 1.0, shear, own))
     return parts

@@ -19,8 +19,8 @@ class Camera:
         shake: amplitude.
         periods: four periods in frames (x, x, y, y).
         phases: four phases in radians.
-        follow: whether the camera moves along with a walking person from the start, or lets the person walk
-            through the picture first.
+        follow: whether the camera moves along with a walking or running person from the start, or stands still
+            until the person has crossed most of the picture.
     """
 
     shake: float
@@ -135,13 +135,24 @@ def sample_camera(rng: np.random.Generator) -> Camera:
     return Camera(shake, (a, b, c, d), (e, f, g, h), bool(rng.random() < 0.5))
 
 
+# The person's height (from, to; in picture heights) for actions that are only ever shown whole.
+_WHOLE = {
+    "walk": (0.7, 0.9),
+    "jog": (0.5, 0.78),
+    "run": (0.48, 0.74),
+    "squat": (0.66, 0.88),
+    "swing": (0.5, 0.62),
+    "throw": (0.56, 0.7),
+}
+
+
 def sample_scene(rng: np.random.Generator, action: str) -> Scene:
     """Draw a scene fit for the action: raised arms and outstretched hands stay inside the picture."""
     raised = action in ("wave1", "wave2", "jack")
-    framing = "full" if action == "walk" or rng.random() < 0.45 else "knees"
+    framing = "full" if action in _WHOLE or rng.random() < 0.45 else "knees"
     if framing == "full":
         # Raised arms reach about 1.25 statures, jumping adds a little.
-        stature = float(rng.uniform(0.6, 0.72) if raised else rng.uniform(0.7, 0.9))
+        stature = float(rng.uniform(*_WHOLE.get(action, (0.6, 0.72) if raised else (0.7, 0.9))))
         floor = float(rng.uniform(0.9, 0.975))
     else:
         stature = float(rng.uniform(0.78, 0.96))
@@ -150,7 +161,7 @@ def sample_scene(rng: np.random.Generator, action: str) -> Scene:
     facing = 1 if rng.random() < 0.5 else -1
     spread = 0.02 if raised else 0.05
     x = 0.5 + float(rng.normal(0, spread))
-    if action == "bend":
+    if action in ("bend", "throw"):
         x -= 0.13 * stature * facing
     horizon = floor - float(rng.uniform(0.03, 0.12)) if framing == "full" else 2.0
     ground = sample_ground(rng) if framing == "full" and rng.random() < 0.75 else None

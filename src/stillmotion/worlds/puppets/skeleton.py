@@ -13,22 +13,6 @@ import numpy as np
 
 from stillmotion.worlds.puppets.body import Body
 
-# Penn Action's order. "left" is the person's own left.
-JOINTS = (
-    "head",
-    "left_shoulder",
-    "right_shoulder",
-    "left_elbow",
-    "right_elbow",
-    "left_wrist",
-    "right_wrist",
-    "left_hip",
-    "right_hip",
-    "left_knee",
-    "right_knee",
-    "left_ankle",
-    "right_ankle",
-)
 # The shoulder rises by this much of the stature when the arm goes from level to straight up.
 SHRUG = 0.028
 
@@ -48,6 +32,8 @@ class Pose:
         foot: T x 2, direction of the sole, 0 = flat, positive = toes up.
         lift: T, height of the lower foot over the floor, in statures.
         x: T, horizontal place of the pelvis, in statures.
+        turn: T, front view: turn of the shoulders about the upright, which brings them nearer together in the
+            picture; None = none. Arms and legs stay in the picture plane.
     """
 
     lean: np.ndarray
@@ -60,6 +46,7 @@ class Pose:
     foot: np.ndarray
     lift: np.ndarray
     x: np.ndarray
+    turn: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +122,24 @@ def sole_reach(body: Body, pose: Pose, view: str) -> np.ndarray:
     return np.concatenate([heel, ball], axis=1)
 
 
+def bones_to(target: np.ndarray, near: float, far: float, side: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the angles of two bones that together reach a target: the first one's, and the second's turn against it.
+
+    Args:
+        target: (..., 2), seen from where the first bone hangs, positive x = outward / forward.
+        near: length of the first bone.
+        far: length of the second.
+        side: +1 or -1, the sign of the second bone's turn.
+
+    Returns:
+        Two arrays (...). A target out of reach is pointed at with nearly straight bones.
+    """
+    reach = np.clip(np.hypot(target[..., 0], target[..., 1]), abs(near - far) + 1e-3, 0.9995 * (near + far))
+    turn = np.arccos((reach**2 - near**2 - far**2) / (2 * near * far))
+    lead = np.arccos((near**2 + reach**2 - far**2) / (2 * near * reach))
+    return np.arctan2(target[..., 0], target[..., 1]) - side * lead, side * turn
+
+
 def smooth_max(values: np.ndarray, softness: float = 0.004) -> np.ndarray:
     """Return the maximum over the last axis without a corner where the leader changes."""
     top = values.max(-1, keepdims=True)
@@ -164,7 +169,8 @@ def place(body: Body, pose: Pose, view: str) -> Figure:
     if view == "front":
         raised = np.clip((pose.shoulder - 0.8) / 2.0, 0.0, 1.0)
         shrug = SHRUG * raised**2 * (3 - 2 * raised)
-        spread = body.shoulder - 0.6 * shrug
+        wide = body.shoulder if pose.turn is None else body.shoulder * np.cos(pose.turn)[:, None]
+        spread = wide - 0.6 * shrug
         shoulder = chest[:, None] + (signs * spread)[..., None] * across[:, None] - shrug[..., None] * down[:, None]
         hip = pelvis[:, None] + (signs * body.hip)[..., None] * np.array([1.0, 0.0])
         head_angle = spine_angle - pose.nod

@@ -1,0 +1,189 @@
+"""Rendering: from a description to frames and tracks, at any size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from stillmotion.worlds.faces.expression import ACTIONS
+from stillmotion.worlds.faces.identity import EAR_SIZE, TRAITS
+from stillmotion.worlds.faces.landmarks import landmarks
+from stillmotion.worlds.faces.looks import Looks
+from stillmotion.worlds.faces.mesh import EARS
+from stillmotion.worlds.faces.model import normals, project, rotation, shape
+from stillmotion.worlds.faces.painter import Painter, dot
+from stillmotion.worlds.faces.performance import Performance
+from stillmotion.worlds.faces.raster import Hits, rasterise
+from stillmotion.worlds.faces.scene import Scene
+from stillmotion.worlds.faces.skin import FACE, look_up
+from stillmotion.worlds.puppets.textures import paint_wall
+
+_FACTOR = 2  # pixels are averaged from this many samples in each direction
+_HIDING = 0.1  # a landmark is hidden by what lies this much nearer, in the model's units
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who is seen.
+
+    Attributes:
+        identity: the identity coefficients, one per name in `TRAITS`.
+        looks: everything that is not geometry.
+    """
+
+    identity: tuple[float, ...]
+    looks: Looks
+
+
+@dataclass(frozen=True)
+class Face:
+    """The whole description of a clip, independent of its size and length.
+
+    Attributes:
+        person: who.
+        performance: expression and pose over time.
+        scene: background, light and camera.
+    """
+
+    person: Person
+    performance: Performance
+    scene: Scene
+
+
+def render(face: Face, size: int, frames: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Paint a description.
+
+    Args:
+        face: what to paint.
+        size: height and width in pixels.
+        frames: number of frames; the first frames of a longer clip are those of a shorter one.
+
+    Returns:
+        Frames (uint8, T x H x W x 3) and tracks: `identity` (float32, T x K, the same in every frame),
+        `expression` (float32, T x E), `pose` (float32, T x 6, see `model.project`), `normals` (float16,
+        T x H x W x 3, see `normal_maps`), `landmarks` (float32, T x 68 x 3: x, y, visible), `box` (float32, T x 4:
+        x0, y0, x1, y1, the outermost pixels' centres of the normal map) and `mask` (uint8, T x H x W, 255 where at
+        least half of the pixel is person).
+    """
+    times = np.arange(float(frames))
+    expression, pose = face.performance.expression(times), face.performance.pose(times)
+    identity = np.array(face.person.identity)
+    vertices = shape(identity, expression)
+    ears = (EARS * (1 + EAR_SIZE * identity[TRAITS.index("ears")])).astype(np.float32)
+    side = size * _FACTOR
+    neutral = shape(identity, np.zeros((1, len(ACTIONS))))[0] - ears
+    painter = Painter(face.person.looks, face.scene, neutral, face.performance.place, side)
+    shell = None
+    if painter.hair is not None:
+        shell = project(np.repeat(painter.hair_vertices[None], frames, 0), pose, side)
+        if painter.hair.over_ears:
+            vertices = vertices - ears
+    placed, around, turns = project(vertices, pose, side), normals(vertices), rotation(pose).astype(np.float32)
+    wall, noise = _paint_wall(face.scene, size), np.random.default_rng(face.scene.noise_seed)
+    video = np.empty((frames, size, size, 3), np.uint8)
+    maps = np.zeros((frames, size, size, 3), np.float16)
+    mask = np.empty((frames, size, size), np.uint8)
+    marks = landmarks(placed)
+    visible = np.empty(marks.shape[:2], bool)
+    for t in range(frames):
+        canvas = painter.behind(pose[t])
+        head = rasterise(placed[t], side)
+        normal = _unit_normals(around[t], head)
+        flat, depth = canvas.reshape(-1, 4), np.full(side * side, -np.inf, np.float32)
+        flat[head.pixels, :3] = painter.face(head, vertices[t], normal, turns[t])
+        flat[head.pixels, 3], depth[head.pixels] = 1, head.depth
+        if shell is not None:
+            painter.cover(flat, depth, rasterise(shell[t], side, painter.hair_quads), turns[t])
+        maps[t] = _average_normals(normal, head, size)
+        person = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
+        mask[t] = np.where(person[..., 3] >= 0.5, 255, 0)
+        video[t] = _film(person[..., :3] + (1 - person[..., 3:]) * wall, face.scene, noise)
+        visible[t] = _visible(marks[t], depth, side, _HIDING * pose[t, 5] * side)
+    places = (marks[..., :2] + 0.5) / _FACTOR - 0.5
+    return video, {
+        "identity": np.repeat(identity[None], frames, 0).astype(np.float32),
+        "expression": expression.astype(np.float32),
+        "pose": pose.astype(np.float32),
+        "normals": maps,
+        "landmarks": np.concatenate([places, visible[..., None]], -1).astype(np.float32),
+        "box": np.stack([_bounds((one != 0).any(-1)) for one in maps]),
+        "mask": mask,
+    }
+
+
+def normal_maps(identity: np.ndarray, expression: np.ndarray, pose: np.ndarray, size: int) -> np.ndarray:
+    """Render the normal maps of any coefficients: those of a track, or one person's with another's expression.
+
+    The vectors are those of the model's axes (x to the picture's right, y up, z towards the viewer) before the pose
+    is applied: a head that turns moves its map and keeps its vectors (paper 5's code; there they point into the
+    head, here out of it). `rotation(pose)` turns them into the picture's axes.
+
+    Args:
+        identity: K coefficients.
+        expression: T x E coefficients.
+        pose: T x 6, see `model.project`.
+        size: height and width in pixels.
+
+    Returns:
+        float16, T x H x W x 3: unit vectors where at least half of a pixel is face, else zero. Hair is not seen.
+    """
+    side = size * _FACTOR
+    vertices = shape(np.asarray(identity, float), np.asarray(expression, float))
+    placed, around = project(vertices, pose, side), normals(vertices)
+    hits = [rasterise(one, side) for one in placed]
+    maps = [_average_normals(_unit_normals(a, h), h, size) for a, h in zip(around, hits, strict=True)]
+    return np.stack(maps).astype(np.float16)
+
+
+def _unit_normals(around: np.ndarray, hits: Hits) -> np.ndarray:
+    normal = look_up(around, hits.column, hits.row)
+    return normal / np.maximum(np.sqrt(dot(normal, normal.T)), 1e-6)[:, None]
+
+
+def _average_normals(normal: np.ndarray, hits: Hits, size: int) -> np.ndarray:
+    """Return the normal map (H x W x 3): the samples' mean, made unit, where at least half of them show the face."""
+    side = size * _FACTOR
+    vertex = np.rint(hits.row).astype(np.int32) * FACE.shape[1] + np.rint(hits.column).astype(np.int32)
+    on = np.flatnonzero(np.take(FACE, vertex))
+    samples = np.zeros((side * side, 4), np.float32)
+    samples[hits.pixels[on]] = np.concatenate([normal[on], np.ones((len(on), 1), np.float32)], 1)
+    mean = cv2.resize(samples.reshape(side, side, 4), (size, size), interpolation=cv2.INTER_AREA).reshape(-1, 4)
+    shown = np.flatnonzero(mean[:, 3] >= 0.5)
+    found = np.zeros((size * size, 3), np.float32)
+    vectors = mean[shown, :3]
+    length = np.sqrt(dot(vectors, vectors.T))
+    # Opposite normals could cancel out in the mean; such a pixel shows no direction.
+    found[shown] = np.where((length > 0.1)[:, None], vectors / np.maximum(length, 0.1)[:, None], 0)
+    return found.reshape(size, size, 3)
+
+
+def _paint_wall(scene: Scene, size: int) -> np.ndarray:
+    x, y = np.meshgrid(*(2 * [(np.arange(2 * size, dtype=np.float32) * 0.5 + 0.25) / size]))
+    return cv2.resize(paint_wall(scene.wall, x, y), (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _film(picture: np.ndarray, scene: Scene, noise: np.random.Generator) -> np.ndarray:
+    size = len(picture)
+    if scene.softness * size > 0.1:
+        picture = cv2.GaussianBlur(picture, (0, 0), scene.softness * size)
+    picture = picture * np.asarray(scene.tint, np.float32)
+    if scene.noise > 0:
+        picture = picture + np.float32(scene.noise) * noise.standard_normal(picture.shape, dtype=np.float32)
+    return np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8)
+
+
+def _visible(marks: np.ndarray, depth: np.ndarray, side: int, slack: float) -> np.ndarray:
+    """Return which landmarks (68 x 3, samples) are inside the picture and not behind the head or its hair."""
+    x, y = np.rint(marks[:, 0]).astype(int), np.rint(marks[:, 1]).astype(int)
+    inside = (x >= 0) & (x < side) & (y >= 0) & (y < side)
+    front = depth[np.clip(y, 0, side - 1) * side + np.clip(x, 0, side - 1)]
+    return inside & (front <= marks[:, 2] + slack)
+
+
+def _bounds(mask: np.ndarray) -> np.ndarray:
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    if len(columns) == 0:
+        return np.full(4, np.nan, np.float32)
+    return np.array([columns[0], rows[0], columns[-1], rows[-1]], np.float32)
