@@ -11,16 +11,27 @@ import pytest
 import torch
 from PIL import Image
 
+from driving_tools import driving_frames, still_picture, tiny_driving
 from stillmotion import media
+from stillmotion.animate import load
 from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo
 from stillmotion.data.shards import write_dataset
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation import protocols
+from stillmotion.evaluation.measures import Case, Views, add_case, pixel_measures
 from stillmotion.evaluation.metrics import L1, PIXEL_METRICS, PSNR, PSNR_CAP, SSIM, ClipMean
-from stillmotion.evaluation.protocols import PROTOCOLS, copy_still, find_protocol, mean_frame
-from stillmotion.evaluation.report import evaluate_models, measure, strip
-from tiny import driving_frames, still_picture, tiny_driving
+from stillmotion.evaluation.protocols import (
+    PROTOCOLS,
+    copy_driving,
+    copy_still,
+    find_protocol,
+    mean_frame,
+    reconstruction_cases,
+    transfer_cases,
+)
+from stillmotion.evaluation.report import build_metrics, evaluate_models, strip
+from stillmotion.evaluation.speed import bench_models
 
 PICTURE = torch.from_numpy(still_picture((24, 20)).copy()).permute(2, 0, 1)[None].float() / 255
 
@@ -99,11 +110,15 @@ def test_every_metric_says_its_definition_and_direction() -> None:
         assert ("higher is better" in kind.definition) == kind.higher_is_better
 
 
-def test_measure_takes_uint8() -> None:
+def test_a_case_of_uint8_frames_gives_its_row() -> None:
     real = np.full((2, 16, 16, 3), 100, np.uint8)
-    values = measure(real + np.uint8(51), real)  # 51 / 255 is a fifth
+    measures, views = pixel_measures(), Views({})
+    metrics = build_metrics(measures, views)
+    values = add_case(metrics, measures, views, Case("a", real[0], real), real + np.uint8(51))  # a fifth of 255
     assert values["L1"] == pytest.approx(0.2)
     assert values["PSNR"] == pytest.approx(20 * np.log10(5), rel=1e-4)
+    add_case(metrics, measures, views, Case("b", real[0], real), real)
+    assert metrics["L1"].compute().item() == pytest.approx(0.1)
 
 
 # --- baselines and protocols ---------------------------------------------------------------------------------------
@@ -112,11 +127,15 @@ def test_measure_takes_uint8() -> None:
 def test_baselines_by_hand() -> None:
     frames = np.zeros((3, 2, 2, 3), np.uint8)
     frames[1], frames[2] = 10, 21
-    clip = Clip("a", frames, 25.0)
-    assert copy_still(clip).shape == mean_frame(clip).shape == frames.shape
-    assert (copy_still(clip) == 0).all()
-    assert (mean_frame(clip) == 10).all()  # 31 / 3
-    assert copy_still(clip).dtype == mean_frame(clip).dtype == np.uint8
+    (case,) = reconstruction_cases([Clip("a", frames, 25.0)])
+    assert copy_still(case).shape == mean_frame(case).shape == frames.shape
+    assert (copy_still(case) == 0).all()
+    assert (mean_frame(case) == 10).all()  # 31 / 3
+    assert copy_still(case).dtype == mean_frame(case).dtype == np.uint8
+    other = Case("b", frames[2], frames[:2])
+    assert (copy_still(other) == 21).all()
+    assert copy_still(other).shape == (2, 2, 2, 3)
+    assert copy_driving(other) is other.driving
 
 
 def test_reconstruction_gives_the_clip_to_the_model() -> None:
@@ -124,7 +143,24 @@ def test_reconstruction_gives_the_clip_to_the_model() -> None:
 
     frames = driving_frames(3)
     answer = PROTOCOLS["reconstruction"].answer(Animator(tiny_driving()))
-    assert answer(Clip("a", frames, 25.0)).shape == frames.shape
+    assert answer(Case("a", frames[0], frames)).shape == frames.shape
+
+
+def test_transfer_pairs_different_clips_the_same_way_every_time() -> None:
+    clips = [Clip(f"c{i}", driving_frames(2), 25.0) for i in range(12)]
+    cases = transfer_cases(clips)
+    names = [case.name for case in cases]
+    assert len(set(names)) == len(names) == 100  # of 132
+    assert all(len(set(name.split("--"))) == 2 for name in names)
+    assert [case.name for case in transfer_cases(clips)] == names
+    assert len(transfer_cases(clips[:3])) == 6
+    ramp = [Clip(f"r{i}", np.full((2 + i, 4, 4, 3), i, np.uint8), 25.0) for i in range(2)]
+    first = next(case for case in transfer_cases(ramp) if case.name == "r0--r1")
+    assert (first.still == 0).all()
+    assert first.driving.shape == (3, 4, 4, 3)
+    assert (first.driving == 1).all()
+    with pytest.raises(StillmotionError, match="at least two clips"):
+        transfer_cases(clips[:1])
 
 
 def test_an_unknown_protocol_is_told_with_those_known() -> None:
@@ -176,6 +212,22 @@ def test_a_report_says_everything(bench: Path, tmp_path: Path) -> None:
     assert calls == [(i, 6) for i in range(1, 7)]
 
 
+def test_a_bench_measures_what_it_says(bench: Path, tmp_path: Path) -> None:
+    """Numbers that follow from others, and a model's own count; times themselves are never tested."""
+    bench_models([str(bench / "model")], tmp_path / "speed.json", repeats=2)
+    report = json.loads((tmp_path / "speed.json").read_text())
+    (row,) = report["models"].values()
+    network, whole = row["network_ms_per_frame"]["median"], row["end_to_end_ms_per_frame"]["median"]
+    assert row["share_outside_network"] == pytest.approx(1 - network / whole)
+    reached = row["gflop_per_frame"] / (network / 1000)
+    assert row["share_of_matmul_peak"] == pytest.approx(reached / row["matmul_gflop_per_s"])
+    assert row["parameters"] == sum(p.numel() for p in load(bench / "model").system.shipped().parameters())
+    assert row["bf16"]["auto_chooses"] in ("fp32", "bf16")
+    assert 0 < row["bf16"]["mean_error_grey_levels"] < 5
+    step = row["training"]["step_ms"]["median"] / 1000
+    assert row["training"]["samples_per_s"] == pytest.approx(row["training"]["batch"] / step)
+
+
 def test_the_copied_still_is_measured_as_by_hand(bench: Path, tmp_path: Path) -> None:
     evaluate_models([], bench / "set", "reconstruction", tmp_path, split="train")
     report = json.loads((tmp_path / "report.json").read_text())
@@ -196,6 +248,106 @@ def test_a_strip_takes_evenly_spaced_frames() -> None:
     rows = [np.arange(21, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)]
     assert strip(rows, 3)[0, ::2, 0].tolist() == [0, 10, 20]
     assert strip(rows, 99).shape == (2, 42, 3)
+
+
+class Corner:
+    """A keypoint detector: one point, as many pixels to the right as the corner pixel is bright; black is nobody."""
+
+    description, dimension = "the corner pixel", 1
+
+    def __call__(self, frames: np.ndarray) -> torch.Tensor:
+        bright = torch.from_numpy(frames[:, :1, 0, 0].astype(np.float32))
+        return torch.stack([bright, 0 * bright, (bright > 0).float()], dim=-1)
+
+
+class Colour:
+    """An identity and Inception network: the mean colour, 0 to 255."""
+
+    description, dimension = "the mean colour", 3
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def __call__(self, frames: np.ndarray) -> torch.Tensor:
+        self.looks += 1
+        return torch.from_numpy(frames.astype(np.float32).mean(axis=(1, 2)))
+
+
+def grey(*values: int) -> np.ndarray:
+    return np.stack([np.full((32, 32, 3), value, np.uint8) for value in values])
+
+
+@pytest.fixture(scope="module")
+def greys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("greys")
+    clips = [Clip("one", grey(10, 14, 12), 25.0), Clip("two", grey(50, 50, 80, 0), 25.0)]
+    write_dataset(folder / "set", clips, info=DatasetInfo(title="greys", decoder="by hand"))
+    return folder / "set"
+
+
+def test_metrics_with_networks_by_hand(greys: Path, tmp_path: Path) -> None:
+    colour = Colour()
+    networks = {"keypoints": Corner(), "identity": colour, "inception": Colour()}
+    text = evaluate_models([], greys, "reconstruction", tmp_path, split="all", networks=networks)
+    report = json.loads((tmp_path / "report.json").read_text())
+    still = report["means"]["baseline: copy the still"]
+    # Off by 0, 4, 2 and 0, 0, 30 pixels to the side; the black frame has no point to be found.
+    assert still["AKD"] == pytest.approx((4 + 2 + 30) / 2 / 6)
+    assert still["AKD (Euclidean)"] == pytest.approx((4 + 2 + 30) / 6)
+    assert still["MKR"] == 0
+    root = 3**0.5  # three equal channels
+    assert still["AED"] == pytest.approx(root * (4 + 2 + 30 + 50) / 7, rel=1e-5)
+    assert still["AED (squared)"] == pytest.approx(3 * (16 + 4 + 900 + 2500) / 7, rel=1e-5)
+    assert still["AED (mean absolute)"] == pytest.approx((4 + 2 + 30 + 50) / 7, rel=1e-5)
+    assert still["FID"] > 0
+    row = report["per_clip"]["baseline: copy the still"]["two"]
+    assert row["AED (mean absolute)"] == pytest.approx(20)
+    assert "FID" not in row  # a single clip has no distribution
+    assert colour.looks == 2 * 3  # the real frames once for both baselines
+    assert report["not_measured"] == {}
+    assert "Network identity: the mean colour." in text
+    assert "Not measured" not in text
+
+
+def test_frames_without_people_give_no_akd(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "set", [Clip("dark", grey(0, 0), 25.0)], info=DatasetInfo(title="dark"))
+    networks = {"keypoints": Corner()}
+    text = evaluate_models([], tmp_path / "set", "reconstruction", tmp_path / "out", split="all", networks=networks)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["means"]["baseline: mean frame"]["AKD"] is None
+    assert report["per_clip"]["baseline: mean frame"]["dark"]["MKR"] is None
+    assert "n/a" in text
+
+
+def test_transfer_compares_identity_with_the_still_and_motion_with_the_driver(greys: Path, tmp_path: Path) -> None:
+    networks = {"keypoints": Corner(), "identity": Colour()}
+    evaluate_models([], greys, "transfer", tmp_path, split="all", networks=networks)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["clips"], report["cases"], report["frames"]) == (2, 2, 7)
+    still, driver = (report["means"][f"baseline: copy the {what}"] for what in ("still", "driving video"))
+    assert still["AED"] == driver["motion AKD"] == driver["MKR"] == 0
+    # one--two: 10 against 50, 50, 80, 0; two--one: 50 against 10, 14, 12.
+    assert driver["AED (mean absolute)"] == pytest.approx((40 + 40 + 70 + 10 + 40 + 36 + 38) / 7)
+    assert still["motion AKD (Euclidean)"] == pytest.approx((0 + 30 + 4 + 2) / 4)
+    assert "L1" not in still
+    assert (tmp_path / "one--two.png").is_file()
+
+
+def test_a_report_names_data_input_and_what_was_not_measured(greys: Path, tmp_path: Path) -> None:
+    text = evaluate_models([], greys, "reconstruction", tmp_path, split="all", networks={"identity": Colour()})
+    assert "Data: greys, 2 clips of split all, 32 x 32, 25 frames per second, decoded by by hand; 2 cases" in text
+    assert "8-bit RGB arrays" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("Not measured")]
+    assert line.startswith("Not measured: AKD, AKD (Euclidean), MKR (needs a keypoint detector: --network keypoints=")
+    assert "FID (needs Inception v3: --network inception=FILE.safetensors@SHA256)." in line
+    for name in json.loads((tmp_path / "report.json").read_text())["metrics"]:
+        assert f"{name}: " in text
+
+
+def test_transfer_without_networks_says_what_it_needs(greys: Path, tmp_path: Path) -> None:
+    with pytest.raises(StillmotionError, match=r"measures nothing without a network; give .*keypoints=blazepose"):
+        evaluate_models([], greys, "transfer", tmp_path / "out", split="all")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("split", ["odd", "", "Test"])
@@ -222,7 +374,7 @@ def test_a_model_of_another_size_answers_at_the_clips_size(bench: Path, tmp_path
 
 def test_an_answer_of_another_size_is_told(bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_dataset(tmp_path / "set", [Clip("a", driving_frames(2, (48, 48)), 25.0)], info=DatasetInfo(title="large"))
-    cut = replace(protocols.PROTOCOLS["reconstruction"], answer=lambda _: lambda clip: clip.frames[:, :32, :32])
+    cut = replace(protocols.PROTOCOLS["reconstruction"], answer=lambda _: lambda case: case.driving[:, :32, :32])
     monkeypatch.setattr(protocols, "PROTOCOLS", {"reconstruction": cut})
     with pytest.raises(StillmotionError, match=r"32 x 32 .* 48 x 48; prepare the data with --size 32"):
         evaluate_models([str(bench / "model")], tmp_path / "set", "reconstruction", tmp_path / "out", split="all")

@@ -6,6 +6,7 @@ that a noisy neighbour hits all of them alike and ratios mean something.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import platform
@@ -21,14 +22,18 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from stillmotion import media
+from stillmotion import media, systems
 from stillmotion.animate import Animator, load, shipped_models
 from stillmotion.controls import Drive
+from stillmotion.data.clip import Clip
 from stillmotion.files import write_json
+from stillmotion.nn.precision import choose
+from stillmotion.systems.base import System
 from stillmotion.version import __version__
 
 FRAMES = 32
 """Length of the made driving video that is timed."""
+_BF16_FRAMES = 8  # without hardware for it bf16 takes seconds
 
 
 def bench_models(models: Sequence[str], out: Path, *, repeats: int = 10, threads: int | None = None) -> str:
@@ -100,8 +105,53 @@ def bench_model(animator: Animator, repeats: int) -> dict[str, Any]:
         "share_of_matmul_peak": flops / network / peak,
         "matmul_gflop_per_s": peak / 1e9,
         "share_outside_network": 1 - network / statistics.median(per_frame["end_to_end"]),
+        "bf16": _bf16(animator, still, video, statistics.median(times["network"])),
+        "training": _training(animator, video, max(repeats // 2, 1)),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+
+
+def _bf16(animator: Animator, still: np.ndarray, video: np.ndarray, fp32_s: float) -> dict[str, Any]:
+    """What bf16 costs and spares: the probe that `auto` decides by, times the network, error in grey levels."""
+    chosen, probe = choose("auto", torch.device("cpu"), channels_last=True)
+    rough = copy.copy(animator.system)
+    rough.precision = "bf16"
+    few = Drive(video[:_BF16_FRAMES])
+
+    def frames(system: System) -> np.ndarray:
+        return system.animate(still, few, size="model").frames().astype(np.float32)
+
+    start = time.perf_counter()
+    made = frames(rough)
+    spent = (time.perf_counter() - start) / _BF16_FRAMES
+    error = np.abs(made - frames(animator.system))
+    return {
+        "auto_chooses": chosen,
+        "probe_ms": probe,
+        "network_ms_per_frame": 1000 * spent,
+        "fp32_over_bf16": fp32_s / FRAMES / spent,
+        "mean_error_grey_levels": float(error.mean()),
+        "largest_error_grey_levels": float(error.max()),
+    }
+
+
+def _training(animator: Animator, video: np.ndarray, repeats: int) -> dict[str, Any]:
+    """Samples per second of the system's training step on made frames, without loading and logging."""
+    system = copy.deepcopy(animator.system)
+    clips = [Clip("made", video, 25.0)]
+    stage = systems.find(system.name).stages(system, clips, (), ("motion",))[0]
+    batch = {key: torch.rand(stage.batch, *video.shape[3:], *video.shape[1:3]) for key in ("source", "driving")}
+    for network in stage.networks.values():
+        network.train()
+
+    def update(name: str, loss: torch.Tensor) -> None:
+        stage.optimizers[name].zero_grad()
+        loss.backward()
+        stage.optimizers[name].step()
+
+    seconds = interleaved({"step": lambda: stage.step(batch, update)}, repeats)["step"]
+    rate = stage.batch / statistics.median(seconds)
+    return {"batch": stage.batch, "step_ms": spread(seconds), "samples_per_s": rate}
 
 
 def interleaved(variants: Mapping[str, Callable[[], Any]], repeats: int, warm_up: int = 2) -> dict[str, list[float]]:

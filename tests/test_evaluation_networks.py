@@ -1,0 +1,237 @@
+"""Networks of others: their shapes against what torchvision publishes, and files that are not what they should be."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from driving_tools import still_picture
+from stillmotion.data import pose
+from stillmotion.errors import StillmotionError
+from stillmotion.evaluation import networks
+from stillmotion.evaluation.inception import BlockA, InceptionV3, _average_with_padding, _average_without_padding
+from stillmotion.evaluation.networks import (
+    NEEDS,
+    BlazePose,
+    Features,
+    fill,
+    open_inception,
+    open_networks,
+    open_resnet50,
+    read_weights,
+)
+from stillmotion.evaluation.resnet import ResNet50
+from stillmotion.files import save_tensors
+
+CLASSIFIER = 1000 * 2048 + 1000
+"""Parameters of torchvision's last layer, which we leave out."""
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# --- the networks --------------------------------------------------------------------------------------------------
+
+
+def test_inception_has_torchvisions_parameters() -> None:
+    with torch.device("meta"):
+        network = InceptionV3()
+    auxiliary = 768 * 128 + 2 * 128 + 128 * 768 * 25 + 2 * 768 + 768 * 1000 + 1000
+    assert parameters(network) == 27_161_264 - CLASSIFIER - auxiliary  # the published count, all but two heads
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    assert sum(name.endswith("conv.weight") for name in shapes) == 94
+    # Some of the published names, one of each kind of block.
+    assert shapes["Conv2d_1a_3x3.conv.weight"] == (32, 3, 3, 3)
+    assert shapes["Conv2d_4a_3x3.bn.running_mean"] == (192,)
+    assert shapes["Mixed_5b.branch5x5_2.conv.weight"] == (64, 48, 5, 5)
+    assert shapes["Mixed_5d.branch_pool.conv.weight"] == (64, 288, 1, 1)
+    assert shapes["Mixed_6a.branch3x3.conv.weight"] == (384, 288, 3, 3)
+    assert shapes["Mixed_6c.branch7x7_2.conv.weight"] == (160, 160, 1, 7)
+    assert shapes["Mixed_6e.branch7x7dbl_2.conv.weight"] == (192, 192, 7, 1)
+    assert shapes["Mixed_7a.branch7x7x3_3.conv.weight"] == (192, 192, 7, 1)
+    assert shapes["Mixed_7c.branch3x3dbl_3b.conv.weight"] == (384, 384, 3, 1)
+    assert shapes["Mixed_7c.branch_pool.bn.weight"] == (192,)
+
+
+def test_resnet_has_torchvisions_parameters() -> None:
+    with torch.device("meta"):
+        network = ResNet50()
+    assert parameters(network) == 25_557_032 - CLASSIFIER  # the published count
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    assert len([name for name in shapes if not name.endswith("num_batches_tracked")]) == 320 - 2 - 53
+    assert shapes["layer1.0.downsample.0.weight"] == (256, 64, 1, 1)
+    assert shapes["layer3.5.conv2.weight"] == (256, 256, 3, 3)
+    assert shapes["layer4.2.bn3.running_var"] == (2048,)
+
+
+def test_resnet_halves_five_times() -> None:
+    network = ResNet50().eval()
+    maps: list[Tensor] = []
+    network.layer4.register_forward_hook(lambda module, inputs, output: maps.append(output))
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 3, 96, 64)).shape == (1, 2048)
+    assert maps[0].shape == (1, 2048, 3, 2)
+
+
+def test_padding_counts_in_torchvisions_averages_only() -> None:
+    ones = torch.ones(1, 1, 4, 4)
+    assert _average_with_padding(ones)[0, 0, 0, 0] == pytest.approx(4 / 9)  # a corner sees 5 zeros
+    assert (_average_without_padding(ones) == 1).all()
+    with torch.device("meta"):
+        plain, tensorflow = InceptionV3(), InceptionV3(tensorflow=True)
+    pools = [
+        [getattr(network, name).pool.__name__ for name in ("Mixed_5b", "Mixed_6e", "Mixed_7b", "Mixed_7c")]
+        for network in (plain, tensorflow)
+    ]
+    assert pools[0] == ["_average_with_padding"] * 4
+    assert pools[1] == ["_average_without_padding"] * 3 + ["_maximum"]
+    assert BlockA(8, 32, _average_with_padding)(torch.zeros(1, 8, 5, 5)).shape == (1, 256, 5, 5)
+
+
+# --- weights from files --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file as a re-identification network's would be after conversion, with arbitrary numbers, and a wrong one."""
+    folder = tmp_path_factory.mktemp("weights")
+    save_tensors(folder / "bare.safetensors", {"fc.bias": torch.zeros(7)})
+    save_tensors(
+        folder / "reid.safetensors", {**ResNet50().state_dict(), "classifier.weight": torch.zeros(751, 2048)}
+    )
+    return folder
+
+
+@pytest.mark.slow
+def test_inception_files_are_read_and_known_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tensors of both publishers, without writing 90 MB twice."""
+    torch.manual_seed(0)
+    tensors = dict(InceptionV3().state_dict())
+    head = {
+        "fc.weight": torch.zeros(1000, 2048),
+        "fc.bias": torch.zeros(1000),
+        "AuxLogits.fc.bias": torch.zeros(1000),
+    }
+    old = {name: value for name, value in tensors.items() if not name.endswith("num_batches_tracked")}
+    files = {"torchvision's": {**tensors, **head}, "TensorFlow's": {**old, "fc.bias": torch.zeros(1008)}}
+    monkeypatch.setattr(networks, "read_weights", lambda path, sha256: files[str(path)])
+    frames = np.stack([still_picture((32, 48)), 255 - still_picture((32, 48))])
+    found = {}
+    for origin in files:
+        source = open_inception(Path(origin), "0123")
+        assert all(word in source.description for word in (origin, "SHA-256 0123", "299 x 299"))
+        assert not source.network.training
+        found[origin] = source(frames)
+        assert found[origin].shape == (2, 2048) == (2, source.dimension)
+    one, other = found.values()
+    assert not torch.allclose(one, other, rtol=1e-3)  # the same numbers, pooled differently
+    assert not torch.allclose(one[0], one[1])
+
+
+def test_identity_files_are_read(weights: Path) -> None:
+    path = weights / "reid.safetensors"
+    source = open_networks([("identity", f"{path}@{digest(path).upper()}")])["identity"]
+    assert source(np.stack([still_picture()])).shape == (1, 2048)
+    assert "288 x 144" in source.description
+
+
+def test_frames_are_scaled_and_prepared_as_described() -> None:
+    """A network that gives back what it sees."""
+    seen: list[Tensor] = []
+
+    class Look(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x)
+            return x.mean(dim=(2, 3))
+
+    source = Features(Look(), 3, (20, 10), lambda x: 2 * x - 1, "looks")
+    frames = np.zeros((35, 8, 8, 3), np.uint8)
+    frames[:, :, :, 0] = 255
+    assert torch.equal(source(frames), torch.tensor([[1.0, -1.0, -1.0]]).expand(35, 3))
+    assert [tuple(x.shape) for x in seen] == [(16, 3, 20, 10), (16, 3, 20, 10), (3, 3, 20, 10)]
+
+
+def test_the_digest_is_checked_before_the_file_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(b"\x80\x02 no weights")
+    for given in ("", "12ab", "z" * 64):
+        with pytest.raises(StillmotionError, match=f"@DIGEST; this file's is {digest(path)}"):
+            read_weights(path, given)
+    with pytest.raises(StillmotionError, match=f"{digest(path)}, not {'0' * 64}; get the file again"):
+        read_weights(path, "0" * 64)
+    with pytest.raises(StillmotionError, match="only safetensors"):
+        read_weights(path, digest(path))
+    with pytest.raises(StillmotionError, match="cannot be read"):
+        read_weights(tmp_path / "missing", "0" * 64)
+    with pytest.raises(StillmotionError, match="cannot be read"):
+        read_weights(tmp_path, "0" * 64)
+
+
+def test_other_weights_are_refused_by_name(weights: Path) -> None:
+    path = weights / "bare.safetensors"
+    with pytest.raises(StillmotionError, match="no Inception v3 with its classifier"):
+        open_inception(path, digest(path))
+    with pytest.raises(StillmotionError, match=r"lacks tensor 'bn1.bias'; it is not a ResNet50"):
+        open_resnet50(path, digest(path))
+    network = nn.Sequential(nn.Linear(2, 1))
+    right = dict(network.state_dict())
+    with pytest.raises(StillmotionError, match="foreign tensor 'odd'"):
+        fill(network, {**right, "odd": torch.zeros(1)}, path, ())
+    with pytest.raises(StillmotionError, match=r"'0.weight' in .* is \(3, 3\), not \(1, 2\)"):
+        fill(network, {**right, "0.weight": torch.zeros(3, 3)}, path, ())
+    fill(network, {"0.weight": torch.ones(1, 2), "0.bias": torch.ones(1), "head.x": torch.ones(1)}, path, ("head.",))
+    assert torch.equal(network[0].weight, torch.ones(1, 2))
+
+
+def test_unknown_networks_are_told_with_those_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StillmotionError, match=f"no network 'smell'; known are {', '.join(NEEDS)}"):
+        open_networks([("smell", "x")])
+    with pytest.raises(StillmotionError, match="no keypoint detector 'openpose'; known are blazepose"):
+        open_networks([("keypoints", "openpose")])
+    monkeypatch.setattr(pose, "find_joints", lambda frames, tracking=True: np.zeros((len(frames), 13, 3)))
+    with pytest.raises(StillmotionError, match="'keypoints' is given twice"):
+        open_networks([("keypoints", "blazepose")] * 2)
+
+
+# --- BlazePose -----------------------------------------------------------------------------------------------------
+
+
+def test_found_means_visible_and_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+
+    def find_joints(frames: np.ndarray, tracking: bool = True) -> np.ndarray:
+        calls.append(tracking)
+        joints = np.full((len(frames), 13, 3), np.nan, np.float32)
+        if len(frames):
+            joints[0] = (5, 5, 0.9)
+            joints[0, 1] = (5, 5, 0.49)  # hardly visible
+            joints[0, 2] = (-0.6, 5, 0.9)  # left of the picture
+            joints[0, 3] = (9.5, 7.5, 0.5)  # on the outer edge of the last pixel
+            joints[0, 4] = (5, 7.6, 0.9)  # below
+        return joints
+
+    monkeypatch.setattr(pose, "find_joints", find_joints)
+    points = BlazePose()(np.zeros((2, 8, 10, 3), np.uint8))
+    assert points.shape == (2, 13, 3)
+    assert points[0, :, 2].tolist() == [1, 0, 0, 1, 0] + [1] * 8
+    assert (points[1, :, 2] == 0).all()  # nobody
+    assert calls[-1] is False  # a frame's joints do not hang on the frames before it
+
+
+def test_a_missing_mediapipe_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("mediapipe")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    with pytest.raises(StillmotionError, match=r"needs mediapipe 0\.10\.21: run `make pose`"):
+        BlazePose()
