@@ -15,6 +15,7 @@ from stillmotion.data.info import DatasetInfo
 from stillmotion.data.shards import write_dataset
 from stillmotion.errors import StillmotionError
 from stillmotion.files import read_json
+from stillmotion.nn.norm import BatchNorm2d
 from stillmotion.systems.driving.animating import Driving
 from stillmotion.train import TrainRequest, train
 from stillmotion.training import LoopSettings
@@ -46,6 +47,10 @@ def test_a_run_leaves_a_model_with_its_card(data, tmp_path):
     assert system.card["data_licence"] == "CC0"
     assert system.card["steps"] == 2
     assert not system.networks.training
+    trained = (system.networks.detector, system.networks.generator)
+    counts = [int(m.num_batches_tracked) for part in trained for m in part.modules() if isinstance(m, BatchNorm2d)]
+    assert counts
+    assert min(counts) >= 2  # batch norm took part: its statistics have moved in every step
 
 
 def test_clips_of_the_test_split_are_not_trained_on(data, tmp_path, monkeypatch):

@@ -292,6 +292,18 @@ def test_a_finished_run_resumes_to_its_final_weights(whole):
         assert same(final, dict(stage.generator.state_dict()))
 
 
+def test_networks_that_come_in_eval_mode_are_trained_with_batch_norm_and_left_in_eval_mode(tmp_path):
+    """Systems hand over networks in eval mode; a loop that leaves them so trains without normalisation, silently."""
+    stage = Gan(steps=2)
+    for network in stage.networks.values():
+        network.eval()
+    train(tmp_path / "run", [stage])
+    norm = stage.generator[1]
+    assert int(norm.num_batches_tracked) == 2
+    assert norm.running_mean.abs().max() > 0
+    assert not any(module.training for network in stage.networks.values() for module in network.modules())
+
+
 def test_a_stage_without_the_optional_members_trains(tmp_path):
     stage = Gan(steps=2, noise=0)
     del stage.schedulers, stage.ema

@@ -24,10 +24,10 @@ from stillmotion.files import (
     write_json,
 )
 from stillmotion.nn.norm import BatchNorm2d
+from stillmotion.nn.precision import choose, measure
 from stillmotion.training import stage_weights
 from stillmotion.training.average import Average, decay_at
 from stillmotion.training.logging import Averager, Board, Console, JsonLines
-from stillmotion.training.precision import choose, measure
 from stillmotion.training.randomness import capture, derived_seed, restore, seed_all
 from stillmotion.training.stage import check_stages
 from stillmotion.training.state import pack, unpack
@@ -270,9 +270,9 @@ def test_measuring_gives_times_and_draws_no_random_number():
 
 
 def test_a_run_says_which_precision_was_measured_and_keeps_it_on_resume(tmp_path, monkeypatch):
-    monkeypatch.setattr("stillmotion.training.precision.choose", lambda *_: ("bf16", {"fp32": 2.0, "bf16": 1.0}))
+    monkeypatch.setattr("stillmotion.nn.precision.choose", lambda *_: ("bf16", {"fp32": 2.0, "bf16": 1.0}))
     train(tmp_path, [Gan()], precision="auto", time_limit_s=1e-9)
-    monkeypatch.setattr("stillmotion.training.precision.choose", lambda *_: ("fp32", {}))
+    monkeypatch.setattr("stillmotion.nn.precision.choose", lambda *_: ("fp32", {}))
     train(tmp_path, [Gan()], precision="auto", resume=True)
     events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     events = [event for event in events if "event" in event]

@@ -29,21 +29,29 @@ class TrainRequest:
         system: a system's name.
         data: folders of prepared data sets; `FOLDER@N` counts a set N times, to balance a small one.
         run: folder of the training; the model ends up in `run/model`.
-        preset: a configuration of the system.
+        preset: a configuration of the system; None for `small`, or with `stages` for that of `start_from`.
         settings: fields of the configuration to change, values as text or numbers.
-        start_from: a model whose weights to start from; its sizes must be those of the configuration.
+        start_from: a model whose weights to start from; its sizes must be those of the configuration. A part that it
+            lacks as a whole (a predictor) starts fresh.
         parts: take only the weights whose names begin with one of these; empty for all.
+        stages: run only these of the system's stages, on the finished model `start_from`; empty for all.
         resume: go on with the run.
     """
 
     system: str
     data: tuple[str, ...]
     run: Path
-    preset: str = "small"
+    preset: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     start_from: str | None = None
     parts: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
     resume: bool = False
+
+    @property
+    def preset_name(self) -> str:
+        """The preset's name, for people."""
+        return self.preset or (f"as {self.start_from}" if self.stages else "small")
 
 
 def train(request: TrainRequest, loop: LoopSettings | None = None) -> str:
@@ -53,13 +61,11 @@ def train(request: TrainRequest, loop: LoopSettings | None = None) -> str:
         A sentence on how it ended and where the model is.
 
     Raises:
-        StillmotionError: an unknown system, preset or field, unusable data, or a training that failed.
+        StillmotionError: an unknown system, preset, stage or field, unusable data, or a training that failed.
     """
     parts = systems.find(request.system)
-    if request.preset not in parts.presets:
-        raise StillmotionError(f"There is no preset {request.preset!r}; known are {', '.join(parts.presets)}.")
-    values = {**asdict(parts.presets[request.preset]), **request.settings}
-    config = parse_config(parts.system.config_class, values, "--set")
+    source = _source(request)
+    config = _config(request, parts, source)
 
     sets = [_open(item) for item in request.data]
     clips = [clip for clipset, times in sets for _ in range(times) for clip in _split(clipset, "train")]
@@ -67,10 +73,10 @@ def train(request: TrainRequest, loop: LoopSettings | None = None) -> str:
 
     torch.manual_seed(config.seed)
     system = parts.system.build(config)
-    if request.start_from:
-        _copy_weights(load(request.start_from).system, system, request.parts)
+    if source is not None:
+        _copy_weights(source, system, request.parts)
     system.card = _card(request, [clipset for clipset, _ in sets])
-    stages = parts.stages(system, clips, _spread(held_back or clips, 8))
+    stages = parts.stages(system, clips, _spread(held_back or clips, 8), request.stages)
 
     described = {**_described(request), "config": asdict(config)}
     outcome = fit(stages, request.run, loop, config=described, resume=request.resume)
@@ -80,6 +86,30 @@ def train(request: TrainRequest, loop: LoopSettings | None = None) -> str:
     system.card["steps"] = outcome.step
     system.save_pretrained(request.run / RUN_MODEL)
     return _told(request.run, outcome)
+
+
+def _source(request: TrainRequest) -> System | None:
+    """The model to start from, if there is one."""
+    if not request.start_from:
+        if request.stages:
+            raise StillmotionError("--stages goes on with a finished model: name it with --from MODEL.")
+        return None
+    source = load(request.start_from).system
+    if source.name != request.system:
+        raise StillmotionError(f"--from names a {source.name} model; a {request.system} system is to be trained.")
+    return source
+
+
+def _config(request: TrainRequest, parts: systems.Parts, source: System | None) -> Any:
+    """The preset's configuration, or that of the model of which some stages are run, with the settings changed."""
+    if request.stages and request.preset is None and source is not None:
+        base = source.config
+    else:
+        name = request.preset_name
+        if name not in parts.presets:
+            raise StillmotionError(f"There is no preset {name!r}; known are {', '.join(parts.presets)}.")
+        base = parts.presets[name]
+    return parse_config(parts.system.config_class, {**asdict(base), **request.settings}, "--set")
 
 
 def _open(item: str) -> tuple[ClipSet, int]:
@@ -105,8 +135,6 @@ def _spread(clips: Sequence[Clip], count: int) -> list[Clip]:
 
 def _copy_weights(source: System, target: System, parts: Sequence[str] = ()) -> None:
     """Copy weights whose names begin with one of `parts`, or all; the rest stays fresh."""
-    if source.name != target.name:
-        raise StillmotionError(f"--from names a {source.name} model; a {target.name} system is to be trained.")
     here, there = target.shipped().state_dict(), source.shipped().state_dict()
     taken = {name: value for name, value in there.items() if not parts or name.startswith(tuple(parts))}
     if not taken:
@@ -114,7 +142,8 @@ def _copy_weights(source: System, target: System, parts: Sequence[str] = ()) -> 
         raise StillmotionError(f"--parts {','.join(parts)} names no weights; they begin with {known}.")
     if any(name not in here or here[name].shape != value.shape for name, value in taken.items()):
         raise StillmotionError("--from names a model of other sizes; use its preset and settings.")
-    if not parts and set(here) != set(there):
+    given = {name.partition(".")[0] for name in there}
+    if not parts and any(name.partition(".")[0] in given for name in set(here) - set(there)):
         raise StillmotionError("--from names a model with other parts; use its preset and settings.")
     target.shipped().load_state_dict({**here, **taken})
 
@@ -123,9 +152,10 @@ def _described(request: TrainRequest) -> dict[str, Any]:
     return {
         "system": request.system,
         "data": list(request.data),
-        "preset": request.preset,
+        "preset": request.preset_name,
         "start_from": request.start_from,
         "parts": list(request.parts),
+        **({"stages": list(request.stages)} if request.stages else {}),
     }
 
 
@@ -134,8 +164,9 @@ def _card(request: TrainRequest, sets: Sequence[ClipSet]) -> dict[str, Any]:
     return {
         "data": " + ".join(info.title for info in infos),
         "data_licence": "; ".join(sorted({info.licence for info in infos if info.licence})) or "unknown",
-        "preset": request.preset,
+        "preset": request.preset_name,
         "start_from": request.start_from,
+        **({"stages": list(request.stages)} if request.stages else {}),
     }
 
 

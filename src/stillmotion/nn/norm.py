@@ -66,6 +66,28 @@ def _statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return total, spread, counts.sum()
 
 
+class Affine2d(nn.Module):
+    """The scale and shift of a batch norm without the norm; the same parameters under the same names."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Scale and shift B x C x H x W per channel."""
+        return input * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+def without_statistics(network: nn.Module) -> None:
+    """Replace every batch norm in a network by its scale and shift alone, in place."""
+    for name, part in network.named_children():
+        if isinstance(part, nn.BatchNorm2d):
+            setattr(network, name, Affine2d(part.num_features))
+        else:
+            without_statistics(part)
+
+
 class _Gather(torch.autograd.Function):
     """Stack one vector per process; the gradient flows back to the process it came from, summed over all."""
 

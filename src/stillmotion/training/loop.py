@@ -19,7 +19,8 @@ from torch import Tensor
 from stillmotion.data.sampling import loader
 from stillmotion.errors import StillmotionError
 from stillmotion.files import load_tensors, read_json, remove_stale, write_json
-from stillmotion.training import checkpoint, precision, processes, randomness
+from stillmotion.nn import precision
+from stillmotion.training import checkpoint, processes, randomness
 from stillmotion.training.average import Average
 from stillmotion.training.checkpoint import Checkpoint
 from stillmotion.training.logging import Averager, Board, Console, JsonLines, save_pictures
@@ -77,7 +78,7 @@ def fit(
     Writes into `run`: `config.json`, `checkpoints/`, `last.json`, `log.jsonl`, `previews/` and
     `tensorboard/`. Under `torchrun` each process calls this with stages of its own and the same folder. When
     it returns, the networks hold their final weights (averaged ones where the stage has `ema`), unless it was
-    stopped.
+    stopped, and are in eval mode; while a stage trains, its networks are in training mode.
 
     Args:
         stages: what to train, in order.
@@ -110,6 +111,9 @@ def fit(
             return _run_stages(session, stages, last)
         finally:
             session.log.close()
+            for stage in stages:
+                for network in stage.networks.values():
+                    network.eval()
 
 
 def _open_run(run: Path, config: Mapping[str, Any], resume: bool, names: Sequence[str]) -> None:
@@ -226,6 +230,8 @@ def _train_stage(session: _Session, stage: Stage, last: Checkpoint | None) -> _P
     generators = optional(stage, "generators")
     rank, world = session.accelerator.process_index, session.accelerator.num_processes
     randomness.seed_all(session.settings.seed, stage.name, rank, generators)
+    for network in stage.networks.values():
+        network.train()  # systems come in eval mode; batch norm would silently stay as it is
     if (begin := getattr(stage, "begin", None)) is not None:
         begin()
         processes.share_weights(session.accelerator, stage.networks)

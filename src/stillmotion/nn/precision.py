@@ -9,6 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+PRECISIONS = ("auto", "fp32", "bf16")
+
 # bf16 costs accuracy, so a tie, or a gain within the noise of a busy machine, goes to fp32.
 _WORTH = 1.15
 _PATIENCE_S = 1.0
