@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from stillmotion.data.clip import Clip
+from stillmotion.systems.driving.animating import Driving
 from stillmotion.systems.driving.config import DrivingConfig
 from stillmotion.systems.driving.networks import DrivingNetworks, Keypoints
 
@@ -32,11 +33,37 @@ TINY = DrivingConfig(
     augmentation="none",
 )
 
+TINY_32 = replace(
+    TINY,
+    size=32,
+    motion_blocks=2,
+    motion_groups=1,
+    generator_blocks=2,
+    composite=True,
+    discriminator_blocks=2,
+    feature_weights=(1.0, 1.0, 1.0),
+)
+"""Half as large, and with the blend of the preset `small`: for tests that animate and measure."""
+
 
 def tiny(**changes: Any) -> tuple[DrivingConfig, DrivingNetworks]:
+    """Networks as a training starts with them."""
     torch.manual_seed(0)
     config = replace(TINY, **changes)
     return config, DrivingNetworks(config)
+
+
+def tiny_driving(seed: int = 0, card: dict[str, Any] | None = None, **changes: Any) -> Driving:
+    """A tiny system whose weights, norms included, are all different from what `build` starts with."""
+    torch.manual_seed(seed)
+    system = Driving.build(replace(TINY_32, **changes), card)
+    with torch.no_grad():
+        for name, value in system.networks.state_dict().items():
+            if name.endswith("running_var"):
+                value.uniform_(0.5, 1.5)
+            elif value.is_floating_point():
+                value.add_(0.05 * torch.randn(value.shape))
+    return system
 
 
 def keypoints(points: list[list[float]], variance: float = 0.01) -> Keypoints:
@@ -55,3 +82,18 @@ def moving_square(name: str, frames: int = 8, size: int = 64, seed: int = 0) -> 
         x, y = np.clip(start + t * step, 0, size - 16)
         video[t, y : y + 16, x : x + 16] = colour
     return Clip(name, video, fps=25.0)
+
+
+def still_picture(size: tuple[int, int] = (32, 32)) -> np.ndarray:
+    """A soft ramp with a bright square left of the middle; H x W x 3 `uint8`."""
+    height, width = size
+    y, x = np.mgrid[0:height, 0:width]
+    picture = np.stack([x * 150 / width, y * 150 / height, 60 + 0 * x], -1)
+    picture[height // 3 : height // 2, width // 4 : width // 2] = (250, 240, 40)
+    return picture.astype(np.uint8)
+
+
+def driving_frames(count: int, size: tuple[int, int] = (32, 32)) -> np.ndarray:
+    """The same picture, its content rolling to the right by one pixel per frame; T x H x W x 3 `uint8`."""
+    picture = still_picture(size)
+    return np.stack([np.roll(picture, t, axis=1) for t in range(count)])

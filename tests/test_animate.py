@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 import stillmotion
+from driving_tools import driving_frames, still_picture, tiny_driving
 from stillmotion import animate, media
 from stillmotion.animate import Animator, describe_models, load, to_pixels
 from stillmotion.controls import Drive
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.base import Animation, Step
 from stillmotion.systems.driving.animating import BATCH, to_network
-from tiny import driving_frames, still_picture, tiny_driving
 
 STILL, VIDEO = still_picture(), driving_frames(4)
 
@@ -27,6 +27,22 @@ STILL, VIDEO = still_picture(), driving_frames(4)
 @pytest.fixture(scope="module")
 def animator() -> Animator:
     return Animator(tiny_driving())
+
+
+def test_bf16_changes_little_and_leaves_flow_and_keypoints_in_fp32(tmp_path: Path) -> None:
+    tiny_driving(seed=3).save_pretrained(tmp_path / "model")
+    exact, rough = (load(tmp_path / "model", precision) for precision in ("fp32", "bf16"))
+    of_exact, of_rough = ([*model(STILL, Drive(VIDEO), size="model")] for model in (exact, rough))
+    for a, b in zip(of_exact, of_rough, strict=True):
+        assert b.facts["displacement"].dtype == b.facts["mean"].dtype == np.float32
+        assert not np.array_equal(a.facts["displacement"], b.facts["displacement"])  # it took part
+        assert np.abs(a.frame.astype(int) - b.frame).mean() < 2
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_an_unknown_precision_is_said() -> None:
+    with pytest.raises(StillmotionError, match="precision must be one of auto, fp32, bf16, not 'fp16'"):
+        load("driving-weizmann", "fp16")
 
 
 # --- conventions of docs/conventions.md ----------------------------------------------------------------------------

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from driving_tools import driving_frames, still_picture, tiny_driving
 from stillmotion import cli, media
+from stillmotion.cli.progress import Progress
 from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo
 from stillmotion.data.shards import write_dataset
 from stillmotion.version import __version__
-from tiny import driving_frames, still_picture, tiny_driving
 
 VERBS = ["animate", "models", "prepare", "world", "train", "evaluate", "bench"]
 Capture = pytest.CaptureFixture[str]
@@ -295,7 +296,7 @@ def test_mistakes_of_the_library_are_not_dressed_up(monkeypatch: pytest.MonkeyPa
         raise TypeError("a bug")
 
     broken.__name__ = "models"  # verbs are named after their functions
-    monkeypatch.setattr(cli, "models", broken)
+    monkeypatch.setattr(cli, "VERBS", [broken])
     with pytest.raises(TypeError, match="a bug"):
         cli.main(["models"])
 
@@ -309,7 +310,7 @@ def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
 
 
 def test_progress_is_quiet_for_short_work(capsys: Capture) -> None:
-    with cli._Progress("frames", 10) as progress:
+    with Progress("frames", 10) as progress:
         for done in range(1, 11):
             progress.reached(done)
     assert capsys.readouterr().err == ""
@@ -317,8 +318,8 @@ def test_progress_is_quiet_for_short_work(capsys: Capture) -> None:
 
 def test_progress_tells_rate_and_time_left_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     now = [0.0]
-    monkeypatch.setattr(cli.time, "monotonic", lambda: now[0])
-    with cli._Progress("frames", 100) as progress:
+    monkeypatch.setattr("stillmotion.cli.progress.time.monotonic", lambda: now[0])
+    with Progress("frames", 100) as progress:
         for done in (1, 20, 40):
             now[0] += 4
             progress.reached(done)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
+import weakref
+
 import numpy as np
 import pytest
 import torch
 
 from driving_tools import keypoints, moving_square, tiny
+from stillmotion import cli, geometry, media
 from stillmotion.controls import Drive
-from stillmotion.errors import StillmotionError
+from stillmotion.errors import StillmotionError, StillmotionWarning, warnings_told
 from stillmotion.systems.driving.animating import Driving, Still, compose, pad_square, settle, transfer
+from stillmotion.systems.driving.holding import Hold
 from stillmotion.systems.driving.networks import Generated, Keypoints, Motion
+
+# Untrained networks find bodies of any size; what fits is tested below with a detector that sees.
+pytestmark = pytest.mark.filterwarnings("ignore:The body in the still")
 
 
 def system(**changes) -> Driving:
@@ -175,3 +183,309 @@ def test_grey_drawing_means_no_flow_and_colours_follow_the_direction():
     picture = draw_flow(flow)
     assert picture[1, 1].tolist() == [255, 255, 255]
     assert picture[0, 0].tolist() == [255, 0, 0]  # to the right: red
+
+
+# --- the driver's reference frame ----------------------------------------------------------------------------------
+
+
+def own_means(driving: Driving, picture: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return Still.prepare(driving, picture).keypoints.mean[0].numpy()
+
+
+def test_the_best_frame_is_the_reference_whatever_the_video_is_given_as(tmp_path, monkeypatch):
+    monkeypatch.setattr("stillmotion.systems.driving.animating.BATCH", 4)  # so that it lies in the second batch
+    driving = system()
+    video = np.concatenate([VIDEO, STILL[None], VIDEO])  # frame 5 is the still itself
+    media.write_video(tmp_path / "drive.png", iter(video), 25)
+    for given in (video, tmp_path / "drive.png"):
+        steps = list(driving.animate(STILL, Drive(given, align="best"), size="model"))
+        assert {int(step.facts["reference"]) for step in steps} == {5}
+        found = np.stack([step.facts["mean"] for step in steps])
+        assert np.allclose(found[5], own_means(driving, STILL), atol=1e-5)
+        assert np.abs(found[0] - found[5]).max() > 1e-3  # the output starts at driving frame 0, which is moved
+    first = list(driving.animate(STILL, Drive(video), size="model"))
+    assert {int(step.facts["reference"]) for step in first} == {0}
+    assert not np.allclose(first[5].facts["mean"], found[5], atol=1e-3)
+
+
+def test_the_best_frame_is_looked_for_among_the_frames_asked_for():
+    driving = system()
+    video = np.concatenate([VIDEO, STILL[None]])
+    steps = list(driving.animate(STILL, Drive(video, align="best"), frames=3, size="model"))
+    assert len(steps) == 3
+    assert int(steps[0].facts["reference"]) < 3
+
+
+def test_absolute_transfer_has_no_reference():
+    driving = system()
+    steps = [
+        next(iter(driving.animate(STILL, Drive(VIDEO, transfer="absolute", align=a)))) for a in ("first", "best")
+    ]
+    assert "reference" not in steps[1].facts
+    assert np.array_equal(steps[0].frame, steps[1].frame)
+
+
+class CountedVideo:
+    """A long video as `media.open_video` gives it, which counts how many of its frames are alive."""
+
+    def __init__(self, frames: int):
+        self.frames, self.alive, self.most, self.fps = frames, 0, 0, 25.0
+
+    def count(self, thing: object) -> None:
+        weakref.finalize(thing, self._gone)
+        self.alive += 1
+        self.most = max(self.most, self.alive)
+
+    def _gone(self) -> None:
+        self.alive -= 1
+
+    def __call__(self, _: object) -> CountedVideo:
+        return self
+
+    def __enter__(self) -> CountedVideo:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __iter__(self):
+        for t in range(self.frames):
+            frame = np.roll(VIDEO[0], t, axis=1)
+            self.count(frame)
+            yield frame
+            del frame
+
+
+def most_alive(length: int, align: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many frames, batches and keypoints are alive at most while a driver of this length is followed."""
+    driving, video = system(), CountedVideo(length)
+    monkeypatch.setattr(media, "open_video", video)
+
+    def count(_: object, seen: tuple, found: Keypoints) -> None:
+        for thing in (*seen, *found):
+            video.count(thing)
+
+    driving.networks.detector.register_forward_hook(count)
+    assert sum(1 for _ in driving.animate(STILL, Drive("long.mp4", align=align), size="model")) == length
+    return video.most
+
+
+@pytest.mark.parametrize("align", ["first", "best"])
+def test_memory_does_not_grow_with_the_drivers_length(align, monkeypatch):
+    monkeypatch.setattr("stillmotion.systems.driving.animating.BATCH", 2)
+    assert most_alive(6, align, monkeypatch) == most_alive(24, align, monkeypatch)
+
+
+# --- what stays as it is -------------------------------------------------------------------------------------------
+
+
+class BrightSpot(torch.nn.Module):
+    """Finds the bright thing in a dark picture: three keypoints at its centre, its width and its height away."""
+
+    def forward(self, frames: torch.Tensor) -> Keypoints:
+        heat = (frames.mean(1, keepdim=True) - 0.3).clamp_min(0) + 1e-9
+        mean, covariance = geometry.soft_argmax(heat / heat.sum((2, 3), keepdim=True))
+        spread = covariance[:, 0].diagonal(dim1=1, dim2=2).sqrt()
+        centre = mean[:, 0]
+        points = torch.stack(
+            [centre, centre + spread * torch.tensor([2, 0]), centre - spread * torch.tensor([0, 2])], 1
+        )
+        return Keypoints(points, (0.01 * torch.eye(2)).expand(len(points), 3, 2, 2))
+
+
+def seeing(**changes) -> Driving:
+    driving = system(**changes)
+    driving.networks.detector = BrightSpot()
+    return driving
+
+
+def spot(size: tuple[int, int], x: int, y: int, side: int) -> np.ndarray:
+    picture = np.full((*size, 3), 20, np.uint8)
+    picture[y : y + side, x : x + side] = 250
+    return picture
+
+
+DRIVER = np.stack([spot((64, 64), 20, 16, 24), spot((64, 64), 24, 16, 24)])
+
+
+def test_a_kept_background_is_the_stills_own_to_the_pixel_and_what_left_is_painted_over():
+    """A block goes from the left to the right; the networks paint everything a little darker."""
+    picture = np.random.default_rng(5).integers(100, 200, (90, 130, 3), dtype=np.uint8)
+    still = Still.prepare(system(), picture)
+    displacement = torch.zeros(1, 64, 64, 2)
+    displacement[0, 28:36, 44:52, 0] = -30 * 2 / 63  # the block's new place reads 30 network pixels to the left
+    masks = torch.zeros(1, 2, 64, 64)
+    masks[:, 0] = 1
+    masks[0, :, 28:36, 44:52] = torch.tensor([0.0, 1.0])[:, None, None]
+    keep = torch.zeros(1, 2, 64, 64)
+    keep[0, 0, 28:36, 44:52] = 1
+    paint = torch.full((1, 3, 64, 64), 0.2)
+    made = Generated(0.9 * still.small, Motion(displacement, masks), still.small, keep, paint)
+    hold = Hold(still.keypoints, still.small, None, None, True, None)
+    made, weight = hold.weigh(made, still.keypoints)
+    frame = compose(still, made, weight)
+
+    step = 129 / 63  # picture pixels per network pixel; 20 rows of padding lie above the picture
+    old = frame[round(30 * step) - 20 : round(34 * step) - 20, round(16 * step) : round(20 * step)]
+    new = frame[round(30 * step) - 20 : round(34 * step) - 20, round(46 * step) : round(50 * step)]
+    assert (old == 51).all()  # painted, 0.2 of 255: nothing of the still's block is left
+    assert (new >= 95).all()  # the still's own pixels, moved
+    assert np.array_equal(frame[:15], picture[:15])
+    assert np.array_equal(frame[:, 62:78], picture[:, 62:78])  # between the two places
+    assert not np.array_equal(compose(still, made)[:15], picture[:15])  # without the option the paint is everywhere
+
+
+def test_keeping_the_background_runs_with_and_without_masks_and_shares():
+    for changes in ({"composite": True}, {"use_coarse": False}, {"use_flow": False}):
+        driving = system(**changes)
+        plain = driving.animate(STILL, Drive(VIDEO), frames=1).frames()
+        kept = driving.animate(STILL, Drive(VIDEO, keep_background=True), frames=1).frames()
+        assert kept.shape == plain.shape
+        assert np.abs(kept.astype(int) - STILL).mean() <= np.abs(plain.astype(int) - STILL).mean()
+
+
+@pytest.mark.parametrize(("size", "scale"), [("native", 2), ("model", 1)])
+def test_only_the_region_moves(size, scale):
+    driving = seeing(composite=True)
+    picture = spot((64 * scale, 64 * scale), 20 * scale, 16 * scale, 24 * scale)
+    texture = np.random.default_rng(6).integers(0, 50, picture.shape, dtype=np.uint8)
+    picture = np.where(picture < 100, texture, picture)  # too dark to be seen as a body
+    own = own_means(driving, picture)
+    region = (28 * scale, 24 * scale, 8 * scale, 8 * scale)  # holds the first keypoint, the centre, alone
+    steps = list(driving.animate(picture, Drive(DRIVER, region=region), size=size))
+    found = np.stack([step.facts["mean"] for step in steps])
+    assert np.array_equal(found[:, 1:], np.stack([own[1:]] * 2))
+    assert found[1, 0] - own[0] == pytest.approx([4 * 2 / 63, 0], abs=0.01)
+    far = slice(56 * scale, None)
+    for step in steps:
+        assert np.array_equal(step.frame[far], picture[far])
+        assert np.abs(step.facts["displacement"][56:]).max() == 0
+    free = list(driving.animate(picture, Drive(DRIVER), size=size))
+    assert not np.array_equal(free[1].frame[far], picture[far])
+    assert not np.array_equal(steps[1].frame, picture)
+
+
+def test_a_region_without_keypoints_is_refused_with_their_places():
+    driving = system()
+    with pytest.raises(StillmotionError, match=r"No keypoint of the still lies in the region 0,0,2,2.*\(\d+, \d+\)"):
+        list(driving.animate(STILL, Drive(VIDEO, region=(0, 0, 2, 2))))
+    with pytest.raises(StillmotionError, match="reaches out of the still"):
+        list(driving.animate(STILL, Drive(VIDEO, region=(60, 0, 5, 5))))
+
+
+# --- a still that does not fit -------------------------------------------------------------------------------------
+
+
+def test_a_still_that_does_not_fit_brings_one_sentence_with_the_crop_and_auto_uses_it():
+    driving = seeing()
+    still = spot((120, 200), 110, 60, 18)  # a body of a fifth of what the driver's takes
+    fit = driving.fit(still, Drive(DRIVER))
+    assert fit is not None
+    assert fit.size_ratio == pytest.approx(18 / 200 / (24 / 64), rel=0.1)
+    x, y, w, h = fit.crop
+    assert fit.whole
+    assert abs(w - 64 * 18 / 24) <= 2
+    assert abs(x - (110 - 20 * 18 / 24)) <= 2
+    assert abs(y - (60 - 16 * 18 / 24)) <= 2
+
+    with pytest.warns(StillmotionWarning, match=f"--crop {x},{y},{w},{h} cuts out") as caught:
+        list(driving.animate(still, Drive(DRIVER)))
+    assert len(caught) == 1
+    assert str(caught[0].message).endswith(".")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        list(driving.animate(still, Drive(DRIVER, transfer="absolute"), size="model"))
+        (step, _) = driving.animate(still, Drive(DRIVER, crop="auto"))
+    assert step.frame.shape == (h, w, 3)
+    assert step.facts["crop"].tolist() == [x, y, w, h]
+
+
+def test_a_crop_is_the_part_animated_alone_and_a_region_stays_in_pixels_of_the_still_given():
+    driving = seeing()
+    still = spot((120, 200), 110, 60, 18)
+    cut = driving.animate(still[50:100, 90:150], Drive(DRIVER)).frames()
+    assert np.array_equal(driving.animate(still, Drive(DRIVER, crop=(90, 50, 60, 50))).frames(), cut)
+    assert cut.shape == (2, 50, 60, 3)
+    centre = (
+        112,
+        62,
+        12,
+        12,
+    )  # holds the first of the three keypoints in the still given, and none in the part's pixels
+    steps = list(driving.animate(still, Drive(DRIVER, crop=(90, 50, 60, 50), region=centre)))
+    assert np.abs(steps[1].facts["mean"][0] - steps[0].facts["mean"][0]).max() > 0.05
+    assert np.array_equal(steps[1].facts["mean"][1:], steps[0].facts["mean"][1:])
+    with pytest.raises(StillmotionError, match="The crop 190,0,11,10 reaches out"):
+        list(driving.animate(still, Drive(DRIVER, crop=(190, 0, 11, 10))))
+
+
+def test_an_automatic_crop_at_the_border_says_that_it_had_to_stay_inside():
+    with pytest.warns(StillmotionWarning, match="had to stay inside the still"):
+        list(seeing().animate(spot((120, 200), 2, 100, 18), Drive(DRIVER, crop="auto")))
+
+
+# --- how it is asked for -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "word"),
+    [
+        ({"align": "middle"}, "first or best"),
+        ({"region": (0, 0, 0, 5)}, "region"),
+        ({"region": (-1, 0, 5, 5)}, "region"),
+        ({"region": (0, 0, 5)}, "region"),
+        ({"region": (0, 0, 5.5, 5)}, "region"),
+        ({"region": "auto"}, "region"),
+        ({"crop": (0, 0, 5, 0)}, "crop"),
+        ({"crop": "middle"}, "crop"),
+    ],
+)
+def test_a_drive_refuses_options_without_sense(option, word):
+    with pytest.raises(StillmotionError, match=word) as caught:
+        Drive(VIDEO, **option)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_line_knows_the_options_and_the_releases_names(tmp_path, capsys):
+    driving = system(composite=True)
+    driving.save_pretrained(tmp_path / "model")
+    media.write_picture(tmp_path / "me.png", STILL)
+    media.write_video(tmp_path / "drive.png", iter(VIDEO), 25)
+
+    def run(*more: str) -> int:
+        paths = ["--model", str(tmp_path / "model"), "--drive", str(tmp_path / "drive.png")]
+        return cli.main(["animate", str(tmp_path / "me.png"), *paths, "-y", "-o", str(tmp_path / "out.png"), *more])
+
+    x, y = own_means(driving, STILL)[0] * 31.5 + 31.5
+    region = f"{int(x) - 6},{int(y) - 6},13,13"
+    asked = ("--movement-mult", "--clip-mean", "--adapt-variance", "--align", "best", "--keep-background")
+    assert run(*asked, "--region", region) == 0
+    found = media.read_video(tmp_path / "out.png")[0]
+    aim = Drive(
+        VIDEO,
+        scale_motion=True,
+        clip=True,
+        adapt_covariance=True,
+        align="best",
+        keep_background=True,
+        region=tuple(map(int, region.split(","))),
+    )
+    assert np.array_equal(found, driving.animate(STILL, aim).frames())
+    assert run("--crop", "3, 4, 20, 30") == 0
+    assert media.read_video(tmp_path / "out.png", frame_width=20)[0].shape == (5, 30, 20, 3)
+    capsys.readouterr()
+    for wrong in (("--crop", "1,2,3"), ("--region", "a,b,c,d"), ("--region", "0,0,0,4")):
+        assert run(*wrong) == 2
+        said = capsys.readouterr().err
+        assert wrong[0][2:] in said
+        assert said.count("\n") == 1
+
+
+def test_warnings_are_told_as_sentences(capsys):
+    with warnings_told():
+        warnings.warn("It will not fit.", StillmotionWarning, stacklevel=1)
+        warnings.warn("It will not fit.", StillmotionWarning, stacklevel=1)
+    assert capsys.readouterr().err == "stillmotion: It will not fit.\n" * 2
+    with pytest.warns(RuntimeWarning, match="other"), warnings_told():
+        warnings.warn("other", RuntimeWarning, stacklevel=1)

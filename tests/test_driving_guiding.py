@@ -22,7 +22,7 @@ def puppet(name_of: str = "wave2") -> Clip:
 
 def test_joint_points_are_the_named_joints_and_the_neck_is_between_the_shoulders():
     clip = puppet()
-    joints = dict(zip(clip.meta["joints"], clip.tracks["joints"][2][:, :2], strict=True))
+    joints = dict(zip(clip.meta["joints"], clip.tracks["joints"][2], strict=True))
     points = dict(zip(JOINTS, joint_points(clip, 2), strict=True))
     assert np.array_equal(points["left_wrist"], joints["left_wrist"])
     assert np.allclose(points["neck"], (joints["left_shoulder"] + joints["right_shoulder"]) / 2)
@@ -77,6 +77,29 @@ def test_clips_without_joints_are_left_out_and_none_at_all_is_said():
         GuideDataset([puppet()], 13, 0, Augmentation())
 
 
+def test_a_hidden_joint_counts_a_fifth():
+    clip = puppet()
+    joints = np.array(clip.tracks["joints"])
+    joints[..., 2] = 1.0
+    joints[:, clip.meta["joints"].index("left_wrist"), 2] = 0.0
+    unsure = Clip(clip.name, clip.frames, clip.fps, {"joints": joints}, clip.meta)
+    weights = GuideDataset([unsure], 3, 0, Augmentation())[0]["weights"]
+    assert JOINTS[0] == "left_wrist"
+    assert torch.allclose(weights, torch.tensor([0.2, 1.0, 1.0]))
+
+    _, networks = tiny(guide_steps=5, keypoints=2)
+    stage = GuideStage(networks, networks.detector.config, [unsure])
+    frame = torch.rand(1, 3, networks.detector.config.size, networks.detector.config.size)
+    found = networks.detector(frame).mean.detach()
+    batch = {"frame": frame, "points": found + torch.tensor([[0.6, 0.6], [0.0, 0.0]])}
+
+    def distance(weights: list[float]) -> float:
+        return float(stage.step({**batch, "weights": torch.tensor([weights])}, lambda name, loss: None)["distance"])
+
+    assert distance([1.0, 1.0]) == pytest.approx(0.3, abs=1e-4)
+    assert distance([0.2, 1.0]) == pytest.approx(0.6 * 0.2 / 1.2, abs=1e-4)
+
+
 def test_a_step_moves_the_detector_only():
     config, networks = tiny(guide_steps=5)
     stage = GuideStage(networks, config, [puppet()])
@@ -87,7 +110,7 @@ def test_a_step_moves_the_detector_only():
         stage.optimizers[name].step()
 
     samples = [stage.dataset[i] for i in range(2)]
-    stage.step({key: torch.stack([s[key] for s in samples]) for key in ("frame", "points")}, update)
+    stage.step({key: torch.stack([s[key] for s in samples]) for key in ("frame", "points", "weights")}, update)
     changed = {n for (n, p), b in zip(networks.named_parameters(), before, strict=True) if not torch.equal(p, b)}
     assert changed
     assert all(name.startswith("detector.") for name in changed)

@@ -32,7 +32,7 @@ COUNTS = {
     "release-moving-gif": (14_132_728, 52_235_653, 15_714_816, 14_178_523, 22_195_296, 147_018, 1_719_489),
     "release-vox": (14_132_728, 80_629_691, 25_155_072, 14_162_705, 41_164_896, 147_018, 1_719_489),
     "release-shapes": (1_027_072, 2_111_899, 389_376, 1_033_555, 650_256, 38_712, 1_713_345),
-    "small": (912_580, 1_553_379, 241_536, 933_069, 363_312, 15_462, 433_761),
+    "small": (912_580, 1_759_987, 302_016, 933_069, 499_848, 25_054, 433_761),
 }
 
 
@@ -194,16 +194,22 @@ def test_embedding_is_grouped_per_keypoint_with_the_background_first():
 
 
 @pytest.mark.parametrize("size", [64, 128, 256])
-def test_generator_output_is_a_picture_of_the_right_size(size):
+@pytest.mark.parametrize("composite", [False, True])
+def test_generator_output_is_a_picture_of_the_right_size(size, composite):
     scale = 64 / size
-    _, networks = tiny(size=size, motion_scale=scale, generator_blocks=4)
-    still = torch.rand(1, 3, size, size)
+    _, networks = tiny(size=size, motion_scale=scale, generator_blocks=4, composite=composite)
+    networks.generator.paint.weight.mul_(100)  # far beyond what a picture may hold, were it not kept in
+    still = torch.rand(2, 3, size, size)
     found = networks.detector(still)
     made = networks.generator(networks.generator.encode(still), found, found)
-    assert made.frame.shape == made.warped.shape == (1, 3, size, size)
-    assert made.motion.displacement.shape == (1, 64, 64, 2)
+    assert made.frame.shape == made.warped.shape == (2, 3, size, size)
+    assert made.motion.displacement.shape == (2, 64, 64, 2)
+    colours = made.painted if composite else made.frame
+    assert colours is not None
+    assert colours.min() < 0.1
+    assert colours.max() > 0.9
     assert made.frame.min() >= 0
-    assert made.frame.max() <= 1
+    assert made.frame.max() <= 1 + 1e-6  # the blend's shares sum to one as well as floats do
 
 
 @pytest.mark.parametrize(("size", "sizes"), [(64, [64, 30, 13, 5, 1, 1]), (128, [128, 62, 29, 13, 5, 5])])
@@ -241,3 +247,23 @@ def test_composite_starts_by_keeping_the_warped_still():
 def test_impossible_configurations_are_refused(changes):
     with pytest.raises(StillmotionError):
         tiny(**changes)
+
+
+def test_an_affine_generator_has_no_statistics_and_the_same_weights():
+    """The scale and shift stay, under the same names; a batch of other pictures changes nothing."""
+    _, batch = tiny(generator_norm="batch")
+    _, affine = tiny(generator_norm="affine")
+    statistics = {"running_mean", "running_var", "num_batches_tracked"}
+    names = {
+        name
+        for name in batch.state_dict()
+        if not name.startswith("generator.") or name.split(".")[-1] not in statistics
+    }
+    assert set(affine.state_dict()) == names
+    assert any(name.startswith("detector.") and name.endswith("running_mean") for name in names)
+
+    affine.train()
+    still, other = torch.rand(2, 1, 3, affine.generator.config.size, affine.generator.config.size)
+    alone = affine.generator.encode(still)[-1]
+    together = affine.generator.encode(torch.cat([still, other]))[-1][:1]
+    assert torch.allclose(alone, together, atol=1e-6)

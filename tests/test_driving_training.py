@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from driving_tools import TINY, moving_square, tiny
-from stillmotion import losses, systems
+from stillmotion import geometry, losses, systems
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.base import parse_config
 from stillmotion.systems.driving.config import PRESETS, DrivingConfig
@@ -51,6 +51,10 @@ def weights(module: nn.Module) -> list[Tensor]:
     return [p.detach().clone() for p in module.parameters()]
 
 
+def gradient_norm(module: nn.Module) -> float:
+    return sum(float(p.grad.norm()) for p in module.parameters() if p.grad is not None)
+
+
 def changed(before: list[Tensor], module: nn.Module) -> bool:
     return any(not torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
 
@@ -67,19 +71,23 @@ def test_feature_matching_weights_are_ten_and_one_for_the_last_map():
 def test_each_update_touches_its_own_networks_only():
     """Item 13: the generator step moves generator and detector; the discriminator step the reverse."""
     stage = stage_of()
+    parts = ("detector", "generator", "discriminator")
     model, step = stage.model, stepper(stage)
-    seen = []
+    seen, learning = [], []
 
     def update(name: str, loss: Tensor) -> None:
-        before = {part: weights(getattr(model, part)) for part in ("detector", "generator", "discriminator")}
+        before = {part: weights(getattr(model, part)) for part in parts}
         step(name, loss)
         seen.append((name, {part: changed(old, getattr(model, part)) for part, old in before.items()}))
+        learning.append({part: gradient_norm(getattr(model, part)) > 0 for part in parts})
 
     stage.step(batch_of(stage), update)
     assert seen == [
         ("generator", {"detector": True, "generator": True, "discriminator": False}),
         ("discriminator", {"detector": False, "generator": False, "discriminator": True}),
     ]
+    # The generated frame and the keypoints are detached: the discriminator's loss does not even reach the others.
+    assert learning[1] == {"detector": False, "generator": False, "discriminator": True}
 
 
 @pytest.mark.parametrize(("blocked", "flows"), [(True, False), (False, True)])
@@ -214,6 +222,19 @@ def test_affine_is_matrix_times_point_plus_offset():
     assert torch.allclose(apply_affine(matrix, offset, points), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_detector_with_frozen_statistics_learns_and_keeps_them(frozen):
+    stage = stage_of(freeze_statistics=frozen, pyramid_weight=1.0, equivariance_weight=1.0)
+    for network in stage.networks.values():
+        network.train()
+    norms = [part for part in stage.model.detector.modules() if isinstance(part, nn.BatchNorm2d)]
+    statistics, before = [norm.running_mean.clone() for norm in norms], weights(stage.model.detector)
+    stage.step(batch_of(stage), stepper(stage))
+    assert changed(before, stage.model.detector)
+    moved = [not torch.equal(old, norm.running_mean) for old, norm in zip(statistics, norms, strict=True)]
+    assert moved == [not frozen] * len(norms)
+
+
 def test_stages_say_what_does_not_fit():
     system = systems.find("driving").system.build(TINY)
     with pytest.raises(StillmotionError, match="no clips"):
@@ -251,34 +272,46 @@ def test_every_variant_of_table_2_trains_a_step(variant):
 
 @pytest.mark.slow
 def test_it_learns_moving_squares_and_the_keypoints_move_with_them():
-    """Item 19: a few hundred steps on squares; L1 falls clearly and a keypoint follows the square."""
+    """Item 19: without labels L1 falls clearly within a hundred steps, and a keypoint moves as far as its square.
+
+    A fresh detector answers to a bright square too: correlation alone is 0.97 before any step, with the distance a
+    fifth off. With the keypoints detached it stays so, and L1 falls only to a third of copying the still.
+    """
     config, networks = tiny(
-        size=32, keypoints=4, detector_blocks=3, motion_blocks=3, generator_blocks=3, discriminator_blocks=1,
-        detector_expansion=8, detector_max=32, motion_expansion=8, motion_max=32, generator_expansion=8,
-        generator_max=32, composite=True, gan_weight=0.0, feature_weights=(0.0, 0.0), pyramid_weight=10.0,
-        separation_weight=0.5, learning_rate=2e-3, batch=8, heatmap_scale=10.0,
+        size=32, keypoints=4, detector_expansion=8, detector_max=32, motion_expansion=8, motion_max=32,
+        generator_expansion=8, generator_max=32, motion_groups=0, discriminator_blocks=1, composite=True,
+        gan_weight=0.0, feature_weights=(0.0, 0.0), pyramid_weight=10.0, heatmap_scale=10.0, learning_rate=2e-3,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(0)
 
     def squares(count: int) -> tuple[Tensor, Tensor]:
+        """Frames with one bright square each, and where its centre is in pixels."""
         at = torch.randint(2, 22, (count, 2), generator=generator)
         frames = torch.full((count, 3, 32, 32), 0.1)
         for frame, (x, y) in zip(frames, at.tolist(), strict=True):
             frame[:, y : y + 8, x : x + 8] = 0.9
         return frames, at.float() + 3.5
 
-    stage = MotionStage(networks, config, [moving_square("unused", size=32)])
-    step, first, last = stepper(stage), [], []
-    for index in range(250):
-        terms = stage.step({"source": squares(8)[0], "driving": squares(8)[0]}, step)
-        (first if index < 20 else last).append(terms["pyramid"].item())
-    assert np.mean(last[-20:]) < 0.5 * np.mean(first)
+    def measured() -> tuple[float, float, float]:
+        """L1 over that of copying the still; of the best keypoint: error over distance, and correlation."""
+        (source, before), (driving, after) = squares(40), squares(40)
+        with torch.no_grad():  # the batch's own statistics before and after: what differs was learned
+            made, of_source, of_driving = reconstruct(networks, source, driving)
+        ratio = (made.frame - driving).abs().mean() / (source - driving).abs().mean()
+        moved = geometry.displacement_to_pixels(of_driving.mean - of_source.mean, (32, 32))  # 40 x 4 x 2
+        square = (after - before)[:, None]
+        error = ((moved - square).norm(dim=-1).mean(0) / square.norm(dim=-1).mean()).min()
+        pairs = [[np.corrcoef(moved[:, k, i], square[:, 0, i])[0, 1] for i in (0, 1)] for k in range(4)]
+        return float(ratio), float(error), float(np.min(pairs, axis=1).max())  # in both directions
 
-    networks.eval()
-    frames, centres = squares(40)
-    with torch.no_grad():
-        mean = networks.detector(frames).mean
-    correlations = [
-        np.corrcoef(mean[:, k, axis].numpy(), centres[:, axis].numpy())[0, 1] for k in range(4) for axis in (0, 1)
-    ]
-    assert max(min(correlations[2 * k], correlations[2 * k + 1]) for k in range(4)) > 0.9
+    stage = MotionStage(networks, config, [moving_square("unused", size=32)])
+    step = stepper(stage)
+    fresh = measured()
+    for _ in range(100):
+        stage.step({"source": squares(4)[0], "driving": squares(4)[0]}, step)
+    ratio, error, correlation = measured()
+    assert fresh[0] > 1
+    assert ratio < 0.25
+    assert fresh[1] > 0.1
+    assert error < 0.05
+    assert correlation > 0.99

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 
+from driving_tools import TINY
 from stillmotion import geometry
 from stillmotion.systems.driving.networks import Keypoints, heatmaps
-from tiny import TINY
 
 SIZES = [(8, 8), (7, 7), (6, 11), (11, 6), (5, 64), (1, 9), (9, 1), (1, 1)]
 

@@ -15,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from driving_tools import TINY_32, driving_frames, still_picture, tiny_driving
 from stillmotion import systems
 from stillmotion.animate import load
 from stillmotion.controls import Drive
@@ -23,7 +24,6 @@ from stillmotion.systems import base
 from stillmotion.systems.base import CONFIG, WEIGHTS, Animation, Step, in_batches, parse_config
 from stillmotion.systems.driving.animating import Driving
 from stillmotion.systems.driving.config import PRESETS, DrivingConfig
-from tiny import TINY, driving_frames, still_picture, tiny_driving
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_text_becomes_numbers_where_numbers_belong() -> None:
 
 
 def test_every_preset_survives_storing() -> None:
-    for preset in (*PRESETS.values(), TINY):
+    for preset in (*PRESETS.values(), TINY_32):
         stored = json.loads(json.dumps(base.asdict(preset)))
         assert parse_config(DrivingConfig, stored, "preset") == preset
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from stillmotion import media, systems
 from stillmotion.controls import Control
 from stillmotion.errors import StillmotionError
+from stillmotion.nn.precision import PRECISIONS, choose
 from stillmotion.systems.base import CONFIG, WEIGHTS, Animation, System, read_config
 
 ZOO = Path(str(files("stillmotion"))) / "zoo"
@@ -60,15 +62,23 @@ class Animator:
         return self.system.animate(pixels, control, frames, seed, size=size, layers=layers)
 
 
-def load(model: str | Path) -> Animator:
+def load(model: str | Path, precision: str = "fp32") -> Animator:
     """Load a model by its name in the zoo, or from a saved folder or a training's run folder.
 
+    Args:
+        model: name or folder.
+        precision: `fp32`; `bf16`, for processors that have it; `auto` measures for a moment which is faster here.
+
     Raises:
-        StillmotionError: there is no such model, or it is damaged.
+        StillmotionError: there is no such model or precision, or the model is damaged.
     """
+    if precision not in PRECISIONS:
+        raise StillmotionError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}.")
     folder = find_model(model)
     stored = read_config(folder)
-    return Animator(systems.find(str(stored["system"])).system.from_pretrained(folder))
+    system = systems.find(str(stored["system"])).system.from_pretrained(folder)
+    system.precision, _ = choose(precision, torch.device("cpu"), channels_last=True)
+    return Animator(system)
 
 
 def find_model(model: str | Path) -> Path:

@@ -23,12 +23,13 @@ class Parts:
     Attributes:
         system: its class.
         presets: configurations by name; all have `paper`, `release` and `small`.
-        stages: `stages(system, clips, preview_clips)` gives its training stages (needs the `train` extra).
+        stages: `stages(system, clips, preview_clips, only)` gives its training stages, or only those of the names
+            `only` (needs the `train` extra).
     """
 
     system: type[System]
     presets: Mapping[str, Any]
-    stages: Callable[[System, Sequence[Any], Sequence[Any]], Sequence[Any]]
+    stages: Callable[[System, Sequence[Any], Sequence[Any], Sequence[str]], Sequence[Any]]
 
 
 def find(name: str) -> Parts:
@@ -41,8 +42,10 @@ def find(name: str) -> Parts:
         raise StillmotionError(f"There is no system {name!r}; known are {', '.join(SYSTEMS)}.")
     package = f"stillmotion.systems.{name}"
 
-    def stages(system: System, clips: Sequence[Any], preview_clips: Sequence[Any]) -> Sequence[Any]:
-        made: Sequence[Any] = import_module(f"{package}.training").stages(system, clips, preview_clips)
+    def stages(
+        system: System, clips: Sequence[Any], preview_clips: Sequence[Any], only: Sequence[str]
+    ) -> Sequence[Any]:
+        made: Sequence[Any] = import_module(f"{package}.training").stages(system, clips, preview_clips, only)
         return made
 
     system = getattr(import_module(f"{package}.animating"), SYSTEMS[name])

@@ -110,6 +110,7 @@ class System(ABC):
         config: every number of the system; a frozen dataclass.
         networks: what is saved; in eval mode unless a training says otherwise.
         card: facts about the weights (data, licence, steps, ...), JSON values, shown by `stillmotion models`.
+        precision: `fp32`, or `bf16`: convolutions under autocast; flow, grids and warps stay float32.
     """
 
     name: ClassVar[str]
@@ -120,6 +121,12 @@ class System(ABC):
         self.config = config
         self.networks = networks.eval()
         self.card = dict(card or {})
+        self.precision = "fp32"
+
+    def autocast(self) -> torch.autocast:
+        """The context that calls of the networks belong in. Never yield inside it: it would leak to the caller."""
+        device = next(self.networks.parameters()).device.type
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     @classmethod
     @abstractmethod

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,22 +15,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillmotion import geometry, media
-from stillmotion.controls import Control, Drive
-from stillmotion.errors import StillmotionError
+from stillmotion.controls import Control, Drive, Predict
+from stillmotion.errors import StillmotionError, StillmotionWarning
+from stillmotion.nn.fold import folded
 from stillmotion.systems.base import Animation, Step, System, in_batches
-from stillmotion.systems.driving import drawing
+from stillmotion.systems.driving import aligning, drawing, holding
 from stillmotion.systems.driving.config import DrivingConfig
+from stillmotion.systems.driving.holding import Hold, settle
 from stillmotion.systems.driving.networks import DrivingNetworks, Generated, Keypoints, Motion
 
 BATCH = 16
 """Driving frames that go through the networks together."""
 
-STILL_BELOW, MOVING_ABOVE = 0.3, 1.0
-"""In pixels of the network: slower motion is not applied to a larger still, faster motion in full.
+LOOKS = 4
+"""How often a suggested crop is looked at again."""
 
-The flow swims a little where nothing moves. Upsampled to a thousand pixels that would make a wall drift and blur; at
-the network's own size it still costs a little (docs/log.md, I).
-"""
+Driven = tuple[Tensor, Keypoints]
+"""Driving frames as the networks see them, and their keypoints."""
 
 
 class Driving(System):
@@ -45,8 +48,21 @@ class Driving(System):
         return cls(config, DrivingNetworks(config), card)
 
     def shipped(self) -> nn.Module:
-        """Detector and generator; the discriminator only trains."""
-        return nn.ModuleDict({"detector": self.networks.detector, "generator": self.networks.generator})
+        """Detector and generator, and the predictor if there is one; the discriminator only trains."""
+        parts: dict[str, nn.Module] = {"detector": self.networks.detector, "generator": self.networks.generator}
+        if self.networks.predictor is not None:
+            parts["predictor"] = self.networks.predictor
+        return nn.ModuleDict(parts)
+
+    def check_control(self, control: Control) -> None:
+        """Refuse what is neither a `Drive` nor, to a model with a predictor, a `Predict`."""
+        if not isinstance(control, Predict):
+            super().check_control(control)
+        elif self.networks.predictor is None:
+            raise StillmotionError(
+                "This model has no predictor: train one with `stillmotion train driving DATA --from MODEL "
+                "--stages predict --set predict_steps=N -o RUN`, or give a driving video."
+            )
 
     def animate(
         self,
@@ -58,22 +74,30 @@ class Driving(System):
         size: str = "native",
         layers: bool = False,
     ) -> Animation:
-        """Animate a still after a driving video; see `System.animate`.
+        """Animate a still after a driving video, or as the predictor continues it; see `System.animate`.
 
         A picture that is not square is padded to a square with its own border pixels for the networks, and so is
         the driving video. Nothing is random here: `seed` changes nothing.
 
         Args:
             still: H x W x 3, `uint8` RGB.
-            control: the driving video and how to transfer it.
-            frames: at most so many frames of the driving video; None for all of it.
+            control: the driving video and how to transfer it, or `Predict`.
+            frames: at most so many frames of the driving video, None for all of it; so many predicted frames, None
+                for as many as the control says.
             seed: accepted for the common form.
             size: `native` or `model`.
-            layers: also draw `driving`, `keypoints`, `flow`, `masks` and `warped`.
+            layers: also draw `driving` (not of a prediction), `keypoints`, `flow`, `masks` and `warped`.
 
         Returns:
-            One step per driving frame; `facts` hold the keypoints (`mean`, K x 2, and `covariance`, K x 2 x 2,
-            normalised) and the backward `displacement` (s x s x 2, normalised).
+            One step per frame; `facts` hold the keypoints (`mean`, K x 2, and `covariance`, K x 2 x 2,
+            normalised), the backward `displacement` (s x s x 2, normalised), in relative transfer the number of the
+            `reference` frame, and the `crop` (x, y, width, height) where there is one.
+
+        Raises:
+            StillmotionError: the control does not fit the still; some of it shows only with the first step.
+
+        Warns:
+            StillmotionWarning: with the first step, where relative transfer finds a body of another size or place.
         """
         self.check_control(control)
         if frames is not None and frames < 1:
@@ -81,46 +105,139 @@ class Driving(System):
         if size not in ("native", "model"):
             raise StillmotionError(f"size must be native or model, not {size!r}.")
         fps = 25.0 if control.fps is None else control.fps
-        if not isinstance(control.video, np.ndarray):
+        if isinstance(control, Drive) and not isinstance(control.video, np.ndarray):
             with media.open_video(control.video) as reader:
                 fps = control.fps or reader.fps
-        return Animation(lambda: self._steps(still, control, frames, size == "native", layers), fps)
+        return Animation(lambda: self.ready()._steps(still, control, frames, size == "native", layers), fps)
+
+    def ready(self) -> Self:
+        """The same system with folded networks: quicker frames, equal but for rounding, not to be trained."""
+        made = copy.copy(self)
+        made.networks = folded(self.networks)
+        return made
 
     @torch.inference_mode()
     def _steps(
-        self, still: np.ndarray, control: Drive, frames: int | None, native: bool, layers: bool
+        self, still: np.ndarray, control: Control, frames: int | None, native: bool, layers: bool
     ) -> Iterator[Step]:
-        prepared = Still.prepare(self, still)
-        first: Keypoints | None = None  # of the first driving frame: the reference of relative transfer
-        for batch in in_batches(_driving_frames(control, frames), BATCH):
-            small = torch.cat([to_network(frame, self.config.size) for frame in batch])
-            found = self.networks.detector(small)
-            first = first or Keypoints(found.mean[:1], found.covariance[:1])
-            target = transfer(prepared.keypoints, first, found, control)
+        about: dict[str, np.ndarray] = {}
+        if isinstance(control, Predict):
+            prepared = Still.prepare(self, still)
+            batches, hold = self._predicted(prepared, frames or control.frames), None
+        else:
+            prepared, about, batches = self._follow(still, control, frames)
+            hold = self._hold(prepared, control)
+        for target, seen in batches:
+            target = hold.keypoints(target) if hold else target
             made = self.generate(prepared, target)
-            for i in range(len(batch)):
+            made, weight = hold.weigh(made, target) if hold else (made, None)
+            for i in range(len(target.mean)):
                 one = slice_generated(made, i)
-                frame = compose(prepared, one) if native else drawing.to_pictures(one.frame)[0]
-                driving = Keypoints(found.mean[i], found.covariance[i])
+                here = None if weight is None else weight[i : i + 1]
+                shown = one if here is None else one._replace(frame=holding.blend(one.frame, prepared.small, here))
+                frame = compose(prepared, one, here) if native else drawing.to_pictures(shown.frame)[0]
+                driving = seen and (seen[0][i : i + 1], Keypoints(seen[1].mean[i], seen[1].covariance[i]))
                 aim = Keypoints(target.mean[i], target.covariance[i])
                 yield Step(
                     frame,
-                    self._layers(one, small[i : i + 1], driving, aim) if layers else {},
+                    self._layers(shown, aim, driving) if layers else {},
                     {
                         "mean": aim.mean.numpy(),
                         "covariance": aim.covariance.numpy(),
                         "displacement": one.motion.displacement[0].numpy(),
+                        **about,
                     },
                 )
+
+    @torch.inference_mode()
+    def fit(self, still: np.ndarray, control: Drive, frames: int | None = None) -> aligning.Fit | None:
+        """How well a still fits a driver, and the crop that would fit better; see `animate` for the arguments.
+
+        Returns:
+            None where the keypoints of the still or of the reference frame lie in one point.
+        """
+        prepared = Still.prepare(self, still, control.crop)
+        _, found = next(self._detected(control, 1))
+        reference = self._reference(prepared, control, frames, found).keypoints
+        fit = prepared.fit(reference)
+        return None if fit is None else self._refined(fit, still, reference)
+
+    def _follow(
+        self, still: np.ndarray, control: Drive, frames: int | None
+    ) -> tuple[Still, dict[str, np.ndarray], Iterator[tuple[Keypoints, Driven | None]]]:
+        """The still, cropped if that is asked for, facts about the whole, and batches of target keypoints."""
+        detected = self._detected(control, frames)
+        head = next(detected)
+        prepared = Still.prepare(self, still, control.crop)
+        reference = self._reference(prepared, control, frames, head[1])
+        fit = prepared.fit(reference.keypoints)
+        about = {"reference": np.asarray(reference.index)} if control.transfer == "relative" else {}
+        if control.crop == "auto" and fit is not None:
+            fit = self._refined(fit, still, reference.keypoints)
+            prepared = Still.prepare(self, still, fit.crop)
+            if not fit.whole:
+                warnings.warn(fit.border_note(), StillmotionWarning, stacklevel=2)
+        elif control.transfer == "relative" and fit is not None and not fit.good:
+            fit = self._refined(fit, still, reference.keypoints)
+            warnings.warn(fit.advice(), StillmotionWarning, stacklevel=2)
+        if control.crop is not None:
+            about["crop"] = np.asarray(prepared.crop)
+
+        def batches() -> Iterator[tuple[Keypoints, Driven | None]]:
+            for small, found in itertools.chain([head], detected):
+                yield transfer(prepared.keypoints, reference.keypoints, found, control), (small, found)
+
+        return prepared, about, batches()
+
+    def _refined(self, fit: aligning.Fit, still: np.ndarray, reference: Keypoints) -> aligning.Fit:
+        """The crop found in steps: the keypoints of a small body lie badly until it is cropped."""
+        for _ in range(LOOKS):
+            again = Still.prepare(self, still, fit.crop).fit(reference)
+            if again is None or again.crop == fit.crop:
+                break
+            fit = replace(fit, crop=again.crop, whole=again.whole, useful=again.useful)
+        return fit
+
+    def _detected(self, control: Drive, frames: int | None) -> Iterator[Driven]:
+        """The driving video in batches."""
+        for batch in in_batches(_driving_frames(control, frames), BATCH):
+            small = torch.cat([to_network(frame, self.config.size) for frame in batch])
+            with self.autocast():
+                found = self.networks.detector(small)
+            yield small, found
+
+    def _reference(self, still: Still, control: Drive, frames: int | None, head: Keypoints) -> aligning.Match:
+        """The driving frame that stands for the still's pose; `best` reads the video once more for it."""
+        if control.align == "best" and control.transfer == "relative":
+            return aligning.best_match(still.keypoints, (found for _, found in self._detected(control, frames)))
+        return aligning.best_match(still.keypoints, [Keypoints(head.mean[:1], head.covariance[:1])])
+
+    def _hold(self, still: Still, control: Drive) -> Hold:
+        """What the control wants to stay as it is: looks up the region's keypoints and the still's own masks."""
+        moving = corners = masks = None
+        if control.region is not None:
+            moving = aligning.choose_region(still.points, control.region, still.given)
+            x, y, w, h = control.region
+            corners = still.normalised(torch.tensor([[x, y], [x + w - 1, y + h - 1]]).float())
+        if control.keep_background:
+            masks = self.generate(still, still.keypoints).motion.masks
+        return Hold(still.keypoints, still.small, moving, corners, control.keep_background, masks)
+
+    def _predicted(self, still: Still, count: int) -> Iterator[tuple[Keypoints, Driven | None]]:
+        """Batches of predicted keypoints; there are no driving frames."""
+        assert self.networks.predictor is not None
+        for chunk in self.networks.predictor.chunks(still.keypoints, count, BATCH):
+            yield Keypoints(chunk.mean[0], chunk.covariance[0]), None
 
     def generate(self, still: Still, target: Keypoints) -> Generated:
         """Frames of the prepared still with its keypoints at N targets."""
         count = len(target.mean)
         features = [feature.expand(count, -1, -1, -1) for feature in still.features]
         source = Keypoints(*(part.expand(count, *part.shape[1:]) for part in still.keypoints))
-        return self.networks.generator(features, source, target)
+        with self.autocast():
+            return self.networks.generator(features, source, target)
 
-    def _layers(self, made: Generated, small: Tensor, driving: Keypoints, aim: Keypoints) -> dict[str, np.ndarray]:
+    def _layers(self, made: Generated, aim: Keypoints, driving: Driven | None) -> dict[str, np.ndarray]:
         scale = max(1, round(256 / self.config.size))
 
         def enlarged(picture: np.ndarray) -> np.ndarray:
@@ -131,8 +248,8 @@ class Driving(System):
             picture = drawing.to_pictures(frame)[0]
             return drawing.draw_keypoints(picture, points.mean.numpy(), points.covariance.numpy(), scale)
 
-        pictures = {
-            "driving": marked(small, driving),
+        pictures = {} if driving is None else {"driving": marked(*driving)}
+        pictures |= {
             "keypoints": marked(made.frame, aim),
             "flow": enlarged(drawing.draw_flow(made.motion.displacement[0].numpy())),
             "warped": enlarged(drawing.to_pictures(made.warped)[0]),
@@ -150,15 +267,48 @@ class Still:
     box: tuple[int, int, int, int]  # where the picture lies in the square: x0, y0, x1, y1
     features: Sequence[Tensor]
     keypoints: Keypoints
+    crop: aligning.Box  # the part of the picture given that is animated: x, y, width, height
+    given: geometry.Size  # the size of the picture given
 
     @classmethod
-    def prepare(cls, system: Driving, still: np.ndarray) -> Still:
-        """Pad, shrink, encode and find the keypoints of H x W x 3 `uint8`."""
-        square, box = pad_square(still)
-        small = to_network(still, system.config.size)
+    def prepare(cls, system: Driving, still: np.ndarray, crop: aligning.Box | str | None = None) -> Still:
+        """Crop, pad, shrink, encode and find the keypoints of H x W x 3 `uint8`; `auto` is no crop yet."""
+        height, width = still.shape[:2]
+        x, y, w, h = crop = (0, 0, width, height) if crop is None or isinstance(crop, str) else crop
+        if x + w > width or y + h > height:
+            raise StillmotionError(
+                f"The crop {x},{y},{w},{h} reaches out of the still, which is {width} x {height} pixels."
+            )
+        part = media.crop(still, (x, y, x + w, y + h))
+        square, box = pad_square(part)
+        small = to_network(part, system.config.size)
         pixels = drawing.to_frames(square[None])
         networks = system.networks
-        return cls(pixels, box, networks.generator.encode(small), networks.detector(small))
+        with system.autocast():
+            features, keypoints = networks.generator.encode(small), networks.detector(small)
+        return cls(pixels, box, features, keypoints, crop, (height, width))
+
+    @property
+    def small(self) -> Tensor:
+        """The still at the network's size, 1 x 3 x S x S in [0, 1]."""
+        return self.features[0]
+
+    @property
+    def points(self) -> Tensor:
+        """The keypoints in pixels of the picture given, K x 2."""
+        side = self.square.shape[2]
+        offset = [self.crop[i] - self.box[i] for i in (0, 1)]
+        return geometry.to_pixels(self.keypoints.mean[0], (side, side)) + torch.tensor(offset)
+
+    def normalised(self, points: Tensor) -> Tensor:
+        """Pixels of the picture given, normalised over the padded square; ... x 2."""
+        side = self.square.shape[2]
+        offset = [self.crop[i] - self.box[i] for i in (0, 1)]
+        return geometry.to_normalised(points - torch.tensor(offset), (side, side))
+
+    def fit(self, reference: Keypoints) -> aligning.Fit | None:
+        """How the still's body fits the driver's in its reference frame, 1 x K."""
+        return aligning.compare(self.keypoints.mean[0], self.points, reference.mean[0], self.given)
 
 
 def pad_square(picture: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int, int]]:
@@ -176,27 +326,27 @@ def to_network(picture: np.ndarray, size: int) -> Tensor:
     return drawing.to_frames(square[None])
 
 
-def transfer(still: Keypoints, first: Keypoints, driving: Keypoints, control: Drive) -> Keypoints:
+def transfer(still: Keypoints, reference: Keypoints, driving: Keypoints, control: Drive) -> Keypoints:
     """Where the still's keypoints go (paper section 3.4).
 
     Args:
         still: keypoints of the still, 1 x K.
-        first: keypoints of the first driving frame, 1 x K.
+        reference: keypoints of the driving frame that stands for the still's pose (the first), 1 x K.
         driving: keypoints of N driving frames.
         control: the transfer and its options.
 
     Returns:
-        N x K target keypoints. Relative: the still's means moved as the driving means moved since the first frame,
+        N x K target keypoints. Relative: the still's means moved as the driving means moved from the reference,
         with the driving covariances; absolute: the driving keypoints as they are.
     """
     if control.transfer == "absolute":
         return driving
-    moved = driving.mean - first.mean
+    moved = driving.mean - reference.mean
     if control.scale_motion:
-        area = geometry.hull_area(first.mean[0])
+        area = geometry.hull_area(reference.mean[0])
         if not area > 0:
             raise StillmotionError(
-                "The keypoints of the first driving frame span no area to compare with the still's; "
+                "The keypoints of the driver's reference frame span no area to compare with the still's; "
                 "leave scale_motion out or start the video later."
             )
         moved = moved * (geometry.hull_area(still.mean[0]) / area).sqrt()
@@ -204,7 +354,7 @@ def transfer(still: Keypoints, first: Keypoints, driving: Keypoints, control: Dr
     if control.clip:
         mean = mean.clamp(-1, 1)
     if control.adapt_covariance:
-        covariance = driving.covariance @ geometry.inverse_2x2(first.covariance) @ still.covariance
+        covariance = driving.covariance @ geometry.inverse_2x2(reference.covariance) @ still.covariance
         values, vectors = torch.linalg.eigh((covariance + covariance.mT) / 2)
         covariance = vectors @ torch.diag_embed(values.clamp_min(1e-6)) @ vectors.mT
     return Keypoints(mean, covariance)
@@ -220,10 +370,15 @@ def slice_generated(made: Generated, index: int) -> Generated:
     return Generated(made.frame[here], motion, made.warped[here], keep, painted)
 
 
-def compose(still: Still, made: Generated) -> np.ndarray:
+def compose(still: Still, made: Generated, weight: Tensor | None = None) -> np.ndarray:
     """The full-size still through the upsampled flow, with what the network painted laid over it.
 
     Where nothing moves and nothing was painted the still's own pixels come out, whatever its size.
+
+    Args:
+        still: the still.
+        made: one frame.
+        weight: 1 x 1 x S x S, how much of the animation shows; the still's own pixels have the rest. None: all.
 
     Returns:
         H x W x 3, `uint8`, the size of the still that was given.
@@ -244,15 +399,9 @@ def compose(still: Still, made: Generated) -> np.ndarray:
         frame = frame + (1 - of_warped - of_still) * enlarged(made.painted)
     else:
         frame = warped + enlarged(made.frame - made.warped)
+    if weight is not None:
+        frame = holding.blend(frame, still.square[:, :, top:bottom, left:right], enlarged(weight))
     return drawing.to_pictures(frame)[0]
-
-
-def settle(displacement: Tensor) -> Tensor:
-    """Still what moves by less than a fraction of a network pixel; N x s x s x 2, normalised, both ways."""
-    size = (displacement.shape[1], displacement.shape[2])
-    length = geometry.displacement_to_pixels(displacement, size).norm(dim=-1, keepdim=True)
-    share = ((length - STILL_BELOW) / (MOVING_ABOVE - STILL_BELOW)).clamp(0, 1)
-    return displacement * share
 
 
 def _driving_frames(control: Drive, frames: int | None) -> Iterator[np.ndarray]:

@@ -16,10 +16,12 @@ _ABOVE_ZERO = (
     *(f"{net}_{what}" for net in ("detector", "motion", "generator") for what in ("expansion", "max", "blocks")),
     *("discriminator_expansion", "discriminator_max", "discriminator_blocks"),
     *("batch", "steps", "learning_rate"),
+    *(f"predict_{what}" for what in ("hidden", "layers", "batch", "learning_rate")),
 )
 _NOT_NEGATIVE = (
     *("covariance_floor", "motion_groups", "refine_blocks", "gan_weight", "gan_from", "warp_weight"),
     *("pyramid_weight", "equivariance_weight", "separation_weight", "milestone", "warmup"),
+    *("predict_steps", "predict_patience"),
 )
 
 
@@ -63,6 +65,7 @@ class DrivingConfig:
     generator_blocks: int = 5
     refine_blocks: int = 4
     flow_resize: Literal["bilinear", "nearest"] = "bilinear"  # the release uses nearest except for vox
+    generator_norm: Literal["batch", "affine"] = "batch"  # "affine" (ours): scale and shift alone
     composite: bool = False  # ours: blend warped still, unmoved still and painted pixels by predicted shares
 
     # Discriminator.
@@ -86,6 +89,7 @@ class DrivingConfig:
     # Schedule and data.
     guide_steps: int = 0  # ours: steps of a first stage in which made clips with known joints guide the detector
     hold_detector: int = 0  # ours: steps for which the detector is then held, until the motion network can use it
+    freeze_statistics: bool = False  # ours: the detector's batch norm keeps its running statistics while it learns on
     batch: int = 32
     steps: int = 76_000
     learning_rate: float = 2e-4
@@ -95,6 +99,16 @@ class DrivingConfig:
     augmentation: str = "taichi"
     seed: int = 0
 
+    # Image-to-video: a GRU continues the keypoints of one frame (numbers: release; the paper says "a small one").
+    predict_steps: int = 0  # steps of the last stage, which trains it; 0: there is no predictor
+    predict_hidden: int = 1024
+    predict_layers: int = 1
+    predict_covariance: bool = True  # False keeps the first frame's; the release's `predict_variance` is inverted
+    predict_window: int = 32  # consecutive frames it learns from
+    predict_batch: int = 256
+    predict_learning_rate: float = 1e-3
+    predict_patience: int = 50  # epochs without a lower loss, after which the rate falls to a tenth
+
     def __post_init__(self) -> None:
         for name in _ABOVE_ZERO:
             if not getattr(self, name) > 0:  # False for NaN too
@@ -102,6 +116,8 @@ class DrivingConfig:
         for name in _NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise StillmotionError(f"{name} must be at least zero, not {getattr(self, name)}.")
+        if self.predict_window < 2:
+            raise StillmotionError(f"predict_window must be at least 2 frames, not {self.predict_window}.")
         working = self.size * self.motion_scale
         if working != int(working) or int(working) % 2 ** max(self.detector_blocks, self.motion_blocks):
             raise StillmotionError(
@@ -187,29 +203,32 @@ PRESETS: dict[str, DrivingConfig] = {
         motion_blocks=4,
         motion_groups=1,
         background_bias=1.0,
-        generator_expansion=16,
+        generator_expansion=24,
         generator_max=128,
         generator_blocks=4,
         refine_blocks=1,
+        generator_norm="affine",
         composite=True,
         discriminator_expansion=32,
         discriminator_max=128,
         gan_weight=0.0,
         feature_weights=(0.0,) * 5,
         warp_weight=2.0,
-        mix_weight=10.0,
+        mix_weight=5.0,
         paint_weight=5.0,
         pyramid_weight=10.0,
-        motion_focus=8.0,
+        motion_focus=3.0,
         equivariance_weight=1.0,
         separation_weight=0.5,
-        guide_steps=3_000,
-        hold_detector=5_000,
+        guide_steps=5_000,
+        hold_detector=16_000,
         batch=8,
-        steps=8_000,
-        learning_rate=4e-4,
+        steps=16_000,
+        learning_rate=1e-3,
         schedule="cosine",
         warmup=100,
         augmentation="strong",
+        predict_hidden=256,
+        predict_batch=64,
     ),
 }

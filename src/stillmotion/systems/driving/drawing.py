@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from stillmotion import geometry
+from stillmotion import geometry, media
 from stillmotion.systems.driving.networks import DrivingNetworks, Keypoints
 
 
@@ -123,7 +123,7 @@ def evenly(clips: Sequence[Any], count: int) -> list[Any]:
 
 def to_frames(pictures: np.ndarray) -> Tensor:
     """N x H x W x 3 `uint8` to N x 3 x H x W in [0, 1]."""
-    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(media.to_float(pictures))
 
 
 @torch.no_grad()

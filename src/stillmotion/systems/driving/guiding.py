@@ -1,8 +1,9 @@
 """An optional first stage that is ours, not the paper's: made clips with known joints guide the detector.
 
 A small network on a slow processor needs thousands of steps before unsupervised keypoints leave the torso
-(docs/log.md, 2026-11-21). Puppets know where their joints are, so the detector can first learn to find those, on
-puppets alone; afterwards it learns on without labels, on real clips too. Presets `paper` and `release` do without.
+(docs/log.md, 2026-11-21). Puppets know where their joints are, and a pose network finds those of real people
+(`prepare --tracks joints`), so the detector can first learn from clips with that track; afterwards it learns on
+without labels. Presets `paper` and `release` do without.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ JOINTS = (
     *(f"{side}_{part}" for part in ("hip", "knee", "ankle") for side in SIDES),
 )
 """What keypoint k is guided to; the first `config.keypoints` of them. The neck is the middle of the shoulders."""
+LEAST_WEIGHT = 0.2
+"""What a hidden joint counts beside a visible one: a pose network's guess of it is often wrong."""
 
 
 class GuideStage:
@@ -53,9 +56,15 @@ class GuideStage:
         }
 
     def step(self, batch: Mapping[str, Any], update: Callable[[str, Tensor], None]) -> dict[str, Tensor]:
-        """One step towards the joints; batch: `frame`, B x 3 x S x S, and `points`, B x K x 2, normalised."""
+        """One step towards the joints.
+
+        Args:
+            batch: `frame`, B x 3 x S x S, `points`, B x K x 2, normalised, and `weights`, B x K.
+            update: called as `update("detector", loss)`.
+        """
         found = self.model.detector(batch["frame"])
-        terms = {"distance": (found.mean - batch["points"]).abs().mean(), "spread": 10 * too_sharp(found)}
+        distance, weights = (found.mean - batch["points"]).abs().mean(2), batch["weights"]
+        terms = {"distance": (weights * distance).sum() / weights.sum(), "spread": 10 * too_sharp(found)}
         update("detector", terms["distance"] + terms["spread"])
         return {name: value.detach() for name, value in terms.items()}
 
@@ -88,18 +97,20 @@ class GuideDataset(Dataset[dict[str, Any]]):
         at = int(rng.integers(len(clip)))
         frames = clip.frames[at : at + 1]
         drawn = draw(frames.shape[1:3], rng, self.augmentation)
-        points = move_points(joint_points(clip, at)[None], drawn)[0]
+        places = joint_points(clip, at)
+        points = move_points(places[None, :, :2], drawn)[0]
         names = [mirrored(name) if drawn.mirror else name for name in JOINTS]
-        points = points[[JOINTS.index(name) for name in names]][: self.keypoints]
+        order = [JOINTS.index(name) for name in names][: self.keypoints]
         size = drawn.out
         # A knee below the picture's rim is aimed at the rim: a steady place is worth more than a free one.
-        aim = geometry.to_normalised(torch.from_numpy(points), size).clamp(-1, 1)
-        return {"frame": to_tensor(apply(frames, drawn))[0], "points": aim, "name": clip.name}
+        aim = geometry.to_normalised(torch.from_numpy(points[order]), size).clamp(-1, 1)
+        weights = torch.from_numpy(LEAST_WEIGHT + (1 - LEAST_WEIGHT) * places[order, 2])
+        return {"frame": to_tensor(apply(frames, drawn))[0], "points": aim, "weights": weights, "name": clip.name}
 
 
 def joint_points(clip: Any, at: int) -> np.ndarray:
-    """The places of `JOINTS` in frame `at`, (x, y) pixels; 12 x 2."""
-    joints = np.asarray(clip.tracks["joints"][at])[:, :2]
+    """The places of `JOINTS` in frame `at` and how visible they are; 12 x 3: (x, y) pixels, [0, 1]."""
+    joints = np.asarray(clip.tracks["joints"][at])
     place = {name: joints[i] for i, name in enumerate(clip.meta["joints"])}
     place["neck"] = (place["left_shoulder"] + place["right_shoulder"]) / 2
     return np.stack([place[name] for name in JOINTS])

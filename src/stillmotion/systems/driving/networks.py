@@ -6,7 +6,7 @@ found (s = S * motion_scale). Pictures are RGB in [0, 1]; coordinates are normal
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,12 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillmotion import geometry
-from stillmotion.nn.norm import BatchNorm2d
+from stillmotion.nn.hourglass import ConvBlock, Decoder, Encoder, Residual, UNet
+from stillmotion.nn.norm import without_statistics
 from stillmotion.systems.driving.config import DrivingConfig
 
 SHARE_GAIN = 8.0
 """Factor of the blend's logits. The three ways differ by a few grey levels, so their gradient is mostly noise, and
 with a gain of one the shares had hardly left their start after 1,600 steps (docs/log.md, H)."""
+
+
+LEAST_VARIANCE = 1e-5
+"""Added to both variances of a predicted covariance, so that it has an inverse. The root is 0.1 of 64 pixels."""
 
 
 class Keypoints(NamedTuple):
@@ -48,13 +53,15 @@ class Generated(NamedTuple):
 
 
 class DrivingNetworks(nn.Module):
-    """The three networks of the system: detector, generator (with dense motion), discriminator."""
+    """The networks of the system: detector, generator (with dense motion), discriminator, perhaps a predictor."""
 
     def __init__(self, config: DrivingConfig):
         super().__init__()
         self.detector = KeypointDetector(config)
         self.generator = Generator(config)
         self.discriminator = Discriminator(config)
+        # Last, so that the other networks start from the same random numbers with it and without.
+        self.predictor = KeypointPredictor(config) if config.predict_steps else None
 
 
 class KeypointDetector(nn.Module):
@@ -103,6 +110,8 @@ class Generator(nn.Module):
             with torch.no_grad():
                 self.paint.weight[3:].zero_()
                 bias_of(self.paint)[3:].fill_(1 / SHARE_GAIN)
+        if config.generator_norm == "affine":
+            without_statistics(self)
 
     def encode(self, still: Tensor) -> list[Tensor]:
         """Feature maps of the still, the still itself first; once per still, whatever the video's length."""
@@ -230,6 +239,67 @@ class Discriminator(nn.Module):
         return [*maps, self.score(x)]
 
 
+class KeypointPredictor(nn.Module):
+    """Continues the keypoints of one frame in time (section 4, "Image-to-Video Translation"; sheet section 2.8).
+
+    A GRU is given the first frame's keypoints and after them zeros. Means leave through tanh; a covariance is A^T A
+    of the 2 x 2 block A that the last layer gives, plus `LEAST_VARIANCE` on the diagonal. Without
+    `predict_covariance`, and where the detector's covariances are not full, the first frame's are kept.
+    """
+
+    def __init__(self, config: DrivingConfig):
+        super().__init__()
+        self.config = config
+        self.width = config.keypoints * (6 if config.covariance == "full" else 2)
+        self.gru = nn.GRU(self.width, config.predict_hidden, config.predict_layers, batch_first=True)
+        self.head = nn.Linear(config.predict_hidden, self.width)
+
+    @property
+    def learns_covariance(self) -> bool:
+        """Whether it predicts covariances, or keeps the first frame's."""
+        return self.config.covariance == "full" and self.config.predict_covariance
+
+    def forward(self, first: Keypoints, count: int) -> Keypoints:
+        """Keypoints of `count` frames: N x K of the first frame -> N x count x K; frame 0 is `first` itself."""
+        return next(self.chunks(first, count, count))
+
+    def chunks(self, first: Keypoints, count: int, size: int) -> Iterator[Keypoints]:
+        """The same, up to `size` frames at a time: any length in the same memory; yields N x size x K."""
+        state: Tensor | None = None
+        for start in range(0, count, size):
+            inputs = first.mean.new_zeros(len(first.mean), min(size, count - start), self.width)
+            if start == 0:
+                inputs[:, 0] = self.flat(first)
+            made, state = self.advance(inputs, first, state)
+            if start == 0:
+                mean, covariance = (
+                    torch.cat([known[:, None], guess[:, 1:]], dim=1) for known, guess in zip(first, made, strict=True)
+                )
+                made = Keypoints(mean, covariance)
+            yield made
+
+    def flat(self, keypoints: Keypoints) -> Tensor:
+        """What the GRU sees of N frames: all means, then all covariances; N x 6K (N x 2K without covariances)."""
+        parts = keypoints if self.config.covariance == "full" else keypoints[:1]
+        return torch.cat([part.flatten(1) for part in parts], dim=1)
+
+    def advance(self, inputs: Tensor, first: Keypoints, state: Tensor | None) -> tuple[Keypoints, Tensor]:
+        """Some steps of the GRU from `state`: N x T x width -> keypoints N x T x K and the state behind them."""
+        n, length, _ = inputs.shape
+        k = self.config.keypoints
+        with torch.autocast(inputs.device.type, enabled=False):  # coordinates stay float32
+            hidden, state = self.gru(inputs, state)
+            out = self.head(hidden)
+            mean = torch.tanh(out[..., : 2 * k]).reshape(n, length, k, 2)
+            if not self.learns_covariance:
+                return Keypoints(mean, first.covariance[:, None].expand(-1, length, -1, -1, -1)), state
+            root = out[..., 2 * k :].reshape(n, length, k, 2, 2)
+            # A^T A as a sum of products: a matrix product over axes of length two runs as thousands of tiny ones.
+            covariance = (root[..., :, :, None] * root[..., :, None, :]).sum(-3)
+            eye = torch.eye(2, dtype=out.dtype, device=out.device)
+            return Keypoints(mean, covariance + LEAST_VARIANCE * eye), state
+
+
 def bias_of(conv: nn.Conv2d) -> Tensor:
     """The bias of a convolution that has one."""
     assert conv.bias is not None
@@ -252,87 +322,6 @@ def shrink(frames: Tensor, config: DrivingConfig) -> Tensor:
     if config.motion_scale == 1:
         return frames
     return F.interpolate(frames, size=config.motion_size, mode=config.shrink)
-
-
-class UNet(nn.Module):
-    """Encoder and decoder with skips; the input itself is the last skip."""
-
-    def __init__(self, inputs: int, expansion: int, limit: int, blocks: int):
-        super().__init__()
-        self.encoder = Encoder(inputs, expansion, limit, blocks)
-        self.decoder = Decoder(self.encoder.channels, expansion, limit)
-        self.out_channels = self.decoder.out_channels
-
-    def forward(self, x: Tensor) -> Tensor:
-        """N x inputs x s x s -> N x (expansion + inputs) x s x s."""
-        return self.decoder(self.encoder(x))
-
-
-class Encoder(nn.Module):
-    """Halves the picture `blocks` times; returns every map, the input first."""
-
-    def __init__(self, inputs: int, expansion: int, limit: int, blocks: int):
-        super().__init__()
-        widths = [min(limit, expansion * 2**i) for i in range(1, blocks + 1)]
-        self.channels = [inputs, *widths]
-        self.blocks = nn.ModuleList(
-            ConvBlock(a, b) for a, b in zip(self.channels[:-1], self.channels[1:], strict=True)
-        )
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """All maps, largest first; N x inputs x s x s -> s, s/2, s/4, ...."""
-        maps = [x]
-        for block in self.blocks:
-            maps.append(F.avg_pool2d(block(maps[-1]), 2))
-        return maps
-
-
-class Decoder(nn.Module):
-    """Doubles the picture back, joining the encoder's map of each size after each step."""
-
-    def __init__(self, skips: Sequence[int], expansion: int, limit: int):
-        super().__init__()
-        blocks, inputs = [], skips[-1]
-        for i in range(len(skips) - 2, -1, -1):
-            width = min(limit, expansion * 2**i)
-            blocks.append(ConvBlock(inputs, width))
-            inputs = width + skips[i]
-        self.blocks = nn.ModuleList(blocks)
-        self.out_channels = inputs
-
-    def forward(self, skips: Sequence[Tensor]) -> Tensor:
-        """From the smallest map up; gives the size of the first."""
-        x = skips[-1]
-        for block, skip in zip(self.blocks, reversed(skips[:-1]), strict=True):
-            x = torch.cat([block(F.interpolate(x, scale_factor=2.0, mode="nearest")), skip], dim=1)
-        return x
-
-
-class ConvBlock(nn.Module):
-    """Convolution, batch norm, ReLU."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, groups: int = 1):
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups)
-        self.norm = BatchNorm2d(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """N x inputs x h x w -> N x outputs x h x w."""
-        return F.relu(self.norm(self.conv(x)))
-
-
-class Residual(nn.Module):
-    """Batch norm, ReLU, convolution, twice, added to the input."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.norm1, self.conv1 = BatchNorm2d(width), nn.Conv2d(width, width, 3, padding=1)
-        self.norm2, self.conv2 = BatchNorm2d(width), nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """N x width x h x w -> the same."""
-        out = self.conv1(F.relu(self.norm1(x)))
-        return x + self.conv2(F.relu(self.norm2(out)))
 
 
 class DiscriminatorBlock(nn.Module):

@@ -1,4 +1,4 @@
-"""How the driving system learns: one stage, pairs of frames of one clip, no labels (paper section 3.3)."""
+"""How the driving system learns: in the main from pairs of frames of one clip, no labels (paper section 3.3)."""
 
 from __future__ import annotations
 
@@ -21,20 +21,24 @@ from stillmotion.systems.driving.config import DrivingConfig
 from stillmotion.systems.driving.drawing import pair_sheet
 from stillmotion.systems.driving.guiding import GuideStage
 from stillmotion.systems.driving.networks import DrivingNetworks, Generated, Keypoints, shrink
+from stillmotion.systems.driving.predicting import PredictStage
 
 Update = Callable[[str, Tensor], None]
 
 
-def stages(system: System, clips: Sequence[Any], preview_clips: Sequence[Any] = ()) -> list[GuideStage | MotionStage]:
-    """The system's training stages, in order.
+def stages(
+    system: System, clips: Sequence[Any], preview_clips: Sequence[Any] = (), only: Sequence[str] = ()
+) -> list[GuideStage | MotionStage | PredictStage]:
+    """The system's training stages, in order: `guide` and `predict` if they have steps, `motion` between them.
 
     Args:
         system: a `Driving` system; its networks are trained in place.
         clips: things with `frames` (T x S x S x 3 `uint8`) and `name`.
         preview_clips: what previews show; the training clips if empty.
+        only: names of the stages to run; all if empty.
 
     Raises:
-        StillmotionError: no clips, or clips of another size than the configuration's.
+        StillmotionError: no clips, clips of another size than the configuration's, or a stage that is not there.
     """
     config = system.config
     if not clips:
@@ -50,14 +54,24 @@ def stages(system: System, clips: Sequence[Any], preview_clips: Sequence[Any] = 
             f"prepare them with --size {config.size} or train with --set size={height}."
         )
     assert isinstance(system.networks, DrivingNetworks)
-    made: list[GuideStage | MotionStage] = []
-    if config.guide_steps:
-        made.append(GuideStage(system.networks, config, clips))
-    return [*made, MotionStage(system.networks, config, clips, preview_clips)]
+    model = system.networks
+    # Only what is run is made: the guide asks for joints, which a model's later data need not have.
+    known: dict[str, Callable[[], GuideStage | MotionStage | PredictStage]] = {
+        "guide": lambda: GuideStage(model, config, clips),
+        "motion": lambda: MotionStage(model, config, clips, preview_clips),
+        "predict": lambda: PredictStage(model, config, clips, preview_clips),
+    }
+    steps = {"guide": config.guide_steps, "motion": config.steps, "predict": config.predict_steps}
+    for name in only:
+        if name not in known:
+            raise StillmotionError(f"There is no stage {name!r}; known are {', '.join(known)}.")
+        if not steps[name]:
+            raise StillmotionError(f"The stage {name} has no steps: add --set {name}_steps=N.")
+    return [make() for name, make in known.items() if (name in only if only else steps[name])]
 
 
 class MotionStage:
-    """The only stage: detector, generator and discriminator learn together, end to end.
+    """The paper's only stage: detector, generator and discriminator learn together, end to end.
 
     Attributes as `stillmotion.training.Stage` asks; three Adam optimisers as in the release, of which generator
     and detector step together on one loss.
@@ -129,6 +143,7 @@ class MotionStage:
             Every loss term, weighted, detached.
         """
         source, driving = batch["source"], batch["driving"]
+        self.model.detector.train(not (self.held or self.config.freeze_statistics))
         made, of_source, of_driving = reconstruct(self.model, source, driving, hold_detector=self.held)
         terms = self.generator_terms(made, source, driving, of_driving)
         update("generator", sum(terms.values(), torch.zeros(())))
@@ -203,15 +218,10 @@ def reconstruct(
     """Generate the driving frames from the source frames; both B x 3 x S x S.
 
     The detector sees both in one batch, so that batch norm treats them alike (as the release does). A held detector
-    works as it will when animating: running statistics, no gradient.
+    gets no gradient; its mode, and so its statistics, are the caller's business.
     """
     frames = torch.cat([source, driving])
-    if hold_detector:
-        was_training = model.detector.training
-        with torch.no_grad():
-            both = model.detector.eval()(frames)
-        model.detector.train(was_training)
-    else:
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not hold_detector):
         both = model.detector(frames)
     of_source, of_driving = (Keypoints(*parts) for parts in zip(*(part.chunk(2) for part in both), strict=True))
     return model.generator(model.generator.encode(source), of_source, of_driving), of_source, of_driving

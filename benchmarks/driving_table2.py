@@ -1,0 +1,339 @@
+"""Train the six variants of Monkey-Net's Table 2 small, and print our row under the paper's.
+
+    python benchmarks/driving_table2.py data/weizmann@80 data/puppets --from driving-weizmann -o runs/table2 \
+        --minutes 10 --threads 2
+
+It is a benchmark and no recipe: a recipe says how a shipped model was made, and nothing made here is shipped. What
+comes out is a measurement: RUNS/table2.md, RUNS/table2.json and the report it was taken from.
+
+Every variant gets the same start, the same pairs of frames in the same order, the same number of steps and the same
+losses, as far as it has them: the mix loss of preset `small` needs masks and shifted stills, which three variants
+lack. The table says so; `--set mix_weight=0` takes it from all. From scratch a few minutes on a laptop teach a
+detector nothing, so `--from MODEL` gives all variants that model's detector (`--parts` says what else), without a
+guide stage. Preset `small` then holds the detector for its first 5,000 steps: with fewer steps every variant has the
+very same keypoints. `--minutes` is turned into steps once, by timing the full variant, and kept in RUNS/plan.json.
+
+Run it again after Ctrl-C or a crash: a finished variant is not trained again, a begun one goes on. One process trains
+one variant after the other: data are memory-mapped and the networks are freed, so processes of their own would
+save nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stillmotion.animate import RUN_MODEL, load
+from stillmotion.data.clipset import open_dataset
+from stillmotion.errors import StillmotionError
+from stillmotion.evaluation.networks import Source, open_networks
+from stillmotion.evaluation.report import choose_split, evaluate_models
+from stillmotion.evaluation.speed import machine
+from stillmotion.files import read_json, write_json
+from stillmotion.train import TrainRequest, train
+from stillmotion.training import LoopSettings
+
+TRIAL_STEPS = 12
+"""Steps that are timed to turn minutes into steps; the first third warms up."""
+
+COLUMNS = {
+    "L1": ".4f",
+    "L1 / copy the still": ".3f",
+    "PSNR": ".2f",
+    "SSIM": ".3f",
+    "AKD": ".2f",
+    "MKR": ".1%",
+    "AED": ".2f",
+}
+"""What the table shows of a report, where the report has it, and how."""
+
+NAME = "driving_table2"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of Table 2.
+
+    Attributes:
+        title: as in the paper.
+        changes: what it switches in the configuration.
+        paper: its numbers on Tai-Chi; MKR as a share.
+    """
+
+    title: str
+    changes: Mapping[str, Any]
+    paper: Mapping[str, float]
+
+
+def _paper(l1: float, akd: float, mkr: float, aed: float) -> dict[str, float]:
+    return {"L1": l1, "AKD": akd, "MKR": mkr, "AED": aed}
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "no-flow": Variant("No F", {"use_flow": False}, _paper(0.057, 3.11, 0.238, 0.24)),
+    "no-residual": Variant("No F_residual", {"use_residual": False}, _paper(0.051, 2.81, 0.180, 0.22)),
+    "no-coarse": Variant("No F_coarse", {"use_coarse": False}, _paper(0.052, 2.75, 0.197, 0.22)),
+    "no-covariance": Variant("No Sigma_k", {"covariance": "fixed"}, _paper(0.054, 2.86, 0.206, 0.23)),
+    "no-image": Variant("No x", {"use_image": False}, _paper(0.051, 2.71, 0.193, 0.21)),
+    "full": Variant("Full", {}, _paper(0.050, 2.53, 0.174, 0.21)),
+}
+NOT_SETTABLE = ("steps", "predict_steps", *(name for variant in VARIANTS.values() for name in variant.changes))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all variants have in common; RUNS/plan.json holds it, and a later call must agree with it."""
+
+    data: tuple[str, ...]
+    test: str
+    preset: str
+    settings: Mapping[str, str]
+    start_from: str | None
+    parts: tuple[str, ...]
+    minutes: float | None
+    steps: int = 0  # 0: not yet known, to be found from `minutes`
+
+    def request(self, variant: Variant, run: Path) -> TrainRequest:
+        """The training of one variant."""
+        guide = {"guide_steps": 0} if self.start_from else {}
+        settings = {**guide, **self.settings, **variant.changes, "steps": self.steps}
+        return TrainRequest(
+            "driving", self.data, run, self.preset, settings, self.start_from, self.parts, resume=run.is_dir()
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0; 1 if a variant failed, 2 for what the user can mend, 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        return run(options)
+    except StillmotionError as error:
+        print(f"{NAME}: {error}", file=sys.stderr)
+        return 2
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train what is not trained yet, measure what is; 0 if every variant asked for is in the table."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    loop = LoopSettings(preview_every=0, precision="fp32", threads=options.threads)
+    networks = open_networks(options.network)  # before the trainings: one that is missing is told now
+    plan = agreed_plan(options, loop)
+    failed = []
+    for key in options.only or VARIANTS:
+        folder = options.out / key
+        if finished(folder, plan.steps):
+            continue
+        print(f"{key}: {plan.steps} steps", flush=True)
+        try:
+            print(train(plan.request(VARIANTS[key], folder), loop), flush=True)
+        except StillmotionError as error:  # say it and go on: a loss that became NaN is a result too
+            print(f"{key}: {error}", file=sys.stderr, flush=True)
+            failed.append(key)
+            continue
+        if not finished(folder, plan.steps):  # Ctrl-C: the person wants the rest no more than this one
+            print(f"{NAME}: stopped; the same command goes on from there.", file=sys.stderr)
+            return 130
+    done = [key for key in VARIANTS if finished(options.out / key, plan.steps)]
+    if done:
+        print(write_table(plan, options.out, done, networks))
+    return 1 if failed else 0
+
+
+def agreed_plan(options: argparse.Namespace, loop: LoopSettings) -> Plan:
+    """The plan of this call, with its steps; the one in RUNS where there is one.
+
+    Raises:
+        StillmotionError: RUNS holds another plan, the test set has no test clips, or a setting is a variant's own.
+    """
+    settings = dict(options.set)
+    if own := [name for name in settings if name in NOT_SETTABLE]:
+        raise StillmotionError(f"{own[0]} is not for --set here: the variants differ in it, or --steps says it.")
+    test = options.test or _folder(options.data[0])
+    choose_split(open_dataset(test), "test")  # told now, not after hours of training
+    parts = tuple(options.parts.split(",")) if options.start_from else ()
+    minutes = None if options.steps else options.minutes
+    plan = Plan(
+        tuple(options.data), test, options.preset, settings, options.start_from, parts, minutes, options.steps or 0
+    )
+    stored = options.out / "plan.json"
+    if stored.is_file():
+        before = read_json(stored)
+        if minutes is not None and before.get("minutes") == minutes:
+            plan = replace(plan, steps=before.get("steps"))
+        now = json.loads(json.dumps(asdict(plan)))
+        if other := [name for name in now if before.get(name) != now[name]]:
+            raise StillmotionError(
+                f"{stored} was made with another {other[0]} ({before.get(other[0])}, now {now[other[0]]}): "
+                "give the same options or another folder with -o."
+            )
+        return plan
+    if not plan.steps:
+        plan = replace(plan, steps=steps_in(options.minutes, plan, loop))
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_json(stored, asdict(plan))
+    return plan
+
+
+def steps_in(minutes: float, plan: Plan, loop: LoopSettings) -> int:
+    """How many steps of the full variant fit into so many minutes on this machine, now; at least one."""
+    with tempfile.TemporaryDirectory() as folder:
+        trial = replace(plan, steps=TRIAL_STEPS, settings={**plan.settings, "guide_steps": "0"})
+        train(trial.request(VARIANTS["full"], Path(folder) / "trial"), replace(loop, log_every=TRIAL_STEPS // 3))
+        lines = log_lines(Path(folder) / "trial", "losses")
+    each = (lines[-1]["seconds"] - lines[0]["seconds"]) / (lines[-1]["step"] - lines[0]["step"])
+    return max(1, int(60 * minutes / each))
+
+
+def finished(folder: Path, steps: int) -> bool:
+    """Whether a variant has been trained to its end."""
+    if not (folder / RUN_MODEL).is_dir():
+        return False
+    return bool(load(folder).system.card.get("steps") == steps)
+
+
+def write_table(plan: Plan, out: Path, done: Sequence[str], networks: Mapping[str, Source]) -> str:
+    """Measure the trained variants; write RUNS/report, table2.json and table2.md. Returns the Markdown."""
+    evaluate_models([str(out / key) for key in done], plan.test, "reconstruction", out / "report", networks=networks)
+    report = read_json(out / "report" / "report.json")
+    sets = [open_dataset(_folder(item)).info.title for item in plan.data]
+    found = {
+        "plan": asdict(plan),
+        "machine": machine(),
+        "trained_on": " + ".join(sets),
+        "measured_on": open_dataset(plan.test).info.title,
+        "report": {key: report[key] for key in ("protocol", "definition", "split", "clips", "frames", "metrics")},
+        "batch": load(out / done[0]).system.config.batch,
+        "baselines": {name: row for name, row in report["means"].items() if name.startswith("baseline")},
+        "variants": {
+            key: {
+                "title": VARIANTS[key].title,
+                "changes": dict(VARIANTS[key].changes),
+                "paper": dict(VARIANTS[key].paper),
+                "ours": report["means"][str(out / key)],
+                **facts_of(out / key),
+            }
+            for key in done
+        },
+    }
+    write_json(out / "table2.json", found)
+    text = as_markdown(found)
+    (out / "table2.md").write_text(text + "\n", encoding="utf-8")
+    return text
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """What a training cost and which losses it had: from its log, not from what was meant."""
+    lines = [line for line in log_lines(folder, "losses") if line["stage"] == "motion"]
+    model = load(folder).system.shipped()
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "seconds": lines[-1]["seconds"],
+        "threads": log_lines(folder, "threads")[-1]["threads"],
+        "losses": sorted({name for line in lines for name in line["losses"]} - {"keypoint_spread"}),
+    }
+
+
+def as_markdown(found: Mapping[str, Any]) -> str:
+    """The table: per variant the paper's row and under it ours, the baselines last; then what was done."""
+    lines = ["| variant | | " + " | ".join(COLUMNS) + " |", "|---|---|" + "---|" * len(COLUMNS)]
+    for row in found["variants"].values():
+        lines.append(f"| {row['title']} | paper | {_cells(row['paper'], {'L1': '.3f'})} |")
+        lines.append(f"| | ours | {_cells(row['ours'])} |")
+    for name, values in found["baselines"].items():
+        lines.append(f"| {name.removeprefix('baseline: ')} | ours | {_cells(values)} |")
+    plan, report, rows = found["plan"], found["report"], found["variants"]
+    seconds = [row["seconds"] for row in rows.values()]
+    threads = " or ".join(map(str, sorted({row["threads"] for row in rows.values()})))
+    start = f"{', '.join(plan['parts'])} of {plan['start_from']}" if plan["start_from"] else "nothing"
+    every = set().union(*(row["losses"] for row in rows.values()))
+    lacking = [
+        f"{row['title']} has no loss `{'`, `'.join(sorted(every - set(row['losses'])))}`"
+        for row in rows.values()
+        if every - set(row["losses"])
+    ]
+    lines += [
+        "",
+        "paper: Tai-Chi at 64 x 64, trained for about 76,000 steps of 32 pairs. AKD in pixels, MKR in percent.",
+        f"ours: trained on {found['trained_on']}, {plan['steps']} steps of {found['batch']} pairs, starting from "
+        f"{start}; {min(seconds) / 60:.1f} to {max(seconds) / 60:.1f} minutes per variant, threads: {threads}, "
+        f"{found['machine']['cpu']}. One seed each.",
+        f"Measured on {found['measured_on']}: {report['clips']} clips of split {report['split']}, {report['frames']} "
+        f"frames; {report['definition']}.",
+        "The paper's data are other data: compare the order of the variants, not the numbers.",
+        *(f"{text}: it needs what the variant leaves out." for text in lacking),
+    ]
+    return "\n".join(lines)
+
+
+def log_lines(folder: Path, telling: str) -> list[dict[str, Any]]:
+    """The lines of a run's log that tell `losses`, `threads`, ...."""
+    lines = (json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if telling in line]
+
+
+def _cells(values: Mapping[str, float | None], formats: Mapping[str, str] | None = None) -> str:
+    shown = {**COLUMNS, **(formats or {})}
+    cells = {name: values.get(name) for name in shown}
+    return " | ".join("-" if value is None else format(value, shown[name]) for name, value in cells.items())
+
+
+def _folder(item: str) -> str:
+    """A data set without its `@N`."""
+    folder, at, times = item.rpartition("@")
+    return folder if at and times.isdigit() and not Path(item).exists() else item
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} should read name=value")
+    return name, value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=NAME, description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("data", nargs="+", help="prepared data to train on; FOLDER@N counts it N times")
+    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="RUNS", help="folder for all of it")
+    parser.add_argument("--test", help="prepared data whose test split is measured (default: the first DATA)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=_above_zero, default=10.0, help="per variant (default: 10)")
+    length.add_argument("--steps", type=_count, help="per variant, instead of minutes")
+    parser.add_argument("--threads", type=_count, help="CPU threads")
+    parser.add_argument(
+        "--network", action="append", type=_setting, default=[], help="keypoints=blazepose, for AKD and MKR"
+    )
+    parser.add_argument("--only", nargs="+", choices=list(VARIANTS), help="train only these")
+    parser.add_argument("--preset", default="small")
+    parser.add_argument("--from", dest="start_from", metavar="MODEL", help="the model whose parts all start from")
+    parser.add_argument("--parts", default="detector", help="which parts of it (default: detector)")
+    parser.add_argument("--set", action="append", type=_setting, default=[], help="a setting for all: name=value")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} should be a whole number above 0")
+    return int(text)
+
+
+def _above_zero(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} should be a number above 0")
+    return value
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,236 @@
+"""What keypoints say about a still and its driver: the frame that matches, the crop that fits, the part that moves.
+
+Pure functions on keypoints. A *layout* is where keypoints lie among each other, without where the body is and how
+large: the mean is taken off and the root mean square distance from it becomes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from stillmotion import geometry
+from stillmotion.errors import StillmotionError
+from stillmotion.systems.driving.networks import Keypoints
+
+Box = tuple[int, int, int, int]
+"""x, y, width, height in whole pixels: the form in which a person gives a part of a picture."""
+
+LIKE_SIZE = (0.67, 1.5)
+"""The still's body over the driver's, each as a share of its picture: outside of this the two do not fit."""
+
+LIKE_PLACE = 0.35
+"""How far apart the bodies' centres may lie, as a share of the picture's side."""
+
+NO_BODY = 1e-4
+"""Keypoints nearer than this to each other (root mean square, normalised) have no size to compare."""
+
+
+class Place(NamedTuple):
+    """Where a body is and how large, in the unit of the points."""
+
+    centre: Tensor  # N x 2
+    size: Tensor  # N, the root mean square distance of the keypoints from the centre
+
+
+@dataclass(frozen=True)
+class Match:
+    """The driving frame whose layout is nearest the still's.
+
+    Attributes:
+        index: its number, from 0.
+        keypoints: those of that frame, 1 x K.
+        distance: root mean square distance of the two layouts, in body sizes.
+    """
+
+    index: int
+    keypoints: Keypoints
+    distance: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well a still fits a driver, and the crop that would fit better.
+
+    Attributes:
+        size_ratio: the still's body over the driver's, each as a share of its (padded, square) picture.
+        offset: distance of the two bodies' centres, as a share of the picture's side.
+        crop: the part of the still to use, (x, y, width, height) in its pixels.
+        whole: the crop is all that was wished for; False where it had to be moved or cut to lie in the picture.
+        useful: the crop is less than the whole still.
+    """
+
+    size_ratio: float
+    offset: float
+    crop: Box
+    whole: bool
+    useful: bool = True
+
+    @property
+    def good(self) -> bool:
+        """Whether size and place are near enough for relative transfer."""
+        return LIKE_SIZE[0] <= self.size_ratio <= LIKE_SIZE[1] and self.offset <= LIKE_PLACE
+
+    def advice(self) -> str:
+        """One sentence for the person whose still does not fit."""
+        what = (
+            f"The body in the still has {self.size_ratio:.2g} times the size of the driver's and its centre lies "
+            f"{self.offset:.0%} of the picture away"
+        )
+        if not self.useful:
+            return f"{what}, and no part of the still fits better; take another still or another video."
+        reach = "" if self.whole else ", as near as the still's border allows"
+        return f"{what}; --crop {_written(self.crop)} cuts out the part that fits{reach}."
+
+    def border_note(self) -> str:
+        """One sentence about a crop that is not whole."""
+        return (
+            f"The crop {_written(self.crop)} had to stay inside the still, so the body does not quite get the size "
+            "and place of the driver's; take a still with more room around the body if it matters."
+        )
+
+
+def place(mean: Tensor) -> Place:
+    """Centre and size of keypoints; N x K x 2."""
+    centre = mean.mean(dim=1)
+    return Place(centre, (mean - centre[:, None]).square().sum(-1).mean(1).sqrt())
+
+
+def layout(mean: Tensor) -> Tensor:
+    """Keypoints without place and size; N x K x 2 to N x K x 2. Keypoints all in one point stay there, at zero."""
+    centre, size = place(mean)
+    return (mean - centre[:, None]) / size.clamp_min(NO_BODY)[:, None, None]
+
+
+def layout_distance(still: Tensor, driving: Tensor) -> Tensor:
+    """Root mean square distance between the layouts of one still, 1 x K x 2, and N frames, N x K x 2; N values."""
+    return (layout(driving) - layout(still)).square().sum(-1).mean(1).sqrt()
+
+
+def best_match(still: Keypoints, batches: Iterable[Keypoints]) -> Match:
+    """Choose the driving frame whose pose is nearest the still's, wherever and however large it is in its picture.
+
+    Relative transfer wants a reference frame in the still's pose. Only the best frame so far is kept, so that a video
+    may be of any length. Of equals the first is chosen.
+
+    Args:
+        still: keypoints of the still, 1 x K.
+        batches: keypoints of the driving frames in order, any number at a time.
+    """
+    best: Match | None = None
+    start = 0
+    for batch in batches:
+        distances = layout_distance(still.mean, batch.mean)
+        i = int(distances.argmin())
+        distance = float(distances[i])
+        if best is None or distance < best.distance:
+            # Cloned: a view would keep the whole batch.
+            here = Keypoints(batch.mean[i : i + 1].clone(), batch.covariance[i : i + 1].clone())
+            best = Match(start + i, here, distance)
+        start += len(distances)
+    if best is None:
+        raise StillmotionError("The driving video has no frames; give at least one.")
+    return best
+
+
+def compare(still: Tensor, points: Tensor, driving: Tensor, size: geometry.Size) -> Fit | None:
+    """Compare a still's body with the driver's in its reference frame.
+
+    Args:
+        still: K x 2, keypoints of what is animated, normalised over its padded square.
+        points: K x 2, the same keypoints in pixels of the still that was given.
+        driving: K x 2, keypoints of the driving frame, normalised over its padded square.
+        size: (height, width) of the still that was given.
+
+    Returns:
+        The fit; None where the keypoints of either lie in one point and have no size.
+    """
+    own, aim = place(still[None]), place(driving[None])
+    if not (float(own.size) > NO_BODY and float(aim.size) > NO_BODY):
+        return None
+    crop, whole = suggest_crop(points, driving, size)
+    useful = crop != (0, 0, size[1], size[0])
+    return Fit(float(own.size / aim.size), float((own.centre - aim.centre).norm() / 2), crop, whole, useful)
+
+
+def suggest_crop(still: Tensor, driving: Tensor, size: geometry.Size) -> tuple[Box, bool]:
+    """The square part of the still in which its body is as large as the driver's, and in the same place.
+
+    Where the picture is too small for that, the part keeps its size as far as it can and is moved inside. A part that
+    is no longer square is padded like any other picture.
+
+    Args:
+        still: K x 2, keypoints in pixels of the still.
+        driving: K x 2, keypoints of the driving frame, normalised.
+        size: the still's (height, width).
+
+    Returns:
+        (x, y, width, height) in pixels of the still, and whether it is whole, that is, lay within the picture.
+    """
+    (centre,), (extent,) = place(still[None])
+    (aim,), (aimed,) = place(driving[None])
+    # A square of L pixels is 2 wide in normalised units over L - 1 steps.
+    steps = 2 * float(extent) / max(float(aimed), NO_BODY)
+    side = max(2, round(steps) + 1)
+    corner = [round(v) for v in (centre - (aim + 1) * steps / 2).tolist()]
+    height, width = size
+    w, h = min(side, width), min(side, height)
+    x, y = min(max(corner[0], 0), width - w), min(max(corner[1], 0), height - h)
+    return (x, y, w, h), (x, y, w, h) == (corner[0], corner[1], side, side)
+
+
+def inside(points: Tensor, region: Box) -> Tensor:
+    """Which points, ... x 2 in pixels, lie in a part of the picture; its border pixels belong to it whole."""
+    x, y, width, height = region
+    low = points.new_tensor([x - 0.5, y - 0.5])
+    high = points.new_tensor([x + width - 0.5, y + height - 0.5])
+    return ((points >= low) & (points < high)).all(dim=-1)
+
+
+def choose_region(points: Tensor, region: Box, size: geometry.Size) -> Tensor:
+    """Which keypoints of the still are to move: those that lie in the region.
+
+    Args:
+        points: K x 2, in pixels of the still.
+        region: (x, y, width, height) in pixels of the still.
+        size: the still's (height, width).
+
+    Returns:
+        K truth values.
+
+    Raises:
+        StillmotionError: the region reaches out of the still, or no keypoint lies in it; lists where they lie.
+    """
+    x, y, width, height = region
+    if x + width > size[1] or y + height > size[0]:
+        raise StillmotionError(
+            f"The region {_written(region)} reaches out of the still, which is {size[1]} x {size[0]} pixels."
+        )
+    chosen = inside(points, region)
+    if not bool(chosen.any()):
+        places = ", ".join(f"({round(a)}, {round(b)})" for a, b in points.tolist())
+        raise StillmotionError(
+            f"No keypoint of the still lies in the region {_written(region)}, so nothing would move; "
+            f"choose one that holds some of {places}."
+        )
+    return chosen
+
+
+def hold(still: Keypoints, target: Keypoints, moving: Tensor) -> Keypoints:
+    """Keep what does not move at the still's keypoints.
+
+    Args:
+        still: 1 x K.
+        target: N x K, where the driver would send them.
+        moving: K truth values.
+    """
+    mean = torch.where(moving[:, None], target.mean, still.mean)
+    return Keypoints(mean, torch.where(moving[:, None, None], target.covariance, still.covariance))
+
+
+def _written(box: Box) -> str:
+    return ",".join(map(str, box))

@@ -1,0 +1,161 @@
+"""What must stay as it is in the still: slow swimming, the background, everything outside a region.
+
+The background and the region give a weight per pixel, N x 1 x S x S: one where the animation shows, zero where the
+still's own pixels do, and a ramp of a few pixels between, against seams.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stillmotion import geometry
+from stillmotion.systems.driving import aligning
+from stillmotion.systems.driving.networks import Generated, Keypoints
+
+STILL_BELOW, MOVING_ABOVE = 0.3, 1.0
+"""In pixels of the network: slower motion is not applied to a larger still, faster motion in full.
+
+The flow swims a little where nothing moves. Upsampled to a thousand pixels that would make a wall drift and blur; at
+the network's own size it still costs a little (docs/log.md, I).
+"""
+
+BODY_ABOVE = 0.3
+"""Share of the keypoints' masks together above which a pixel belongs to what moves."""
+
+FLOWS_ABOVE = 1.0
+"""In pixels of the flow: motion that counts whatever the masks say."""
+
+PAINTED_ABOVE, CHANGED_ABOVE = 0.5, 0.1
+"""Where the painter has most of a pixel and changes it by more than this, it covers a place that was left."""
+
+MARGIN, SOFT = 3, 2
+"""In pixels of the network: how far what moves is widened, and half the width of the ramp at its edge."""
+
+REACH, FADE = 0.12, 0.15
+"""Normalised: how far around a region everything still moves, and the width of the ramp that follows."""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """What a control wants to stay as it is in a still.
+
+    Attributes:
+        still: the still's keypoints, 1 x K.
+        small: the still at the network's size, 1 x 3 x S x S in [0, 1].
+        moving: K truth values, the keypoints in the region; None if all move.
+        corners: 2 x 2, the region's first and last pixel, normalised (x, y); None without a region.
+        background: whether the background is kept.
+        own_masks: the masks of the still animated onto itself, which show its body.
+    """
+
+    still: Keypoints
+    small: Tensor
+    moving: Tensor | None
+    corners: Tensor | None
+    background: bool
+    own_masks: Tensor | None
+
+    def keypoints(self, target: Keypoints) -> Keypoints:
+        """N targets, of which only those of the region move."""
+        return target if self.moving is None else aligning.hold(self.still, target, self.moving)
+
+    def weigh(self, made: Generated, target: Keypoints) -> tuple[Generated, Tensor | None]:
+        """What was made, its flow ending where it must, and how much of it shows (N x 1 x S x S; None: all)."""
+        weight = None
+        if self.moving is not None and self.corners is not None:
+            size = (self.small.shape[2], self.small.shape[3])
+            weight = region_weight(self.corners, target.mean[:, self.moving], size)
+            made = fade(made, weight)
+        if self.background:
+            kept = background_weight(settle(made.motion.displacement), self.own_masks, made, self.small)
+            weight = kept if weight is None else weight * kept
+        return made, weight
+
+
+def settle(displacement: Tensor) -> Tensor:
+    """Still what moves by less than a fraction of a network pixel; N x s x s x 2, normalised, both ways."""
+    size = (displacement.shape[1], displacement.shape[2])
+    length = geometry.displacement_to_pixels(displacement, size).norm(dim=-1, keepdim=True)
+    share = ((length - STILL_BELOW) / (MOVING_ABOVE - STILL_BELOW)).clamp(0, 1)
+    return displacement * share
+
+
+def background_weight(displacement: Tensor, own_masks: Tensor | None, made: Generated, still: Tensor) -> Tensor:
+    """Keep the still's pixels wherever the background is seen both in the still and in the frame.
+
+    Animated is: what the masks give to a keypoint in the frame (the body's new place) or in the still (its old
+    place), what the moving body's flow reads (its old place again, sharper), what flows fast, and what the painter
+    changes plainly. So a limb that has left is painted over and never kept.
+
+    Args:
+        displacement: N x s x s x 2, the flow that is applied (settled), backward and normalised.
+        own_masks: 1 x (K+1) x s x s, the masks of the still animated onto itself; None without the coarse part.
+        made: N frames.
+        still: 1 x 3 x S x S in [0, 1], the still at the network's size.
+    """
+    size = (displacement.shape[1], displacement.shape[2])
+    speed = geometry.displacement_to_pixels(displacement, size).norm(dim=-1)[:, None]  # N x 1 x s x s
+    masks = made.motion.masks
+    body = speed > 0 if masks is None else 1 - masks[:, :1] > BODY_ABOVE
+    active = body | (speed > FLOWS_ABOVE) | places_read(displacement, body & (speed > 0))
+    if own_masks is not None:
+        active = active | (1 - own_masks[:, :1] > BODY_ABOVE)
+    active = geometry.resize_map(active.float(), (still.shape[2], still.shape[3])) >= 0.5
+    changed = (made.frame - still).abs().amax(1, keepdim=True) > CHANGED_ABOVE
+    if made.keep is not None:
+        changed = changed & (1 - made.keep.sum(1, keepdim=True) > PAINTED_ABOVE)
+    active = F.max_pool2d((active | changed).float(), 2 * MARGIN + 1, stride=1, padding=MARGIN)
+    return F.avg_pool2d(active, 2 * SOFT - 1, stride=1, padding=SOFT - 1, count_include_pad=False)
+
+
+def places_read(displacement: Tensor, moving: Tensor) -> Tensor:
+    """Where in the still the moving pixels come from.
+
+    Args:
+        displacement: N x s x s x 2, backward and normalised.
+        moving: N x 1 x s x s truth values.
+
+    Returns:
+        N x 1 x s x s truth values: the pixels nearest to what is read.
+    """
+    count, height, width, _ = displacement.shape
+    grid = geometry.identity_grid((height, width), displacement) + displacement
+    pixels = geometry.to_pixels(grid, (height, width)).round().long()
+    x, y = pixels[..., 0].clamp(0, width - 1), pixels[..., 1].clamp(0, height - 1)
+    frame = torch.arange(count, device=x.device)[:, None, None].expand_as(x)
+    read = torch.zeros_like(moving)
+    chosen = moving[:, 0]
+    read[frame[chosen], 0, y[chosen], x[chosen]] = True
+    return read
+
+
+def region_weight(corners: Tensor, targets: Tensor, size: geometry.Size) -> Tensor:
+    """Keep the still's pixels away from a region and from where its keypoints go.
+
+    Args:
+        corners: 2 x 2, first and last pixel of the region, normalised (x, y).
+        targets: N x k x 2, normalised: where the keypoints that move are in each frame. A hand that leaves the
+            region is followed, not cut off.
+        size: (height, width) of the map.
+    """
+    low = torch.minimum(corners[0], targets.amin(1)) - REACH  # N x 2
+    high = torch.maximum(corners[1], targets.amax(1)) + REACH
+    grid = geometry.identity_grid(size, targets)
+    outside = torch.maximum(low[:, None, None] - grid, grid - high[:, None, None]).clamp_min(0)  # N x H x W x 2
+    return (1 - outside.norm(dim=-1) / FADE).clamp(0, 1)[:, None]
+
+
+def fade(made: Generated, weight: Tensor) -> Generated:
+    """Let the flow end where the weight does; weight N x 1 x S x S."""
+    shape = made.motion.displacement.shape
+    here = geometry.resize_map(weight, (shape[1], shape[2])).permute(0, 2, 3, 1)
+    return made._replace(motion=made.motion._replace(displacement=made.motion.displacement * here))
+
+
+def blend(frame: Tensor, still: Tensor, weight: Tensor) -> Tensor:
+    """The animation where the weight is one, exactly the still where it is zero; N x 3 x H x W."""
+    return weight * frame + (1 - weight) * still
