@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint types unit setup clean
+.PHONY: demo pose test lint types unit setup clean
 
 setup: $(READY)
 
@@ -17,6 +17,12 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py --out out/demo
+
+# mediapipe 0.10.21 asks for an old numpy and a second OpenCV but needs neither, hence --no-deps.
+pose: $(READY)
+	UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -c constraints.txt \
+		mediapipe==0.10.21 absl-py attrs flatbuffers \
+		matplotlib cycler kiwisolver pyparsing packaging python-dateutil six contourpy fonttools
 
 test: lint types unit
 

@@ -17,6 +17,7 @@ from stillmotion import media
 from stillmotion.animate import Animator
 from stillmotion.systems.driving.animating import pad_square
 from stillmotion.systems.driving.drawing import draw_paths
+from stillmotion.worlds import sample_clip
 
 HERE = Path(__file__).parent
 
@@ -53,6 +54,10 @@ def main() -> None:
         for still in sorted((HERE / "stills").glob("*.png")):
             print(f"{model}: {still.stem}", flush=True)
             parts.append(show(animator, still, out / model / still.stem, out))
+    parts.append("<h2>The made worlds</h2><section>")
+    for still in sorted((HERE / "worlds").glob("*.png")):
+        parts.append(show_world(still, out / "worlds", out))
+    parts.append("</section>")
     page = PAGE.format(seconds=time.monotonic() - started, body="\n".join(parts))
     (out / "index.html").write_text(page, encoding="utf-8")
     print(f"Open {out / 'index.html'} in a browser.")
@@ -81,6 +86,16 @@ def show(animator: Animator, still: Path, folder: Path, root: Path) -> str:
         figures.append(figure(folder / "layers" / "masks.mp4", "which keypoint moves which pixel", root))
     figures.append(figure(folder / "layers" / "warped.mp4", "the still through the flow alone", root))
     return f"<h3>{html.escape(still.stem)}</h3><section>{''.join(figures)}</section>"
+
+
+def show_world(still: Path, folder: Path, root: Path) -> str:
+    """A world's bundled still, and a clip of it made now."""
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"world: {still.stem}", flush=True)
+    media.write_picture(folder / still.name, media.read_picture(still), overwrite=True)
+    clip = sample_clip(still.stem, 7, 1, size=128, frames=32)
+    media.write_video(folder / f"{still.stem}.mp4", iter(clip.frames), fps=clip.fps, overwrite=True)
+    return figure(folder / still.name, still.stem, root) + figure(folder / f"{still.stem}.mp4", "a clip of it", root)
 
 
 def figure(path: Path, caption: str, root: Path, main: bool = False) -> str:

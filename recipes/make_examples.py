@@ -1,4 +1,4 @@
-"""Make the bundled stills and driving videos: puppets that no model was trained on.
+"""Make the bundled stills and driving videos: puppets that no model was trained on; and a still of every world.
 
     python recipes/make_examples.py examples
 
@@ -20,6 +20,7 @@ from stillmotion.worlds import sample_clip
 SEED = 7  # trainings use seed 1
 STILL_SIZE, DRIVE_SIZE, FRAMES = 256, 128, 48
 DRIVERS = {"wave1": 3, "wave2": 5, "jack": 8, "bend": 0}  # action: the driver's index in the world
+SHOWN = {"puppets": 4, "plants": 0, "faces": 2, "arm": 6, "digits": 2}  # world: which of its clips is shown
 PEOPLE, TRIED = range(100, 130), 24  # indices of the people to choose from, and how many of their frames
 
 
@@ -36,7 +37,10 @@ def nearest(action: str, drive: Clip) -> tuple[int, int]:
 
 
 def main(folder: Path) -> None:
-    """Write `stills/NAME.png` and `drives/NAME.mp4`."""
+    """Write `stills/NAME.png`, `drives/NAME.mp4` and `worlds/WORLD.png`."""
+    for world, index in SHOWN.items():
+        still = sample_clip(world, SEED, index, size=STILL_SIZE, frames=1).frames[0]
+        media.write_picture(folder / "worlds" / f"{world}.png", still, overwrite=True)
     for action, driver in DRIVERS.items():
         drive = sample_clip("puppets", SEED, driver, size=DRIVE_SIZE, frames=FRAMES, action=action)
         person, frame = nearest(action, drive)

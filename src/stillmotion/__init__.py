@@ -14,13 +14,14 @@ from stillmotion.version import __version__
 
 if TYPE_CHECKING:
     from stillmotion.animate import Animator, load, shipped_models
-    from stillmotion.controls import Drive
+    from stillmotion.controls import Drive, Predict
     from stillmotion.systems.base import Animation, Step
 
 __all__ = [
     "Animation",
     "Animator",
     "Drive",
+    "Predict",
     "Step",
     "StillmotionError",
     "__version__",
@@ -32,6 +33,7 @@ _HOME = {
     "Animation": "stillmotion.systems.base",
     "Animator": "stillmotion.animate",
     "Drive": "stillmotion.controls",
+    "Predict": "stillmotion.controls",
     "Step": "stillmotion.systems.base",
     "load": "stillmotion.animate",
     "shipped_models": "stillmotion.animate",

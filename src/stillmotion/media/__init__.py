@@ -4,7 +4,7 @@ Everything is `uint8` RGB in numpy: pictures H x W x 3, videos T x H x W x 3. On
 """
 
 from stillmotion.media.limits import Limits, MediaError
-from stillmotion.media.pictures import crop, fit_square, read_picture, resize, to_uint8, write_picture
+from stillmotion.media.pictures import crop, fit_square, read_picture, resize, to_float, to_uint8, write_picture
 from stillmotion.media.reading import VideoReader, open_video, read_video, sniff
 from stillmotion.media.writing import VideoWriter, open_writer, write_video
 
@@ -21,6 +21,7 @@ __all__ = [
     "read_video",
     "resize",
     "sniff",
+    "to_float",
     "to_uint8",
     "write_picture",
     "write_video",

@@ -203,3 +203,11 @@ def to_uint8(values: np.ndarray) -> np.ndarray:
     if np.isnan(values).any():
         raise ValueError("Pixels must be numbers; these hold NaN.")
     return np.rint(np.clip(values, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def to_float(pixels: np.ndarray) -> np.ndarray:
+    """Turn `uint8` ... x H x W x 3 into what networks take: `float32` ... x 3 x H x W in [0, 1].
+
+    A new array, whose channels stay last in memory: convolutions on a CPU are faster so.
+    """
+    return np.moveaxis(np.asarray(pixels, dtype=np.float32) / np.float32(255), -1, -3)
