@@ -12,7 +12,7 @@ from stillmotion.errors import StillmotionError
 if TYPE_CHECKING:
     from stillmotion.systems.base import System
 
-SYSTEMS: dict[str, str] = {"driving": "Driving"}
+SYSTEMS: dict[str, str] = {"driving": "Driving", "strokes": "Strokes"}
 """Folder -> class in its `animating.py`."""
 
 

@@ -1,0 +1,1 @@
+"""Motion strokes: a still follows a drawn line, one point per frame."""

@@ -1,0 +1,203 @@
+"""Every number of the system: one dataclass and the presets `paper`, `release` and `small`.
+
+"Paper" is Hu et al., "Learning to Take Directions One Step at a Time" (ICPR 2020); "release" is the demo code for Push
+that its authors published. Layer widths are in the release alone, so `paper` takes them from there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from stillmotion.errors import StillmotionError
+
+_ABOVE_ZERO = (
+    *("size", "frame_step", "dot_sigma", "state", "blocks", "units", "growth", "bottleneck"),
+    *("discriminator_width", "batch", "steps", "learning_rate", "decay", "decay_every"),
+)
+_NOT_NEGATIVE = (
+    *("stroke_window", "reconstruction_weight", "autoencode_weight", "painted_weight", "crop_weight", "gan_weight"),
+    *("pair_gan_weight", "feature_weight", "perceptual_weight", "moving_focus", "warmup", "seed"),
+)
+
+GREY_POINTS = 32
+"""So many points have a grey level of their own; the next would be brighter than the background."""
+
+
+@dataclass(frozen=True)
+class StrokesConfig:
+    """Networks, losses and schedule. Defaults: the release, at the paper's 128 pixels."""
+
+    # The picture and its stroke.
+    size: int = 128  # height and width the networks work at; 64, 112, 128 and 256 are the paper's and the release's
+    frames: int = 17  # of a training clip: the still and those to predict
+    frame_step: int = 1  # every so many frames of a clip are one step
+    coding: Literal["grey", "gaussian"] = "grey"  # "gaussian" (ours): soft dots, any length; see coding.py
+    dot_sigma: float = 2.0  # of a soft dot, pixels at size 64; it grows with the size
+    stroke_window: int = 0  # ours, gaussian only: S holds so many points from now on; 0: the whole stroke
+    motion_input: Literal["both", "whole", "step"] = "both"  # "whole": S alone; "step": S_t alone
+
+    # Encoders E1 and E2: three convolutions that halve the picture.
+    encoder_widths: tuple[int, int] = (64, 128)  # of the first two; the third gives `state` channels
+    encoder_norm: Literal["instance", "none"] = "instance"  # the paper has none
+
+    # Predictor P: dense blocks on the state.
+    state: int = 256
+    blocks: int = 6
+    units: int = 5  # per block
+    growth: int = 256  # channels each unit adds
+    bottleneck: int = 128
+
+    # Generator G.
+    generator_widths: tuple[int, int, int] = (256, 128, 64)
+    generator_norm: Literal["spectral", "none"] = "spectral"  # the paper has none
+    composite: bool = False  # ours: G also says which pixels keep the still's
+
+    # Discriminators D1 (frames) and D2 (pairs of frames).
+    discriminator_width: int = 64
+    crop_branch: bool = True  # D1 also sees a crop around the point (release)
+    motion_condition: bool = False  # D1 is told x_t (paper)
+    use_pair_discriminator: bool = True
+    pair_sees_step: bool = True  # D2 also sees S_t (release)
+
+    # Losses.
+    reconstruction_weight: float = 30.0
+    distance: Literal["square", "absolute"] = "square"  # of the reconstruction losses
+    autoencode_weight: float = 20.0
+    autoencode_target: Literal["true", "made"] = "true"  # the paper's equation has the frame that P made
+    painted_weight: float = 0.0  # ours, with composite: reconstruction of what is painted, before the blend
+    crop_weight: float = 50.0  # reconstruction of the crop (release)
+    moving_focus: float = 0.0  # ours: pixels that differ from the still count this many times more
+    gan_weight: float = 1.0
+    pair_gan_weight: float = 1.0
+    feature_weight: float = 0.0  # ours: match D1's maps, a perceptual loss without a foreign network
+    perceptual_weight: float = 10.0
+    perceptual_network: Literal["vgg16", "vgg19", "random-vgg16"] = "vgg16"  # the last: fixed random weights (ours)
+    perceptual_weights: str = ""  # FILE.safetensors@SHA256 with torchvision's names, for vgg16 and vgg19
+    perceptual_layers: tuple[float, float, float, float, float] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+    perceptual_distance: Literal["square", "absolute"] = "absolute"
+    perceptual_region: Literal["frame", "crop"] = "crop"
+    perceptual_input: Literal["scaled", "release"] = "release"  # "release": values of [-1, 1] taken for 0 to 255
+
+    # Schedule and data.
+    teacher_forcing: bool = False  # the state is that of the true frame (the paper's Fig. 3 failure)
+    batch: int = 4
+    steps: int = 200_000  # batches of clips; each is frames - 1 updates
+    learning_rate: float = 2e-4
+    beta1: float = 0.5
+    schedule: Literal["staircase", "cosine"] = "staircase"
+    decay: float = 0.9  # staircase: factor after each ...
+    decay_every: int = 20_000  # ... so many updates
+    warmup: int = 0  # updates over which the rate rises linearly
+    clip_grad: float = 0.0  # largest norm of the generator side's gradient; 0: no limit
+    augmentation: str = "none"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in _ABOVE_ZERO:
+            if not getattr(self, name) > 0:  # False for NaN too
+                raise StillmotionError(f"{name} must be above zero, not {getattr(self, name)}.")
+        for name in (*_NOT_NEGATIVE, "clip_grad"):
+            if not getattr(self, name) >= 0:
+                raise StillmotionError(f"{name} must be at least zero, not {getattr(self, name)}.")
+        if self.size % 8 or self.size < 16:
+            raise StillmotionError(f"size must be divisible by 8 and at least 16, not {self.size}.")
+        if self.frames < 2:
+            raise StillmotionError(f"frames must be at least 2, the still and one to predict, not {self.frames}.")
+        if not 0 <= self.beta1 < 1:
+            raise StillmotionError(f"beta1 must be at least 0 and below 1, not {self.beta1}.")
+        for name in ("encoder_widths", "generator_widths"):
+            if min(getattr(self, name)) < 1:
+                raise StillmotionError(f"{name} must be above zero, not {getattr(self, name)}.")
+        if self.coding == "grey" and self.frames > GREY_POINTS:
+            raise StillmotionError(
+                f"frames must be at most {GREY_POINTS} with coding=grey, which has no grey for more points; "
+                "use coding=gaussian."
+            )
+        if self.coding == "grey" and self.stroke_window:
+            raise StillmotionError("stroke_window needs coding=gaussian: a grey stroke is drawn as a whole.")
+        if self.painted_weight and not self.composite:
+            raise StillmotionError("painted_weight needs composite=true: without it all of a frame is painted.")
+        if self.feature_weight and not self.gan_weight:
+            raise StillmotionError("feature_weight needs gan_weight above zero: it matches the discriminator's maps.")
+
+    @property
+    def channels(self) -> int:
+        """Channels of a stroke picture: the same for S and S_t, which one encoder reads."""
+        return 1 if self.coding == "grey" else 5
+
+    @property
+    def moving_window(self) -> bool:
+        """Whether S changes from step to step."""
+        return self.stroke_window > 0
+
+    @property
+    def judges_frames(self) -> bool:
+        """Whether there is a frame discriminator."""
+        return self.gan_weight > 0
+
+    @property
+    def judges_pairs(self) -> bool:
+        """Whether there is a pair discriminator."""
+        return self.use_pair_discriminator and self.pair_gan_weight > 0
+
+
+_release = StrokesConfig(size=256)
+
+PRESETS: dict[str, StrokesConfig] = {
+    # The text: norms in the discriminators alone, no crop, l2 everywhere, no decay; its layer widths are not known.
+    "paper": replace(
+        _release,
+        size=128,
+        encoder_norm="none",
+        generator_norm="none",
+        crop_branch=False,
+        motion_condition=True,
+        pair_sees_step=False,
+        reconstruction_weight=20.0,
+        autoencode_weight=20.0,
+        autoencode_target="made",
+        crop_weight=0.0,
+        perceptual_weight=10.0,
+        perceptual_distance="square",
+        perceptual_region="frame",
+        perceptual_input="scaled",
+        decay=1.0,
+    ),
+    "release": _release,
+    # What the zoo ships: narrow enough for two CPU cores, no discriminators and no foreign network.
+    "small": StrokesConfig(
+        size=64,
+        frames=16,
+        coding="gaussian",
+        stroke_window=8,
+        encoder_widths=(32, 64),
+        encoder_norm="none",
+        state=96,
+        blocks=4,
+        units=4,
+        growth=64,
+        bottleneck=64,
+        generator_widths=(96, 64, 32),
+        generator_norm="none",
+        composite=True,
+        discriminator_width=16,
+        crop_branch=False,
+        use_pair_discriminator=False,
+        reconstruction_weight=10.0,
+        distance="absolute",
+        autoencode_weight=5.0,
+        painted_weight=5.0,
+        crop_weight=0.0,
+        moving_focus=3.0,
+        gan_weight=0.0,
+        perceptual_weight=0.0,
+        batch=8,
+        steps=1_500,
+        learning_rate=5e-4,
+        beta1=0.9,
+        schedule="cosine",
+        warmup=200,
+        clip_grad=1.0,
+    ),
+}

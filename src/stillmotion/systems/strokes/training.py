@@ -1,0 +1,1 @@
+"""How the strokes system learns: one step at a time."""
