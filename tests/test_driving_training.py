@@ -120,9 +120,9 @@ def test_a_held_detector_stays_and_learns_afterwards():
     terms = stage.step(batch, step)
     assert not {"equivariance", "separation"} & set(terms)
     assert all(torch.equal(value, state[name]) for name, value in stage.model.detector.state_dict().items())
-    assert stage.model.detector.training
     stage.schedulers["generator"].step()
     terms = stage.step(batch, step)
+    assert stage.model.detector.training
     assert {"equivariance", "separation"} <= set(terms)
     assert changed([state[n] for n, _ in stage.model.detector.named_parameters()], stage.model.detector)
 

@@ -75,6 +75,7 @@ def test_convention_displacement_is_backward_and_normalised() -> None:
     made = geometry.warp(one_bright(size, 5, 3), (geometry.identity_grid(size) + displacement)[None])
     torch.testing.assert_close(made, one_bright(size, 8, 2), atol=1e-5, rtol=0)
     assert geometry.displacement_to_pixels(displacement, size).tolist() == pytest.approx([-3, 1])
+    assert torch.allclose(geometry.displacement_to_normalised(torch.tensor([-3.0, 1.0]), size), displacement)
 
 
 def test_convention_coordinates_stay_float32() -> None:

@@ -72,7 +72,20 @@ GOOD = idx(np.ones((2, 3, 4), np.uint8))
         (gzip.compress(GOOD, mtime=0)[:-9], "damaged or truncated"),
         (b"\x1f\x8b" + b"nonsense" * 4, "damaged or truncated"),
     ],
-    ids=["empty", "png", "type", "one-axis", "short-header", "truncated", "too-long", "nothing", "too-many", "too-large", "cut-gzip", "not-gzip"],
+    ids=[
+        "empty",
+        "png",
+        "type",
+        "one-axis",
+        "short-header",
+        "truncated",
+        "too-long",
+        "nothing",
+        "too-many",
+        "too-large",
+        "cut-gzip",
+        "not-gzip",
+    ],
 )
 def test_a_broken_file_is_explained(tmp_path: Path, content: bytes, says: str) -> None:
     file = tmp_path / "digits"

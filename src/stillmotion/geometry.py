@@ -55,6 +55,11 @@ def displacement_to_pixels(displacement: Tensor, size: Size) -> Tensor:
     return displacement * _half_steps(displacement, size)
 
 
+def displacement_to_normalised(displacement: Tensor, size: Size) -> Tensor:
+    """Displacement (..., 2) in pixels of `size` as one in normalised units."""
+    return displacement / _half_steps(displacement, size)
+
+
 def _half_steps(like: Tensor, size: Size) -> Tensor:
     height, width = size
     return torch.tensor([max(width - 1, 1) / 2, max(height - 1, 1) / 2], dtype=like.dtype, device=like.device)

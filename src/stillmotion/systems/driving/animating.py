@@ -363,11 +363,11 @@ def transfer(still: Keypoints, reference: Keypoints, driving: Keypoints, control
 def slice_generated(made: Generated, index: int) -> Generated:
     """One frame of a batch, still as a batch of one."""
     here = slice(index, index + 1)
-    masks, keep, painted = (
-        None if value is None else value[here] for value in (made.motion.masks, made.keep, made.painted)
+    masks, keep, painted, retouch = (
+        None if value is None else value[here] for value in (made.motion.masks, made.keep, made.painted, made.retouch)
     )
     motion = Motion(made.motion.displacement[here], masks)
-    return Generated(made.frame[here], motion, made.warped[here], keep, painted)
+    return Generated(made.frame[here], motion, made.warped[here], keep, painted, retouch)
 
 
 def compose(still: Still, made: Generated, weight: Tensor | None = None) -> np.ndarray:
@@ -397,6 +397,9 @@ def compose(still: Still, made: Generated, weight: Tensor | None = None) -> np.n
         of_warped, of_still = enlarged(made.keep).split(1, dim=1)
         frame = of_warped * warped + of_still * still.square[:, :, top:bottom, left:right]
         frame = frame + (1 - of_warped - of_still) * enlarged(made.painted)
+        if made.retouch is not None:
+            # What it corrects where nothing moves is the noise of the small still, which a larger one does not have.
+            frame = frame + enlarged(made.retouch) * (1 if side == made.frame.shape[2] else 1 - of_still)
     else:
         frame = warped + enlarged(made.frame - made.warped)
     if weight is not None:

@@ -46,6 +46,9 @@ class DrivingConfig:
     detector_expansion: int = 32
     detector_max: int = 1024
     detector_blocks: int = 5
+    detector_detail: bool = (
+        False  # ours: with motion_scale 1/f the detector sees f x f pixels as channels, not shrunk
+    )
 
     # Dense motion network.
     use_flow: bool = True  # False: Table 2's "No F", the identity map
@@ -67,6 +70,10 @@ class DrivingConfig:
     flow_resize: Literal["bilinear", "nearest"] = "bilinear"  # the release uses nearest except for vox
     generator_norm: Literal["batch", "affine"] = "batch"  # "affine" (ours): scale and shift alone
     composite: bool = False  # ours: blend warped still, unmoved still and painted pixels by predicted shares
+    fine_flow: bool = (
+        False  # ours: the generator's last maps correct the flow at full size, before the still is warped
+    )
+    retouch: bool = False  # ours, with composite: they also correct the blend's colours
 
     # Discriminator.
     discriminator_expansion: int = 64
@@ -118,6 +125,10 @@ class DrivingConfig:
                 raise StillmotionError(f"{name} must be at least zero, not {getattr(self, name)}.")
         if self.predict_window < 2:
             raise StillmotionError(f"predict_window must be at least 2 frames, not {self.predict_window}.")
+        self._check_sizes()
+        self._check_switches()
+
+    def _check_sizes(self) -> None:
         working = self.size * self.motion_scale
         if working != int(working) or int(working) % 2 ** max(self.detector_blocks, self.motion_blocks):
             raise StillmotionError(
@@ -126,8 +137,16 @@ class DrivingConfig:
             )
         if self.size % 2**self.generator_blocks:
             raise StillmotionError(f"size {self.size} must be divisible by {2**self.generator_blocks}.")
+
+    def _check_switches(self) -> None:
         if not (self.use_coarse or self.use_residual) and self.use_flow:
             raise StillmotionError("use_coarse and use_residual cannot both be off; use_flow=false removes the flow.")
+        if self.detector_detail and 1 / self.motion_scale % 1:
+            raise StillmotionError(
+                f"detector_detail needs a motion_scale of 1, 1/2, 1/3 ..., not {self.motion_scale}."
+            )
+        if self.retouch and not self.composite:
+            raise StillmotionError("retouch corrects the blend: it needs composite=true.")
         if len(self.feature_weights) != self.discriminator_blocks + 1:
             raise StillmotionError(
                 f"feature_weights needs {self.discriminator_blocks + 1} numbers, one per discriminator map."

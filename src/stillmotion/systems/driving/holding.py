@@ -92,7 +92,8 @@ def background_weight(displacement: Tensor, own_masks: Tensor | None, made: Gene
     changes plainly. So a limb that has left is painted over and never kept.
 
     Args:
-        displacement: N x s x s x 2, the flow that is applied (settled), backward and normalised.
+        displacement: N x s x s x 2, the flow that is applied (settled), backward and normalised. Masks of another
+            size are resized to it.
         own_masks: 1 x (K+1) x s x s, the masks of the still animated onto itself; None without the coarse part.
         made: N frames.
         still: 1 x 3 x S x S in [0, 1], the still at the network's size.
@@ -100,16 +101,21 @@ def background_weight(displacement: Tensor, own_masks: Tensor | None, made: Gene
     size = (displacement.shape[1], displacement.shape[2])
     speed = geometry.displacement_to_pixels(displacement, size).norm(dim=-1)[:, None]  # N x 1 x s x s
     masks = made.motion.masks
-    body = speed > 0 if masks is None else 1 - masks[:, :1] > BODY_ABOVE
+    body = speed > 0 if masks is None else body_of(masks, size)
     active = body | (speed > FLOWS_ABOVE) | places_read(displacement, body & (speed > 0))
     if own_masks is not None:
-        active = active | (1 - own_masks[:, :1] > BODY_ABOVE)
+        active = active | body_of(own_masks, size)
     active = geometry.resize_map(active.float(), (still.shape[2], still.shape[3])) >= 0.5
     changed = (made.frame - still).abs().amax(1, keepdim=True) > CHANGED_ABOVE
     if made.keep is not None:
         changed = changed & (1 - made.keep.sum(1, keepdim=True) > PAINTED_ABOVE)
     active = F.max_pool2d((active | changed).float(), 2 * MARGIN + 1, stride=1, padding=MARGIN)
     return F.avg_pool2d(active, 2 * SOFT - 1, stride=1, padding=SOFT - 1, count_include_pad=False)
+
+
+def body_of(masks: Tensor, size: geometry.Size) -> Tensor:
+    """Where the keypoints' masks (N x (K+1) x s x s, background first) have a pixel; N x 1 x size truth values."""
+    return 1 - geometry.resize_map(masks[:, :1], size) > BODY_ABOVE
 
 
 def places_read(displacement: Tensor, moving: Tensor) -> Tensor:

@@ -23,6 +23,10 @@ SHARE_GAIN = 8.0
 with a gain of one the shares had hardly left their start after 1,600 steps (docs/log.md, H)."""
 
 
+RETOUCH_GAIN = 0.1
+"""Factor of what is added to the blend: a correction of some grey levels, so steps of a share of one."""
+
+
 LEAST_VARIANCE = 1e-5
 """Added to both variances of a predicted covariance, so that it has an inverse. The root is 0.1 of 64 pixels."""
 
@@ -37,7 +41,9 @@ class Keypoints(NamedTuple):
 class Motion(NamedTuple):
     """A backward flow and the masks it was mixed from."""
 
-    displacement: Tensor  # N x s x s x 2, normalised: where to look, relative to where one is
+    displacement: (
+        Tensor  # N x s x s x 2 (S x S with `fine_flow`), normalised: where to look, relative to where one is
+    )
     masks: Tensor | None  # N x (K+1) x s x s, sum to one, background first; None without the coarse part
     mixed: Tensor | None = None  # N x 3 x s x s, the shifted stills mixed by the masks; None without either
 
@@ -50,6 +56,7 @@ class Generated(NamedTuple):
     warped: Tensor  # N x 3 x S x S, the still through the flow
     keep: Tensor | None  # N x 2 x S x S, shares of the warped and of the unmoved still (composite only)
     painted: Tensor | None  # N x 3 x S x S in [0, 1], which has the rest (composite only)
+    retouch: Tensor | None = None  # N x 3 x S x S, added to the blend (composite with `retouch` only)
 
 
 class DrivingNetworks(nn.Module):
@@ -70,13 +77,15 @@ class KeypointDetector(nn.Module):
     def __init__(self, config: DrivingConfig):
         super().__init__()
         self.config = config
-        self.unet = UNet(3, config.detector_expansion, config.detector_max, config.detector_blocks)
+        # With `detector_detail` a small pixel holds the pixels it stands for as channels instead of their mean.
+        self.detail = round(1 / config.motion_scale) if config.detector_detail else 1
+        self.unet = UNet(3 * self.detail**2, config.detector_expansion, config.detector_max, config.detector_blocks)
         self.logits = nn.Conv2d(self.unet.out_channels, config.keypoints, 3, padding=1)
 
     def forward(self, frames: Tensor) -> Keypoints:  # N x 3 x S x S
         """Keypoints of N frames."""
-        frames = shrink(frames, self.config)  # N x 3 x s x s
-        logits = self.logits(self.unet(frames))  # N x K x s x s
+        small = F.pixel_unshuffle(frames, self.detail) if self.detail > 1 else shrink(frames, self.config)
+        logits = self.logits(self.unet(small))  # N x K x s x s
         heat = geometry.spatial_softmax(logits, self.config.temperature)
         mean, covariance = geometry.soft_argmax(heat, epsilon=1e-7)
         return Keypoints(mean, self._shape(covariance))
@@ -110,6 +119,8 @@ class Generator(nn.Module):
             with torch.no_grad():
                 self.paint.weight[3:].zero_()
                 bias_of(self.paint)[3:].fill_(1 / SHARE_GAIN)
+        self.fine_flow = zeroed(nn.Conv2d(width, 2, 3, padding=1)) if config.fine_flow else None
+        self.retouch = zeroed(nn.Conv2d(width, 3, 3, padding=1)) if config.retouch else None
         if config.generator_norm == "affine":
             without_statistics(self)
 
@@ -132,7 +143,11 @@ class Generator(nn.Module):
             skips.append(torch.cat([moved, heat_here], dim=1))  # N x (C + K) x size
         warped = skips[0][:, :3]
 
-        painted = self.paint(self.refine(self.decoder(skips))).float()  # N x 3 (or 5) x S x S
+        found = self.refine(self.decoder(skips))  # N x C x S x S
+        if self.fine_flow is not None:
+            motion = self.correct(motion, self.fine_flow(found).float())
+            warped = geometry.warp(still, geometry.identity_grid(motion_size(motion), warped) + motion.displacement)
+        painted = self.paint(found).float()  # N x 3 (or 5) x S x S
         colours = torch.sigmoid(painted[:, :3])
         if not self.config.composite:
             return Generated(colours, motion, warped, None, None)
@@ -140,7 +155,9 @@ class Generator(nn.Module):
         logits = torch.cat([SHARE_GAIN * painted[:, 3:], torch.zeros_like(painted[:, :1])], dim=1)
         shares = logits.softmax(dim=1)
         frame = shares[:, :1] * warped.float() + shares[:, 1:2] * still.float() + shares[:, 2:] * colours
-        return Generated(frame, motion, warped, shares[:, :2], colours)
+        retouch = None if self.retouch is None else RETOUCH_GAIN * self.retouch(found).float()
+        frame = frame if retouch is None else frame + retouch
+        return Generated(frame, motion, warped, shares[:, :2], colours, retouch)
 
     def motion(self, still: Tensor, source: Keypoints, driving: Keypoints, heat: Tensor) -> Motion:
         """The dense motion alone; the identity where the flow is switched off."""
@@ -148,6 +165,14 @@ class Generator(nn.Module):
             height, width = self.config.motion_size
             return Motion(still.new_zeros(len(driving.mean), height, width, 2, dtype=torch.float32), None)
         return self.dense_motion(shrink(still, self.config), source, driving, heat)
+
+    def correct(self, motion: Motion, pixels: Tensor) -> Motion:
+        """The same motion at full size, its flow corrected by N x 2 x S x S pixels."""
+        size = (pixels.shape[2], pixels.shape[3])
+        large = geometry.resize_grid(motion.displacement, size, self.config.flow_resize)
+        return motion._replace(
+            displacement=large + geometry.displacement_to_normalised(pixels.permute(0, 2, 3, 1), size)
+        )
 
 
 class DenseMotion(nn.Module):
@@ -304,6 +329,18 @@ def bias_of(conv: nn.Conv2d) -> Tensor:
     """The bias of a convolution that has one."""
     assert conv.bias is not None
     return conv.bias
+
+
+def zeroed(conv: nn.Conv2d) -> nn.Conv2d:
+    """A convolution that starts as zero: what it corrects starts as it was."""
+    nn.init.zeros_(conv.weight)
+    nn.init.zeros_(bias_of(conv))
+    return conv
+
+
+def motion_size(motion: Motion) -> geometry.Size:
+    """(height, width) of a flow."""
+    return motion.displacement.shape[1], motion.displacement.shape[2]
 
 
 def heatmaps(keypoints: Keypoints, config: DrivingConfig, size: geometry.Size | None = None) -> Tensor:
