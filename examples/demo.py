@@ -15,7 +15,6 @@ import numpy as np
 import stillmotion
 from stillmotion import media
 from stillmotion.animate import Animator
-from stillmotion.systems.driving.animating import pad_square
 from stillmotion.systems.driving.drawing import draw_paths
 from stillmotion.worlds import sample_clip
 
@@ -71,7 +70,7 @@ def show(animator: Animator, still: Path, folder: Path, root: Path) -> str:
     animation = animator(still, stillmotion.Drive(drive), layers=True)
     animation.save(folder / "animation.mp4", layers=folder / "layers", overwrite=True)
     paths = np.stack([step.facts["mean"] for step in animator(still, stillmotion.Drive(drive), size="model")])
-    square, (left, top, right, bottom) = pad_square(media.read_picture(still))
+    square, (left, top, right, bottom) = media.pad_square(media.read_picture(still))
     drawn = draw_paths(square, paths)[top:bottom, left:right]
     media.write_picture(folder / "control.png", drawn, overwrite=True)
     figures = [

@@ -13,7 +13,7 @@ from driving_tools import keypoints, moving_square, tiny
 from stillmotion import cli, geometry, media
 from stillmotion.controls import Drive
 from stillmotion.errors import StillmotionError, StillmotionWarning, warnings_told
-from stillmotion.systems.driving.animating import Driving, Still, compose, pad_square, settle, transfer
+from stillmotion.systems.driving.animating import Driving, Still, compose, settle, transfer
 from stillmotion.systems.driving.holding import Hold
 from stillmotion.systems.driving.networks import Generated, Keypoints, Motion
 
@@ -106,7 +106,7 @@ def test_one_driving_frame_is_enough_and_frames_limits_them():
 
 def test_padding_repeats_the_border_and_says_where_the_picture_is():
     picture = np.arange(2 * 5 * 3, dtype=np.uint8).reshape(2, 5, 3)
-    square, (left, top, right, bottom) = pad_square(picture)
+    square, (left, top, right, bottom) = media.pad_square(picture)
     assert square.shape == (5, 5, 3)
     assert np.array_equal(square[top:bottom, left:right], picture)
     assert np.array_equal(square[0], picture[0])

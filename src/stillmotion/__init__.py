@@ -14,7 +14,7 @@ from stillmotion.version import __version__
 
 if TYPE_CHECKING:
     from stillmotion.animate import Animator, load, shipped_models
-    from stillmotion.controls import Drive, Predict
+    from stillmotion.controls import Drive, Predict, Stroke, StrokeFrom
     from stillmotion.systems.base import Animation, Step
 
 __all__ = [
@@ -24,6 +24,8 @@ __all__ = [
     "Predict",
     "Step",
     "StillmotionError",
+    "Stroke",
+    "StrokeFrom",
     "__version__",
     "load",
     "shipped_models",
@@ -35,6 +37,8 @@ _HOME = {
     "Drive": "stillmotion.controls",
     "Predict": "stillmotion.controls",
     "Step": "stillmotion.systems.base",
+    "Stroke": "stillmotion.controls",
+    "StrokeFrom": "stillmotion.controls",
     "load": "stillmotion.animate",
     "shipped_models": "stillmotion.animate",
 }

@@ -184,6 +184,15 @@ def fit_square(size: tuple[int, int]) -> tuple[int, int, int, int]:
     return x0, y0, x0 + side, y0 + side
 
 
+def pad_square(picture: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """Pad the shorter side with the border's pixels, evenly; the box says where the picture lies (x0, y0, x1, y1)."""
+    height, width = picture.shape[:2]
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    padded = np.pad(picture, ((top, side - height - top), (left, side - width - left), (0, 0)), mode="edge")
+    return padded, (left, top, left + width, top + height)
+
+
 def crop(pixels: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
     """Cut the box (x0, y0, x1, y1), ends exclusive, out of ... x H x W x 3 pixels; returns a view."""
     x0, y0, x1, y1 = box

@@ -280,7 +280,7 @@ class Still:
                 f"The crop {x},{y},{w},{h} reaches out of the still, which is {width} x {height} pixels."
             )
         part = media.crop(still, (x, y, x + w, y + h))
-        square, box = pad_square(part)
+        square, box = media.pad_square(part)
         small = to_network(part, system.config.size)
         pixels = drawing.to_frames(square[None])
         networks = system.networks
@@ -311,18 +311,9 @@ class Still:
         return aligning.compare(self.keypoints.mean[0], self.points, reference.mean[0], self.given)
 
 
-def pad_square(picture: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """Pad the shorter side with the border's pixels, evenly; the box says where the picture lies (x0, y0, x1, y1)."""
-    height, width = picture.shape[:2]
-    side = max(height, width)
-    top, left = (side - height) // 2, (side - width) // 2
-    padded = np.pad(picture, ((top, side - height - top), (left, side - width - left), (0, 0)), mode="edge")
-    return padded, (left, top, left + width, top + height)
-
-
 def to_network(picture: np.ndarray, size: int) -> Tensor:
     """A picture as the networks want it: H x W x 3 `uint8` to 1 x 3 x size x size in [0, 1]."""
-    square = media.resize(pad_square(picture)[0], (size, size))
+    square = media.resize(media.pad_square(picture)[0], (size, size))
     return drawing.to_frames(square[None])
 
 

@@ -5,6 +5,7 @@ A person's own detector may take the place of `find_object`; see `Finder`.
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import numpy as np
@@ -21,8 +22,9 @@ Box = tuple[float, float, float, float]
 class Finder(Protocol):
     """Finds the one object of a still that a stroke moves; `Strokes.finder` is one."""
 
-    def __call__(self, still: np.ndarray) -> Box | None:
-        """Box the object in H x W x 3 `uint8`; None if there is none to be seen."""
+    def __call__(self, still: np.ndarray, near: tuple[float, float]) -> Box | None:
+        """Box the object of H x W x 3 `uint8` that a stroke from (x, y) means; None if there is none to be seen."""
+        ...
 
 
 _SIDE = 64
@@ -37,19 +39,24 @@ _ALIKE = 0.1
 _LEAST_DIFFERENCE = 12.0
 """In grey levels: compression and camera noise differ by less."""
 
+_COMPARABLE = 0.2
+"""Share of the largest thing's pixels that makes another one worth looking at."""
+
 _LEAST_AREA, _MOST_AREA = 0.002, 0.7
 """Shares of the picture: what is smaller is a speck, what is larger is the background."""
 
 
-def find_object(still: np.ndarray) -> Box | None:
-    """Box the largest connected thing whose colours are not those of the still's border.
+def find_object(still: np.ndarray, near: tuple[float, float]) -> Box | None:
+    """Box the connected thing whose colours are not those of the still's border.
 
-    A pixel differs by the distance of its colour (largest channel) from the border's nearest tenth. Most of the border
-    is taken to be background, of one colour or of several (a wall and a floor, say). An object larger than most of
-    the picture, one in the border's colours or one among others as large is not found, or is the wrong one.
+    A pixel differs by the distance of its colour (largest channel) from the border's nearest tenth. Most of the
+    border is taken to be background, of one colour or of several (a wall and a floor, say). Of several things that
+    stand out the one nearest to where the person began is meant, if it has a fifth of the largest one's pixels. An
+    object larger than most of the picture or in the border's colours is not found.
 
     Args:
         still: H x W x 3, `uint8`.
+        near: (x, y) in pixels, where the stroke starts.
 
     Returns:
         The box in pixels of the still, or None.
@@ -59,22 +66,24 @@ def find_object(still: np.ndarray) -> Box | None:
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     difference, noise = _difference(media.resize(still, size))
     mask = difference > max(_LEAST_DIFFERENCE, 1.5 * noise)
-    blob = _largest(_opened(mask[None, None]))[0, 0]
-    if not _LEAST_AREA <= float(blob.float().mean()) <= _MOST_AREA:
-        return None
-    y, x = torch.nonzero(blob, as_tuple=True)
-    across, down = width / size[1], height / size[0]
+    boxes = []
+    for blob in _blobs(_opened(mask[None, None])):
+        if _LEAST_AREA <= len(blob) / mask.numel() <= _MOST_AREA:
+            (top, left), (bottom, right) = blob.amin(0).tolist(), blob.amax(0).tolist()
+            across, down = width / size[1], height / size[0]
+            boxes.append((left * across, top * down, (right + 1) * across - 1, (bottom + 1) * down - 1))
+    return min(boxes, key=lambda box: _distance(box, near), default=None)
 
-    def edge(pixel: int, step: float, last: int) -> float:
-        return min(max(pixel * step - 0.5, 0.0), last)
 
-    left, right = edge(int(x.min()), across, width - 1) + 0.5, edge(int(x.max()) + 1, across, width - 1) - 0.5
-    top, bottom = edge(int(y.min()), down, height - 1) + 0.5, edge(int(y.max()) + 1, down, height - 1) - 0.5
-    return left, top, right, bottom
+def _distance(box: Box, point: tuple[float, float]) -> float:
+    """How far a point lies outside a box, then how far from its centre: within several boxes the nearest centre wins."""
+    outside = [max(low - at, 0.0, at - high) for low, high, at in zip(box[:2], box[2:], point, strict=True)]
+    centre = [(low + high) / 2 - at for low, high, at in zip(box[:2], box[2:], point, strict=True)]
+    return math.hypot(*outside) + 1e-3 * math.hypot(*centre)
 
 
 def _difference(picture: np.ndarray) -> tuple[Tensor, float]:
-    """How far each pixel is from the border's colours, H x W grey levels, and how far most of the border is itself."""
+    """How far each pixel is from the border's colours, H x W grey levels, and how far the border is itself."""
     height, width = picture.shape[:2]
     pixels = torch.from_numpy(picture.astype(np.float32)).flatten(0, 1)  # HW x 3
     ring = torch.ones(height, width, dtype=torch.bool)
@@ -88,12 +97,15 @@ def _difference(picture: np.ndarray) -> tuple[Tensor, float]:
 
 def _opened(mask: Tensor) -> Tensor:
     """Without specks: only what lies in 2 x 2 pixels that are all set; 1 x 1 x H x W truth values."""
-    whole = F.max_pool2d(-mask.float(), 2, stride=1) > -0.5  # the minimum of each 2 x 2
+    whole = -F.max_pool2d(-mask.float(), 2, stride=1) > 0.5  # the least of each 2 x 2
     return F.max_pool2d(F.pad(whole.float(), (1, 1, 1, 1)), 2, stride=1) > 0.5
 
 
-def _largest(mask: Tensor) -> Tensor:
-    """The connected part (over corners too) with most pixels; none if the mask is empty. 1 x 1 x H x W."""
+def _blobs(mask: Tensor) -> list[Tensor]:
+    """The connected parts (over corners too) of 1 x 1 x H x W truth values, as n x 2 (y, x) pixels each.
+
+    Parts with less than a fifth of the largest one's pixels are left out.
+    """
     numbers = torch.arange(1, mask.numel() + 1, dtype=torch.float32).view_as(mask) * mask
     while True:
         # Every pixel takes the largest number in its neighbourhood, until a part has one number.
@@ -101,8 +113,9 @@ def _largest(mask: Tensor) -> Tensor:
         if torch.equal(spread, numbers):
             break
         numbers = spread
-    counts = torch.bincount(numbers[mask].long().flatten(), minlength=1)
-    return mask & (numbers == counts.argmax()) if len(counts) > 1 else mask
+    parts = [torch.nonzero(numbers[0, 0] == number) for number in numbers.unique().tolist() if number]
+    largest = max(map(len, parts), default=0)
+    return [part for part in parts if len(part) >= _COMPARABLE * largest]
 
 
 def reached(mask: Tensor, seed: Tensor) -> Tensor:
