@@ -19,18 +19,32 @@ def lsgan_generator(fake: Tensor) -> Tensor:
     return ((1 - fake.float()) ** 2).mean()
 
 
-def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Weighted mean absolute difference between two lists of feature maps; the real side is held constant.
+def log_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """Log-loss GAN, discriminator side: mean of -log s(real) - log(1 - s(fake)), s the logistic function."""
+    return F.softplus(-real.float()).mean() + F.softplus(fake.float()).mean()
+
+
+def log_generator(fake: Tensor) -> Tensor:
+    """Log-loss GAN, generator side, in the form that does not saturate: mean of -log s(fake); scores -> scalar."""
+    return F.softplus(-fake.float()).mean()
+
+
+def feature_matching(
+    fake: Sequence[Tensor], real: Sequence[Tensor], weights: Sequence[float], squared: bool = False
+) -> Tensor:
+    """Weighted mean difference between two lists of feature maps; the real side is held constant.
 
     Args:
         fake: maps of the generated picture, one B x C x H x W each.
         real: maps of the real picture, same shapes.
         weights: one factor per map; a map with factor 0 is not computed.
+        squared: take squares instead of absolute values.
     """
+    compare = F.mse_loss if squared else F.l1_loss
     total = torch.zeros((), device=fake[0].device)
     for made, truth, weight in zip(fake, real, weights, strict=True):
         if weight:
-            total = total + weight * (made.float() - truth.detach().float()).abs().mean()
+            total = total + weight * compare(made.float(), truth.detach().float())
     return total
 
 

@@ -1,7 +1,7 @@
 """Every number of the system: one dataclass and the presets `paper`, `release` and `small`.
 
-"Paper" is Hu et al., "Learning to Take Directions One Step at a Time" (ICPR 2020); "release" is the demo code for Push
-that its authors published. Layer widths are in the release alone, so `paper` takes them from there.
+"Paper" is Hu et al., "Learning to Take Directions One Step at a Time" (ICPR 2020); "release" is the demo code that
+its authors published for Push. Layer widths are in the release alone, so `paper` takes them from there.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class StrokesConfig:
     encoder_norm: Literal["instance", "none"] = "instance"  # the paper has none
 
     # Predictor P: dense blocks on the state.
+    initialisation: Literal["release", "scaled"] = "release"  # of all but the discriminators; "scaled" (ours)
     state: int = 256
     blocks: int = 6
     units: int = 5  # per block
@@ -55,7 +56,8 @@ class StrokesConfig:
 
     # Discriminators D1 (frames) and D2 (pairs of frames).
     discriminator_width: int = 64
-    crop_branch: bool = True  # D1 also sees a crop around the point (release)
+    crop_branch: bool = True  # D1 also sees a crop of half the side around the point (release)
+    crop_place: Literal["point", "release"] = "release"  # "release": its rows and columns are swapped, and shifted
     motion_condition: bool = False  # D1 is told x_t (paper)
     use_pair_discriminator: bool = True
     pair_sees_step: bool = True  # D2 also sees S_t (release)
@@ -100,31 +102,49 @@ class StrokesConfig:
         for name in (*_NOT_NEGATIVE, "clip_grad"):
             if not getattr(self, name) >= 0:
                 raise StillmotionError(f"{name} must be at least zero, not {getattr(self, name)}.")
-        if self.size % 8 or self.size < 16:
-            raise StillmotionError(f"size must be divisible by 8 and at least 16, not {self.size}.")
-        if self.frames < 2:
-            raise StillmotionError(f"frames must be at least 2, the still and one to predict, not {self.frames}.")
-        if not 0 <= self.beta1 < 1:
-            raise StillmotionError(f"beta1 must be at least 0 and below 1, not {self.beta1}.")
         for name in ("encoder_widths", "generator_widths"):
             if min(getattr(self, name)) < 1:
                 raise StillmotionError(f"{name} must be above zero, not {getattr(self, name)}.")
-        if self.coding == "grey" and self.frames > GREY_POINTS:
-            raise StillmotionError(
+        for wrong, sentence in (
+            (self.size % 8 or self.size < 16, f"size must be divisible by 8 and at least 16, not {self.size}."),
+            (self.frames < 2, f"frames must be at least 2, the still and one to predict, not {self.frames}."),
+            (not 0 <= self.beta1 < 1, f"beta1 must be at least 0 and below 1, not {self.beta1}."),
+            (min(self.perceptual_layers) < 0, f"perceptual_layers must not be negative: {self.perceptual_layers}."),
+            (
+                self.coding == "grey" and self.frames > GREY_POINTS,
                 f"frames must be at most {GREY_POINTS} with coding=grey, which has no grey for more points; "
-                "use coding=gaussian."
-            )
-        if self.coding == "grey" and self.stroke_window:
-            raise StillmotionError("stroke_window needs coding=gaussian: a grey stroke is drawn as a whole.")
-        if self.painted_weight and not self.composite:
-            raise StillmotionError("painted_weight needs composite=true: without it all of a frame is painted.")
-        if self.feature_weight and not self.gan_weight:
-            raise StillmotionError("feature_weight needs gan_weight above zero: it matches the discriminator's maps.")
+                "use coding=gaussian.",
+            ),
+            (
+                self.coding == "grey" and self.stroke_window,
+                "stroke_window needs coding=gaussian: a grey stroke is drawn as a whole.",
+            ),
+            (
+                self.painted_weight and not self.composite,
+                "painted_weight needs composite=true: without it all of a frame is painted.",
+            ),
+            (
+                self.feature_weight and not self.gan_weight,
+                "feature_weight needs gan_weight above zero: it matches the discriminator's maps.",
+            ),
+        ):
+            if wrong:
+                raise StillmotionError(sentence)
 
     @property
     def channels(self) -> int:
         """Channels of a stroke picture: the same for S and S_t, which one encoder reads."""
         return 1 if self.coding == "grey" else 5
+
+    @property
+    def predictor_inputs(self) -> int:
+        """How many codes of `state` channels the predictor gets: current, initial, and E2 of S and S_t."""
+        return 4 if self.motion_input == "both" else 3
+
+    @property
+    def motion_channels(self) -> int:
+        """Channels of x_t."""
+        return (self.predictor_inputs - 2) * self.state
 
     @property
     def moving_window(self) -> bool:
@@ -173,6 +193,7 @@ PRESETS: dict[str, StrokesConfig] = {
         stroke_window=8,
         encoder_widths=(32, 64),
         encoder_norm="none",
+        initialisation="scaled",
         state=96,
         blocks=4,
         units=4,

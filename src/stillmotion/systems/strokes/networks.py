@@ -1,22 +1,38 @@
-"""Encoders, predictor, generator and discriminators."""
+"""E1, E2, P and G. s is the picture's side, h = s / 8 that of the state; the release has 256 and 32.
+
+One step: state' = P(state, h_0, E2(S), E2(S_t)), frame' = G(state'), with h_0 = E1(still) as the first state.
+"""
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from stillmotion.nn.same import SameConv2d
+from stillmotion.nn.spectral import SpectralConvTranspose2d
+from stillmotion.systems.strokes import coding
 from stillmotion.systems.strokes.config import StrokesConfig
+from stillmotion.systems.strokes.judges import FrameDiscriminator, PairDiscriminator
+
+_SLOPE = 0.2
+_INSTANCE_EPSILON = 1e-9
+"""A drawn stroke is almost constant: its first maps have variances of 1e-6, which a usual epsilon would drown."""
 
 
 class Drawn(NamedTuple):
     """What the generator makes of a state.
 
     Attributes:
-        frame: N x 3 x size x size in [-1, 1], blended with the still where there is a blend.
+        frame: N x 3 x s x s in [-1, 1], blended with the still where there is a blend.
         painted: the same before the blend.
-        keep: N x 1 x size x size in [0, 1], the share of the still in each pixel; None without `composite`.
+        keep: N x 1 x s x s in [0, 1], the share of the still in each pixel; None without `composite`.
     """
 
     frame: Tensor
@@ -24,19 +40,36 @@ class Drawn(NamedTuple):
     keep: Tensor | None
 
 
-@dataclass
+class Prepared(NamedTuple):
+    """The predictor made ready for inputs of which some stay the same.
+
+    Attributes:
+        shares: per unit, and for the transition at the end, what the constant inputs contribute to its first
+            convolution, bias included; N x channels x h x h.
+        weights: of these convolutions, those for the inputs that vary.
+    """
+
+    shares: list[Tensor]
+    weights: list[Tensor]
+
+
+@dataclass(frozen=True)
 class Context:
     """What does not change over the steps of an animation; made by `StrokesNetworks.begin`.
 
     Attributes:
-        still: N x 3 x size x size in [-1, 1].
+        still: N x 3 x s x s in [-1, 1].
         points: N x T x 2, (x, y) in pixels of the networks' picture.
-        initial: h_0, N x state x size/8 x size/8; the first state.
+        initial: h_0, N x state x h x h; the first state.
+        whole: E2(S), if S is used and stays the same.
+        prepared: the predictor with what is constant worked in, or None to compute everything at every step.
     """
 
     still: Tensor
     points: Tensor
     initial: Tensor
+    whole: Tensor | None
+    prepared: Prepared | None
 
 
 class StrokesNetworks(nn.Module):
@@ -45,16 +78,33 @@ class StrokesNetworks(nn.Module):
     def __init__(self, config: StrokesConfig):
         super().__init__()
         self.config = config
-        self.encoder = nn.Identity()
-        self.motion = nn.Identity()
-        self.predictor = nn.Identity()
-        self.decoder = nn.Identity()
-        self.frame_discriminator: nn.Module | None = None
-        self.pair_discriminator: nn.Module | None = None
+        self.encoder = Encoder(3, config)
+        self.motion = Encoder(config.channels, config)
+        self.predictor = Predictor(config)
+        self.decoder = Decoder(config)
+        self.frame_discriminator = FrameDiscriminator(config) if config.judges_frames else None
+        self.pair_discriminator = PairDiscriminator(config) if config.judges_pairs else None
+        initialise(self)
 
-    def begin(self, still: Tensor, points: Tensor) -> Context:
-        """Compute once what all steps share; still N x 3 x s x s in [-1, 1], points N x T x 2 pixels."""
-        raise NotImplementedError
+    def begin(self, still: Tensor, points: Tensor, fast: bool = True) -> Context:
+        """Compute once what all steps share.
+
+        Args:
+            still: N x 3 x s x s in [-1, 1].
+            points: N x T x 2, (x, y) in pixels of the networks' picture.
+            fast: work h_0 (and E2(S), if it stays the same) into the predictor's first convolutions; equal but for
+                rounding.
+
+        Raises:
+            StillmotionError: the stroke cannot be coded; see `coding`.
+        """
+        initial, constants, whole = self.encoder(still), [], None
+        constants.append(initial)
+        if self.config.motion_input != "step" and not self.config.moving_window:
+            whole = self.motion(coding.whole(points, self.config))
+            constants.append(whole)
+        prepared = self.predictor.prepare(constants) if fast else None
+        return Context(still, points, initial, whole, prepared)
 
     def advance(self, context: Context, state: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """One step, from frame t to frame t + 1 (t up to T - 2): the next state and the next frame."""
@@ -63,8 +113,167 @@ class StrokesNetworks(nn.Module):
 
     def predict(self, context: Context, state: Tensor, t: int) -> Tensor:
         """The next state alone."""
-        raise NotImplementedError
+        pictures = self.motion_pictures(context.points, t)
+        if context.whole is not None:
+            pictures = pictures[1:]
+        codes = self.encode_motion(pictures)
+        if context.prepared is None:
+            known = [context.initial] if context.whole is None else [context.initial, context.whole]
+            return self.predictor([state, *known, *codes])
+        return self.predictor.varying([state, *codes], context.prepared)
 
     def draw(self, context: Context, state: Tensor) -> Drawn:
         """The frame of a state, with the share of the still in every pixel (for output at the still's own size)."""
-        raise NotImplementedError
+        return self.decoder(state, context.still)
+
+    def motion_pictures(self, points: Tensor, t: int) -> list[Tensor]:
+        """S and S_t, or the one of them that is used; N x channels x s x s."""
+        wanted, made = self.config.motion_input, []
+        if wanted != "step":
+            made.append(coding.whole(points, self.config, t))
+        if wanted != "whole":
+            made.append(coding.step(points, t, self.config))
+        return made
+
+    def encode_motion(self, pictures: Sequence[Tensor]) -> list[Tensor]:
+        """E2 of each picture, with one set of weights; N x state x h x h each."""
+        return list(self.motion(torch.cat(list(pictures))).chunk(len(pictures))) if pictures else []
+
+
+class Encoder(nn.Module):
+    """E1 and E2: three convolutions, each halves the picture."""
+
+    def __init__(self, inputs: int, config: StrokesConfig):
+        super().__init__()
+        widths = (inputs, *config.encoder_widths, config.state)
+        self.layers = nn.ModuleList(SameConv2d(a, b, 3, 2) for a, b in itertools.pairwise(widths))
+        self.normalises = config.encoder_norm == "instance"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x inputs x s x s -> N x state x h x h."""
+        for layer in self.layers:
+            x = layer(x)
+            x = F.leaky_relu(instance_norm(x) if self.normalises else x, _SLOPE)
+        return x
+
+
+def instance_norm(x: Tensor) -> Tensor:
+    """Mean 0 and (biased) variance 1 per sample and channel; N x C x H x W, computed in float32."""
+    variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0, keepdim=True)
+    return ((x.float() - mean) * torch.rsqrt(variance + _INSTANCE_EPSILON)).to(x.dtype)
+
+
+class Predictor(nn.Module):
+    """P: dense blocks and a transition. Each convolution sees all inputs and all units' outputs so far, rectified."""
+
+    def __init__(self, config: StrokesConfig):
+        super().__init__()
+        self.state, channels = config.state, config.predictor_inputs * config.state
+        blocks = []
+        for _ in range(config.blocks):
+            blocks.append(DenseBlock(channels, config))
+            channels = blocks[-1].out_channels
+        self.blocks = nn.ModuleList(blocks)
+        self.transition = nn.Conv2d(channels, config.state, 1)
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Current state, h_0, E2(S), E2(S_t), N x state x h x h each, to the next state, which has no activation."""
+        x = F.relu(torch.cat(list(inputs), dim=1))
+        for unit in self.units:
+            x = torch.cat([x, F.relu(unit(unit.narrow(x)))], dim=1)
+        return self.transition(x)
+
+    @property
+    def units(self) -> list[Unit]:
+        """All units in order. A block passes on all it was given, so each unit sees the outputs of all before it."""
+        return [unit for block in self.blocks for unit in block.units]  # type: ignore[union-attr]
+
+    def prepare(self, constants: Sequence[Tensor]) -> Prepared:
+        """Work inputs that stay the same, h_0 and perhaps E2(S), into all 1x1 convolutions.
+
+        A 1x1 convolution of rectified maps one behind the other is the sum of the convolutions of its parts.
+        """
+        first, last = self.state, self.state * (1 + len(constants))
+        x = F.relu(torch.cat(list(constants), dim=1))
+        shares, weights = [], []
+        for layer in [*(unit.narrow for unit in self.units), self.transition]:
+            shares.append(F.conv2d(x, layer.weight[:, first:last], layer.bias))
+            weights.append(torch.cat([layer.weight[:, :first], layer.weight[:, last:]], dim=1))
+        return Prepared(shares, weights)
+
+    def varying(self, inputs: Sequence[Tensor], prepared: Prepared) -> Tensor:
+        """`forward` from the inputs that vary, in the same order, equal but for rounding."""
+        x = F.relu(torch.cat(list(inputs), dim=1))
+        *inner, (share, weight) = zip(*prepared, strict=True)
+        for unit, (known, rest) in zip(self.units, inner, strict=True):
+            x = torch.cat([x, F.relu(unit(known + F.conv2d(x, rest)))], dim=1)
+        return share + F.conv2d(x, weight)
+
+
+class DenseBlock(nn.Module):
+    """Some units; the block's output is its input and all their outputs."""
+
+    def __init__(self, channels: int, config: StrokesConfig):
+        super().__init__()
+        self.units = nn.ModuleList(Unit(channels + i * config.growth, config) for i in range(config.units))
+        self.out_channels = channels + config.units * config.growth
+
+
+class Unit(nn.Module):
+    """ReLU, 1x1 convolution, ReLU, 3x3 convolution; the predictor applies the first two."""
+
+    def __init__(self, channels: int, config: StrokesConfig):
+        super().__init__()
+        self.narrow = nn.Conv2d(channels, config.bottleneck, 1)
+        self.wide = nn.Conv2d(config.bottleneck, config.growth, 3, padding=1)
+
+    def forward(self, narrowed: Tensor) -> Tensor:
+        """What the 1x1 convolution gives, N x bottleneck x h x h, to N x growth x h x h."""
+        return self.wide(F.relu(narrowed))
+
+
+class Decoder(nn.Module):
+    """G: three transposed convolutions, each doubles the map, and one more to colours."""
+
+    def __init__(self, config: StrokesConfig):
+        super().__init__()
+        widths = (config.state, *config.generator_widths)
+        make = SpectralConvTranspose2d if config.generator_norm == "spectral" else nn.ConvTranspose2d
+        self.layers = nn.ModuleList(make(a, b, 4, 2, 1) for a, b in itertools.pairwise(widths))
+        self.colours = make(widths[-1], 4 if config.composite else 3, 3, 1, 1)
+        self.composite = config.composite
+
+    def forward(self, state: Tensor, still: Tensor) -> Drawn:
+        """N x state x h x h, and the still it may be blended with, N x 3 x s x s, to N x 3 x s x s."""
+        for layer in self.layers:
+            state = F.relu(layer(state))
+        made = self.colours(state)
+        painted = torch.tanh(made[:, :3])
+        if not self.composite:
+            return Drawn(painted, painted, None)
+        keep = torch.sigmoid(made[:, 3:])
+        return Drawn(painted + keep * (still - painted), painted, keep)
+
+
+@torch.no_grad()
+def initialise(networks: StrokesNetworks) -> None:
+    """Draw first weights: the release's (sheet section 2.8), or scaled to each layer's inputs (He et al.)."""
+    ours = networks.config.initialisation == "scaled"
+    for name, network in networks.named_children():
+        predicts = name in ("encoder", "motion", "predictor")
+        for layer in network.modules():
+            if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+                continue
+            deviation = 0.01 if predicts else 0.02
+            if ours and (predicts or name == "decoder"):
+                deviation = math.sqrt(2 / inputs_per_output(layer))
+            nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+            assert layer.bias is not None
+            nn.init.constant_(layer.bias, 0.01 if predicts else 0.0)
+
+
+def inputs_per_output(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> float:
+    """How many products add up to one value that a layer gives."""
+    if isinstance(layer, nn.ConvTranspose2d):
+        return layer.weight[:, 0].numel() / layer.stride[0] ** 2
+    return layer.weight[0].numel()
