@@ -125,6 +125,7 @@ class Driving(System):
             prepared = Still.prepare(self, still)
             batches, hold = self._predicted(prepared, frames or control.frames), None
         else:
+            assert isinstance(control, Drive)  # checked before
             prepared, about, batches = self._follow(still, control, frames)
             hold = self._hold(prepared, control)
         for target, seen in batches:

@@ -76,7 +76,7 @@ def find_object(still: np.ndarray, near: tuple[float, float]) -> Box | None:
 
 
 def _distance(box: Box, point: tuple[float, float]) -> float:
-    """How far a point lies outside a box, then how far from its centre: within several boxes the nearest centre wins."""
+    """How far a point lies outside a box; the distance to its centre decides between boxes that hold it."""
     outside = [max(low - at, 0.0, at - high) for low, high, at in zip(box[:2], box[2:], point, strict=True)]
     centre = [(low + high) / 2 - at for low, high, at in zip(box[:2], box[2:], point, strict=True)]
     return math.hypot(*outside) + 1e-3 * math.hypot(*centre)
