@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
+from torch.nn import functional as F
 
 from stillmotion import media
 
@@ -63,17 +64,17 @@ def draw_stroke(picture: np.ndarray, points: np.ndarray, now: int | None = None)
 
 
 def draw_coding(whole: Tensor, step: Tensor) -> np.ndarray:
-    """What the networks are told: S on the left, S_t on the right, a grey line between.
+    """What the networks are told: S above, S_t below, their channels side by side.
 
     Args:
-        whole: 1 x C x S x S; every channel is drawn below the other, from its least value (black) to its largest.
+        whole: 1 x C x S x S; each channel is drawn from its least value (black) to its largest.
         step: the same shape, drawn with the same greys.
     """
-    low, high = min(float(whole.min()), float(step.min())), max(float(whole.max()), float(step.max()))
-    scaled = [((part[0].float() - low) / max(high - low, 1e-9)).flatten(0, 1) for part in (whole, step)]
-    line = torch.full((len(scaled[0]), 1), 0.5)
-    grey = torch.cat([scaled[0], line, scaled[1]], 1).cpu().numpy()
-    return enlarged(np.repeat(media.to_uint8(grey)[..., None], 3, 2), whole.shape[2])
+    both = torch.stack([whole[0], step[0]]).float()  # 2 x C x S x S
+    low, high = both.amin((0, 2, 3), keepdim=True), both.amax((0, 2, 3), keepdim=True)
+    grey = F.pad((both - low) / (high - low).clamp_min(1e-9), (1, 1, 1, 1), value=0.5)  # a line around each
+    sheet = grey.permute(0, 2, 1, 3).flatten(2).flatten(0, 1).cpu().numpy()  # 2 (S + 2) x C (S + 2)
+    return enlarged(np.repeat(media.to_uint8(sheet)[..., None], 3, 2), max(sheet.shape) // 2)
 
 
 def draw_change(picture: np.ndarray, weight: Tensor) -> np.ndarray:
