@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -129,6 +131,31 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
             raise StillmotionError(f"The tensor {name!r} in {path} holds NaN or infinity; it cannot be used.")
     return tensors
+
+
+def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+    """Read a safetensors file if it is the one that was meant.
+
+    Args:
+        path: the file.
+        sha256: its digest, 64 hexadecimal digits.
+
+    Raises:
+        StillmotionError: no digest or another one, or `load_tensors` refuses the file.
+    """
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise StillmotionError(f"The weights {path} cannot be read ({error.strerror}).") from error
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise StillmotionError(
+            f"Say which weights you mean by their SHA-256, {path}@DIGEST; this file's is {found}, which proves "
+            "nothing until you compare it with what its publisher says."
+        )
+    if found != sha256:
+        raise StillmotionError(f"{path} has the SHA-256 {found}, not {sha256}; get the file again.")
+    return load_tensors(path)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

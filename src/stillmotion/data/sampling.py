@@ -24,6 +24,7 @@ _SAMPLES, _ORDERS = 0, 1
 
 Choose = Callable[[int, np.random.Generator], tuple[int, int]]
 Extra = Callable[[Clip, np.ndarray, Draw], dict[str, Any]]
+Usable = Callable[[Clip], np.ndarray]
 
 
 def sample_rng(seed: int, index: int) -> np.random.Generator:
@@ -85,15 +86,31 @@ def pair(length: int, rng: np.random.Generator) -> tuple[int, int]:
     return first, second
 
 
-def window(length: int, size: int, rng: np.random.Generator, step: int = 1) -> np.ndarray:
+def window(
+    length: int, size: int, rng: np.random.Generator, step: int = 1, usable: np.ndarray | None = None
+) -> np.ndarray:
     """Draw `size` frames, `step` apart, at a uniform place.
+
+    Args:
+        length: frames of the clip.
+        size: frames wanted.
+        rng: the source of randomness.
+        step: distance of the frames.
+        usable: bool, one per frame; only windows of frames that all are usable are drawn. None for all.
 
     Returns:
         The frames' indices, ascending, `size` integers.
 
     Raises:
-        StillmotionError: the clip is too short.
+        StillmotionError: the clip is too short, or has no such window.
     """
+    if usable is not None:
+        starts = window_starts(usable, size, step)
+        if len(starts) == 0:
+            raise StillmotionError(
+                f"The clip has no {size} usable frames at a step of {step} in a row; leave it out."
+            )
+        return int(starts[rng.integers(0, len(starts))]) + step * np.arange(size)
     span = (size - 1) * step + 1
     if size < 1 or step < 1 or length < span:
         raise StillmotionError(
@@ -101,6 +118,13 @@ def window(length: int, size: int, rng: np.random.Generator, step: int = 1) -> n
             "clips or a shorter window."
         )
     return int(rng.integers(0, length - span + 1)) + step * np.arange(size)
+
+
+def window_starts(usable: np.ndarray, size: int, step: int = 1) -> np.ndarray:
+    """Where windows of `size` frames, `step` apart, can start so that all their frames are usable (bool each)."""
+    places = len(usable) - (size - 1) * step
+    good = [usable[k * step : k * step + places] for k in range(size)] if places > 0 else [np.zeros(0, bool)]
+    return np.flatnonzero(np.logical_and.reduce(good))
 
 
 def to_tensor(frames: np.ndarray) -> torch.Tensor:
@@ -161,12 +185,15 @@ class WindowDataset(Dataset[dict[str, Any]]):
         step: int = 1,
         drop_batch: int | None = None,
         extra: Extra | None = None,
+        usable: Usable | None = None,
     ):
         """Args: see `window` and `clip_index`.
 
+        `usable(clip)` tells which frames windows may hold, one bool per frame; None for all.
+
         `extra(clip, indices, drawn)` returns a dict of more values for this sample (tracks, labels).
         `drawn` is what the augmentation did to the frames, so that tracks can follow (`augment.move_points`).
-        With worker processes it must be a module-level function.
+        With worker processes both must be module-level functions.
         """
         samples_per_epoch(len(clips), drop_batch)
         self.clips = clips
@@ -176,6 +203,7 @@ class WindowDataset(Dataset[dict[str, Any]]):
         self.augmentation = augmentation or Augmentation()
         self.drop_batch = drop_batch
         self.extra = extra
+        self.usable = usable
 
     def __len__(self) -> int:
         """Samples per epoch; larger numbers are valid too and belong to later epochs."""
@@ -184,7 +212,7 @@ class WindowDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         clip = self.clips[clip_index(len(self.clips), index, self.seed, drop_batch=self.drop_batch)]
         rng = sample_rng(self.seed, index)
-        chosen = window(len(clip), self.size, rng, self.step)
+        chosen = window(len(clip), self.size, rng, self.step, self.usable(clip) if self.usable else None)
         drawn = draw(clip.frames.shape[1:3], rng, self.augmentation)
         sample = {"frames": to_tensor(apply(clip.frames[chosen], drawn)), "name": clip.name}
         if self.extra is not None:

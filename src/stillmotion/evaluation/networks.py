@@ -7,8 +7,6 @@ and that is checked before the file is opened.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +19,7 @@ from torch.nn import functional as F
 from stillmotion import media
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation import inception, resnet
-from stillmotion.files import load_tensors
+from stillmotion.files import read_weights
 
 BATCH = 16
 """Frames that go through a network together."""
@@ -201,31 +199,6 @@ def open_networks(given: Sequence[tuple[str, str]]) -> dict[str, Source]:
         else:
             raise StillmotionError(f"There is no keypoint detector {value!r}; known are {', '.join(DETECTORS)}.")
     return opened
-
-
-def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
-    """Read a safetensors file if it is the one that was meant.
-
-    Args:
-        path: the file.
-        sha256: its digest, 64 hexadecimal digits.
-
-    Raises:
-        StillmotionError: no digest or another one, or `load_tensors` refuses the file.
-    """
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise StillmotionError(f"The weights {path} cannot be read ({error.strerror}).") from error
-    if not re.fullmatch("[0-9a-f]{64}", sha256):
-        raise StillmotionError(
-            f"Say which weights you mean by their SHA-256, {path}@DIGEST; this file's is {found}, which proves "
-            "nothing until you compare it with what its publisher says."
-        )
-    if found != sha256:
-        raise StillmotionError(f"{path} has the SHA-256 {found}, not {sha256}; get the file again.")
-    return load_tensors(path)
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path, ignored: tuple[str, ...]) -> None:

@@ -1,6 +1,6 @@
 """Spectral normalisation: weights over their largest singular value (Miyato et al., ICLR 2018).
 
-As in tf-SNDCGAN: one power iteration per use, with gradients through it. The vector u that it starts from is a buffer.
+As in tf-SNDCGAN: one power iteration per use, with gradients through it. The vector u it starts from is a buffer.
 It is updated by every use in training mode, except inside `forgetting`; in eval mode it stays, so the same weights
 give the same pictures.
 """

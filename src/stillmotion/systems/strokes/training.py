@@ -1,1 +1,217 @@
-"""How the strokes system learns: one step at a time."""
+"""How the system learns: one step at a time, and no gradient ever crosses a time step (sheet section 5)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from stillmotion.data.augment import AUGMENTATIONS
+from stillmotion.data.sampling import WindowDataset
+from stillmotion.errors import StillmotionError
+from stillmotion.systems.base import System
+from stillmotion.systems.strokes.config import StrokesConfig
+from stillmotion.systems.strokes.networks import StrokesNetworks
+from stillmotion.systems.strokes.objectives import Moment, Objectives, look, make
+from stillmotion.systems.strokes.sheets import rollout_sheet
+from stillmotion.systems.strokes.windows import TRACK, usable, window_points, with_points
+
+
+def stages(
+    system: System, clips: Sequence[Any], preview_clips: Sequence[Any] = (), only: Sequence[str] = ()
+) -> list[StrokeStage]:
+    """The system's one training stage.
+
+    Args:
+        system: a `Strokes` system; its networks are trained in place.
+        clips: clips of the networks' size with the track `points`, T x 2, (x, y) pixels; NaN where it is unknown.
+        preview_clips: what previews show; the training clips if empty.
+        only: names of the stages to run; all if empty.
+
+    Raises:
+        StillmotionError: no clips, clips of another size than the configuration's, none with enough points, or a
+            stage that is not there.
+    """
+    config = system.config
+    for name in only:
+        if name != StrokeStage.name:
+            raise StillmotionError(f"There is no stage {name!r}; there is only {StrokeStage.name}.")
+    if not clips:
+        raise StillmotionError("There are no clips to train on.")
+    if config.augmentation not in AUGMENTATIONS:
+        raise StillmotionError(
+            f"There is no augmentation {config.augmentation!r}; known are {', '.join(AUGMENTATIONS)}."
+        )
+    height, width = clips[0].frames.shape[1:3]
+    if (height, width) != (config.size, config.size):
+        raise StillmotionError(
+            f"The clips are {height} x {width} pixels where the configuration says size {config.size}: "
+            f"prepare them with --size {config.size} or train with --set size={height}."
+        )
+    assert isinstance(system.networks, StrokesNetworks)
+    shown = with_points(preview_clips, config) or with_points(clips, config)
+    return [StrokeStage(system.networks, config, with_points(clips, config), shown)]
+
+
+class Carried(NamedTuple):
+    """What one time step hands to the next: plain values, made by the weights after the update."""
+
+    state: Tensor | None
+    frame: Tensor
+
+
+class StrokeStage:
+    """Generator side, D1 and D2 learn together, `frames - 1` updates of each per batch of clips.
+
+    Attributes as `stillmotion.training.Stage` asks; three Adam optimisers, or as many as there are judges.
+    """
+
+    name = "stroke"
+
+    def __init__(
+        self,
+        model: StrokesNetworks,
+        config: StrokesConfig,
+        clips: Sequence[Any],
+        preview_clips: Sequence[Any] = (),
+    ):
+        if not clips:
+            raise StillmotionError(
+                f"No clip has {config.frames} frames in a row with a point each (with coding=grey, one inside the "
+                "picture): prepare the data with --tracks points, or train with fewer frames."
+            )
+        self.model, self.config = model, config
+        self.steps, self.batch = config.steps, config.batch
+        self.dataset = WindowDataset(
+            clips,
+            config.seed,
+            config.frames,
+            AUGMENTATIONS[config.augmentation],
+            step=config.frame_step,
+            # The release draws clips without replacement; a handful of clips would leave none.
+            drop_batch=config.batch if len(clips) >= config.batch else None,
+            extra=window_points,
+            usable=partial(usable, config=config),
+        )
+        self.preview_clips = preview_clips or clips
+        self.objectives = Objectives(model, config)
+        maker = nn.ModuleDict({name: getattr(model, name) for name in ("encoder", "motion", "predictor", "decoder")})
+        judges = {"frame_discriminator": model.frame_discriminator, "pair_discriminator": model.pair_discriminator}
+        self.networks: dict[str, nn.Module] = {"maker": maker}
+        self.networks |= {name: judge for name, judge in judges.items() if judge is not None}
+        self.ema: Mapping[str, nn.Module] = {"maker": maker}
+        self.generators = {"crops": torch.Generator()}  # seeded and stored by the loop
+        self.optimizers = {
+            "generator" if name == "maker" else name: Adam(
+                network.parameters(), config.learning_rate, (config.beta1, 0.999)
+            )
+            for name, network in self.networks.items()
+        }
+        self.rates = UpdateRates(self.optimizers, config)
+        self.schedulers = {"rates": self.rates}
+
+    def step(self, batch: Mapping[str, Any], update: Any) -> dict[str, Tensor]:
+        """Learn from a batch of clips, frame by frame.
+
+        Args:
+            batch: `frames`, B x T x 3 x s x s in [0, 1], `points`, B x T x 2 pixels, and the clips' names.
+            update: called as `update(optimizer name, loss)`, T - 1 times for each optimiser.
+
+        Returns:
+            Every loss term, weighted, detached, the mean over the time steps; and `standing`, what the reconstruction
+            would be if every frame were the still.
+        """
+        frames, points = batch["frames"] * 2 - 1, batch[TRACK]
+        carried = Carried(None, frames[:, 0])
+        sums: dict[str, Tensor] = {}
+        count = frames.shape[1] - 1
+        for t in range(count):
+            terms, carried = self.learn(frames, points, t, carried, update)
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0) + value.detach() / count
+        return sums
+
+    def learn(
+        self, frames: Tensor, points: Tensor, t: int, carried: Carried, update: Any
+    ) -> tuple[dict[str, Tensor], Carried]:
+        """One time step: update every optimiser once, then make the frame again with the new weights.
+
+        The discriminators' losses are those of the very frame that the generator side was updated on: the release
+        runs all three updates from one forward pass.
+
+        Returns:
+            The loss terms, and what the next step begins with.
+        """
+        self.rates.advance()
+        config, model = self.config, self.model
+        moment = look(frames, points, t, config, model, self.generators["crops"])
+        made = make(model, moment, carried.state)
+        terms = self.objectives.generator(made, moment, carried.frame)
+        loss = sum(terms.values(), torch.zeros((), device=frames.device))
+        update("generator", loss, clip_grad=config.clip_grad or None)
+        if model.frame_discriminator is not None:
+            terms["frame_discriminator"] = self.objectives.frame_discriminator(made, moment)
+            update("frame_discriminator", terms["frame_discriminator"])
+        if model.pair_discriminator is not None:
+            terms["pair_discriminator"] = self.objectives.pair_discriminator(made, moment, carried.frame)
+            update("pair_discriminator", terms["pair_discriminator"])
+        with torch.no_grad():
+            terms["standing"] = config.reconstruction_weight * self.objectives.distance(moment.still, moment.truth)
+        return terms, self.carry(moment, carried)
+
+    @torch.no_grad()
+    def carry(self, moment: Moment, carried: Carried) -> Carried:
+        """What the next time step begins with; under teacher forcing, the true frame and no state."""
+        if self.config.teacher_forcing:
+            return Carried(None, moment.truth)
+        again = make(self.model, moment, carried.state, rebuild=False)
+        return Carried(again.state.detach(), again.drawn.frame.detach())
+
+    def preview(self) -> dict[str, np.ndarray]:
+        """A contact sheet: the stroke over each still, the true frames, and those made."""
+        return {"rollouts": rollout_sheet(self.model, self.preview_clips)}
+
+
+class UpdateRates:
+    """Learning rates that change with every update and not with every step of the loop, which is many updates.
+
+    To the loop it is a scheduler whose `step` does nothing; the stage calls `advance` before each time step.
+    """
+
+    def __init__(self, optimizers: Mapping[str, Optimizer], config: StrokesConfig):
+        self.optimizers, self.config = dict(optimizers), config
+        self.counted = 0
+
+    def advance(self) -> None:
+        """Set the rates of the next update and count it."""
+        rate = self.config.learning_rate * rate_factor(self.counted, self.config)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        self.counted += 1
+
+    def step(self) -> None:
+        """Nothing: the updates were counted one by one."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training needs."""
+        return {"counted": self.counted}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Undo `state_dict`."""
+        self.counted = int(state["counted"])
+
+
+def rate_factor(counted: int, config: StrokesConfig) -> float:
+    """The learning rate of update number `counted` (0, 1, 2, ...) as a share of `config.learning_rate`."""
+    rise = min(1.0, (counted + 1) / config.warmup) if config.warmup else 1.0
+    if config.schedule == "staircase":
+        return rise * config.decay ** (counted // config.decay_every)
+    done = min(1.0, counted / (config.steps * (config.frames - 1)))
+    return rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
