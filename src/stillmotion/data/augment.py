@@ -8,12 +8,13 @@ order is that of Monkey-Net's fact sheet, section 6: flips, rotation, resize, cr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 
 import cv2
 import numpy as np
 
+from stillmotion.data import varying
 from stillmotion.errors import StillmotionError
 
 Range = tuple[float, float]
@@ -49,6 +50,8 @@ class Augmentation:
         brightness: offset, where 1 is the full range.
         gamma: exponent.
         permute_channels: probability of a random order of the channels.
+        bend: standard deviation of a smooth deformation, as a share of each side; 0 switches it off.
+        dye: standard deviation of shifts of like colours (clothes), in [0, 1]; 0 switches it off.
 
     Raises:
         StillmotionError: a probability is outside [0, 1], a range is upside down, or a factor is not
@@ -75,6 +78,8 @@ class Augmentation:
     brightness: Range | None = None
     gamma: Range | None = None
     permute_channels: float = 0.0
+    bend: float = 0.0
+    dye: float = 0.0
 
     def __post_init__(self) -> None:
         probabilities = (
@@ -83,6 +88,8 @@ class Augmentation:
             "affine_probability",
             "colour_probability",
             "permute_channels",
+            "bend",
+            "dye",
         )
         signed = ("rotation", "translate", "shear", "hue", "brightness")
         for field in fields(self):
@@ -138,6 +145,10 @@ AUGMENTATIONS: Mapping[str, Augmentation] = MappingProxyType(
         ),
     }
 )
+AUGMENTATIONS = MappingProxyType(
+    # The same, and other bodies and clothes too: what is to be met later are people who are not in the clips.
+    {**AUGMENTATIONS, "varied": replace(AUGMENTATIONS["strong"], bend=0.02, dye=0.15)}
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +168,8 @@ class Draw:
         contrast: factor around the mean grey, applied before `mixing`.
         brightness: offset, applied after `mixing`.
         gamma: exponent, applied last.
+        bend: H x W x 2, from where each pixel of the result is taken; before all colours.
+        dyes: shifts of like colours; before the other changes of colour.
     """
 
     size: tuple[int, int]
@@ -171,6 +184,8 @@ class Draw:
     contrast: float = 1.0
     brightness: float = 0.0
     gamma: float = 1.0
+    bend: np.ndarray | None = None
+    dyes: tuple[varying.Dye, ...] = ()
 
 
 def draw(size: tuple[int, int], rng: np.random.Generator, settings: Augmentation) -> Draw:
@@ -189,7 +204,12 @@ def draw(size: tuple[int, int], rng: np.random.Generator, settings: Augmentation
         brightness = _uniform(settings.brightness, rng, 0.0)
         gamma = _uniform(settings.gamma, rng, 1.0)
         mixing = _draw_mixing(rng, settings)
-    return Draw(size, out, reverse, mirror, affine, resize, corner, hue, mixing, contrast, brightness, gamma)
+    # Last, so that what has neither draws the same numbers as ever.
+    bend = varying.draw_bend(out, settings.bend, rng) if settings.bend else None
+    dyes = varying.draw_dyes(settings.dye, rng) if settings.dye else ()
+    return Draw(
+        size, out, reverse, mirror, affine, resize, corner, hue, mixing, contrast, brightness, gamma, bend, dyes
+    )
 
 
 def apply(frames: np.ndarray, drawn: Draw) -> np.ndarray:
@@ -216,6 +236,10 @@ def apply(frames: np.ndarray, drawn: Draw) -> np.ndarray:
         rows = _nearest(drawn.out[0], drawn.corner[1], drawn.resize, drawn.size[0])
         columns = _nearest(drawn.out[1], drawn.corner[0], drawn.resize, drawn.size[1])
         made = made[:, rows[:, None], columns[None, :]]
+    if drawn.bend is not None:
+        made = varying.bend(made, drawn.bend)
+    if drawn.dyes:
+        made = varying.dye(made, drawn.dyes)
     return _recolour(made, drawn)
 
 
@@ -241,6 +265,8 @@ def move_points(points: np.ndarray, drawn: Draw) -> np.ndarray:
         moved = moved @ drawn.affine[:, :2].T + drawn.affine[:, 2]
     # Pixel centres are integers, so a resize keeps the picture's border at -1/2.
     moved = (moved + 0.5) * drawn.resize - 0.5 - np.asarray(drawn.corner)
+    if drawn.bend is not None:
+        moved = varying.bend_points(moved, drawn.bend)
     return moved.astype(np.float32)
 
 
