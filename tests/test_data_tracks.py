@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stillmotion.data.tracks import TRACKERS, boxes, check_trackers, flow, points
-from stillmotion.errors import StillmotionError
+from stillmotion.data.tracks import boxes, flow
 
 
 def moving_square(
@@ -64,14 +63,6 @@ def test_boxes_hold_the_moving_square(size: int, side: int, step: tuple[int, int
     assert np.abs(found - truth).max() <= 1
 
 
-def test_points_are_the_boxes_centres() -> None:
-    frames, truth = moving_square()
-    found = points(frames)
-    assert found.shape == (len(frames), 2)
-    assert np.abs(found - (truth[:, :2] + truth[:, 2:]) / 2).max() <= 1
-    assert np.array_equal(found, (boxes(frames)[:, :2] + boxes(frames)[:, 2:]) / 2)
-
-
 def test_one_bad_frame_does_not_disturb_the_boxes() -> None:
     frames, truth = moving_square()
     broken = frames.copy()
@@ -93,10 +84,3 @@ def test_where_nothing_moves_the_box_is_everything() -> None:
     frames, _ = moving_square()
     still = np.repeat(frames[:1], 4, axis=0)
     assert boxes(still).tolist() == [[0, 0, 63, 63]] * 4
-
-
-def test_trackers_by_name() -> None:
-    assert sorted(TRACKERS) == ["boxes", "flow", "joints", "points"]
-    check_trackers(["flow", "points"])
-    with pytest.raises(StillmotionError, match="no tracker 'pose': choose from boxes, flow, joints, points"):
-        check_trackers(["flow", "pose"])

@@ -39,6 +39,20 @@ def _animate_options(parser: argparse.ArgumentParser) -> None:
         metavar="VIDEO",
         help="follow this video (mp4, webm, mov, avi, gif, a strip, a folder of frames)",
     )
+    add(
+        "--stroke",
+        metavar="POINTS",
+        help="follow this path, in pixels of the still: 'x,y x,y ...', or a file.json with points and times",
+    )
+    add("--stroke-from", metavar="VIDEO", help="follow the path of the moving thing in this video")
+    add("--attach", action="store_true", help="shift the stroke so that it starts at the still's object")
+    add(
+        "--spacing",
+        choices=("time", "even"),
+        default="time",
+        help="time (default): points that lie dense are slow; even: one speed all along",
+    )
+    add("--fps", type=_rate, help="frames per second of a stroke (default: the training clips', or the video's)")
     add("--predict", action="store_true", help="go on as the training clips did; for models with a predictor")
     add("--transfer", choices=("relative", "absolute"), default="relative", help="default: relative")
     add("--scale-motion", "--movement-mult", action="store_true", help="scale the motion by the size of the bodies")
@@ -48,7 +62,7 @@ def _animate_options(parser: argparse.ArgumentParser) -> None:
     add("--keep-background", action="store_true", help="the background keeps the still's own pixels")
     add("--region", metavar="X,Y,W,H", help="move only what lies in this part of the still (in its pixels)")
     add("--crop", metavar="X,Y,W,H", help="animate only this part of the still; auto: where it fits the driver")
-    add("--frames", type=_positive, metavar="N", help="at most so many frames (default with --predict: 32)")
+    add("--frames", type=_positive, metavar="N", help="at most so many frames; a stroke is spread over so many")
     add("--seed", type=int, metavar="S", help="for systems that draw random numbers")
     add(
         "--size",
@@ -91,7 +105,12 @@ def _prepare_options(parser: argparse.ArgumentParser) -> None:
     add("--jobs", type=_positive, default=1, help="processes (default: 1)")
     add("--fps", type=_rate, help="bring all videos to this rate")
     add("--crop", default="centre", help="centre (default), none, motion, or X,Y,W,H")
-    add("--tracks", default="", metavar="NAMES", help="comma-separated: flow, boxes, points, joints")
+    add(
+        "--tracks",
+        default="",
+        metavar="NAMES",
+        help="comma-separated: flow, boxes, joints, points (or points:patch=FOLDER, :person, :tracker)",
+    )
     add(
         "--layout",
         default="auto",

@@ -21,7 +21,8 @@ from stillmotion.data.pose import JOINTS
 from stillmotion.data.readers import READERS
 from stillmotion.data.shards import write_dataset
 from stillmotion.data.sources import LAYOUTS, Found, Source, find_sources, hold_out, with_safe_names
-from stillmotion.data.tracks import TRACKERS, boxes, check_trackers
+from stillmotion.data.trackers import check_trackers, find_tracker
+from stillmotion.data.tracks import boxes
 from stillmotion.errors import StillmotionError
 from stillmotion.media import crop as cut
 from stillmotion.media import open_video, resize
@@ -96,7 +97,7 @@ def prepare(
         crop: `centre`: the largest centred part with the shape of `size`; `none`: stretch the whole picture;
             `motion`: a part with that shape around all that moves; `X,Y,W,H`: this part, in pixels of the
             source.
-        tracks: names of trackers to run on the finished frames (`flow`, `boxes`, `points`, `joints`).
+        tracks: names of trackers to run on the finished frames (see `trackers.TRACKERS`).
         layout: `auto`, `videos`, `frames`, `strips` (see `sources.find_sources`), or a published data set
             (see `readers.READERS`).
         min_frames: shorter clips are quarantined.
@@ -169,7 +170,7 @@ def read_clip(source: Source, settings: ClipSettings) -> Clip:
     if len(frames) < settings.min_frames:
         raise StillmotionError(f"It has {len(frames)} frames and not the least, {settings.min_frames}.")
     stacked = np.stack(frames)
-    tracks = {name: TRACKERS[name](stacked, rate) for name in settings.tracks}
+    tracks = {name: tracker(stacked, rate) for name, tracker in map(find_tracker, settings.tracks)}
     meta = {**source.meta, "crop": list(box)}
     if "joints" in tracks:
         meta["joints"] = list(JOINTS)

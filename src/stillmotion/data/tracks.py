@@ -1,22 +1,13 @@
 """Trackers: from a clip's frames to what moves in it and where.
 
 They need no learned weights, so they work offline and give the same result everywhere; they assume a camera
-that stands still (`boxes`, `points`) or small steps between frames (`flow`). The exception is `joints`, whose
-network comes with an optional dependency (see `pose`).
+that stands still (`boxes`) or small steps between frames (`flow`). `trackers` names these and the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-
 import cv2
 import numpy as np
-
-from stillmotion.data.pose import joints
-from stillmotion.errors import StillmotionError
-
-Tracker = Callable[[np.ndarray, float], np.ndarray]
 
 # The patches of DIS are 8 pixels wide: smaller pictures are enlarged to this side, or their objects are too
 # small.
@@ -79,22 +70,6 @@ def boxes(frames: np.ndarray, fps: float = 0.0) -> np.ndarray:
     times = np.arange(len(frames))
     filled = np.column_stack([np.interp(times, seen, found[seen, i]) for i in range(4)])
     return _running_median(filled, _SMOOTHED_FRAMES).astype(np.float32)
-
-
-def points(frames: np.ndarray, fps: float = 0.0) -> np.ndarray:
-    """Find the centre of the moving thing: `float32`, T x 2, (x, y) in pixels; see `boxes`."""
-    found = boxes(frames, fps)
-    return (found[:, :2] + found[:, 2:]) / 2
-
-
-TRACKERS: Mapping[str, Tracker] = MappingProxyType({"flow": flow, "boxes": boxes, "points": points, "joints": joints})
-
-
-def check_trackers(names: Sequence[str]) -> None:
-    """Raise `StillmotionError` unless every name is a tracker's."""
-    for name in names:
-        if name not in TRACKERS:
-            raise StillmotionError(f"There is no tracker {name!r}: choose from {', '.join(sorted(TRACKERS))}.")
 
 
 def _enlarged_grey(frame: np.ndarray, factor: int) -> np.ndarray:

@@ -1,0 +1,170 @@
+"""The track `points`: where the one moving thing is in every frame, a point per frame, with a confidence.
+
+A finder takes frames (`uint8`, T x H x W x 3) and gives places (`float32`, T x 2, (x, y) in pixels) and the
+confidence in them (`float32`, T, 0 to 1). In the track, frames with a confidence below 1/2 are NaN: the paper of motion
+strokes drops them. Three ways, as in that paper and beyond:
+
+* the centre of a box, by any detector of boxes: `moving_boxes` needs no weights, `person_boxes` is BlazePose;
+* a patch that is sought from frame to frame (`patches`);
+* a tracker of OpenCV that starts from the moving thing's box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from stillmotion.data.background import moving_boxes, running_median
+from stillmotion.data.pose import find_joints
+from stillmotion.errors import StillmotionError
+
+Finder = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+LEAST_CONFIDENCE = 0.5
+"""Frames below it are dropped."""
+
+_MEDIAN_FRAMES = 3
+_SMOOTHING = (0.25, 0.5, 0.25)
+# A person's box reaches beyond the joints: the crown above the head's middle, the feet below the ankles.
+_HEAD_ABOVE, _FEET_BELOW = 0.09, 0.05
+
+
+class BoxDetector(Protocol):
+    """What finds the box of the one thing in each frame: put a detector of persons here."""
+
+    def __call__(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes T x 4 (x0, y0, x1, y1 in pixels, NaN where there is none) and confidences T, of T x H x W x 3."""
+        ...
+
+
+def moving_point(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the centre of the moving thing's box, smoothed in time, without learned weights.
+
+    Args:
+        frames: `uint8`, T x H x W x 3, from a camera that stands still or shifts.
+
+    Returns:
+        Places (`float32`, T x 2, (x, y) in pixels) and confidences (`float32`, T). A place is NaN where nothing was
+        found; below `LEAST_CONFIDENCE` it is a guess. Of a clip in which nothing moves all confidences are 0.
+    """
+    return box_centres(moving_boxes)(frames)
+
+
+def person_boxes(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Box one person per frame by BlazePose's joints; the confidence is their mean visibility.
+
+    Raises:
+        StillmotionError: mediapipe is not installed.
+    """
+    joints = find_joints(frames)
+    found = np.concatenate([joints[..., :2].min(axis=1), joints[..., :2].max(axis=1)], axis=1)
+    tall = found[:, 3] - found[:, 1]
+    found[:, 1] -= _HEAD_ABOVE * tall
+    found[:, 3] += _FEET_BELOW * tall
+    return found, np.nan_to_num(joints[..., 2].mean(axis=1))
+
+
+def box_centres(detector: BoxDetector) -> Finder:
+    """Make a finder of a detector: the centres of its boxes, a median over 3 and a mean over 3 frames."""
+
+    def find(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found, confidence = detector(frames)
+        return smoothed((found[:, :2] + found[:, 2:]) / 2, confidence), confidence
+
+    return find
+
+
+def smoothed(places: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """Smooth a path (T x 2) in time; only what is sure smooths, and only what is sure is smoothed."""
+    sure = (confidence >= LEAST_CONFIDENCE) & np.isfinite(places).all(axis=1)
+    smooth = places.astype(np.float32).copy()
+    # Runs of neighbouring frames: nothing is smoothed across a gap.
+    for run in np.split(np.flatnonzero(sure), np.flatnonzero(np.diff(np.flatnonzero(sure)) > 1) + 1):
+        if len(run) >= 3:
+            path = running_median(smooth[run], _MEDIAN_FRAMES)
+            path[1:-1] = _SMOOTHING[0] * path[:-2] + _SMOOTHING[1] * path[1:-1] + _SMOOTHING[2] * path[2:]
+            smooth[run] = path
+    return smooth
+
+
+def dropped(places: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """Make the track: places (T x 2) with NaN where the confidence lies below `LEAST_CONFIDENCE`."""
+    return np.where((confidence >= LEAST_CONFIDENCE)[:, None], places, np.nan).astype(np.float32)
+
+
+def bridged(points: np.ndarray) -> np.ndarray:
+    """Fill the gaps of a track for a stroke: linearly between known points, the nearest known beyond them.
+
+    Args:
+        points: T x 2, NaN where unknown.
+
+    Raises:
+        StillmotionError: no point is known.
+    """
+    known = np.flatnonzero(np.isfinite(points).all(axis=1))
+    if len(known) == 0:
+        raise StillmotionError("Nothing that moves is found in any frame: draw the stroke by hand.")
+    times = np.arange(len(points))
+    return np.column_stack([np.interp(times, known, points[known, axis]) for axis in range(2)]).astype(np.float32)
+
+
+OPENCV_TRACKERS: Mapping[str, str] = MappingProxyType(
+    {"csrt": "TrackerCSRT", "kcf": "TrackerKCF", "mil": "TrackerMIL"}
+)
+"""By the name behind `points:tracker=`: the trackers of OpenCV that need no network file."""
+
+# CSRT and KCF want objects of some tens of pixels.
+_TRACKER_SIDE = 256
+
+
+def opencv_finder(name: str = "csrt") -> Finder:
+    """Make a finder that lets a tracker of OpenCV follow the moving thing's box, both ways in time.
+
+    Args:
+        name: a key of `OPENCV_TRACKERS`.
+
+    Raises:
+        StillmotionError: no such tracker, or this build of OpenCV lacks it.
+    """
+    if name not in OPENCV_TRACKERS:
+        raise StillmotionError(f"There is no tracker {name!r} of OpenCV: choose from {', '.join(OPENCV_TRACKERS)}.")
+    kind: Any = getattr(cv2, OPENCV_TRACKERS[name], None)
+    if kind is None:
+        raise StillmotionError(f"This OpenCV lacks the tracker {name!r}: install opencv-contrib-python-headless.")
+
+    def find(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found, sure = moving_boxes(frames)
+        places = np.full((len(frames), 2), np.nan, np.float32)
+        confidence = np.zeros(len(frames), np.float32)
+        if sure.max(initial=0) < LEAST_CONFIDENCE:
+            return places, confidence
+        start = int(sure.argmax())
+        for times in (range(start, len(frames)), range(start, -1, -1)):
+            for t, box in zip(times, _followed(kind.create(), frames[list(times)], found[start]), strict=False):
+                places[t], confidence[t] = (box[:2] + box[2:]) / 2, 1.0
+        return smoothed(places, confidence), confidence
+
+    return find
+
+
+def _followed(tracker: Any, frames: np.ndarray, box: np.ndarray) -> list[np.ndarray]:
+    """Boxes like `box` in one frame after the other, until the tracker gives up."""
+    scale = max(1.0, _TRACKER_SIDE / min(frames.shape[1:3]))
+    size = (round(frames.shape[2] * scale), round(frames.shape[1] * scale))
+    found = [box]
+    for t, frame in enumerate(frames):
+        large = cv2.resize(np.ascontiguousarray(frame[..., ::-1]), size, interpolation=cv2.INTER_LINEAR)
+        if t == 0:
+            # The outer edges of the box's pixels, as OpenCV wants: x, y, width, height.
+            x0, y0, x1, y1 = np.array([*(box[:2] - 0.5), *(box[2:] + 0.5)]) * scale + 0.5 * scale
+            tracker.init(large, (round(x0), round(y0), max(2, round(x1 - x0)), max(2, round(y1 - y0))))
+            continue
+        going, (x, y, width, height) = tracker.update(large)
+        if not going:
+            break
+        found.append(np.array([x, y, x + width, y + height]) / scale - np.array([0, 0, 1, 1]))
+    return found

@@ -1,0 +1,72 @@
+"""Trackers by name: what `prepare --tracks` can run on the finished frames of a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from stillmotion.data.patches import patch_finder, read_references
+from stillmotion.data.points import Finder, box_centres, dropped, moving_point, opencv_finder, person_boxes
+from stillmotion.data.pose import joints
+from stillmotion.data.tracks import boxes, flow
+from stillmotion.errors import StillmotionError
+
+Tracker = Callable[[np.ndarray, float], np.ndarray]
+
+
+def _points(finder: Finder) -> Tracker:
+    def track(frames: np.ndarray, fps: float = 0.0) -> np.ndarray:
+        return dropped(*finder(frames))
+
+    return track
+
+
+def _patch(value: str) -> Tracker:
+    return _points(patch_finder(read_references(Path(value)) if value else ()))
+
+
+TRACKERS: Mapping[str, Callable[[str], Tracker]] = MappingProxyType(
+    {
+        "flow": lambda value: flow,
+        "boxes": lambda value: boxes,
+        "points": lambda value: _points(moving_point),
+        "points:patch": _patch,
+        "points:person": lambda value: _points(box_centres(person_boxes)),
+        "points:tracker": lambda value: _points(opencv_finder(value or "csrt")),
+        "joints": lambda value: joints,
+    }
+)
+"""What makes a tracker, given what follows `=` (`points:patch=FOLDER`, `points:tracker=kcf`) or nothing."""
+
+TAKES_A_VALUE = ("points:patch", "points:tracker")
+
+
+def find_tracker(wanted: str) -> tuple[str, Tracker]:
+    """Look a tracker up.
+
+    Args:
+        wanted: a key of `TRACKERS`, with `=VALUE` behind those that take one.
+
+    Returns:
+        The track's name (what stands before `:`), and the tracker.
+
+    Raises:
+        StillmotionError: there is none of this name, or its value cannot be used.
+    """
+    name, equals, value = wanted.partition("=")
+    if name not in TRACKERS:
+        raise StillmotionError(f"There is no tracker {name!r}: choose from {', '.join(sorted(TRACKERS))}.")
+    if equals and name not in TAKES_A_VALUE:
+        raise StillmotionError(f"The tracker {name!r} takes no value: leave {equals + value!r} out.")
+    return name.partition(":")[0], TRACKERS[name](value)
+
+
+def check_trackers(wanted: Sequence[str]) -> None:
+    """Raise `StillmotionError` unless every one can be found and no two make the same track."""
+    tracks = [find_tracker(name)[0] for name in wanted]
+    for track in tracks:
+        if tracks.count(track) > 1:
+            raise StillmotionError(f"A clip has one track {track!r}: name one tracker for it.")
