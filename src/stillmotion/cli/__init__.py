@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stillmotion.cli.directing import make_control
 from stillmotion.cli.options import name_and_value, parser
 from stillmotion.cli.progress import Progress
 from stillmotion.errors import StillmotionError, warnings_told
@@ -42,43 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-_DRIVE_ONLY = {
-    "transfer": "relative",
-    "scale_motion": False,
-    "clip_mean": False,
-    "adapt_covariance": False,
-    "align": "first",
-    "keep_background": False,
-    "region": None,
-    "crop": None,
-}
-"""What says how to follow a driving video, with its defaults."""
-
-
 def animate(options: argparse.Namespace) -> None:
     """Animate a still after a control."""
     from stillmotion.animate import load
-    from stillmotion.controls import Control, Drive, Predict, parse_box
 
-    if (options.drive is not None) == options.predict:
-        raise StillmotionError("Say what the still should follow: either --drive VIDEO or --predict.")
-    for name, default in _DRIVE_ONLY.items():
-        if options.predict and getattr(options, name) != default:
-            raise StillmotionError(f"--{name.replace('_', '-')} belongs to --drive; leave it out with --predict.")
+    control = make_control(options)
     animator = load(options.model, options.precision)
-    control: Control = Predict()
-    if not options.predict:
-        control = Drive(
-            options.drive,
-            transfer=options.transfer,
-            scale_motion=options.scale_motion,
-            clip=options.clip_mean,
-            adapt_covariance=options.adapt_covariance,
-            align=options.align,
-            keep_background=options.keep_background,
-            region=options.region and parse_box("region", options.region),
-            crop=options.crop if options.crop in (None, "auto") else parse_box("crop", options.crop),
-        )
     animation = animator(
         options.still,
         control,
