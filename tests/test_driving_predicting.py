@@ -364,7 +364,7 @@ def test_the_command_line_predicts(place, tmp_path, capsys):
     assert cli.main([*common, "--model", str(place / "run"), "--predict", "--frames", "4"]) == 0
     assert "4 frames at 25 per second" in capsys.readouterr().out
     assert cli.main([*common, "--model", str(place / "run"), "--predict", "--drive", "x.mp4", "-y"]) == 2
-    assert "either --drive VIDEO or --predict" in capsys.readouterr().err
+    assert "one of --drive VIDEO" in capsys.readouterr().err
     assert cli.main([*common, "--model", str(place / "run"), "--predict", "--keep-background", "-y"]) == 2
     assert "--keep-background belongs to --drive" in capsys.readouterr().err
     assert cli.main([*common, "--model", str(place / "finished"), "--predict", "-y"]) == 2

@@ -50,7 +50,8 @@ def make_control(options: argparse.Namespace) -> Control:
         raise StillmotionError(f"Say what the still should follow: one of {', '.join(others)} and {last}.")
     for name, (owners, default) in BELONGS.items():
         if getattr(options, name) != default and given[0] not in owners:
-            raise StillmotionError(f"{_typed(name)} belongs to {' and '.join(map(_typed, owners))}; leave it out.")
+            theirs = " and ".join(map(_typed, owners))
+            raise StillmotionError(f"{_typed(name)} belongs to {theirs}; leave it out with {_typed(given[0])}.")
     match given[0]:
         case "predict":
             return Predict()

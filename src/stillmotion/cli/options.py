@@ -62,7 +62,12 @@ def _animate_options(parser: argparse.ArgumentParser) -> None:
     add("--keep-background", action="store_true", help="the background keeps the still's own pixels")
     add("--region", metavar="X,Y,W,H", help="move only what lies in this part of the still (in its pixels)")
     add("--crop", metavar="X,Y,W,H", help="animate only this part of the still; auto: where it fits the driver")
-    add("--frames", type=_positive, metavar="N", help="at most so many frames; a stroke is spread over so many")
+    add(
+        "--frames",
+        type=_positive,
+        metavar="N",
+        help="at most so many (--predict: 32); a stroke is spread over so many",
+    )
     add("--seed", type=int, metavar="S", help="for systems that draw random numbers")
     add(
         "--size",
@@ -144,7 +149,7 @@ def _world_options(parser: argparse.ArgumentParser) -> None:
 
 def _train_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("system", metavar="SYSTEM", help="driving")
+    add("system", metavar="SYSTEM", help="driving or strokes")
     add("data", nargs="+", metavar="DATA", help="prepared data sets; DATA@N counts one N times")
     add("-o", "--out", required=True, metavar="RUN", help="folder of the training")
     add("--preset", help="small (default), paper, release, or a release's data set")
