@@ -66,7 +66,7 @@ def _animate_options(parser: argparse.ArgumentParser) -> None:
         "--frames",
         type=_positive,
         metavar="N",
-        help="at most so many (--predict: 32); a stroke is spread over so many",
+        help="at most so many (--predict: 32); a stroke has just so many",
     )
     add("--seed", type=int, metavar="S", help="for systems that draw random numbers")
     add(
