@@ -83,28 +83,34 @@ def look(
     )
 
 
-def make(networks: StrokesNetworks, moment: Moment, state: Tensor | None, rebuild: bool = True) -> Made:
-    """One step forward.
+def make(networks: StrokesNetworks, moment: Moment, state: Tensor | None) -> Made:
+    """One step forward, and the true next frame auto-encoded if there is a loss for that.
 
     Args:
         networks: E1, E2, P and G of them.
         moment: see there.
         state: that of frame t; None for E1's, which is h_0 at t = 0 and otherwise teacher forcing.
-        rebuild: also auto-encode the true next frame.
     """
-    config = networks.config
-    rebuild = rebuild and config.autoencode_weight > 0
+    rebuild = networks.config.autoencode_weight > 0
+    state, motion, coded = foresee(networks, moment, state, also=moment.truth if rebuild else None)
+    drawn = networks.decoder(state, moment.still)
+    rebuilt = None if coded is None else networks.decoder(coded, moment.still).painted
+    return Made(state, drawn, rebuilt, motion)
+
+
+def foresee(
+    networks: StrokesNetworks, moment: Moment, state: Tensor | None, also: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The next state, x_t, and E1's code of one more picture; arguments as for `make`."""
     forced = state is None and moment.t > 0
-    pictures = [moment.still, *([moment.current] if forced else []), *([moment.truth] if rebuild else [])]
-    codes = networks.encoder(torch.cat(pictures)).chunk(len(pictures))
+    pictures = [moment.still, *([moment.current] if forced else []), *([] if also is None else [also])]
+    codes = networks.encoder(torch.cat(pictures)).chunk(len(pictures))  # one call: nothing in E1 joins samples
     initial = codes[0]
     if state is None:
         state = codes[1] if forced else initial
     motion = networks.encode_motion(moment.motion)
-    state = networks.predictor([state, initial, *motion])
-    drawn = networks.decoder(state, moment.still)
-    rebuilt = networks.decoder(codes[-1], moment.still).painted if rebuild else None
-    return Made(state, drawn, rebuilt, torch.cat(motion, dim=1))
+    made = networks.predictor([state, initial, *motion])
+    return made, torch.cat(motion, dim=1), None if also is None else codes[-1]
 
 
 class Objectives:
@@ -118,13 +124,13 @@ class Objectives:
         self.networks, self.config = networks, config
         self.perceiver = perceiver(config) if config.perceptual_weight else None
 
-    def generator(self, made: Made, moment: Moment, current: Tensor) -> dict[str, Tensor]:
+    def generator(self, made: Made, moment: Moment, current: Tensor | None) -> dict[str, Tensor]:
         """The terms that E1, E2, P and G minimise, weighted.
 
         Args:
             made: with gradient.
             moment: the truth.
-            current: the frame that was made before, without gradient; I_0 at t = 0.
+            current: the frame that was made before, without gradient; I_0 at t = 0. Only the pair discriminator asks.
         """
         config, frame, truth = self.config, made.drawn.frame, moment.truth
         weights = None
@@ -152,6 +158,7 @@ class Objectives:
                         real = self.judge_frame(truth, made, moment)[:-1]
                     terms["features"] = losses.feature_matching(maps, real, [config.feature_weight] * len(maps))
         if self.networks.pair_discriminator is not None:
+            assert current is not None
             with forgetting(self.networks.pair_discriminator):
                 score = self.networks.pair_discriminator(frame, current, moment.step)
             terms["pair_gan"] = config.pair_gan_weight * losses.log_generator(score)
@@ -164,10 +171,11 @@ class Objectives:
             real = self.judge_frame(moment.truth, made, moment)[-1]
         return losses.log_discriminator(real, self.judge_frame(made.drawn.frame.detach(), made, moment)[-1])
 
-    def pair_discriminator(self, made: Made, moment: Moment, current: Tensor) -> Tensor:
+    def pair_discriminator(self, made: Made, moment: Moment, current: Tensor | None) -> Tensor:
         """D2's loss; real pairs are of true frames, fake ones of the frame made now and the one made before."""
         judge = self.networks.pair_discriminator
         assert judge is not None
+        assert current is not None
         with forgetting(judge):
             real = judge(moment.truth, moment.current, moment.step)
         return losses.log_discriminator(real, judge(made.drawn.frame.detach(), current, moment.step))

@@ -18,7 +18,7 @@ from stillmotion.errors import StillmotionError
 from stillmotion.systems.base import System
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.networks import StrokesNetworks
-from stillmotion.systems.strokes.objectives import Moment, Objectives, look, make
+from stillmotion.systems.strokes.objectives import Moment, Objectives, foresee, look, make
 from stillmotion.systems.strokes.sheets import rollout_sheet
 from stillmotion.systems.strokes.windows import TRACK, usable, window_points, with_points
 
@@ -60,10 +60,15 @@ def stages(
 
 
 class Carried(NamedTuple):
-    """What one time step hands to the next: plain values, made by the weights after the update."""
+    """What one time step hands to the next: plain values, made by the weights after the update.
+
+    Attributes:
+        state: of the frame that was made; None for E1's own.
+        frame: that frame, if the pair discriminator wants it.
+    """
 
     state: Tensor | None
-    frame: Tensor
+    frame: Tensor | None
 
 
 class StrokeStage:
@@ -170,8 +175,9 @@ class StrokeStage:
         """What the next time step begins with; under teacher forcing, the true frame and no state."""
         if self.config.teacher_forcing:
             return Carried(None, moment.truth)
-        again = make(self.model, moment, carried.state, rebuild=False)
-        return Carried(again.state.detach(), again.drawn.frame.detach())
+        state, _, _ = foresee(self.model, moment, carried.state)
+        # Nobody but the pair discriminator looks at the frame that was made before.
+        return Carried(state, self.model.decoder(state, moment.still).frame if self.config.judges_pairs else None)
 
     def preview(self) -> dict[str, np.ndarray]:
         """A contact sheet: the stroke over each still, the true frames, and those made."""
