@@ -125,4 +125,6 @@ def test_mgif(tmp_path: Path) -> None:
 
 
 def test_every_reader_can_be_named() -> None:
-    assert sorted(READERS) == ["bair", "mgif", "tai-chi", "uva-nemo", "weizmann"]
+    assert sorted(READERS) == [
+        *("bair", "human36m", "kth", "mgif", "push", "tai-chi", "uva-nemo", "weizmann", "weizmann-videos"),
+    ]

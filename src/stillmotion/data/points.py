@@ -1,8 +1,8 @@
 """The track `points`: where the one moving thing is in every frame, a point per frame, with a confidence.
 
 A finder takes frames (`uint8`, T x H x W x 3) and gives places (`float32`, T x 2, (x, y) in pixels) and the
-confidence in them (`float32`, T, 0 to 1). In the track, frames with a confidence below 1/2 are NaN: the paper of motion
-strokes drops them. Three ways, as in that paper and beyond:
+confidence in them (`float32`, T, 0 to 1). In the track, frames with a confidence below 1/2 are NaN: the paper of
+motion strokes drops them. Three ways, as in that paper and beyond:
 
 * the centre of a box, by any detector of boxes: `moving_boxes` needs no weights, `person_boxes` is BlazePose;
 * a patch that is sought from frame to frame (`patches`);

@@ -162,7 +162,7 @@ def read_clip(source: Source, settings: ClipSettings) -> Clip:
     with _opened(source, settings) as video:
         if box is None:
             box = _still_box(video.size, settings)
-        for frame in itertools.islice(video, settings.max_frames):
+        for frame in _of_span(video, source, settings):
             if len(frames) == most:
                 raise StillmotionError(f"It is longer than {most} frames: cut it, or set a largest number.")
             frames.append(resize(cut(frame, box), settings.size))
@@ -170,7 +170,9 @@ def read_clip(source: Source, settings: ClipSettings) -> Clip:
     if len(frames) < settings.min_frames:
         raise StillmotionError(f"It has {len(frames)} frames and not the least, {settings.min_frames}.")
     stacked = np.stack(frames)
-    tracks = {name: tracker(stacked, rate) for name, tracker in map(find_tracker, settings.tracks)}
+    tracks = {name: tracker(stacked, rate) for name, tracker in map(find_tracker, _wanted(source, settings))}
+    if source.points is not None and "points" not in tracks:
+        tracks["points"] = _cropped_points(source.points, box, settings.size)[: len(stacked)]
     meta = {**source.meta, "crop": list(box)}
     if "joints" in tracks:
         meta["joints"] = list(JOINTS)
@@ -250,6 +252,30 @@ def _opened(source: Source, settings: ClipSettings) -> Any:
     return open_video(source.path, fps=source.fps, frame_width=source.frame_width, resample_fps=settings.fps)
 
 
+def _of_span(video: Any, source: Source, settings: ClipSettings) -> Iterator[np.ndarray]:
+    """The frames of the source's span, and at most as many as the settings say."""
+    first, end = source.span or (0, None)
+    if source.fps and settings.fps:
+        # The span is counted at the source's rate, and the frames come at another one.
+        first = round(first * settings.fps / source.fps)
+        end = None if end is None else round(end * settings.fps / source.fps)
+    if settings.max_frames is not None:
+        end = first + settings.max_frames if end is None else min(end, first + settings.max_frames)
+    return itertools.islice(video, first, end)
+
+
+def _wanted(source: Source, settings: ClipSettings) -> list[str]:
+    """The trackers to run: plain `points` are not sought where the data set brings its own."""
+    return [name for name in settings.tracks if name != "points" or source.points is None]
+
+
+def _cropped_points(points: Sequence[tuple[float, float]], box: Box, size: tuple[int, int]) -> np.ndarray:
+    """Points of the source in pixels of the clip; `resize` aligns the outer edges."""
+    scale = np.array([size[1] / (box[2] - box[0]), size[0] / (box[3] - box[1])])
+    found: np.ndarray = ((np.array(points) - box[:2] + 0.5) * scale - 0.5).astype(np.float32)
+    return found
+
+
 def _still_box(size: tuple[int, int], settings: ClipSettings) -> Box:
     """The part (x0, y0, x1, y1), ends exclusive, to cut out of frames of `size`, without looking at them."""
     height, width = size
@@ -286,7 +312,7 @@ def _motion_box(source: Source, settings: ClipSettings) -> Box:
         height, width = video.size
         shrink = max(1.0, min(height, width) / _MOTION_SIDE)
         small = (max(1, round(height / shrink)), max(1, round(width / shrink)))
-        frames = [resize(frame, small) for frame in itertools.islice(video, settings.max_frames)]
+        frames = [resize(frame, small) for frame in _of_span(video, source, settings)]
     found = boxes(np.stack(frames))
     x0, y0 = found[:, :2].min(0)
     x1, y1 = found[:, 2:].max(0) + 1

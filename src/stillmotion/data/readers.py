@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from stillmotion.data.info import Quarantined
+from stillmotion.data.readers_strokes import human36m, kth, match_names, push, weizmann_videos
 from stillmotion.data.sources import Found, Source, random_split, walk
 from stillmotion.errors import StillmotionError
 
@@ -34,7 +35,7 @@ def weizmann(root: Path) -> Found:
     with `prepare(held_out={"subject": [...]})`.
     """
     sources, has_splits = walk(root, ("strip",))
-    named, refused = _match(sources, root, _WEIZMANN_NAME, "subjectN_ACTION")
+    named, refused = match_names(sources, root, _WEIZMANN_NAME, "subjectN_ACTION")
     named = [replace(s, fps=25.0, meta={**s.meta, "subject": int(s.meta["subject"])}) for s in named]
     if has_splits:
         return Found(named, "the folders train and test", "Weizmann actions", refused)
@@ -52,7 +53,7 @@ def uva_nemo(root: Path) -> Found:
     which gives 1110 and 124 of the 1234. As in the paper, a person may then be in both.
     """
     sources, has_splits = walk(root, ("video", "frames", "strip"))
-    named, refused = _match(sources, root, _NEMO_NAME, "NNN_deliberate_smile or NNN_spontaneous_smile")
+    named, refused = match_names(sources, root, _NEMO_NAME, "NNN_deliberate_smile or NNN_spontaneous_smile")
     return _split(named, has_splits, 0.1, "UvA-NEMO", refused)
 
 
@@ -96,25 +97,18 @@ def mgif(root: Path) -> Found:
 
 
 READERS: Mapping[str, Reader] = MappingProxyType(
-    {"weizmann": weizmann, "uva-nemo": uva_nemo, "tai-chi": tai_chi, "bair": bair, "mgif": mgif}
+    {
+        "weizmann": weizmann,
+        "weizmann-videos": weizmann_videos,
+        "uva-nemo": uva_nemo,
+        "tai-chi": tai_chi,
+        "bair": bair,
+        "mgif": mgif,
+        "kth": kth,
+        "push": push,
+        "human36m": human36m,
+    }
 )
-
-
-def _match(
-    sources: Sequence[Source], root: Path, pattern: re.Pattern[str], shape: str
-) -> tuple[list[Source], list[Quarantined]]:
-    """Read facts out of file names; what is named otherwise does not belong to the data set."""
-    named, refused = [], []
-    for source in sources:
-        label = source.path.name if source.kind == "frames" else source.path.stem
-        if match := pattern.match(label):
-            named.append(replace(source, meta={**source.meta, **match.groupdict()}))
-        else:
-            reason = f"Its name does not have the form {shape}."
-            refused.append(Quarantined(str(source.path.relative_to(root)), reason))
-    if not named:
-        raise StillmotionError(f"Nothing in {str(root)!r} has a name of the form {shape}: check the folder.")
-    return named, refused
 
 
 def _split(

@@ -43,6 +43,10 @@ class Source:
         split: `train`, `test`, or None while undecided.
         fps: frames per second, where the file itself does not tell but the data set's description does.
         frame_width: of a strip, in pixels; None if frames are square.
+        span: the part of the video that is the clip, (first frame, one past the last), counted from 0 at the source's
+            own rate; None for all of it. What lies behind the end of the video is not missed.
+        points: T x 2, (x, y) in pixels of the source for each frame of the span, NaN where unknown: where the data
+            set brings its own. They become the track `points`.
         meta: facts for the clip.
     """
 
@@ -52,6 +56,8 @@ class Source:
     split: str | None = None
     fps: float | None = None
     frame_width: int | None = None
+    span: tuple[int, int] | None = None
+    points: tuple[tuple[float, float], ...] | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
