@@ -46,6 +46,7 @@ def test_a_run_leaves_a_model_with_its_card(data, tmp_path):
     assert system.card["data"] == "squares"
     assert system.card["data_licence"] == "CC0"
     assert system.card["steps"] == 2
+    assert system.card["fps"] == 25
     assert not system.networks.training
     trained = (system.networks.detector, system.networks.generator)
     counts = [int(m.num_batches_tracked) for part in trained for m in part.modules() if isinstance(m, BatchNorm2d)]

@@ -161,9 +161,11 @@ def _described(request: TrainRequest) -> dict[str, Any]:
 
 def _card(request: TrainRequest, sets: Sequence[ClipSet]) -> dict[str, Any]:
     infos = [clipset.info for clipset in sets]
+    rates = {info.fps for info in infos}
     return {
         "data": " + ".join(info.title for info in infos),
         "data_licence": "; ".join(sorted({info.licence for info in infos if info.licence})) or "unknown",
+        **({"fps": rates.pop()} if len(rates) == 1 and None not in rates else {}),
         "preset": request.preset_name,
         "start_from": request.start_from,
         **({"stages": list(request.stages)} if request.stages else {}),
