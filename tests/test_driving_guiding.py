@@ -7,12 +7,22 @@ import pytest
 import torch
 
 from driving_tools import moving_square, tiny
-from stillmotion.data.augment import Augmentation
+from stillmotion.data.augment import Augmentation, Draw
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError
 from stillmotion.geometry import to_pixels
-from stillmotion.systems.driving.guiding import JOINTS, GuideDataset, GuideStage, joint_points, mirrored, too_sharp
+from stillmotion.systems.driving.guiding import (
+    JOINTS,
+    GuideDataset,
+    GuideStage,
+    distance,
+    joint_aims,
+    joint_points,
+    mirrored,
+    too_sharp,
+)
 from stillmotion.systems.driving.networks import Keypoints
+from stillmotion.systems.driving.training import MotionStage
 from stillmotion.worlds import sample_clip
 
 
@@ -114,3 +124,37 @@ def test_a_step_moves_the_detector_only():
     changed = {n for (n, p), b in zip(networks.named_parameters(), before, strict=True) if not torch.equal(p, b)}
     assert changed
     assert all(name.startswith("detector.") for name in changed)
+
+
+def test_a_pair_played_backwards_aims_at_its_joints_backwards():
+    clip = puppet()
+    chosen = np.array([0, 3])
+    plain, back = (joint_aims(clip, chosen, Draw((64, 64), (64, 64), reverse=way), 12) for way in (False, True))
+    assert not torch.allclose(plain["points"][0], plain["points"][1])
+    assert torch.allclose(back["points"], plain["points"].flip(0))
+    assert torch.allclose(back["weights"], plain["weights"].flip(0))
+
+
+def test_distance_is_a_weighted_mean_and_nothing_where_no_joint_is_known():
+    found = torch.tensor([[[0.0, 0.0], [0.4, 0.2]]])
+    aims = torch.tensor([[[0.1, 0.3], [0.0, 0.0]]])  # away by 0.2 and by 0.3, in the mean of both axes
+    assert distance(found, aims, torch.tensor([[1.0, 0.5]])).item() == pytest.approx((0.2 + 0.5 * 0.3) / 1.5)
+    assert distance(found, aims, torch.zeros(1, 2)).item() == 0.0
+
+
+def test_motion_may_be_learned_with_joints_as_a_guide_and_clips_without_them_have_no_say():
+    config, model = tiny(guide_weight=2.0)
+    seen: dict[str, float] = {}
+    for name, clips in (("joints", [puppet(), puppet("jack")]), ("none", [moving_square("a"), moving_square("b")])):
+        stage = MotionStage(model, config, clips)
+        samples = [stage.dataset[i] for i in range(stage.batch)]
+        batch = {key: torch.stack([sample[key] for sample in samples]) for key in samples[0] if key != "name"}
+        with torch.no_grad():
+            model.detector.train()
+            found = [model.detector(torch.cat([batch["source"], batch["driving"]])).mean[k::2] for k in (0, 1)]
+        seen[name] = stage.step(batch, lambda _name, _loss: None)["guide"].item()
+        if name == "joints":  # rows 0 and 1 are the sources of both pairs, 2 and 3 their driving frames
+            away = (torch.stack(found) - batch["points"]).abs().mean(3)
+            expected = (away * batch["weights"]).sum() / batch["weights"].sum()
+            assert seen[name] == pytest.approx(2 * expected.item(), rel=1e-4)
+    assert seen["none"] == 0.0

@@ -147,14 +147,19 @@ class PairDataset(Dataset[dict[str, Any]]):
         *,
         choose: Choose = pair,
         drop_batch: int | None = None,
+        extra: Extra | None = None,
     ):
-        """Args: see `clip_index` for `seed` and `drop_batch`; `choose(length, rng)` picks the two frames."""
+        """Args: see `clip_index` for `seed` and `drop_batch`; `choose(length, rng)` picks the two frames.
+
+        `extra(clip, indices, drawn)` returns a dict of more values for this sample, as in `WindowDataset`.
+        """
         samples_per_epoch(len(clips), drop_batch)
         self.clips = clips
         self.seed = seed
         self.augmentation = augmentation or Augmentation()
         self.choose = choose
         self.drop_batch = drop_batch
+        self.extra = extra
 
     def __len__(self) -> int:
         """Samples per epoch; larger numbers are valid too and belong to later epochs."""
@@ -163,9 +168,12 @@ class PairDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         clip = self.clips[clip_index(len(self.clips), index, self.seed, drop_batch=self.drop_batch)]
         rng = sample_rng(self.seed, index)
-        frames = clip.frames[list(self.choose(len(clip), rng))]
-        made = to_tensor(apply(frames, draw(frames.shape[1:3], rng, self.augmentation)))
-        return {"source": made[0], "driving": made[1], "name": clip.name}
+        chosen = np.asarray(self.choose(len(clip), rng))
+        frames = clip.frames[chosen]
+        drawn = draw(frames.shape[1:3], rng, self.augmentation)
+        made = to_tensor(apply(frames, drawn))
+        more = self.extra(clip, chosen, drawn) if self.extra else {}
+        return {"source": made[0], "driving": made[1], "name": clip.name, **more}
 
 
 class WindowDataset(Dataset[dict[str, Any]]):

@@ -20,7 +20,7 @@ _ABOVE_ZERO = (
 )
 _NOT_NEGATIVE = (
     *("covariance_floor", "motion_groups", "refine_blocks", "gan_weight", "gan_from", "warp_weight"),
-    *("pyramid_weight", "equivariance_weight", "separation_weight", "milestone", "warmup"),
+    *("pyramid_weight", "equivariance_weight", "guide_weight", "separation_weight", "milestone", "warmup"),
     *("predict_steps", "predict_patience"),
 )
 
@@ -91,6 +91,7 @@ class DrivingConfig:
     pyramid_weight: float = 0.0  # ours: L1 at full, half, quarter and eighth size
     motion_focus: float = 0.0  # ours: pixels that change count this many times more in the L1 losses above
     equivariance_weight: float = 0.0  # ours: keypoints of a transformed frame are the transformed keypoints
+    guide_weight: float = 0.0  # ours: keypoints stay near the joints of clips that know them, while everything learns
     separation_weight: float = 0.0  # ours: keypoints keep apart (Zhang et al. 2018, "separation loss")
 
     # Schedule and data.

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 
 from stillmotion import geometry
-from stillmotion.data.augment import AUGMENTATIONS, Augmentation, apply, draw, move_points
+from stillmotion.data.augment import AUGMENTATIONS, Augmentation, Draw, apply, draw, move_points
 from stillmotion.data.sampling import clip_index, sample_rng, to_tensor
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.driving.config import DrivingConfig
@@ -63,8 +63,8 @@ class GuideStage:
             update: called as `update("detector", loss)`.
         """
         found = self.model.detector(batch["frame"])
-        distance, weights = (found.mean - batch["points"]).abs().mean(2), batch["weights"]
-        terms = {"distance": (weights * distance).sum() / weights.sum(), "spread": 10 * too_sharp(found)}
+        away = distance(found.mean, batch["points"], batch["weights"])
+        terms = {"distance": away, "spread": 10 * too_sharp(found)}
         update("detector", terms["distance"] + terms["spread"])
         return {name: value.detach() for name, value in terms.items()}
 
@@ -94,18 +94,36 @@ class GuideDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         clip = self.clips[clip_index(len(self.clips), index, self.seed)]
         rng = sample_rng(self.seed, index)
-        at = int(rng.integers(len(clip)))
-        frames = clip.frames[at : at + 1]
+        chosen = rng.integers(len(clip), size=1)
+        frames = clip.frames[chosen]
         drawn = draw(frames.shape[1:3], rng, self.augmentation)
-        places = joint_points(clip, at)
-        points = move_points(places[None, :, :2], drawn)[0]
-        names = [mirrored(name) if drawn.mirror else name for name in JOINTS]
-        order = [JOINTS.index(name) for name in names][: self.keypoints]
-        size = drawn.out
-        # A knee below the picture's rim is aimed at the rim: a steady place is worth more than a free one.
-        aim = geometry.to_normalised(torch.from_numpy(points[order]), size).clamp(-1, 1)
-        weights = torch.from_numpy(LEAST_WEIGHT + (1 - LEAST_WEIGHT) * places[order, 2])
-        return {"frame": to_tensor(apply(frames, drawn))[0], "points": aim, "weights": weights, "name": clip.name}
+        aims = joint_aims(clip, chosen, drawn, self.keypoints)
+        return {"frame": to_tensor(apply(frames, drawn))[0], "name": clip.name, **{k: v[0] for k, v in aims.items()}}
+
+
+def joint_aims(clip: Any, chosen: np.ndarray, drawn: Draw, keypoints: int) -> dict[str, Tensor]:
+    """Where keypoints belong in T frames of a clip after an augmentation, and how much each counts.
+
+    Returns:
+        `points`, T x K x 2, normalised, and `weights`, T x K, all zero for a clip that does not know its joints.
+    """
+    if "joints" not in clip.tracks:
+        count = len(chosen)
+        return {"points": torch.zeros(count, keypoints, 2), "weights": torch.zeros(count, keypoints)}
+    places = np.stack([joint_points(clip, int(at)) for at in chosen])  # T x 12 x 3
+    points = move_points(places[..., :2], drawn)
+    visible = np.ascontiguousarray(places[::-1, :, 2] if drawn.reverse else places[..., 2])
+    names = [mirrored(name) if drawn.mirror else name for name in JOINTS]
+    order = [JOINTS.index(name) for name in names][:keypoints]
+    # A knee below the picture's rim is aimed at the rim: a steady place is worth more than a free one.
+    aim = geometry.to_normalised(torch.from_numpy(points[:, order]), drawn.out).clamp(-1, 1)
+    return {"points": aim, "weights": torch.from_numpy(LEAST_WEIGHT + (1 - LEAST_WEIGHT) * visible[:, order])}
+
+
+def distance(found: Tensor, points: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean distance (L1 per axis) of N x K x 2 keypoints from their aims; zero where no weight is."""
+    away = (found - points).abs().mean(2)
+    return (weights * away).sum() / weights.sum().clamp_min(1e-6)
 
 
 def joint_points(clip: Any, at: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from stillmotion.errors import StillmotionError
 from stillmotion.systems.base import System
 from stillmotion.systems.driving.config import DrivingConfig
 from stillmotion.systems.driving.drawing import pair_sheet
-from stillmotion.systems.driving.guiding import GuideStage
+from stillmotion.systems.driving.guiding import GuideStage, distance, joint_aims
 from stillmotion.systems.driving.networks import DrivingNetworks, Generated, Keypoints, shrink
 from stillmotion.systems.driving.predicting import PredictStage
 
@@ -95,6 +96,7 @@ class MotionStage:
             AUGMENTATIONS[config.augmentation],
             # One pair per clip and epoch, the partial batch dropped (release); a handful of clips would leave none.
             drop_batch=config.batch if len(clips) >= config.batch else None,
+            extra=partial(joint_aims, keypoints=config.keypoints) if config.guide_weight else None,
         )
         self.preview_clips = preview_clips or clips
 
@@ -146,6 +148,10 @@ class MotionStage:
         self.model.detector.train(not (self.held or self.config.freeze_statistics))
         made, of_source, of_driving = reconstruct(self.model, source, driving, hold_detector=self.held)
         terms = self.generator_terms(made, source, driving, of_driving)
+        if self.config.guide_weight and not self.held:
+            found = torch.stack([of_source.mean, of_driving.mean], dim=1).flatten(0, 1)  # 2 B x K x 2
+            points, weights = batch["points"].flatten(0, 1), batch["weights"].flatten(0, 1)
+            terms["guide"] = self.config.guide_weight * distance(found, points, weights)
         update("generator", sum(terms.values(), torch.zeros(())))
         if self.adversarial:
             terms["discriminator"] = self.discriminator_loss(made, driving, of_driving)
