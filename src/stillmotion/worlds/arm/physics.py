@@ -51,6 +51,11 @@ class Body:
         return float((np.hypot(self.discs[:, 0], self.discs[:, 1]) + self.discs[:, 2]).max())
 
     @cached_property
+    def columns(self) -> np.ndarray:
+        """The discs, 3 x K: x, y and radius, each on its own."""
+        return np.ascontiguousarray(self.discs.T)
+
+    @cached_property
     def rows(self) -> list[list[float]]:
         """The discs as plain floats, which Python reads faster."""
         rows: list[list[float]] = self.discs.tolist()
@@ -72,9 +77,12 @@ class _State:
         self.pose[i] = [x, y, a, cos(a), sin(a)]
 
 
-def _discs(body: Body, pose: list[float]) -> np.ndarray:
+def _discs(body: Body, pose: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return x and y of a body's discs."""
     x, y, _, c, s = pose
-    return body.discs[:, :2] @ np.array([[c, s], [-s, c]]) + np.array([x, y])
+    across, down, _ = body.columns
+    # Written out: a library's product may round otherwise on another processor.
+    return c * across - s * down + x, s * across + c * down + y
 
 
 def overlaps(bodies: list[Body], poses: np.ndarray) -> np.ndarray:
@@ -85,43 +93,79 @@ def overlaps(bodies: list[Body], poses: np.ndarray) -> np.ndarray:
     deepest = np.full((len(bodies), len(bodies)), -np.inf)
     for i in range(len(bodies)):
         for j in range(i):
-            gap = np.linalg.norm(placed[i][:, None] - placed[j], axis=-1)
+            gap = np.hypot(*(a[:, None] - b for a, b in zip(placed[i], placed[j], strict=True)))
             deep = (bodies[i].discs[:, None, 2] + bodies[j].discs[None, :, 2] - gap).max()
             deepest[i, j] = deepest[j, i] = deep
     return deepest
 
 
-def _between(bodies: list[Body], placed: dict[int, np.ndarray], i: int, j: int) -> list[_Contact]:
+@dataclass(frozen=True)
+class _Crowd:
+    """What stays the same from step to step.
+
+    Attributes:
+        bodies: the things, and the hand at the end.
+        reaches: of each body.
+        near: by pair of bodies, the squared distance below which their discs (K x L) are near; filled when asked for.
+        columns: the discs of all things, 3 x M.
+        owner: M, whose they are.
+    """
+
+    bodies: list[Body]
+    reaches: list[float]
+    near: dict[tuple[int, int], np.ndarray]
+    columns: np.ndarray
+    owner: np.ndarray
+
+    @staticmethod
+    def of(bodies: list[Body]) -> _Crowd:
+        things = [body.columns for body in bodies[:-1]]
+        owner = np.repeat(np.arange(len(things)), [part.shape[1] for part in things])
+        columns = np.concatenate([*things, np.zeros((3, 0))], axis=1)
+        return _Crowd(bodies, [body.reach for body in bodies], {}, columns, owner)
+
+    def limit(self, i: int, j: int) -> np.ndarray:
+        found = self.near.get((i, j))
+        if found is None:
+            radii = self.bodies[i].discs[:, None, 2] + self.bodies[j].discs[None, :, 2]
+            found = self.near[i, j] = (radii + _MARGIN) ** 2
+        return found
+
+
+def _between(crowd: _Crowd, placed: dict[int, tuple[np.ndarray, np.ndarray]], i: int, j: int) -> list[_Contact]:
     """Return all pairs of discs of two bodies that are nearer than the margin; `placed` holds the discs' places."""
-    away = placed[i][:, None] - placed[j]
-    radii = bodies[i].discs[:, None, 2] + bodies[j].discs[None, :, 2]
-    near = np.argwhere((away * away).sum(-1) < (radii + _MARGIN) ** 2)
-    first, second = bodies[i].rows, bodies[j].rows
+    (px, py), (qx, qy) = placed[i], placed[j]
+    away_x, away_y = px[:, None] - qx, py[:, None] - qy
+    close = away_x * away_x + away_y * away_y < crowd.limit(i, j)
+    if not close.any():
+        return []
+    first, second = crowd.bodies[i].rows, crowd.bodies[j].rows
     found = []
-    for a, b in near.tolist():
+    for a, b in np.argwhere(close).tolist():
         (ax, ay, ar), (bx, by, br) = first[a], second[b]
         found.append((i, ax, ay, j, bx, by, ar + br, ar))
     return found
 
 
-def _clearance(bodies: list[Body], state: _State, reaches: list[float]) -> float:
+def _clearance(crowd: _Crowd, state: _State) -> float:
     """Return how far the hand is from the nearest body; zero or less when it touches one."""
-    hand, x, y = bodies[-1], state.pose[-1][0], state.pose[-1][1]
-    placed = _discs(hand, state.pose[-1])
-    nearest = 1.0
-    for body, pose, reach in zip(bodies[:-1], state.pose, reaches, strict=False):
-        if hypot(pose[0] - x, pose[1] - y) - reach - reaches[-1] < nearest:
-            away = placed[:, None] - _discs(body, pose)
-            gaps = np.sqrt((away * away).sum(-1)) - (hand.discs[:, None, 2] + body.discs[:, 2])
-            nearest = min(nearest, float(gaps.min()))
-    return nearest
+    if not len(crowd.owner):
+        return 1.0
+    hand = crowd.bodies[-1]
+    px, py = _discs(hand, state.pose[-1])
+    x, y, _, c, s = np.array(state.pose[:-1]).T.take(crowd.owner, axis=1)
+    across, down, radius = crowd.columns
+    away_x, away_y = px[:, None] - (c * across - s * down + x), py[:, None] - (s * across + c * down + y)
+    gaps = np.sqrt(away_x * away_x + away_y * away_y) - (hand.columns[2][:, None] + radius)
+    return min(1.0, float(gaps.min()))
 
 
-def _touching(bodies: list[Body], state: _State, reaches: list[float]) -> list[_Contact]:
+def _touching(crowd: _Crowd, state: _State) -> list[_Contact]:
     """Return the contacts of the hand and of all that can pass its push on."""
+    bodies, reaches = crowd.bodies, crowd.reaches
     hand = len(bodies) - 1
     found: list[_Contact] = []
-    placed: dict[int, np.ndarray] = {}
+    placed: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     reached, left = [hand], set(range(hand))
     for order, i in enumerate(reached):
         p = state.pose[i]
@@ -132,7 +176,7 @@ def _touching(bodies: list[Body], state: _State, reaches: list[float]) -> list[_
                 for k in (i, j):
                     if k not in placed:
                         placed[k] = _discs(bodies[k], state.pose[k])
-                new = _between(bodies, placed, i, j)
+                new = _between(crowd, placed, i, j)
                 found += new
                 if new and j in left:
                     left.remove(j)
@@ -140,39 +184,21 @@ def _touching(bodies: list[Body], state: _State, reaches: list[float]) -> list[_
     return found
 
 
-def _walls(
-    bodies: list[Body], state: _State, reached: set[int], reaches: list[float], half: tuple[float, float]
-) -> list[_Wall]:
+def _walls(crowd: _Crowd, state: _State, reached: set[int], half: tuple[float, float]) -> list[_Wall]:
     """Return the discs that are nearer to a wall than the margin; the hand comes from above and meets none."""
     found: list[_Wall] = []
     for i in reached:
-        body, (x, y) = bodies[i], state.pose[i][:2]
-        room = reaches[i] + _MARGIN
+        body, (x, y) = crowd.bodies[i], state.pose[i][:2]
+        room = crowd.reaches[i] + _MARGIN
         if not body.give or (abs(x) < half[0] - room and abs(y) < half[1] - room):
             continue
         placed = _discs(body, state.pose[i])
         for axis, side in ((0, 1.0), (0, -1.0), (1, 1.0), (1, -1.0)):
-            beyond = side * placed[:, axis] + body.discs[:, 2] > half[axis] - _MARGIN
+            beyond = side * placed[axis] + body.columns[2] > half[axis] - _MARGIN
             nx, ny = (-side, 0.0) if axis == 0 else (0.0, -side)
             for ax, ay, r in body.discs[beyond].tolist():
                 found.append((i, ax, ay, nx, ny, r - half[axis]))
     return found
-
-
-def _shift(pose: list[float], body: Body, ux: float, uy: float, rx: float, ry: float) -> None:
-    """Apply an impulse u at the arm r to a body's pose, in the metric of its friction."""
-    pose[0] += body.give * ux
-    pose[1] += body.give * uy
-    turned = body.turn * (rx * uy - ry * ux)
-    if turned:
-        pose[2] += turned
-        pose[3], pose[4] = cos(pose[2]), sin(pose[2])
-
-
-def _slip(now: list[float], before: list[float], rx: float, ry: float, tx: float, ty: float) -> float:
-    """Return how far the point of a body at the arm r has moved along t since the step began."""
-    c, s = now[3] * before[3] + now[4] * before[4], before[4] * now[3] - before[3] * now[4]
-    return (now[0] - before[0] + rx - c * rx + s * ry) * tx + (now[1] - before[1] + ry - s * rx - c * ry) * ty
 
 
 def _meeting(contact: _Contact, state: _State) -> tuple[float, float, float, float, float]:
@@ -186,8 +212,24 @@ def _meeting(contact: _Contact, state: _State) -> tuple[float, float, float, flo
     return radii - gap, nx / gap, ny / gap, gx, gy
 
 
+def _slip(now: list[float], before: list[float], rx: float, ry: float, tx: float, ty: float) -> float:
+    """Return how far the point of a body at the arm r has moved along t since the step began."""
+    c, s = now[3] * before[3] + now[4] * before[4], before[4] * now[3] - before[3] * now[4]
+    return (now[0] - before[0] + rx - c * rx + s * ry) * tx + (now[1] - before[1] + ry - s * rx - c * ry) * ty
+
+
+def _turn(pose: list[float], by: float) -> None:
+    if by:
+        pose[2] += by
+        pose[3], pose[4] = cos(pose[2]), sin(pose[2])
+
+
 def _press(contact: _Contact, bodies: list[Body], state: _State, before: _State) -> float:
-    """Undo the overlap of one contact, with friction; return how deep it was."""
+    """Undo the overlap of one contact, with friction; return how deep it was.
+
+    An impulse u at the arm r shifts a body by give u and turns it by turn (r x u): the metric of its friction. Half
+    of a clip's time is spent here, so nothing is called that can be written out.
+    """
     deep, nx, ny, gx, gy = _meeting(contact, state)
     if deep <= 0:
         return deep
@@ -196,17 +238,21 @@ def _press(contact: _Contact, bodies: list[Body], state: _State, before: _State)
     # Both arms reach to the first disc's surface, where the two meet.
     gx, gy = gx - radius * nx, gy - radius * ny
     hx, hy = p[0] + gx - q[0], p[1] + gy - q[1]
-    give = first.give + second.give
-    ease = give + first.turn * (gx * ny - gy * nx) ** 2 + second.turn * (hx * ny - hy * nx) ** 2
-    load = deep / ease
-    _shift(p, first, load * nx, load * ny, gx, gy)
-    _shift(q, second, -load * nx, -load * ny, hx, hy)
+    give, spin, other_give, other_spin = first.give, first.turn, second.give, second.turn
+    both = give + other_give
+    load = deep / (both + spin * (gx * ny - gy * nx) ** 2 + other_spin * (hx * ny - hy * nx) ** 2)
+    ux, uy = load * nx, load * ny
+    p[0], p[1], q[0], q[1] = p[0] + give * ux, p[1] + give * uy, q[0] - other_give * ux, q[1] - other_give * uy
+    _turn(p, spin * (gx * uy - gy * ux))
+    _turn(q, other_spin * (hy * ux - hx * uy))
     tx, ty = -ny, nx
     slip = _slip(p, before.pose[i], gx, gy, tx, ty) - _slip(q, before.pose[j], hx, hy, tx, ty)
-    ease = give + first.turn * (gx * ty - gy * tx) ** 2 + second.turn * (hx * ty - hy * tx) ** 2
+    ease = both + spin * (gx * ty - gy * tx) ** 2 + other_spin * (hx * ty - hy * tx) ** 2
     grip = max(-_FRICTION * load, min(_FRICTION * load, -slip / ease))
-    _shift(p, first, grip * tx, grip * ty, gx, gy)
-    _shift(q, second, -grip * tx, -grip * ty, hx, hy)
+    ux, uy = grip * tx, grip * ty
+    p[0], p[1], q[0], q[1] = p[0] + give * ux, p[1] + give * uy, q[0] - other_give * ux, q[1] - other_give * uy
+    _turn(p, spin * (gx * uy - gy * ux))
+    _turn(q, other_spin * (hy * ux - hx * uy))
     return deep
 
 
@@ -223,25 +269,30 @@ def _hold(wall: _Wall, bodies: list[Body], state: _State) -> float:
     deep, rx, ry = _beyond(wall, state)
     if deep > 0:
         i, nx, ny = wall[0], wall[3], wall[4]
-        load = deep / (bodies[i].give + bodies[i].turn * (rx * ny - ry * nx) ** 2)
-        _shift(state.pose[i], bodies[i], load * nx, load * ny, rx, ry)
+        body, pose = bodies[i], state.pose[i]
+        load = deep / (body.give + body.turn * (rx * ny - ry * nx) ** 2)
+        ux, uy = load * nx, load * ny
+        pose[0], pose[1] = pose[0] + body.give * ux, pose[1] + body.give * uy
+        _turn(pose, body.turn * (rx * uy - ry * ux))
     return deep
 
 
-def _settle(
-    bodies: list[Body], state: _State, before: _State, reaches: list[float], half: tuple[float, float]
-) -> bool:
+def _settle(crowd: _Crowd, state: _State, before: _State, half: tuple[float, float]) -> bool:
     """Push everything apart after the hand has run into something; return whether that succeeded."""
+    bodies, reaches = crowd.bodies, crowd.reaches
     seen = before
     for _ in range(_LOOKS):
-        contacts = _touching(bodies, state, reaches)
+        contacts = _touching(crowd, state)
         reached = {k for contact in contacts for k in (contact[0], contact[3])}
-        walls = _walls(bodies, state, reached, reaches, half)
-        close = contacts
+        walls = _walls(crowd, state, reached, half)
+        close, last = contacts, 0.0
         for sweep in range(_SWEEPS):
             depths = [_press(contact, bodies, state, before) for contact in close]
-            if max([*depths, *[_hold(wall, bodies, state) for wall in walls]]) < _GOOD:
+            worst = max([*depths, *[_hold(wall, bodies, state) for wall in walls]])
+            # A jam: overlaps shrink ever more slowly, so at this pace the sweeps that are left will not end it.
+            if worst < _GOOD or (sweep > 7 and worst - (_SWEEPS - 1 - sweep) * (last - worst) > TOLERANCE):
                 break
+            last = worst
             if sweep == 1:  # most pairs are near but take no part
                 close = [contact for contact, deep in zip(close, depths, strict=True) if deep > -_MARGIN / 4]
         worst = max(_meeting(contact, state)[0] for contact in contacts)
@@ -275,8 +326,7 @@ def simulate(
     Returns:
         The things' poses, S x N x 3, and the hand's, S x 3. Angles are not wrapped.
     """
-    everything = [*bodies, hand]
-    reaches = [body.reach for body in everything]
+    crowd = _Crowd.of([*bodies, hand])
     state = _State([tuple(float(v) for v in pose) for pose in [*poses, plan[0]]])  # type: ignore[misc]
     things, hands = np.empty((len(plan), len(bodies), 3)), np.empty((len(plan), 3))
     clear = 0.0
@@ -287,10 +337,10 @@ def simulate(
         state.put(len(bodies), *(old + share * (new - old) for old, new in zip(now[:3], (x, y, a), strict=True)))
         new = state.pose[-1]
         # The hand cannot have met anything before it has moved as far as it was clear of everything.
-        clear -= hypot(new[0] - now[0], new[1] - now[1]) + reaches[-1] * abs(new[2] - now[2])
+        clear -= hypot(new[0] - now[0], new[1] - now[1]) + crowd.reaches[-1] * abs(new[2] - now[2])
         if clear <= 0:
-            clear = _clearance(everything, state, reaches)
-            if clear <= 0 and not _settle(everything, state, before, reaches, half):
+            clear = _clearance(crowd, state)
+            if clear <= 0 and not _settle(crowd, state, before, half):
                 state = before
         things[step] = np.reshape([pose[:3] for pose in state.pose[:-1]], (-1, 3))
         hands[step] = state.pose[-1][:3]

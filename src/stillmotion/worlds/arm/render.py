@@ -12,6 +12,7 @@ from stillmotion.worlds.arm.robot import Plan, Robot
 from stillmotion.worlds.arm.scene import Scene, paint_scene
 from stillmotion.worlds.arm.sprites import paint_hand, paint_link, paint_thing, shadow_of
 from stillmotion.worlds.arm.things import Thing
+from stillmotion.worlds.flow import flows
 from stillmotion.worlds.puppets.sprites import Sprite
 
 FPS = 10.0
@@ -40,6 +41,7 @@ class Layer:
 
     Attributes:
         sprite: its picture.
+        alpha: the sprite's alpha on its own.
         places: T x 2 x 3, from sprite pixels to canvas pixels.
         windows: T x 4 (x0, y0, x1, y1), what the sprite can touch of the canvas.
         body: number of the rigid body it shows, 1 and up, or 0 for a shadow.
@@ -47,6 +49,7 @@ class Layer:
     """
 
     sprite: Sprite
+    alpha: np.ndarray
     places: np.ndarray
     windows: np.ndarray
     body: int
@@ -96,7 +99,8 @@ def _layer(sprite: Sprite, bodies: np.ndarray, side: int, body: int, thing: bool
     h, w = sprite.image.shape[:2]
     corners = places[:, :, :2] @ np.array([[0, w - 1, 0, w - 1], [0, 0, h - 1, h - 1]], float) + places[..., 2:]
     low, high = np.floor(corners.min(2)), np.ceil(corners.max(2)) + 1
-    return Layer(sprite, places, np.clip(np.concatenate([low, high], 1), 0, side).astype(int), body, thing)
+    windows = np.clip(np.concatenate([low, high], 1), 0, side).astype(int)
+    return Layer(sprite, np.ascontiguousarray(sprite.image[..., 3]), places, windows, body, thing)
 
 
 def _links(robot: Robot, hands: np.ndarray) -> list[np.ndarray]:
@@ -141,9 +145,14 @@ def _draw(canvas: np.ndarray, layer: Layer, t: int) -> None:
     if x1 <= x0 or y1 <= y0:
         return
     local = layer.places[t] - np.array([[0, 0, x0], [0, 0, y0]])
-    moved = cv2.warpAffine(layer.sprite.image, local, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR)
     region = canvas[y0:y1, x0:x1]
-    # Merged to four equal channels: broadcasting over the last axis would take thrice as long.
+    if not layer.body:  # a shadow is black: only its alpha counts
+        alpha = cv2.warpAffine(layer.alpha, local, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR)
+        # Merged to four equal channels: broadcasting over the last axis would take thrice as long.
+        region *= cv2.merge([1 - alpha] * 4)
+        region[..., 3] += alpha
+        return
+    moved = cv2.warpAffine(layer.sprite.image, local, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR)
     region *= cv2.merge([1 - moved[..., 3]] * 4)
     region += moved
 
@@ -157,20 +166,8 @@ def _label(labels: np.ndarray, layer: Layer, t: int, factor: int) -> None:
         return
     back = np.array([[1, 0, 0.5 - 0.5 * factor], [0, 1, 0.5 - 0.5 * factor]]) / factor
     local = _chain(back, layer.places[t]) - np.array([[0, 0, x0], [0, 0, y0]])
-    alpha = cv2.warpAffine(layer.sprite.image[..., 3], local, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR)
+    alpha = cv2.warpAffine(layer.alpha, local, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR)
     labels[y0:y1, x0:x1][alpha >= 0.5] = layer.body
-
-
-def _flow(labels: np.ndarray, here: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Return where each pixel's body takes it (float16, H x W x 2), from its maps here and there (B x 2 x 3)."""
-    size = labels.shape[0]
-    linear = there[:, :, :2] @ np.linalg.inv(here[:, :, :2])
-    shift = there[:, :, 2] - np.einsum("bij,bj->bi", linear, here[:, :, 2])
-    moves = np.concatenate([linear - np.eye(2), shift[..., None]], -1)
-    moves = np.concatenate([np.zeros((1, 2, 3)), moves]).astype(np.float32)[labels]
-    places = np.arange(size, dtype=np.float32)
-    flow = moves[..., 0] * places[None, :, None] + moves[..., 1] * places[:, None, None] + moves[..., 2]
-    return flow.astype(np.float16)
 
 
 def _film(picture: np.ndarray, scene: Scene, noise: np.random.Generator) -> np.ndarray:
@@ -212,9 +209,11 @@ def render(push: Push, size: int, frames: int) -> tuple[np.ndarray, dict[str, np
     noise = np.random.default_rng(scene.noise_seed)
     video = np.empty((frames, size, size, 3), np.uint8)
     labels = np.empty((frames, size, size), np.uint8)
-    tint = np.asarray([*scene.tint, 1.0], np.float32)
+    tint = np.asarray(scene.tint, np.float32)
+    changed = np.ones(frames, bool)
+    changed[1:] = (things[1:] != things[:-1]).any((1, 2))
     for t in range(frames):
-        if t == 0 or any((layer.places[t] != layer.places[t - 1]).any() for layer in below):
+        if changed[t]:
             # Only now has a thing moved: most frames keep what lies below the arm.
             under[:], under_labels[:] = 0, 0
             for layer in below:
@@ -224,15 +223,17 @@ def render(push: Push, size: int, frames: int) -> tuple[np.ndarray, dict[str, np
         for layer in above:
             _draw(canvas, layer, t)
             _label(labels[t], layer, t, factor)
-        shown = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA) * tint
-        video[t] = _film(shown[..., :3] + (1 - shown[..., 3:]) * empty, scene, noise)
-    maps = np.stack(bodies, 1)
+        shown = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
+        rest = cv2.merge([1 - shown[..., 3]] * 3)
+        rest *= empty
+        rest += shown[..., :3] * tint
+        video[t] = _film(rest, scene, noise)
+    still = np.broadcast_to(np.eye(2, 3), (frames, 2, 3))
+    maps = np.stack([still, *bodies], 1)
     ends = robot.hand().ends()
     outline = np.einsum("tij,nj->tni", _chain(to_pixels, _rigid(hands)), np.c_[ends[:, :2], np.ones(len(ends))])
     reach = ends[:, 2:] * size
     box = np.concatenate([(outline - reach).min(1), (outline + reach).max(1)], 1).astype(np.float32)
-    steps = range(frames - 1)
-    nothing = np.zeros((0, size, size, 2), np.float16)
     tracks = {
         "gripper": (hands[:, :2] @ to_pixels[:, :2].T + to_pixels[:, 2]).astype(np.float32),
         "box": box,
@@ -241,9 +242,6 @@ def render(push: Push, size: int, frames: int) -> tuple[np.ndarray, dict[str, np
             [things[..., :2] @ to_pixels[:, :2].T + to_pixels[:, 2], things[..., 2:] + scene.tilt], -1
         ).astype(np.float32),
         "mask": np.where(labels > 0, 255, 0).astype(np.uint8),
-        "flow_forward": np.stack([_flow(labels[t], maps[t], maps[t + 1]) for t in steps]) if frames > 1 else nothing,
-        "flow_backward": np.stack([_flow(labels[t + 1], maps[t + 1], maps[t]) for t in steps])
-        if frames > 1
-        else nothing,
+        **flows(labels, maps),
     }
     return video, tracks

@@ -135,7 +135,11 @@ class Painter:
         diffuse, gleam = self._light(normal, turn)
         alpha = texel[:, 3:]
         lit = texel[:, :3] * diffuse[:, None] + (0.3 * self.scene.gloss * gleam)[:, None]
-        flat[pixels] = (1 - alpha) * flat[pixels] + alpha * np.concatenate([lit, np.ones_like(alpha)], 1)
+        behind = flat.take(pixels, axis=0)
+        behind *= 1 - alpha
+        behind[:, :3] += alpha * lit
+        behind[:, 3:] += alpha
+        flat[pixels] = behind
         thick = texel[:, 3] > 0.5
         depth[pixels[thick]] = hits.depth[front][thick]
 
@@ -161,5 +165,5 @@ def _draw(canvas: np.ndarray, sprite: Sprite, place: tuple[float, float], roll: 
     over = cv2.warpAffine(
         sprite.image, np.concatenate([linear, moved[:, None]], 1), canvas.shape[1::-1], flags=cv2.INTER_LINEAR
     )
-    canvas *= 1 - over[..., 3:]
+    canvas *= cv2.merge([1 - over[..., 3]] * canvas.shape[2])
     canvas += over

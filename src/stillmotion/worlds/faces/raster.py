@@ -30,7 +30,7 @@ class Hits:
 
 @dataclass(frozen=True)
 class _Triangles:
-    """The N triangles that face the viewer, each with the box of pixels whose centres may lie in it.
+    """The N triangles that face the viewer, each with the box (not empty) of pixels whose centres may lie in it.
 
     Attributes:
         x: first column of the pixels in the box.
@@ -40,7 +40,7 @@ class _Triangles:
         row: row of the first corner in the grid.
         column: its column.
         sign: +1 where the other corners lie to the right and below in the grid, -1 where to the left and above.
-        plane: N x 9, each of along (the share of the way to the second corner), down (to the third) and depth at
+        plane: 9 x N, each of along (the share of the way to the second corner), down (to the third) and depth at
             the box's first pixel, and their change per pixel to the right and down.
     """
 
@@ -71,23 +71,27 @@ def _triangles(placed: np.ndarray, size: int, quads: np.ndarray | None) -> _Tria
     x0, x1, x2, y0, y1, y2 = corners[:2].reshape(6, *corners.shape[2:])
     facing = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0) > 1e-7
     kept = np.flatnonzero(facing if quads is None else facing & quads)
-    x0, x1, x2, y0, y1, y2, z0, z1, z2 = np.take(corners.reshape(9, -1), kept, axis=1)
+    corners = np.take(corners.reshape(9, -1), kept, axis=1)
+    x0, x1, x2, y0, y1, y2 = corners[:6]
     left = np.maximum(np.ceil(np.minimum(np.minimum(x0, x1), x2)), 0)
     top = np.maximum(np.ceil(np.minimum(np.minimum(y0, y1), y2)), 0)
     wide = np.minimum(np.floor(np.maximum(np.maximum(x0, x1), x2)), size - 1) - left + 1
     high = np.minimum(np.floor(np.maximum(np.maximum(y0, y1), y2)), size - 1) - top + 1
-    area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
-    gain = np.float32(1) / area
-    ux, uy, vx, vy = (x1 - x0) * gain, (y1 - y0) * gain, (x2 - x0) * gain, (y2 - y0) * gain
+    # At a small size most triangles lie between the pixels' centres.
+    some = np.flatnonzero((wide > 0) & (high > 0))
+    kept, left, top, wide, high = (part.take(some) for part in (kept, left, top, wide, high))
+    x0, x1, x2, y0, y1, y2, z0, z1, z2 = np.take(corners, some, axis=1)
     px, py = left - x0, top - y0
-    along, down = px * vy - py * vx, py * ux - px * uy
+    x1, x2, y1, y2 = x1 - x0, x2 - x0, y1 - y0, y2 - y0
+    gain = np.float32(1) / (x1 * y2 - y1 * x2)
+    ux, uy, vx, vy = x1 * gain, y1 * gain, x2 * gain, y2 * gain
     uz, vz = z1 - z0, z2 - z0
+    along, down = px * vy - py * vx, py * ux - px * uy
     plane = np.stack(
-        [along, vy, -vx, down, -uy, ux, z0 + along * uz + down * vz, vy * uz - uy * vz, ux * vz - vx * uz], 1
+        [along, vy, -vx, down, -uy, ux, z0 + along * uz + down * vz, vy * uz - uy * vz, ux * vz - vx * uz]
     )
     half, quad = np.divmod(kept, (placed.shape[0] - 1) * (placed.shape[1] - 1))
     row, column = np.divmod(quad, placed.shape[1] - 1)
-    wide, high = np.maximum(wide, 0), np.maximum(high, 0)
     left, top, wide, high = (part.astype(np.int32) for part in (left, top, wide, high))
     return _Triangles(left, top, wide, high, row + half, column + half, 1 - 2 * half, plane)
 
@@ -118,15 +122,16 @@ def rasterise(placed: np.ndarray, size: int, quads: np.ndarray | None = None) ->
     owner = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     within = np.arange(len(owner), dtype=np.int32) - np.repeat(np.cumsum(counts, dtype=np.int32) - counts, counts)
     y, x = np.divmod(within, np.take(found.wide, owner))
-    plane = np.take(found.plane, owner, axis=0)
     right, low = x.astype(np.float32), y.astype(np.float32)
-    along = plane[:, 0] + right * plane[:, 1] + low * plane[:, 2]
-    down = plane[:, 3] + right * plane[:, 4] + low * plane[:, 5]
+    along, down = (
+        part[0].take(owner) + right * part[1].take(owner) + low * part[2].take(owner)
+        for part in (found.plane[:3], found.plane[3:6])
+    )
     # A little over the edge, so that rounding leaves no holes between neighbours.
     inside = np.flatnonzero((along >= -1e-5) & (down >= -1e-5) & (along + down <= 1 + 1e-5))
-    depth = (plane[:, 6] + right * plane[:, 7] + low * plane[:, 8])[inside]
-    owner, along, down = owner[inside], along[inside], down[inside]
-    pixels = (y[inside] + found.y[owner]) * size + x[inside] + found.x[owner]
+    owner, along, down, x, y, right, low = (part.take(inside) for part in (owner, along, down, x, y, right, low))
+    depth = found.plane[6].take(owner) + right * found.plane[7].take(owner) + low * found.plane[8].take(owner)
+    pixels = (y + found.y.take(owner)) * size + x + found.x.take(owner)
     # The last writer of a pixel wins, so the nearest must write last.
     order = np.argsort(_steps(depth), kind="stable")
     winner = np.full(size * size, -1, np.int32)

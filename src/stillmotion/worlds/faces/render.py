@@ -80,7 +80,7 @@ def render(face: Face, size: int, frames: int) -> tuple[np.ndarray, dict[str, np
         shell = project(np.repeat(painter.hair_vertices[None], frames, 0), pose, side)
         if painter.hair.over_ears:
             vertices = vertices - ears
-    placed, around, turns = project(vertices, pose, side), normals(vertices), rotation(pose).astype(np.float32)
+    placed, turns = project(vertices, pose, side), rotation(pose).astype(np.float32)
     wall, noise = _paint_wall(face.scene, size), np.random.default_rng(face.scene.noise_seed)
     video = np.empty((frames, size, size, 3), np.uint8)
     maps = np.zeros((frames, size, size, 3), np.float16)
@@ -90,7 +90,7 @@ def render(face: Face, size: int, frames: int) -> tuple[np.ndarray, dict[str, np
     for t in range(frames):
         canvas = painter.behind(pose[t])
         head = rasterise(placed[t], side)
-        normal = _unit_normals(around[t], head)
+        normal = _unit_normals(normals(vertices[t]), head)  # frame by frame: all at once leave the cache
         flat, depth = canvas.reshape(-1, 4), np.full(side * side, -np.inf, np.float32)
         flat[head.pixels, :3] = painter.face(head, vertices[t], normal, turns[t])
         flat[head.pixels, 3], depth[head.pixels] = 1, head.depth
@@ -99,7 +99,11 @@ def render(face: Face, size: int, frames: int) -> tuple[np.ndarray, dict[str, np
         maps[t] = _average_normals(normal, head, size)
         person = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
         mask[t] = np.where(person[..., 3] >= 0.5, 255, 0)
-        video[t] = _film(person[..., :3] + (1 - person[..., 3:]) * wall, face.scene, noise)
+        # Merged to three equal channels: broadcasting over the last axis would take thrice as long.
+        seen = cv2.merge([1 - person[..., 3]] * 3)
+        seen *= wall
+        seen += person[..., :3]
+        video[t] = _film(seen, face.scene, noise)
         visible[t] = _visible(marks[t], depth, side, _HIDING * pose[t, 5] * side)
     places = (marks[..., :2] + 0.5) / _FACTOR - 0.5
     return video, {
@@ -147,8 +151,9 @@ def _average_normals(normal: np.ndarray, hits: Hits, size: int) -> np.ndarray:
     side = size * _FACTOR
     vertex = np.rint(hits.row).astype(np.int32) * FACE.shape[1] + np.rint(hits.column).astype(np.int32)
     on = np.flatnonzero(np.take(FACE, vertex))
-    samples = np.zeros((side * side, 4), np.float32)
-    samples[hits.pixels[on]] = np.concatenate([normal[on], np.ones((len(on), 1), np.float32)], 1)
+    samples, shown = np.zeros((side * side, 4), np.float32), np.ones((len(on), 4), np.float32)
+    shown[:, :3] = normal.take(on, axis=0)
+    samples[hits.pixels.take(on)] = shown
     mean = cv2.resize(samples.reshape(side, side, 4), (size, size), interpolation=cv2.INTER_AREA).reshape(-1, 4)
     shown = np.flatnonzero(mean[:, 3] >= 0.5)
     found = np.zeros((size * size, 3), np.float32)

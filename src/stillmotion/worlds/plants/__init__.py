@@ -13,7 +13,7 @@ import numpy as np
 
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError
-from stillmotion.worlds.plants.flow import flow_between
+from stillmotion.worlds.flow import flow_between
 from stillmotion.worlds.plants.plant import FPS, Plant, counterfactual, describe, move
 from stillmotion.worlds.plants.pokes import ACTIONS, Poke
 from stillmotion.worlds.plants.render import render, render_pair

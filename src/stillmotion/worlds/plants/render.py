@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from stillmotion.worlds.plants.flow import flows
+from stillmotion.worlds.flow import flows
 from stillmotion.worlds.plants.looks import paint_tiles
 from stillmotion.worlds.plants.painting import POINTS, Cutout, colour, cut_out, lookups, moves, rigid, stamp
 from stillmotion.worlds.plants.physics import Motion, dynamics, node_paths
@@ -83,10 +83,9 @@ def render_pair(plant: Plant, size: int, frames: int) -> tuple[np.ndarray, dict[
 def _with_tracks(plant: Plant, paints: Paints, motion: Motion, size: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     video, parts, mask = paint(plant, paints, motion, size)
     moved = moves(plant.tree, motion.bends, size)
-    forward, backward = flows(parts, moved)
     return video, {
-        "flow_forward": forward, "flow_backward": backward, "mask": mask, "path": node_path(plant, motion, size),
-        "parts": parts, "moves": moved.astype(np.float32),
+        **flows(parts, moved), "mask": mask, "path": node_path(plant, motion, size), "parts": parts,
+        "moves": moved.astype(np.float32),
     }  # fmt: skip
 
 

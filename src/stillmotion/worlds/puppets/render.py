@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from stillmotion.worlds.flow import flows
 from stillmotion.worlds.puppets.body import Body
 from stillmotion.worlds.puppets.clothes import Clothes
-from stillmotion.worlds.puppets.flow import coverage, flows, label, settle, to_pixels
+from stillmotion.worlds.puppets.labels import coverage, label, settle, to_pixels
 from stillmotion.worlds.puppets.motion import ACTIONS
 from stillmotion.worlds.puppets.parts import Part, build_parts
 from stillmotion.worlds.puppets.scene import Scene

@@ -24,11 +24,15 @@ def smooth_noise(seed: int, x: np.ndarray, y: np.ndarray, octaves: int = 1) -> n
     total = np.zeros(x.shape, np.float32)
     scale, weight = 1.0, 1.0
     for _ in range(octaves):
-        at_x = np.mod(x * scale, _LATTICE).astype(np.float32)
-        at_y = np.mod(y * scale + 17.3 * (scale - 1), _LATTICE).astype(np.float32)
+        at_x, at_y = _wrapped(x * scale), _wrapped(y * scale + 17.3 * (scale - 1))
         total += weight * cv2.remap(lattice, at_x, at_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
         scale, weight = scale * 2, weight * 0.55
     return total
+
+
+def _wrapped(places: np.ndarray) -> np.ndarray:
+    """Return places modulo the lattice: to the bit what np.mod gives, since 64 divides without rounding."""
+    return (places - _LATTICE * np.floor(places / _LATTICE)).astype(np.float32)
 
 
 @dataclass(frozen=True)

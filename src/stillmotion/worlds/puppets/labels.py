@@ -1,4 +1,4 @@
-"""Exact flow: which part is seen at each pixel, and where that part's own affine map takes the pixel."""
+"""Labels: which part is seen at each pixel. With the parts' own affine maps they give the exact flow."""
 
 from __future__ import annotations
 
@@ -48,39 +48,3 @@ def settle(labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Return the labels with 0 outside the mask; a pixel of the mask that no part holds takes a neighbour's label."""
     grown = cv2.dilate(labels, np.ones((3, 3), np.uint8))
     return np.where(mask > 0, np.where(labels == 0, grown, labels), 0).astype(np.uint8)
-
-
-def flows(labels: np.ndarray, maps: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the tracks `flow_forward` and `flow_backward`: where the surface seen at each pixel goes or was.
-
-    Args:
-        labels: uint8, T x H x W, which map holds where; 0 is the background.
-        maps: T x N x 2 x 3, from each part's own coordinates to the picture's pixels; the background (the first) is
-            only ever shifted.
-
-    Returns:
-        Two arrays, float16, T-1 x H x W x 2, pixels: what is at (x, y) in one frame is at (x, y) + flow in the other,
-        seen or hidden.
-    """
-    back = np.linalg.inv(maps[..., :2])
-    return {
-        "flow_forward": _flow(labels[:-1], maps[:-1], back[:-1], maps[1:]),
-        "flow_backward": _flow(labels[1:], maps[1:], back[1:], maps[:-1]),
-    }
-
-
-def _flow(labels: np.ndarray, here: np.ndarray, back: np.ndarray, there: np.ndarray) -> np.ndarray:
-    linear = there[..., :2] @ back
-    shift = there[..., 2] - np.einsum("tnij,tnj->tni", linear, here[..., 2])
-    linear -= np.eye(2)
-    count, height, width = labels.shape
-    flow = np.empty((count, height * width, 2), np.float16)
-    flow[:] = shift[:, 0, None]
-    for t in range(count):
-        spots = np.flatnonzero(labels[t])
-        part = labels[t].ravel().take(spots)
-        y, x = np.divmod(spots, width)
-        for axis in (0, 1):
-            per_x, per_y = linear[t, :, axis, 0].take(part), linear[t, :, axis, 1].take(part)
-            flow[t, spots, axis] = per_x * x + per_y * y + shift[t, :, axis].take(part)
-    return flow.reshape(count, height, width, 2)
