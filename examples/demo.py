@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import html
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ import numpy as np
 import stillmotion
 from stillmotion import media
 from stillmotion.animate import Animator
+from stillmotion.controls import read_stroke
 from stillmotion.systems.driving.drawing import draw_paths
+from stillmotion.systems.strokes.drawing import draw_stroke
 from stillmotion.worlds import sample_clip
 
 HERE = Path(__file__).parent
@@ -33,8 +36,9 @@ PAGE = """<!doctype html>
   figcaption {{ font-size: .8rem; color: #555; }}
 </style>
 <h1>What the shipped models do</h1>
-<p>Stills and driving videos are puppets that no model was trained on. Left to right: the still, the video it
-follows, the animation, then what explains it. Everything here was made on this machine, in {seconds:.0f} seconds.</p>
+<p>Stills, driving videos and strokes are made, and no model was trained on them. Left to right: the still, what
+directs it, the animation, then what explains it. Everything here was made on this machine, in {seconds:.0f}
+seconds.</p>
 {body}
 </html>
 """
@@ -50,9 +54,7 @@ def main() -> None:
     for model in stillmotion.shipped_models():
         animator = stillmotion.load(model)
         parts.append(f"<h2>{html.escape(model)}</h2>")
-        for still in sorted((HERE / "stills").glob("*.png")):
-            print(f"{model}: {still.stem}", flush=True)
-            parts.append(show(animator, still, out / model / still.stem, out))
+        parts += SHOWS[animator.system.name](animator, model, out)
     parts.append("<h2>The made worlds</h2><section>")
     for still in sorted((HERE / "worlds").glob("*.png")):
         parts.append(show_world(still, out / "worlds", out))
@@ -62,7 +64,16 @@ def main() -> None:
     print(f"Open {out / 'index.html'} in a browser.")
 
 
-def show(animator: Animator, still: Path, folder: Path, root: Path) -> str:
+def show_driving(animator: Animator, model: str, root: Path) -> list[str]:
+    """Every bundled still after the video of its name; returns the pieces of the page."""
+    parts = []
+    for still in sorted((HERE / "stills").glob("*.png")):
+        print(f"{model}: {still.stem}", flush=True)
+        parts.append(drive_still(animator, still, root / model / still.stem, root))
+    return parts
+
+
+def drive_still(animator: Animator, still: Path, folder: Path, root: Path) -> str:
     """Animate one still into `folder`; returns the piece of the page that shows it."""
     drive = HERE / "drives" / f"{still.stem}.mp4"
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,6 +96,34 @@ def show(animator: Animator, still: Path, folder: Path, root: Path) -> str:
         figures.append(figure(folder / "layers" / "masks.mp4", "which keypoint moves which pixel", root))
     figures.append(figure(folder / "layers" / "warped.mp4", "the still through the flow alone", root))
     return f"<h3>{html.escape(still.stem)}</h3><section>{''.join(figures)}</section>"
+
+
+def show_strokes(animator: Animator, model: str, root: Path) -> list[str]:
+    """The still of the model's world (`strokes-WORLD`) after each of its strokes; returns the pieces of the page."""
+    parts, world = [], model.partition("-")[2]
+    for file in sorted((HERE / "strokes").glob(f"{world}-*.json")):
+        print(f"{model}: {file.stem}", flush=True)
+        folder, still = root / model / file.stem, media.read_picture(HERE / "worlds" / f"{world}.png")
+        folder.mkdir(parents=True, exist_ok=True)
+        stroke = read_stroke(file)
+        animation = animator(still, stroke, layers=True)
+        animation.save(folder / "animation.mp4", layers=folder / "layers", overwrite=True)
+        media.write_picture(folder / "still.png", still, overwrite=True)
+        media.write_picture(folder / "control.png", draw_stroke(still, np.asarray(stroke.points)), overwrite=True)
+        figures = [
+            figure(folder / "still.png", "the still", root, main=True),
+            figure(folder / "control.png", "the stroke on it: a dot per frame, from blue to red", root, main=True),
+            figure(folder / "animation.mp4", "the animation", root, main=True),
+            figure(folder / "layers" / "stroke.mp4", "where the object is to be", root),
+            figure(folder / "layers" / "change.mp4", "what is painted; the dark keeps the still's pixels", root),
+            figure(folder / "layers" / "coding.mp4", "what the networks are told: the stroke above, the step", root),
+        ]
+        parts.append(f"<h3>{html.escape(file.stem)}</h3><section>{''.join(figures)}</section>")
+    return parts
+
+
+SHOWS: Mapping[str, Callable[[Animator, str, Path], list[str]]] = {"driving": show_driving, "strokes": show_strokes}
+"""How a system's models are shown, by the system's name."""
 
 
 def show_world(still: Path, folder: Path, root: Path) -> str:

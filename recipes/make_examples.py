@@ -1,4 +1,4 @@
-"""Make the bundled stills and driving videos: puppets that no model was trained on; and a still of every world.
+"""Make the bundled stills, driving videos and strokes: puppets that no model was trained on; a still of every world.
 
     python recipes/make_examples.py examples
 
@@ -15,12 +15,21 @@ import numpy as np
 
 from stillmotion import media
 from stillmotion.data.clip import Clip
+from stillmotion.files import write_json
 from stillmotion.worlds import sample_clip
 
 SEED = 7  # trainings use seed 1
 STILL_SIZE, DRIVE_SIZE, FRAMES = 256, 128, 48
 DRIVERS = {"wave1": 3, "wave2": 5, "jack": 8, "bend": 0}  # action: the driver's index in the world
 SHOWN = {"puppets": 4, "plants": 0, "faces": 2, "arm": 6, "digits": 2}  # world: which of its clips is shown
+STROKES = {  # world-name: way points, pixels from the object's centre in the world's still, and points per part
+    "digits-away": ([(0, 0), (80, -100)], 15),
+    "digits-round": ([(45 * np.sin(a), 45 * (np.cos(a) - 1)) for a in np.linspace(0, 2 * np.pi, 24)], 1),
+    "puppets-slow": ([(0, 0), (46, 0)], 23),
+    "puppets-fast": ([(0, 0), (92, 0)], 23),
+    "arm-down": ([(0, 0), (-40, 65)], 15),
+    "arm-across": ([(0, 0), (50, 60), (-60, 90)], 10),
+}
 PEOPLE, TRIED = range(100, 130), 24  # indices of the people to choose from, and how many of their frames
 
 
@@ -36,8 +45,21 @@ def nearest(action: str, drive: Clip) -> tuple[int, int]:
     return person, frame
 
 
+def write_strokes(folder: Path) -> None:
+    """Write `WORLD-NAME.json`, a point per frame, the first at the centre of the object."""
+    for name, (way, parts) in STROKES.items():
+        world = name.partition("-")[0]
+        clip = sample_clip(world, SEED, SHOWN[world], size=STILL_SIZE, frames=1)
+        at = np.linspace(0, len(way) - 1, (len(way) - 1) * parts + 1)
+        moved = [np.interp(at, range(len(way)), [point[axis] for point in way]) for axis in (0, 1)]
+        points = clip.tracks["points"][0].astype(float) + np.stack(moved, 1)
+        write_json(folder / f"{name}.json", {"points": points.round(1).tolist()})
+
+
 def main(folder: Path) -> None:
-    """Write `stills/NAME.png`, `drives/NAME.mp4` and `worlds/WORLD.png`."""
+    """Write `stills/NAME.png`, `drives/NAME.mp4`, `worlds/WORLD.png` and `strokes/WORLD-NAME.json`."""
+    (folder / "strokes").mkdir(parents=True, exist_ok=True)
+    write_strokes(folder / "strokes")
     for world, index in SHOWN.items():
         still = sample_clip(world, SEED, index, size=STILL_SIZE, frames=1).frames[0]
         media.write_picture(folder / "worlds" / f"{world}.png", still, overwrite=True)

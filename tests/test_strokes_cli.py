@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,10 @@ import pytest
 
 from driving_tools import tiny_driving
 from stillmotion import cli, media
-from stillmotion.animate import load
+from stillmotion.animate import Animator, load
+from stillmotion.controls import read_stroke
+from stillmotion.systems.strokes.finding import find_object
+from stillmotion.systems.strokes.planning import Plan
 from strokes_tools import spot, tiny_strokes
 
 Capture = pytest.CaptureFixture[str]
@@ -137,6 +142,36 @@ def test_models_lists_it(shelf: Path, capsys: Capture) -> None:
     assert run(["models", str(shelf)]) == 0
     (row,) = [line.split() for line in capsys.readouterr().out.splitlines() if str(shelf / "tiny") in line]
     assert row == [str(shelf / "tiny"), "strokes", "Stroke", "32", "made", "yours"]
+
+
+def test_the_demo_shows_each_stroke_of_the_models_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    demo = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "demo.py"))
+    shelf, out = tmp_path / "shelf", tmp_path / "out"
+    (shelf / "strokes").mkdir(parents=True)
+    (shelf / "worlds").mkdir()
+    media.write_picture(shelf / "worlds" / "digits.png", spot((48, 48)))
+    for name in ("digits-a", "digits-b", "arm-c"):
+        (shelf / "strokes" / f"{name}.json").write_text('{"points": [[11, 13], [20, 30]]}')
+    monkeypatch.setitem(demo["show_strokes"].__globals__, "HERE", shelf)
+    pieces = demo["SHOWS"]["strokes"](Animator(tiny_strokes()), "strokes-digits", out)
+    assert len(pieces) == 2
+    for name, piece in zip(("digits-a", "digits-b"), pieces, strict=True):
+        shown = re.findall(r'src="([^"]+)"', piece)
+        assert f"strokes-digits/{name}/animation.mp4" in shown
+        assert all((out / source).is_file() for source in shown)
+
+
+def test_the_bundled_strokes_start_on_the_object_of_their_still() -> None:
+    examples = Path(__file__).parents[1] / "examples"
+    files = sorted((examples / "strokes").glob("*.json"))
+    assert len(files) >= 6
+    for file in files:
+        points = np.asarray(read_stroke(file).points)
+        still = media.read_picture(examples / "worlds" / f"{file.stem.partition('-')[0]}.png")
+        assert Plan(points, np.zeros(2)).leaves(still.shape[:2]) is None
+        if file.stem.startswith("digits"):
+            x0, y0, x1, y1 = find_object(still, (0.0, 0.0)) or (0, 0, 0, 0)
+            assert points[0] == pytest.approx([(x0 + x1) / 2, (y0 + y1) / 2], abs=3)
 
 
 def test_saved_weights_come_back_bit_for_bit(tmp_path: Path) -> None:
