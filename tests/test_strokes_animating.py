@@ -180,6 +180,15 @@ def test_what_is_not_connected_with_the_way_does_not_change(composite: bool) -> 
     assert not weight[..., 18:, 18:].any()
 
 
+def test_a_faint_veil_around_what_moved_does_not_show() -> None:
+    """A blend that paints 3 % of every pixel would make the background swim."""
+    drawn = painted(32, [(8, 4, 12, 9)], True)
+    assert drawn.keep is not None
+    veiled = drawn._replace(keep=drawn.keep.clamp(max=0.97))
+    weight = Change(BLACK, BLACK, torch.tensor([[6.0, 6.0], [10.0, 6.0]])).weigh(veiled, 0)
+    assert int((weight > 0).sum()) == 4 * 5
+
+
 def test_what_was_moved_and_left_behind_stays_changed() -> None:
     """The arm pushes a thing at the start and goes on: the thing still touches the way."""
     points = torch.tensor([[4.0, 6.0], [10.0, 6.0], [28.0, 6.0], [28.0, 28.0]])
