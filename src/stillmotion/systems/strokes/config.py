@@ -52,6 +52,7 @@ class StrokesConfig:
     # Generator G.
     generator_widths: tuple[int, int, int] = (256, 128, 64)
     generator_norm: Literal["spectral", "none"] = "spectral"  # the paper has none
+    colours: Literal["tanh", "linear"] = "tanh"  # "linear" (ours): clamped to [-1, 1] outside of training only
     composite: bool = False  # ours: G also says which pixels keep the still's
 
     # Discriminators D1 (frames) and D2 (pairs of frames).
@@ -201,21 +202,21 @@ PRESETS: dict[str, StrokesConfig] = {
         bottleneck=64,
         generator_widths=(96, 64, 32),
         generator_norm="none",
+        colours="linear",
         composite=True,
         discriminator_width=16,
         crop_branch=False,
         use_pair_discriminator=False,
         reconstruction_weight=10.0,
-        distance="absolute",
         autoencode_weight=5.0,
         painted_weight=5.0,
         crop_weight=0.0,
-        moving_focus=3.0,
+        moving_focus=10.0,
         gan_weight=0.0,
         perceptual_weight=0.0,
         batch=8,
         steps=1_500,
-        learning_rate=5e-4,
+        learning_rate=1e-3,
         beta1=0.9,
         schedule="cosine",
         warmup=200,

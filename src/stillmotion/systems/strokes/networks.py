@@ -241,14 +241,16 @@ class Decoder(nn.Module):
         make = SpectralConvTranspose2d if config.generator_norm == "spectral" else nn.ConvTranspose2d
         self.layers = nn.ModuleList(make(a, b, 4, 2, 1) for a, b in itertools.pairwise(widths))
         self.colours = make(widths[-1], 4 if config.composite else 3, 3, 1, 1)
-        self.composite = config.composite
+        self.composite, self.bounded = config.composite, config.colours == "tanh"
 
     def forward(self, state: Tensor, still: Tensor) -> Drawn:
         """N x state x h x h, and the still it may be blended with, N x 3 x s x s, to N x 3 x s x s."""
         for layer in self.layers:
             state = F.relu(layer(state))
         made = self.colours(state)
-        painted = torch.tanh(made[:, :3])
+        painted = torch.tanh(made[:, :3]) if self.bounded else made[:, :3]
+        if not self.training:
+            painted = painted.clamp(-1, 1)
         if not self.composite:
             return Drawn(painted, painted, None)
         keep = torch.sigmoid(made[:, 3:])
@@ -267,6 +269,8 @@ def initialise(networks: StrokesNetworks) -> None:
             deviation = 0.01 if predicts else 0.02
             if ours and (predicts or name == "decoder"):
                 deviation = math.sqrt(2 / inputs_per_output(layer))
+            if ours and layer is networks.decoder.colours:
+                deviation /= 10  # begin near grey, and near an even blend
             nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
             assert layer.bias is not None
             nn.init.constant_(layer.bias, 0.01 if predicts else 0.0)

@@ -133,17 +133,14 @@ class Objectives:
             current: the frame that was made before, without gradient; I_0 at t = 0. Only the pair discriminator asks.
         """
         config, frame, truth = self.config, made.drawn.frame, moment.truth
-        weights = None
-        if config.moving_focus:
-            weights = losses.moving_weights(moment.still, truth, config.moving_focus, full=0.2)
-        terms = {}
+        weights, terms = self.weights(moment), {}
         if config.reconstruction_weight:
             terms["reconstruction"] = config.reconstruction_weight * self.distance(frame, truth, weights)
         if config.painted_weight:
             terms["painted"] = config.painted_weight * self.distance(made.drawn.painted, truth, weights)
         if made.rebuilt is not None:
             target = truth if config.autoencode_target == "true" else frame
-            terms["autoencode"] = config.autoencode_weight * self.distance(made.rebuilt, target)
+            terms["autoencode"] = config.autoencode_weight * self.distance(made.rebuilt, target, weights)
         if config.crop_weight:
             parts = (crops(picture, moment.corners) for picture in (frame, truth))
             terms["crop"] = config.crop_weight * self.distance(*parts)
@@ -187,6 +184,16 @@ class Objectives:
         crop = crops(frame, moment.corners) if self.config.crop_branch else None
         maps: list[Tensor] = judge(frame, crop, made.motion.detach() if self.config.motion_condition else None)
         return maps
+
+    def standing(self, moment: Moment) -> Tensor:
+        """What the reconstruction loss would be if the frame were the still."""
+        weight = self.config.reconstruction_weight
+        return weight * self.distance(moment.still, moment.truth, self.weights(moment))
+
+    def weights(self, moment: Moment) -> Tensor | None:
+        """How much each pixel counts in the losses of whole frames; None for all alike."""
+        focus = self.config.moving_focus
+        return losses.moving_weights(moment.still, moment.truth, focus, full=0.2) if focus else None
 
     def distance(self, made: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
         """Mean squared or absolute difference; what the paper writes as l2 is the mean square, as in the release."""

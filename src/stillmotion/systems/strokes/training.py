@@ -166,8 +166,7 @@ class StrokeStage:
         if model.pair_discriminator is not None:
             terms["pair_discriminator"] = self.objectives.pair_discriminator(made, moment, carried.frame)
             update("pair_discriminator", terms["pair_discriminator"])
-        with torch.no_grad():
-            terms["standing"] = config.reconstruction_weight * self.objectives.distance(moment.still, moment.truth)
+        terms["standing"] = self.objectives.standing(moment)
         return terms, self.carry(moment, carried)
 
     @torch.no_grad()
