@@ -307,3 +307,23 @@ def test_bad_arguments_are_explained() -> None:
             sample(rng, size=size)
     with pytest.raises(StillmotionError, match="at least 1 frame"):
         sample(rng, frames=0)
+
+
+def test_a_range_of_digits(tmp_path: Path) -> None:
+    """Of pictures 2 to 11 the last fifth is for testing, and no other is used at all."""
+    pictures = np.zeros((14, 28, 28), np.uint8)
+    pictures[:, 8:20, 8:20] = 200
+    file = tmp_path / "images-idx3-ubyte"
+    file.write_bytes(b"\0\0\x08\3" + struct.pack(">3I", *pictures.shape) + pictures.tobytes())
+    write_world(
+        "digits", tmp_path / "out", clips=60, size=16, frames=1, test_share=0.2, source=file, pictures=(2, 12)
+    )
+    used = {
+        split: {c.meta["description"]["picture"] for c in open_dataset(tmp_path / "out").where(split=split)}
+        for split in ("train", "test")
+    }
+    assert used == {"train": set(range(2, 10)), "test": {10, 11}}
+    with pytest.raises(StillmotionError, match="holds 14 pictures: no range 2:15"):
+        write_world("digits", tmp_path / "no", clips=1, source=file, pictures=(2, 15))
+    with pytest.raises(StillmotionError, match="--digits"):
+        write_world("digits", tmp_path / "no", clips=1, pictures=(0, 5))

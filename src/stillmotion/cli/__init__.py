@@ -114,6 +114,7 @@ def world(options: argparse.Namespace) -> None:
             seed=options.seed,
             test_share=options.test_share,
             source=options.digits,
+            pictures=options.digit_range,
             actions=[name.strip() for name in options.actions.split(",") if name.strip()],
             jobs=options.jobs,
             overwrite=options.overwrite,

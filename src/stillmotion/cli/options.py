@@ -143,6 +143,7 @@ def _world_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--actions", default="", metavar="NAMES", help="draw from these only, e.g. walk,jog,run for puppets")
     add("--digits", metavar="FILE", help="for digits: pictures in MNIST's format (IDX, gzip or not)")
+    add("--digit-range", type=_range, metavar="A:B", help="use the file's pictures A to B - 1 only, counted from 0")
     add("--jobs", type=_positive, default=1)
     add("-y", "--overwrite", action="store_true", help="replace an older data set")
 
@@ -184,14 +185,14 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("models", nargs="+", metavar="MODEL")
     add("data", metavar="DATA", help="a prepared data set")
-    add("--protocol", default="reconstruction", help="reconstruction (default), transfer, transfer-absolute")
+    add("--protocol", default="reconstruction", help="reconstruction (default), transfer, transfer-absolute, strokes")
     add("--split", default="test", help="which clips: test (default), train or all")
     add(
         "--network",
         action="append",
         default=[],
         metavar="NAME=WHAT",
-        help="keypoints=blazepose, identity=FILE@SHA256, inception=FILE@SHA256 (docs/evaluation.md)",
+        help="keypoints=blazepose, identity=FILE@SHA256, inception=FILE@SHA256, lpips=... (docs/evaluation.md)",
     )
     add("-o", "--out", required=True, metavar="REPORT", help="folder for the report")
 
@@ -230,6 +231,13 @@ def _positive(text: str) -> int:
 
 
 _positive.__name__ = "whole number"
+
+
+def _range(text: str) -> tuple[int, int]:
+    first, colon, end = text.partition(":")
+    if not (colon and first.isdecimal() and end.isdecimal()):
+        raise argparse.ArgumentTypeError(f"must read A:B in whole numbers, not {text}")
+    return int(first), int(end)
 
 
 def _rate(text: str) -> float:

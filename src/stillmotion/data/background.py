@@ -109,8 +109,12 @@ def running_median(values: np.ndarray, size: int) -> np.ndarray:
     return smooth
 
 
+def moving_masks(frames: np.ndarray) -> np.ndarray:
+    """Mark what differs from the background, which rests or shifts with the camera; T x H x W `uint8`, 0 or 1."""
+    return _masks(frames, camera_shift(frames))
+
+
 def _masks(frames: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """What differs from the background, T x H x W `uint8`."""
     if not shift.any():
         chosen = np.linspace(0, len(frames) - 1, min(len(frames), _MOST_FRAMES)).round().astype(int)
         background = _still_background(frames[chosen])

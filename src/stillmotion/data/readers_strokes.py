@@ -214,11 +214,8 @@ def human36m(root: Path) -> Found:
     named, refused = match_names(sources, root, _HUMAN36M_NAME, "ACTION CAMERA below a subject's folder")
     clips = []
     for source in named:
-        folders = [
-            part
-            for part in (root.resolve().name, *source.path.relative_to(root).parts[:-1])
-            if re.fullmatch(r"S\d{1,2}", part)
-        ]
+        above = (root.resolve().name, *source.path.relative_to(root).parts[:-1])
+        folders = [name for name in above if re.fullmatch(r"S\d{1,2}", name)]
         if not folders:
             reason = "No folder above it names its subject, as S9 does."
             refused.append(Quarantined(str(source.path.relative_to(root)), reason))

@@ -45,6 +45,21 @@ def the_still(case: Case) -> np.ndarray:
     return case.still[None]
 
 
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """An answer to a case, for measures that look at more than two views of frames.
+
+    Attributes:
+        case: what was asked.
+        made: the answer, T x H x W x 3 `uint8`.
+        seen: what the measure's view sees in it.
+    """
+
+    case: Case
+    made: np.ndarray
+    seen: Tensor
+
+
 @dataclass(frozen=True)
 class Measure:
     """A column of a report.
@@ -55,6 +70,9 @@ class Measure:
         view: `pixels`, or the network that looks at the frames.
         target: what the made frames are compared with.
         per_case: whether the number means something for a single case.
+        take: makes the metric's arguments of an answer, None where the case gives no number; without it they are what
+            the view sees in the made and in the target's frames.
+        applies: whether a case gives this measure a number at all.
     """
 
     name: str
@@ -62,6 +80,8 @@ class Measure:
     view: str
     target: Callable[[Case], np.ndarray]
     per_case: bool = True
+    take: Callable[[Answered], tuple[Any, ...] | None] | None = None
+    applies: Callable[[Case], bool] = lambda case: True
 
 
 def _plain(kind: Callable[..., Metric], **options: Any) -> Callable[[Source | None], Metric]:
@@ -147,14 +167,26 @@ def add_case(
     seen: dict[str, Tensor] = {}
     row: dict[str, float | None] = {}
     for measure in measures:
+        if not measure.applies(case):
+            row[measure.name] = None
+            continue
         if measure.view not in seen:
             seen[measure.view] = views.see(measure.view, made)
-        pair = seen[measure.view], views.of_target(measure, case)
-        if measure.per_case:
-            row[measure.name] = number(metrics[measure.name](*pair))
+        found = arguments(measure, views, Answered(case, made, seen[measure.view]))
+        if found is None:
+            row[measure.name] = None
+        elif measure.per_case:
+            row[measure.name] = number(metrics[measure.name](*found))
         else:
-            metrics[measure.name].update(*pair)
+            metrics[measure.name].update(*found)
     return row
+
+
+def arguments(measure: Measure, views: Views, answered: Answered) -> tuple[Any, ...] | None:
+    """What a measure's metric is given of an answer; None if the case gives it no number."""
+    if measure.take is not None:
+        return measure.take(answered)
+    return answered.seen, views.of_target(measure, answered.case)
 
 
 def number(value: Tensor) -> float | None:

@@ -170,6 +170,8 @@ NEEDS: Mapping[str, str] = {
     "keypoints": "a keypoint detector: --network keypoints=blazepose",
     "identity": "a ResNet-50: --network identity=FILE.safetensors@SHA256",
     "inception": "Inception v3: --network inception=FILE.safetensors@SHA256",
+    "lpips": "VGG-16 or AlexNet with LPIPS's linear layers: --network "
+    "lpips=TRUNK.safetensors@SHA256+LINEAR.safetensors@SHA256",
 }
 """What each network is for, and how it is given."""
 
@@ -191,7 +193,11 @@ def open_networks(given: Sequence[tuple[str, str]]) -> dict[str, Source]:
             raise StillmotionError(f"There is no network {name!r}; known are {', '.join(NEEDS)}.")
         if name in opened:
             raise StillmotionError(f"The network {name!r} is given twice; leave one out.")
-        if name in _FROM_FILE:
+        if name == "lpips":
+            from stillmotion.evaluation.lpips import open_lpips  # which reads its files with the functions below
+
+            opened[name] = open_lpips(value)
+        elif name in _FROM_FILE:
             file, _, digest = value.rpartition("@") if "@" in value else (value, "", "")
             opened[name] = _FROM_FILE[name](Path(file), digest.lower())
         elif value in DETECTORS:

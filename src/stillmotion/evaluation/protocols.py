@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from stillmotion.animate import Animator
 from stillmotion.controls import Drive
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError, StillmotionWarning
+from stillmotion.evaluation.curves import Curve
 from stillmotion.evaluation.measures import (
     INCEPTION_MEASURES,
     Case,
@@ -23,9 +24,19 @@ from stillmotion.evaluation.measures import (
     the_driving,
     the_still,
 )
+from stillmotion.evaluation.stroke_cases import (
+    LONG_CASES,
+    LONG_STEPS,
+    STROKE_CURVES,
+    STROKE_MEASURES,
+    follow_stroke,
+    has_truth,
+    stroke_cases,
+    true_clip,
+)
 
-Answer = Callable[[Case], np.ndarray]
-"""Takes a case, gives as many frames as its driving video has, T x H x W x 3 `uint8`."""
+Answer = Callable[[Case], np.ndarray | None]
+"""Takes a case, gives as many frames as its driving video has, T x H x W x 3 `uint8`; None: it has no answer."""
 
 PAIRS, PAIRS_SEED = 100, 0
 """Random pairs of the transfer protocols, as in Monkey-Net's code."""
@@ -42,6 +53,8 @@ class Protocol:
         answer: turns a model into something that answers them.
         baselines: trivial answers by name.
         measures: the columns, in order.
+        curves: metrics per step by name, of the cases that `has_truth` names.
+        has_truth: whether a case's driving video is the truth.
     """
 
     name: str
@@ -50,6 +63,8 @@ class Protocol:
     answer: Callable[[Animator], Answer]
     baselines: Mapping[str, Answer]
     measures: Sequence[Measure]
+    curves: Mapping[str, Callable[[], Curve]] = field(default_factory=dict)
+    has_truth: Callable[[Case], bool] = lambda case: True
 
 
 def reconstruction_cases(clips: Sequence[Clip]) -> list[Case]:
@@ -141,6 +156,18 @@ PROTOCOLS: Mapping[str, Protocol] = {
             drive("absolute"),
             _TRANSFER_BASELINES,
             (*keypoint_measures(), *identity_measures(the_still), *INCEPTION_MEASURES),
+        ),
+        Protocol(
+            "strokes",
+            "frame 0 of each clip is the still, and three strokes are asked of it from there: the clip's own points "
+            "(the clip is the truth), another clip's shifted to this start, and its own to and fro for "
+            f"{LONG_STEPS} steps (first {LONG_CASES} clips)",
+            stroke_cases,
+            follow_stroke,
+            {"copy the still": copy_still, "the true clip": true_clip},
+            STROKE_MEASURES,
+            STROKE_CURVES,
+            has_truth,
         ),
     )
 }

@@ -15,6 +15,7 @@ from stillmotion.animate import load
 from stillmotion.data.clipset import ClipSet, open_dataset
 from stillmotion.data.info import DatasetInfo
 from stillmotion.errors import StillmotionError
+from stillmotion.evaluation.curves import Curve, write_curves
 from stillmotion.evaluation.measures import Case, Measure, Views, add_case, number
 from stillmotion.evaluation.networks import NEEDS, Source
 from stillmotion.evaluation.protocols import Answer, Protocol, find_protocol
@@ -44,7 +45,8 @@ def evaluate_models(
         models: zoo names or folders.
         data: a prepared data set.
         protocol: a key of `PROTOCOLS`.
-        out: folder for report.json, report.md and CASE.png (rows: driving, then each model).
+        out: folder for report.json, report.md and CASE.png (rows: driving, then each model); where the protocol has
+            curves, curves.csv and curve-METRIC.png.
         split: `train`, `test` or `all`.
         networks: what `networks.open_networks` gave; metrics whose network is missing are left out and named.
         progress: called with (answers done, answers in all).
@@ -72,13 +74,18 @@ def evaluate_models(
         out.mkdir(parents=True, exist_ok=True)
 
     metrics = {name: build_metrics(measures, views) for name in answers}
+    curves = {key: {name: build() for name in answers} for key, build in chosen.curves.items()}
     rows: dict[str, dict[str, dict[str, float | None]]] = {name: {} for name in answers}
     for count, case in enumerate(cases):
         strips = [case.driving]
         for place, (name, answer) in enumerate(answers.items()):
             made = answer(case)
+            if made is None:
+                continue
             check_size(name, case, made)
             rows[name][case.name] = add_case(metrics[name], measures, views, case, made)
+            if chosen.has_truth(case):
+                add_curves(curves, name, made, case.driving)
             if not name.startswith("baseline"):
                 strips.append(made)
             if progress:
@@ -94,6 +101,9 @@ def evaluate_models(
         "versions": {"stillmotion": __version__, "torch": torch.__version__},
         "per_clip": rows,
     }
+    if curves:
+        report["curves"] = told_curves(curves)
+        write_curves(out, report["curves"]["values"])
     write_json(out / "report.json", report)
     text = as_text(report)
     (out / "report.md").write_text(text + "\n", encoding="utf-8")
@@ -117,6 +127,24 @@ def build_metrics(measures: Sequence[Measure], views: Views) -> dict[str, Metric
     return {measure.name: measure.build(views.networks.get(measure.view)) for measure in measures}
 
 
+def add_curves(curves: Mapping[str, Mapping[str, Curve]], name: str, made: np.ndarray, real: np.ndarray) -> None:
+    """Add one answer to the curves of its row."""
+    if curves:
+        pair = tuple(torch.from_numpy(media.to_float(frames)) for frames in (made, real))
+        for by_name in curves.values():
+            by_name[name].update(*pair)
+
+
+def told_curves(curves: Mapping[str, Mapping[str, Curve]]) -> dict[str, Any]:
+    """The curves for report.json: what each means, and its numbers per row and step."""
+    return {
+        "definitions": {key: next(iter(row.values())).definition for key, row in curves.items()},
+        "values": {
+            key: {name: curve.compute().tolist() for name, curve in row.items()} for key, row in curves.items()
+        },
+    }
+
+
 def check_size(name: str, case: Case, made: np.ndarray) -> None:
     """Raise `StillmotionError` unless an answer has the shape of the case's driving video."""
     if made.shape != case.driving.shape:
@@ -130,7 +158,10 @@ def summarise(
     protocol: Protocol, cases: Sequence[Case], metrics: Mapping[str, Mapping[str, Metric]], split: str
 ) -> dict[str, Any]:
     """The metrics' values, beside what was done and what each of them means."""
-    means = {name: {key: number(metric.compute()) for key, metric in row.items()} for name, row in metrics.items()}
+    means = {
+        name: {key: number(metric.compute()) if metric.update_called else None for key, metric in row.items()}
+        for name, row in metrics.items()
+    }
     first = next(iter(means.values())).get("L1")
     for values in means.values():
         if "L1" in values:
@@ -186,12 +217,26 @@ def as_text(report: Mapping[str, Any]) -> str:
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += ["", *(f"{name}: {definition}." for name, definition in report["metrics"].items())]
     lines += [f"Network {name}: {description}." for name, description in report["networks"].items()]
+    if "curves" in report:
+        lines += ["", *curve_table(report["curves"])]
     lacking = report["not_measured"]
     if lacking:
         needs = {need: [name for name in lacking if lacking[name] == need] for need in lacking.values()}
         told = (f"{', '.join(names)} (needs {need})" for need, names in needs.items())
         lines.append(f"Not measured: {'; '.join(told)}.")
     return "\n".join(lines)
+
+
+def curve_table(curves: Mapping[str, Any], shown: int = 8) -> list[str]:
+    """A Markdown table of the curves at some steps; step 0 is the still."""
+    longest = max(len(values) for rows in curves["values"].values() for values in rows.values())
+    steps = np.unique(np.linspace(1, longest - 1, min(shown, longest - 1)).round().astype(int)).tolist()
+    lines = ["| step | | " + " | ".join(map(str, steps)) + " |", "|---|---|" + "---|" * len(steps)]
+    for key, rows in curves["values"].items():
+        for name, values in rows.items():
+            cells = (f"{values[step]:.4g}" if step < len(values) else "n/a" for step in steps)
+            lines.append(f"| {key} | {name} | " + " | ".join(cells) + " |")
+    return [*lines, "", *(f"{key}: {text}." for key, text in curves["definitions"].items())]
 
 
 def strip(rows: Sequence[np.ndarray], shown: int = SHOWN) -> np.ndarray:

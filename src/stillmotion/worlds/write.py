@@ -14,6 +14,7 @@ from stillmotion.data.shards import write_dataset
 from stillmotion.errors import StillmotionError
 from stillmotion.version import __version__
 from stillmotion.worlds import sample_clip
+from stillmotion.worlds.digits.idx import read_digits
 
 
 def write_world(
@@ -26,6 +27,7 @@ def write_world(
     seed: int = 0,
     test_share: float = 0.05,
     source: Path | str | None = None,
+    pictures: tuple[int, int] | None = None,
     actions: Sequence[str] = (),
     jobs: int = 1,
     overwrite: bool = False,
@@ -43,6 +45,7 @@ def write_world(
         test_share: share of the clips marked `split: test`, spread evenly; in [0, 1).
         source: a file to take pictures from, for the worlds that read one; test clips then draw from its last
             `test_share`, the others from the rest.
+        pictures: use only this part of that file, (first, one past the last), counted from 0; None for all of it.
         actions: draw from these actions only, all equally likely; empty = from all that the world knows.
         jobs: processes.
         overwrite: replace an older data set.
@@ -55,9 +58,10 @@ def write_world(
     if not 0 <= test_share < 1:
         raise StillmotionError(f"The test share must be at least 0 and below 1, not {test_share}.")
     actions = tuple(actions)
-    make = partial(_clip, world, seed, size, frames, test_share, source, actions)
+    part = _part(source, pictures)
+    make = partial(_clip, world, seed, size, frames, test_share, source, part, actions)
     for action in actions or (None,):  # refuses bad arguments before the pool starts
-        _clip(world, seed, size, 1, test_share, source, () if action is None else (action,), 0)
+        _clip(world, seed, size, 1, test_share, source, part, () if action is None else (action,), 0)
 
     def made() -> Iterator[Clip]:
         for count, clip in enumerate(map_in_order(make, range(clips), jobs, crashed=make), start=1):
@@ -75,10 +79,23 @@ def write_world(
         settings={
             "world": world, "seed": seed, "clips": clips, "size": size, "frames": frames,
             **({} if source is None else {"source": Path(source).name}),
+            **({} if pictures is None else {"pictures": list(pictures)}),
             **({"actions": list(actions)} if actions else {}),
         },
     )  # fmt: skip
     return write_dataset(out, made(), info=info, overwrite=overwrite)
+
+
+def _part(source: Path | str | None, pictures: tuple[int, int] | None) -> tuple[float, float]:
+    """Which part of the file's pictures to use, as shares of their number."""
+    if pictures is None:
+        return 0.0, 1.0
+    if source is None:
+        raise StillmotionError("A range of digits needs a file of digits; name it with --digits.")
+    count, (first, end) = len(read_digits(source)[0]), pictures
+    if not 0 <= first < end <= count:
+        raise StillmotionError(f"{Path(source).name} holds {count} pictures: no range {first}:{end} lies within.")
+    return first / count, end / count
 
 
 def _clip(
@@ -88,11 +105,13 @@ def _clip(
     frames: int,
     test_share: float,
     source: Path | str | None,
+    part: tuple[float, float],
     actions: tuple[str, ...],
     index: int,
 ) -> Clip:
     held_back = int((index + 1) * test_share) > int(index * test_share)
-    share = (1 - test_share, 1.0) if held_back else (0.0, 1 - test_share)
+    border = part[0] + (1 - test_share) * (part[1] - part[0])
+    share = (border, part[1]) if held_back else (part[0], border)
     clip = sample_clip(
         world, seed, index, size=size, frames=frames, action=actions or None, source=source, share=share
     )
