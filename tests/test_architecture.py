@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "stillmotion"
 FILES = sorted(SOURCE.rglob("*.py"))
 SYSTEMS = sorted(path.name for path in (SOURCE / "systems").iterdir() if (path / "config.py").is_file())
 
-BASE = {"errors", "version"}
+BASE = {"errors", "version", "boxes"}
 TOOLS = {"nn", "losses", "geometry", "controls", "media", "files"}
 MAY_KNOW = {
     # From the ground up; a room may always know itself.
@@ -26,7 +26,8 @@ MAY_KNOW = {
     "geometry": set(),
     "losses": {"geometry"},
     "nn": {"geometry"},
-    "controls": {"errors"},
+    "boxes": {"errors"},
+    "controls": {"errors", "boxes"},
     "media": BASE,
     "files": BASE,
     "data": {"media", "geometry", "files"} | BASE,

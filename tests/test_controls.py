@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stillmotion.boxes import parse_box
 from stillmotion.controls import Drive
 from stillmotion.errors import StillmotionError
 
@@ -62,3 +63,12 @@ def test_controls_are_frozen_and_compare_by_identity() -> None:
         drive.fps = 10.0  # type: ignore[misc]
     assert drive != Drive(FRAMES)  # comparing arrays has no single answer
     assert len({drive, drive}) == 1
+
+
+def test_a_part_is_read_from_text() -> None:
+    assert parse_box("crop", " 1, 2,30,4 ") == (1, 2, 30, 4)
+    for text in ("", "1,2,3", "1,2,3,4,5", "1,2,3,x", "-1,2,3,4", "1.5,2,3,4", "\u0661,2,3,4", f"1,2,3,{'9' * 5000}"):
+        with pytest.raises(StillmotionError, match="must be centre or X,Y,W,H in whole pixels"):
+            parse_box("crop", text, "centre or ")
+    with pytest.raises(StillmotionError, match="A crop is x, y, width and height"):
+        parse_box("crop", "1,2,0,4")

@@ -63,6 +63,16 @@ def test_folded_networks_answer_alike_and_the_original_stays(norm: str) -> None:
     assert all(torch.equal(value, networks.state_dict()[name]) for name, value in before.items())
 
 
+def test_what_inference_does_not_need_is_not_copied() -> None:
+    _, networks = tiny()
+    networks.discriminator.__deepcopy__ = lambda memo: pytest.fail("the discriminator was copied")
+    quick = folded(networks, without=["discriminator"])
+    assert quick.discriminator is None
+    assert networks.discriminator is not None
+    with pytest.raises(AttributeError):
+        folded(networks, without=["misspelt"])
+
+
 def test_what_cannot_be_folded_is_refused() -> None:
     with pytest.raises(TypeError, match="GroupNorm"):
         fold_norm(nn.Conv2d(2, 2, 1), nn.GroupNorm(1, 2))

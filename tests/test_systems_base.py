@@ -215,6 +215,30 @@ def test_another_shape_is_named(saved: Path) -> None:
     assert "(3,)" in message
 
 
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"generator_expansion": 10**6, "generator_max": 10**6}, "where the configuration asks for"),  # 9e12 weights
+        ({"generator_expansion": 2**62, "generator_max": 2**62}, "cannot be built"),
+        ({"refine_blocks": 10**9}, "more networks than"),
+    ],
+    ids=["wide", "beyond-counting", "deep"],
+)
+def test_a_model_that_is_too_large_is_refused_before_it_takes_memory(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, int], word: str
+) -> None:
+    build, devices = Driving.build, []
+
+    def watched(*given: Any) -> Driving:
+        devices.append(torch.zeros(0).device.type)
+        return build(*given)
+
+    monkeypatch.setattr(Driving, "build", watched)
+    change_config(saved, **fields)
+    assert word in refused(saved)
+    assert devices == ["meta"]  # which knows shapes and holds no numbers
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_number_that_is_none_is_named(saved: Path, value: float) -> None:
     change_weights(saved, lambda tensors: tensors["detector.logits.bias"].fill_(value))

@@ -14,12 +14,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from stillmotion.boxes import Box, check_box
 from stillmotion.errors import StillmotionError
 
 Transfer = Literal["relative", "absolute"]
 Align = Literal["first", "best"]
 Spacing = Literal["time", "even"]
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,32 +88,6 @@ def _check_video(video: Any) -> None:
             raise StillmotionError("The driving video has no frames; give at least one.")
     elif not isinstance(video, str | Path):
         raise StillmotionError(f"A driving video is a path or an array of frames, not {type(video).__name__}.")
-
-
-def check_box(name: str, box: Box) -> None:
-    """Refuse what is no part of a picture: x, y, width and height, whole numbers.
-
-    Raises:
-        StillmotionError: another number of values, one that is not whole or is negative, or an empty part.
-    """
-    whole = isinstance(box, tuple) and len(box) == 4 and all(type(value) is int for value in box)
-    if not (whole and min(box[:2]) >= 0 and min(box[2:]) >= 1):
-        raise StillmotionError(
-            f"A {name} is x, y, width and height in whole pixels, at least 0, 0, 1 and 1, not {box!r}."
-        )
-
-
-def parse_box(name: str, text: str) -> Box:
-    """Read `X,Y,W,H`.
-
-    Raises:
-        StillmotionError: it does not read so.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    if len(parts) != 4 or not all(part.isascii() and part.isdecimal() for part in parts):
-        raise StillmotionError(f"The {name} {text!r} must be X,Y,W,H in whole pixels.")
-    x, y, width, height = map(int, parts)
-    return x, y, width, height
 
 
 @dataclass(frozen=True)
@@ -199,6 +173,8 @@ class StrokeFrom:
         spacing: `time` keeps the thing's speed, `even` goes the whole way at one speed.
         attach: shift the whole stroke so that it starts at the centre of the object found in the still.
         fps: frames per second; None: the video's own, 25 of frames given as an array.
+        tracker: what finds the moving thing: `points`, or another tracker of that track (docs/data.md), e.g.
+            `points:person` or `points:patch=FOLDER`.
 
     Raises:
         StillmotionError: the video is neither a path nor frames, or an option has no such value.
@@ -208,6 +184,7 @@ class StrokeFrom:
     spacing: Spacing = "time"
     attach: bool = False
     fps: float | None = None
+    tracker: str = "points"
 
     def __post_init__(self) -> None:
         _check_spacing(self.spacing)

@@ -133,6 +133,20 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a safetensors file's tensors, by name, from its header alone.
+
+    Raises:
+        StillmotionError: as `load_tensors`, but for what the tensors hold.
+    """
+    _refuse_other_formats(path)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
+        raise StillmotionError(f"The file {path} is damaged or cut short ({error}); get it again.") from error
+
+
 def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
     """Read a safetensors file if it is the one that was meant.
 

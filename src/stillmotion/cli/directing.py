@@ -32,6 +32,7 @@ BELONGS: dict[str, tuple[tuple[str, ...], object]] = {
     "attach": (_STROKES, False),
     "spacing": (_STROKES, "time"),
     "fps": (_STROKES, None),
+    "tracker": (("stroke_from",), "points"),
 }
 """Options that say how to follow it: what they belong to, and their defaults."""
 
@@ -42,7 +43,8 @@ def make_control(options: argparse.Namespace) -> Control:
     Raises:
         StillmotionError: none or several controls, an option of another control, or a value that cannot be used.
     """
-    from stillmotion.controls import Drive, Predict, StrokeFrom, parse_box, read_stroke
+    from stillmotion.boxes import parse_box
+    from stillmotion.controls import Drive, Predict, StrokeFrom, read_stroke
 
     given = [name for name in GIVEN if getattr(options, name) not in (None, False)]
     if len(given) != 1:
@@ -58,7 +60,9 @@ def make_control(options: argparse.Namespace) -> Control:
         case "stroke":
             return read_stroke(options.stroke, spacing=options.spacing, attach=options.attach, fps=options.fps)
         case "stroke_from":
-            return StrokeFrom(options.stroke_from, options.spacing, options.attach, options.fps)
+            return StrokeFrom(
+                options.stroke_from, options.spacing, options.attach, options.fps, tracker=options.tracker
+            )
     return Drive(
         options.drive,
         transfer=options.transfer,

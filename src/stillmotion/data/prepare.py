@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from stillmotion.boxes import parse_box
 from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo, Quarantined
 from stillmotion.data.pool import map_in_order
@@ -291,12 +292,7 @@ def _still_box(size: tuple[int, int], settings: ClipSettings) -> Box:
 
 
 def _fixed_box(text: str) -> Box:
-    parts = text.split(",")
-    if len(parts) != 4 or not all(p.strip().isascii() and p.strip().isdecimal() for p in parts):
-        raise StillmotionError(f"The crop {text!r} must be centre, none, motion, or X,Y,W,H in whole pixels.")
-    x, y, w, h = (int(p) for p in parts)
-    if w < 1 or h < 1:
-        raise StillmotionError(f"The crop {text!r} must be at least one pixel wide and high.")
+    x, y, w, h = parse_box("crop", text, "centre, none, motion, or ")
     return x, y, x + w, y + h
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import TypeVar
 
 import torch
@@ -13,12 +14,18 @@ from stillmotion.nn.norm import Affine2d
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def folded(network: Network) -> Network:
+def folded(network: Network, without: Iterable[str] = ()) -> Network:
     """A copy for inference, equal but for rounding: norms go into convolutions, weights are laid channels-last.
 
     Every part that has a method `fold` folds itself. The copy cannot be trained on, and its weights have other names.
+
+    Args:
+        network: stays as it is.
+        without: names of parts that inference does not need; they are not copied, and the copy has None there.
     """
-    made = copy.deepcopy(network).eval().requires_grad_(False)
+    # What a deep copy's memo knows is not copied.
+    memo: dict[int, object] = {id(network.get_submodule(name)): None for name in without}
+    made = copy.deepcopy(network, memo).eval().requires_grad_(False)
     for part in list(made.modules()):
         if (fold := getattr(part, "fold", None)) is not None:
             fold()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,11 +15,20 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from stillmotion import media
 from stillmotion.controls import Control
 from stillmotion.errors import StillmotionError
-from stillmotion.files import load_tensors, new_folder, read_json, save_tensors, write_json, writing
+from stillmotion.files import (
+    load_tensors,
+    new_folder,
+    read_json,
+    save_tensors,
+    tensor_shapes,
+    write_json,
+    writing,
+)  # fmt: skip
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT = 1
@@ -171,6 +180,11 @@ class System(ABC):
         if stored["system"] != cls.name:
             raise StillmotionError(f"{folder} holds a {stored['system']} model, not a {cls.name} model.")
         config = parse_config(cls.config_class, stored["config"], str(folder / CONFIG))
+        # First without memory: a configuration may ask for more than there is room for.
+        shapes = tensor_shapes(folder / WEIGHTS)
+        with _without_memory(4 * len(shapes) + 1000, str(folder / CONFIG)):
+            asked = cls.build(config).shipped()
+        check_shapes(asked, shapes, str(folder / WEIGHTS))
         system = cls.build(config, stored.get("card"))
         fill(system.shipped(), load_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
         return system
@@ -249,24 +263,57 @@ def _not_finite(value: Any) -> bool:
         return False
 
 
-@torch.no_grad()
-def fill(network: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Copy stored tensors into a network, refusing any difference in names or shapes.
+@contextmanager
+def _without_memory(most: int, where: str) -> Iterator[None]:
+    """Build networks in this block that have shapes and no weights, and at most so many parameters to name.
+
+    Raises:
+        StillmotionError: more of them, or a size beyond what can be counted.
+    """
+    left = itertools.count(most, -1)
+
+    def count(*_: object) -> None:
+        if next(left) <= 0:
+            raise StillmotionError(f"{where}: it asks for more networks than the weights beside it are for.")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            yield
+    except (RuntimeError, OverflowError) as error:
+        raise StillmotionError(f"{where}: networks of these sizes cannot be built.") from error
+    finally:
+        hook.remove()
+
+
+def check_shapes(network: nn.Module, shapes: Mapping[str, Sequence[int]], where: str) -> None:
+    """Compare stored tensors, by name and shape, with what a network wants.
 
     Raises:
         StillmotionError: a tensor is missing, superfluous or of another shape.
     """
     state = network.state_dict()
-    missing, extra = sorted(set(state) - set(tensors)), sorted(set(tensors) - set(state))
+    missing, extra = sorted(set(state) - set(shapes)), sorted(set(shapes) - set(state))
     if missing or extra:
         what = f"lacks {missing[0]!r}" if missing else f"has {extra[0]!r}, which the networks lack"
         raise StillmotionError(f"{where} {what}: weights and configuration do not belong together.")
     for name, value in state.items():
-        if value.shape != tensors[name].shape:
+        if value.shape != tuple(shapes[name]):
             raise StillmotionError(
-                f"{where}: {name!r} has the shape {tuple(tensors[name].shape)} where the configuration asks for "
+                f"{where}: {name!r} has the shape {tuple(shapes[name])} where the configuration asks for "
                 f"{tuple(value.shape)}."
             )
+
+
+@torch.no_grad()
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Copy stored tensors into a network.
+
+    Raises:
+        StillmotionError: as `check_shapes`.
+    """
+    check_shapes(network, {name: value.shape for name, value in tensors.items()}, where)
+    for name, value in network.state_dict().items():
         value.copy_(tensors[name])
 
 

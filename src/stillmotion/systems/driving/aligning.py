@@ -14,11 +14,9 @@ import torch
 from torch import Tensor
 
 from stillmotion import geometry
+from stillmotion.boxes import Box
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.driving.networks import Keypoints
-
-Box = tuple[int, int, int, int]
-"""x, y, width, height in whole pixels: the form in which a person gives a part of a picture."""
 
 LIKE_SIZE = (0.67, 1.5)
 """The still's body over the driver's, each as a share of its picture: outside of this the two do not fit."""

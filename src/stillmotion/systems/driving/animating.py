@@ -113,7 +113,7 @@ class Driving(System):
     def ready(self) -> Self:
         """The same system with folded networks: quicker frames, equal but for rounding, not to be trained."""
         made = copy.copy(self)
-        made.networks = folded(self.networks)
+        made.networks = folded(self.networks, without=["discriminator"])
         return made
 
     @torch.inference_mode()
