@@ -399,6 +399,16 @@ def test_a_video_in_which_nothing_moves_gives_no_stroke(strokes: Strokes) -> Non
         list(strokes.animate(STILL, StrokeFrom(STILL[None])))
 
 
+def test_a_stroke_may_come_from_another_tracker(strokes: Strokes) -> None:
+    control = StrokeFrom(walking(), tracker="points:tracker=csrt")
+    points = np.stack([step.facts["point"] for step in strokes.animate(spot((48, 64)), control, size="model")])
+    truth = np.stack([7.5 + 3 * np.arange(12), np.full(12, 20.5)], 1)
+    assert 0.3 < np.abs(points - truth).max() < 2  # `points` itself is exact here
+    for tracker, word in (("flow", "makes flow, not points"), ("points:nose", "no tracker")):
+        with pytest.raises(StillmotionError, match=word):
+            list(strokes.animate(STILL, StrokeFrom(walking(), tracker=tracker)))
+
+
 def test_a_large_video_is_looked_at_small_and_laid_over_the_still() -> None:
     assert planning._small(np.zeros((300, 600, 3), np.uint8)).shape == (64, 128, 3)
     # A video of 10 x 20 pixels over a still of 40 x 40: doubled, with ten rows above.

@@ -118,6 +118,8 @@ def test_a_stroke_that_begins_with_a_minus_is_a_stroke(shelf: Path, tmp_path: Pa
             ["--drive", "{shelf}/walk.png", "--attach"],
             "--attach belongs to --stroke and --stroke-from; leave it out with --drive",
         ),
+        (["--stroke", "1,2 3,4", "--tracker", "points:person"], "--tracker belongs to --stroke-from"),
+        (["--stroke-from", "{shelf}/walk.png", "--tracker", "nose"], "no tracker 'nose'"),
         (["--predict", "--spacing", "even"], "--spacing belongs to --stroke and --stroke-from"),
         (["--drive", "{shelf}/walk.png"], "directed by Stroke, not by Drive"),
         (["--predict"], "directed by Stroke, not by Predict"),

@@ -45,6 +45,7 @@ def _animate_options(parser: argparse.ArgumentParser) -> None:
         help="follow this path, in pixels of the still: 'x,y x,y ...', or a file.json with points and times",
     )
     add("--stroke-from", metavar="VIDEO", help="follow the path of the moving thing in this video")
+    add("--tracker", default="points", metavar="NAME", help="what finds that thing (default: points; docs/data.md)")
     add("--attach", action="store_true", help="shift the stroke so that it starts at the still's object")
     add(
         "--spacing",

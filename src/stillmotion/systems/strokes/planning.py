@@ -112,14 +112,18 @@ def stroke_from(control: StrokeFrom, size: tuple[int, int]) -> Stroke:
     """The path of the moving thing in a video, in pixels of a still of (height, width): a point per frame.
 
     Raises:
-        StillmotionError: the video cannot be read, has one frame, or nothing moves in it.
+        StillmotionError: the video cannot be read, has one frame, nothing moves in it, or there is no such tracker.
     """
-    from stillmotion.data.points import bridged, dropped, moving_point  # needs OpenCV
+    from stillmotion.data.points import bridged  # these need OpenCV
+    from stillmotion.data.trackers import find_tracker
 
+    track, tracker = find_tracker(control.tracker)
+    if track != "points":
+        raise StillmotionError(f"The tracker {control.tracker!r} makes {track}, not points; a stroke needs points.")
     frames = np.stack(list(_seen(control.video)))
     if len(frames) < 2:
         raise StillmotionError("The video to take the stroke from has one frame; it needs two or more.")
-    places = bridged(dropped(*moving_point(frames)))
+    places = bridged(tracker(frames, 0.0))
     points = laid_over(places.astype(np.float64), (frames.shape[1], frames.shape[2]), size)
     return Stroke(points, spacing=control.spacing)
 
