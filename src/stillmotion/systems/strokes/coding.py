@@ -58,7 +58,7 @@ def step(points: Tensor, t: int, config: StrokesConfig) -> Tensor:
 
 def _coded(points: Tensor, first: int, last: int, now: int, config: StrokesConfig) -> Tensor:
     """The picture of the points `first` to `last`, both included."""
-    count = points.shape[1]
+    points, count = points.float(), points.shape[1]
     if not 0 <= now < count - 1:
         raise ValueError(f"a stroke of {count} points has the steps 0 to {count - 2}, not {now}")
     if not bool(torch.isfinite(points).all()):
