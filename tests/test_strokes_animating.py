@@ -100,6 +100,21 @@ def test_points_are_given_in_pixels_of_the_still(strokes: Strokes) -> None:
     assert Canvas.prepare(large, 32).to_network(np.asarray(doubled.points))[0].tolist() == [[10, 12], [24, 20]]
 
 
+def test_convention_networks_of_strokes_see_minus_one_to_one(
+    strokes: Strokes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(Strokes, "ready", lambda system: system)
+    handle = strokes.networks.encoder.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    still = np.stack([np.zeros((8, 4), np.uint8), np.full((8, 4), 255, np.uint8), np.full((8, 4), 51, np.uint8)], -1)
+    list(strokes.animate(still, Stroke([[0, 0], [3, 3]]), frames=2))
+    handle.remove()
+    (made,) = seen
+    assert made.shape == (1, 3, 32, 32)
+    assert made.amax((2, 3))[0].tolist() == pytest.approx([-1, 1, -0.6])
+    assert made.amin((2, 3))[0].tolist() == pytest.approx([-1, 1, -0.6])
+
+
 def test_a_still_that_is_not_square_is_padded(strokes: Strokes) -> None:
     canvas = Canvas.prepare(spot((32, 64)), 32)  # 16 rows above and below
     assert canvas.to_network(np.array([[0.5, 0.5]])).tolist() == [[[0.0, 8.0]]]
