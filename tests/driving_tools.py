@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from stillmotion import geometry
 from stillmotion.data.clip import Clip
 from stillmotion.systems.driving.animating import Driving
+from stillmotion.systems.driving.composing import Still
 from stillmotion.systems.driving.config import DrivingConfig
 from stillmotion.systems.driving.networks import DrivingNetworks, Keypoints
 
@@ -97,3 +99,54 @@ def driving_frames(count: int, size: tuple[int, int] = (32, 32)) -> np.ndarray:
     """The same picture, its content rolling to the right by one pixel per frame; T x H x W x 3 `uint8`."""
     picture = still_picture(size)
     return np.stack([np.roll(picture, t, axis=1) for t in range(count)])
+
+
+def system(**changes: Any) -> Driving:
+    """A tiny system with trained-looking statistics and a flow that is not zero, so that frames differ."""
+    config, networks = tiny(**changes)
+    with torch.no_grad():
+        networks.train()
+        for _ in range(3):
+            found = networks.detector(torch.rand(4, 3, 64, 64))
+            networks.generator(networks.generator.encode(torch.rand(4, 3, 64, 64)), found, found)
+        if networks.generator.dense_motion is not None:
+            networks.generator.dense_motion.head.weight.normal_(0, 0.05)
+    return Driving(config, networks)
+
+
+class BrightSpot(torch.nn.Module):
+    """Finds the bright thing in a dark picture: three keypoints at its centre, its width and its height away."""
+
+    def forward(self, frames: torch.Tensor) -> Keypoints:
+        heat = (frames.mean(1, keepdim=True) - 0.3).clamp_min(0) + 1e-9
+        mean, covariance = geometry.soft_argmax(heat / heat.sum((2, 3), keepdim=True))
+        spread = covariance[:, 0].diagonal(dim1=1, dim2=2).sqrt()
+        centre = mean[:, 0]
+        points = torch.stack(
+            [centre, centre + spread * torch.tensor([2, 0]), centre - spread * torch.tensor([0, 2])], 1
+        )
+        return Keypoints(points, (0.01 * torch.eye(2)).expand(len(points), 3, 2, 2))
+
+
+def seeing(**changes: Any) -> Driving:
+    """`system` with keypoints that follow the bright thing."""
+    driving = system(**changes)
+    driving.networks.detector = BrightSpot()
+    return driving
+
+
+def spot(size: tuple[int, int], x: int, y: int, side: int) -> np.ndarray:
+    """A bright square with its corner at x, y in a dark picture, `size` being (height, width)."""
+    picture = np.full((*size, 3), 20, np.uint8)
+    picture[y : y + side, x : x + side] = 250
+    return picture
+
+
+DRIVER = np.stack([spot((64, 64), 20, 16, 24), spot((64, 64), 24, 16, 24)])
+"""Two frames: the square goes four pixels to the right."""
+
+
+def own_means(driving: Driving, picture: np.ndarray) -> np.ndarray:
+    """The keypoints of a picture, K x 2, normalised."""
+    with torch.no_grad():
+        return Still.prepare(driving, picture).keypoints.mean[0].numpy()

@@ -19,7 +19,8 @@ from stillmotion.animate import Animator, describe_models, load, to_pixels
 from stillmotion.controls import Drive
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.base import Animation, Step
-from stillmotion.systems.driving.animating import BATCH, to_network
+from stillmotion.systems.driving.animating import BATCH
+from stillmotion.systems.driving.composing import to_network
 
 STILL, VIDEO = still_picture(), driving_frames(4)
 

@@ -2,67 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from stillmotion.data.sampling import loader
 from stillmotion.errors import StillmotionError
 from stillmotion.files import load_tensors, read_json, remove_stale, write_json
 from stillmotion.nn import precision
-from stillmotion.training import checkpoint, processes, randomness
+from stillmotion.training import checkpoint, processes, randomness, reporting
 from stillmotion.training.average import Average
 from stillmotion.training.checkpoint import Checkpoint
-from stillmotion.training.logging import Averager, Board, Console, JsonLines, save_pictures
+from stillmotion.training.logging import Averager, JsonLines
+from stillmotion.training.session import Progress, Session
 from stillmotion.training.settings import LoopSettings, Outcome
 from stillmotion.training.stage import Batch, Stage, check_stages, optional
 from stillmotion.training.stopping import Stopper
 from stillmotion.training.update import Updater
 from stillmotion.version import __version__
-
-
-@dataclass
-class _Session:
-    """One call of `fit`: what stays the same over its stages, and the clock that goes on over resumes."""
-
-    run: Path
-    stages: list[str]
-    settings: LoopSettings
-    accelerator: Accelerator
-    stopper: Stopper
-    log: JsonLines
-    config_hash: str
-    precision: str = "fp32"
-    seconds: float = 0.0
-
-    @property
-    def first(self) -> bool:
-        return bool(self.accelerator.is_main_process)
-
-
-@dataclass
-class _Progress:
-    """One stage while it is trained."""
-
-    stage: Stage
-    updater: Updater
-    average: Average
-    numbers: Averager
-    console: Console | None = None
-    board: Board | None = None
-    step: int = 0
-    stopped: bool = False
-    logged: tuple[float, int] = (0.0, 0)
 
 
 def fit(
@@ -102,7 +66,7 @@ def fit(
     processes.on_first(accelerator, _open_run, run, config, resume, names)
     last = checkpoint.find_last(run, names) if resume else None
     with Stopper(settings.time_limit_s) as stopper:
-        session = _Session(
+        session = Session(
             run, names, settings, accelerator, stopper, JsonLines(run / "log.jsonl"), config_hash=digest
         )
         _decide(session, last)
@@ -147,7 +111,7 @@ def _same_config(run: Path, config: Mapping[str, Any]) -> None:
     )
 
 
-def _decide(session: _Session, last: Checkpoint | None) -> None:
+def _decide(session: Session, last: Checkpoint | None) -> None:
     """Check that the run is the same, and fix the precision: measured once, for the same bits on resume."""
     settings, device = session.settings, session.accelerator.device
     if last is not None:
@@ -191,7 +155,7 @@ def _decide(session: _Session, last: Checkpoint | None) -> None:
     )
 
 
-def _run_stages(session: _Session, stages: Sequence[Stage], last: Checkpoint | None) -> Outcome:
+def _run_stages(session: Session, stages: Sequence[Stage], last: Checkpoint | None) -> Outcome:
     current = session.stages.index(last.stage) if last is not None else 0
     for index, stage in enumerate(stages):
         if index < current:
@@ -203,7 +167,7 @@ def _run_stages(session: _Session, stages: Sequence[Stage], last: Checkpoint | N
     return Outcome(True, stages[-1].name, stages[-1].steps)
 
 
-def _place_all(session: _Session, stages: Sequence[Stage], resume: bool) -> None:
+def _place_all(session: Session, stages: Sequence[Stage], resume: bool) -> None:
     """Move all networks to the device, and start from the same weights on all processes and on every resume.
 
     The first weights come from generators that the loop does not know, so they are kept in a file: a stage
@@ -226,7 +190,7 @@ def _place_all(session: _Session, stages: Sequence[Stage], resume: bool) -> None
         checkpoint.load_initial(first, stages)
 
 
-def _train_stage(session: _Session, stage: Stage, last: Checkpoint | None) -> _Progress:
+def _train_stage(session: Session, stage: Stage, last: Checkpoint | None) -> Progress:
     generators = optional(stage, "generators")
     rank, world = session.accelerator.process_index, session.accelerator.num_processes
     randomness.seed_all(session.settings.seed, stage.name, rank, generators)
@@ -236,7 +200,7 @@ def _train_stage(session: _Session, stage: Stage, last: Checkpoint | None) -> _P
         begin()
         processes.share_weights(session.accelerator, stage.networks)
     average = Average(optional(stage, "ema"), session.settings.ema_decay)
-    progress = _Progress(stage, Updater(stage, session.accelerator), average, Averager())
+    progress = Progress(stage, Updater(stage, session.accelerator), average, Averager())
     progress.step = last.step if last is not None else 0
     with session.stopper.children_ignore_interrupts():
         batches = iter(
@@ -255,30 +219,14 @@ def _train_stage(session: _Session, stage: Stage, last: Checkpoint | None) -> _P
         progress.numbers.start_from(last.state["sums"])
         rng = load_tensors(last.folder / "rng.safetensors")
         randomness.restore(processes.own(session.accelerator, rng), generators)
-    with _showing(session, progress):
+    with reporting.showing(session, progress):
         _iterate(session, progress, batches)
     if progress.step == stage.steps and average.tensors:
         average.copy_to_networks()
     return progress
 
 
-@contextlib.contextmanager
-def _showing(session: _Session, progress: _Progress) -> Iterator[None]:
-    """Console and TensorBoard, on the first process."""
-    if not session.first:
-        yield
-        return
-    stage = progress.stage
-    progress.console = Console(stage.name, progress.step, stage.steps)
-    progress.board = Board(session.run / "tensorboard" / stage.name, progress.step)
-    try:
-        yield
-    finally:
-        progress.console.close()
-        progress.board.close()
-
-
-def _iterate(session: _Session, progress: _Progress, batches: Iterator[Batch]) -> None:
+def _iterate(session: Session, progress: Progress, batches: Iterator[Batch]) -> None:
     """The steps of a stage, until it is done or there is a reason to stop."""
     stage, settings = progress.stage, session.settings
     started, before = time.perf_counter(), session.seconds
@@ -288,18 +236,18 @@ def _iterate(session: _Session, progress: _Progress, batches: Iterator[Batch]) -
         session.seconds = before + time.perf_counter() - started
         done = progress.step == stage.steps
         if progress.step % settings.log_every == 0 or done:
-            _log(session, progress)
+            reporting.log(session, progress)
         if settings.preview_every and (progress.step % settings.preview_every == 0 or done):
-            _preview(session, progress)
+            reporting.preview(session, progress)
         # All processes must leave at the same step, so one that got a signal tells the others.
         progress.stopped = processes.flag(session.accelerator, bool(session.stopper.check()))
         if progress.step % settings.checkpoint_every == 0 or done or progress.stopped:
             _save(session, progress)
     if progress.stopped:
-        _say_stop(session, progress)
+        reporting.say_stop(session, progress)
 
 
-def _step(session: _Session, progress: _Progress, batch: Batch) -> None:
+def _step(session: Session, progress: Progress, batch: Batch) -> None:
     progress.updater.step = progress.step + 1
     progress.updater.batch = batch
     kind = session.accelerator.device.type
@@ -314,7 +262,7 @@ def _step(session: _Session, progress: _Progress, batch: Batch) -> None:
         progress.console.advance()
 
 
-def _moved(session: _Session, batch: Batch) -> Batch:
+def _moved(session: Session, batch: Batch) -> Batch:
     def move(value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
@@ -326,54 +274,7 @@ def _moved(session: _Session, batch: Batch) -> Batch:
     return {key: move(value) for key, value in batch.items()}
 
 
-def _log(session: _Session, progress: _Progress) -> None:
-    sums = _shared_sums(session, progress)
-    progress.numbers.start_from({})
-    if not session.first:
-        return
-    stage, (seconds, step) = progress.stage, progress.logged
-    losses = {name: total / count for name, (total, count) in sums.items()}
-    rate = (progress.step - step) * stage.batch / max(session.seconds - seconds, 1e-9)
-    progress.logged = (session.seconds, progress.step)
-    rates = {name: float(o.param_groups[0]["lr"]) for name, o in stage.optimizers.items()}
-    line = {"stage": stage.name, "step": progress.step, "losses": losses, "lr": rates}
-    session.log.write(line | {"samples_per_s": round(rate, 3), "seconds": round(session.seconds, 3)})
-    if progress.console is not None and progress.board is not None:
-        progress.console.losses(progress.step, losses, rate)
-        progress.board.numbers(progress.step, losses | {f"lr/{name}": value for name, value in rates.items()})
-
-
-def _shared_sums(session: _Session, progress: _Progress) -> dict[str, tuple[float, int]]:
-    """Sums of the logged numbers, averaged over processes."""
-    sums = progress.numbers.sums()
-    totals = processes.mean(session.accelerator, (total for total, _ in sums.values()))
-    return {name: (total, count) for (name, (_, count)), total in zip(sums.items(), totals, strict=True)}
-
-
-def _preview(session: _Session, progress: _Progress) -> None:
-    """Make pictures on the first process; whatever `preview` does, the training goes on as if it had not."""
-    preview = getattr(progress.stage, "preview", None)
-    if preview is None or not session.first:
-        return
-    generators = optional(progress.stage, "generators")
-    modules = [m for network in progress.stage.networks.values() for m in network.modules()]
-    modes = [module.training for module in modules]
-    states = randomness.capture(generators)
-    try:
-        for network in progress.stage.networks.values():
-            network.eval()
-        with progress.average.applied(), torch.no_grad():
-            pictures = preview()
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
-        randomness.restore(states, generators)
-    save_pictures(session.run / "previews", progress.stage.name, progress.step, pictures)
-    if progress.board is not None:
-        progress.board.pictures(progress.step, pictures)
-
-
-def _save(session: _Session, progress: _Progress) -> None:
+def _save(session: Session, progress: Progress) -> None:
     rng = processes.collect(session.accelerator, randomness.capture(optional(progress.stage, "generators")))
     facts = {
         "steps": progress.stage.steps,
@@ -382,7 +283,7 @@ def _save(session: _Session, progress: _Progress) -> None:
         "threads": torch.get_num_threads(),
         "precision": session.precision,
         "seconds": session.seconds,
-        "sums": _shared_sums(session, progress),
+        "sums": reporting.shared_sums(session, progress),
         "config_hash": session.config_hash,
         "stillmotion": __version__,
         "torch": torch.__version__,
@@ -395,15 +296,3 @@ def _save(session: _Session, progress: _Progress) -> None:
         )
 
     processes.on_first(session.accelerator, write)
-
-
-def _say_stop(session: _Session, progress: _Progress) -> None:
-    stage, stopper = progress.stage, session.stopper
-    stopper.reason = stopper.reason or "another process"
-    if progress.console is None or (progress.step == stage.steps and stage.name == session.stages[-1]):
-        return
-    folder = checkpoint.folder_of(session.run, stage.name, progress.step)
-    progress.console.line(
-        f"Stopped by {stopper.reason} after step {progress.step} of {stage.steps}; the checkpoint {folder.name} is "
-        "written, and the same command with --resume goes on from there."
-    )

@@ -1,4 +1,4 @@
-"""What keypoints say about a still and its driver: the frame that matches, the crop that fits, the part that moves.
+"""What keypoints say about a still and its driver: where they go, which frame matches, which crop fits, what moves.
 
 Pure functions on keypoints. A *layout* is where keypoints lie among each other, without where the body is and how
 large: the mean is taken off and the root mean square distance from it becomes one.
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stillmotion import geometry
 from stillmotion.boxes import Box
+from stillmotion.controls import Drive
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.driving.networks import Keypoints
 
@@ -232,3 +233,37 @@ def hold(still: Keypoints, target: Keypoints, moving: Tensor) -> Keypoints:
 
 def _written(box: Box) -> str:
     return ",".join(map(str, box))
+
+
+def transfer(still: Keypoints, reference: Keypoints, driving: Keypoints, control: Drive) -> Keypoints:
+    """Where the still's keypoints go (paper section 3.4).
+
+    Args:
+        still: keypoints of the still, 1 x K.
+        reference: keypoints of the driving frame that stands for the still's pose (the first), 1 x K.
+        driving: keypoints of N driving frames.
+        control: the transfer and its options.
+
+    Returns:
+        N x K target keypoints. Relative: the still's means moved as the driving means moved from the reference,
+        with the driving covariances; absolute: the driving keypoints as they are.
+    """
+    if control.transfer == "absolute":
+        return driving
+    moved = driving.mean - reference.mean
+    if control.scale_motion:
+        area = geometry.hull_area(reference.mean[0])
+        if not area > 0:
+            raise StillmotionError(
+                "The keypoints of the driver's reference frame span no area to compare with the still's; "
+                "leave scale_motion out or start the video later."
+            )
+        moved = moved * (geometry.hull_area(still.mean[0]) / area).sqrt()
+    mean, covariance = still.mean + moved, driving.covariance
+    if control.clip:
+        mean = mean.clamp(-1, 1)
+    if control.adapt_covariance:
+        covariance = driving.covariance @ geometry.inverse_2x2(reference.covariance) @ still.covariance
+        values, vectors = torch.linalg.eigh((covariance + covariance.mT) / 2)
+        covariance = vectors @ torch.diag_embed(values.clamp_min(1e-6)) @ vectors.mT
+    return Keypoints(mean, covariance)

@@ -5,24 +5,25 @@ from __future__ import annotations
 import copy
 import itertools
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from stillmotion import geometry, media
+from stillmotion import media
 from stillmotion.controls import Control, Drive, Predict
 from stillmotion.errors import StillmotionError, StillmotionWarning
 from stillmotion.nn.fold import folded
 from stillmotion.systems.base import Animation, Step, System, in_batches
 from stillmotion.systems.driving import aligning, drawing, holding
+from stillmotion.systems.driving.aligning import transfer
+from stillmotion.systems.driving.composing import Still, compose, slice_generated, to_network
 from stillmotion.systems.driving.config import DrivingConfig
-from stillmotion.systems.driving.holding import Hold, settle
-from stillmotion.systems.driving.networks import DrivingNetworks, Generated, Keypoints, Motion
+from stillmotion.systems.driving.holding import Hold
+from stillmotion.systems.driving.networks import DrivingNetworks, Generated, Keypoints
 
 BATCH = 16
 """Driving frames that go through the networks together."""
@@ -258,145 +259,6 @@ class Driving(System):
         if made.motion.masks is not None:
             pictures["masks"] = enlarged(drawing.draw_masks(made.motion.masks[0].numpy()))
         return pictures
-
-
-@dataclass(frozen=True)
-class Still:
-    """A still made ready once: its pixels at full size, its features and keypoints at the network's."""
-
-    square: Tensor  # 1 x 3 x P x P in [0, 1], padded
-    box: tuple[int, int, int, int]  # where the picture lies in the square: x0, y0, x1, y1
-    features: Sequence[Tensor]
-    keypoints: Keypoints
-    crop: aligning.Box  # the part of the picture given that is animated: x, y, width, height
-    given: geometry.Size  # the size of the picture given
-
-    @classmethod
-    def prepare(cls, system: Driving, still: np.ndarray, crop: aligning.Box | str | None = None) -> Still:
-        """Crop, pad, shrink, encode and find the keypoints of H x W x 3 `uint8`; `auto` is no crop yet."""
-        height, width = still.shape[:2]
-        x, y, w, h = crop = (0, 0, width, height) if crop is None or isinstance(crop, str) else crop
-        if x + w > width or y + h > height:
-            raise StillmotionError(
-                f"The crop {x},{y},{w},{h} reaches out of the still, which is {width} x {height} pixels."
-            )
-        part = media.crop(still, (x, y, x + w, y + h))
-        square, box = media.pad_square(part)
-        small = to_network(part, system.config.size)
-        pixels = drawing.to_frames(square[None])
-        networks = system.networks
-        with system.autocast():
-            features, keypoints = networks.generator.encode(small), networks.detector(small)
-        return cls(pixels, box, features, keypoints, crop, (height, width))
-
-    @property
-    def small(self) -> Tensor:
-        """The still at the network's size, 1 x 3 x S x S in [0, 1]."""
-        return self.features[0]
-
-    @property
-    def points(self) -> Tensor:
-        """The keypoints in pixels of the picture given, K x 2."""
-        side = self.square.shape[2]
-        offset = [self.crop[i] - self.box[i] for i in (0, 1)]
-        return geometry.to_pixels(self.keypoints.mean[0], (side, side)) + torch.tensor(offset)
-
-    def normalised(self, points: Tensor) -> Tensor:
-        """Pixels of the picture given, normalised over the padded square; ... x 2."""
-        side = self.square.shape[2]
-        offset = [self.crop[i] - self.box[i] for i in (0, 1)]
-        return geometry.to_normalised(points - torch.tensor(offset), (side, side))
-
-    def fit(self, reference: Keypoints) -> aligning.Fit | None:
-        """How the still's body fits the driver's in its reference frame, 1 x K."""
-        return aligning.compare(self.keypoints.mean[0], self.points, reference.mean[0], self.given)
-
-
-def to_network(picture: np.ndarray, size: int) -> Tensor:
-    """A picture as the networks want it: H x W x 3 `uint8` to 1 x 3 x size x size in [0, 1]."""
-    square = media.resize(media.pad_square(picture)[0], (size, size))
-    return drawing.to_frames(square[None])
-
-
-def transfer(still: Keypoints, reference: Keypoints, driving: Keypoints, control: Drive) -> Keypoints:
-    """Where the still's keypoints go (paper section 3.4).
-
-    Args:
-        still: keypoints of the still, 1 x K.
-        reference: keypoints of the driving frame that stands for the still's pose (the first), 1 x K.
-        driving: keypoints of N driving frames.
-        control: the transfer and its options.
-
-    Returns:
-        N x K target keypoints. Relative: the still's means moved as the driving means moved from the reference,
-        with the driving covariances; absolute: the driving keypoints as they are.
-    """
-    if control.transfer == "absolute":
-        return driving
-    moved = driving.mean - reference.mean
-    if control.scale_motion:
-        area = geometry.hull_area(reference.mean[0])
-        if not area > 0:
-            raise StillmotionError(
-                "The keypoints of the driver's reference frame span no area to compare with the still's; "
-                "leave scale_motion out or start the video later."
-            )
-        moved = moved * (geometry.hull_area(still.mean[0]) / area).sqrt()
-    mean, covariance = still.mean + moved, driving.covariance
-    if control.clip:
-        mean = mean.clamp(-1, 1)
-    if control.adapt_covariance:
-        covariance = driving.covariance @ geometry.inverse_2x2(reference.covariance) @ still.covariance
-        values, vectors = torch.linalg.eigh((covariance + covariance.mT) / 2)
-        covariance = vectors @ torch.diag_embed(values.clamp_min(1e-6)) @ vectors.mT
-    return Keypoints(mean, covariance)
-
-
-def slice_generated(made: Generated, index: int) -> Generated:
-    """One frame of a batch, still as a batch of one."""
-    here = slice(index, index + 1)
-    masks, keep, painted, retouch = (
-        None if value is None else value[here] for value in (made.motion.masks, made.keep, made.painted, made.retouch)
-    )
-    motion = Motion(made.motion.displacement[here], masks)
-    return Generated(made.frame[here], motion, made.warped[here], keep, painted, retouch)
-
-
-def compose(still: Still, made: Generated, weight: Tensor | None = None) -> np.ndarray:
-    """The full-size still through the upsampled flow, with what the network painted laid over it.
-
-    Where nothing moves and nothing was painted the still's own pixels come out, whatever its size.
-
-    Args:
-        still: the still.
-        made: one frame.
-        weight: 1 x 1 x S x S, how much of the animation shows; the still's own pixels have the rest. None: all.
-
-    Returns:
-        H x W x 3, `uint8`, the size of the still that was given.
-    """
-    side = still.square.shape[2]
-    left, top, right, bottom = still.box
-    displacement = settle(made.motion.displacement)
-    large = F.interpolate(displacement.permute(0, 3, 1, 2), size=(side, side), mode="bilinear", align_corners=True)
-    grid = geometry.identity_grid((side, side)) + large.permute(0, 2, 3, 1)
-    warped = geometry.warp(still.square, grid[:, top:bottom, left:right], padding="border")
-
-    def enlarged(values: Tensor) -> Tensor:
-        return geometry.resize_map(values.float(), (side, side))[:, :, top:bottom, left:right]
-
-    if made.keep is not None and made.painted is not None:
-        of_warped, of_still = enlarged(made.keep).split(1, dim=1)
-        frame = of_warped * warped + of_still * still.square[:, :, top:bottom, left:right]
-        frame = frame + (1 - of_warped - of_still) * enlarged(made.painted)
-        if made.retouch is not None:
-            # What it corrects where nothing moves is the noise of the small still, which a larger one does not have.
-            frame = frame + enlarged(made.retouch) * (1 if side == made.frame.shape[2] else 1 - of_still)
-    else:
-        frame = warped + enlarged(made.frame - made.warped)
-    if weight is not None:
-        frame = holding.blend(frame, still.square[:, :, top:bottom, left:right], enlarged(weight))
-    return drawing.to_pictures(frame)[0]
 
 
 def _driving_frames(control: Drive, frames: int | None) -> Iterator[np.ndarray]:

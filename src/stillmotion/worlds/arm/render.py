@@ -224,7 +224,7 @@ def render(push: Push, size: int, frames: int) -> tuple[np.ndarray, dict[str, np
             _draw(canvas, layer, t)
             _label(labels[t], layer, t, factor)
         shown = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
-        rest = cv2.merge([1 - shown[..., 3]] * 3)
+        rest: np.ndarray = np.asarray(cv2.merge([1 - shown[..., 3]] * 3), np.float32)
         rest *= empty
         rest += shown[..., :3] * tint
         video[t] = _film(rest, scene, noise)

@@ -129,7 +129,8 @@ def rasterise(placed: np.ndarray, size: int, quads: np.ndarray | None = None) ->
     )
     # A little over the edge, so that rounding leaves no holes between neighbours.
     inside = np.flatnonzero((along >= -1e-5) & (down >= -1e-5) & (along + down <= 1 + 1e-5))
-    owner, along, down, x, y, right, low = (part.take(inside) for part in (owner, along, down, x, y, right, low))
+    owner, x, y = (part.take(inside) for part in (owner, x, y))
+    along, down, right, low = (part.take(inside) for part in (along, down, right, low))
     depth = found.plane[6].take(owner) + right * found.plane[7].take(owner) + low * found.plane[8].take(owner)
     pixels = (y + found.y.take(owner)) * size + x + found.x.take(owner)
     # The last writer of a pixel wins, so the nearest must write last.

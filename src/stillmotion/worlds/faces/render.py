@@ -100,7 +100,7 @@ def render(face: Face, size: int, frames: int) -> tuple[np.ndarray, dict[str, np
         person = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
         mask[t] = np.where(person[..., 3] >= 0.5, 255, 0)
         # Merged to three equal channels: broadcasting over the last axis would take thrice as long.
-        seen = cv2.merge([1 - person[..., 3]] * 3)
+        seen: np.ndarray = np.asarray(cv2.merge([1 - person[..., 3]] * 3), np.float32)
         seen *= wall
         seen += person[..., :3]
         video[t] = _film(seen, face.scene, noise)
@@ -151,9 +151,9 @@ def _average_normals(normal: np.ndarray, hits: Hits, size: int) -> np.ndarray:
     side = size * _FACTOR
     vertex = np.rint(hits.row).astype(np.int32) * FACE.shape[1] + np.rint(hits.column).astype(np.int32)
     on = np.flatnonzero(np.take(FACE, vertex))
-    samples, shown = np.zeros((side * side, 4), np.float32), np.ones((len(on), 4), np.float32)
-    shown[:, :3] = normal.take(on, axis=0)
-    samples[hits.pixels.take(on)] = shown
+    samples, face = np.zeros((side * side, 4), np.float32), np.ones((len(on), 4), np.float32)
+    face[:, :3] = normal.take(on, axis=0)
+    samples[hits.pixels.take(on)] = face
     mean = cv2.resize(samples.reshape(side, side, 4), (size, size), interpolation=cv2.INTER_AREA).reshape(-1, 4)
     shown = np.flatnonzero(mean[:, 3] >= 0.5)
     found = np.zeros((size * size, 3), np.float32)
