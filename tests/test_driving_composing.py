@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from driving_tools import DRIVER, moving_square, own_means, seeing, system
+from driving_tools import DRIVER, moving_square, own_means, seeing, spot, system
 from stillmotion import media
 from stillmotion.controls import Drive
 from stillmotion.errors import StillmotionError
