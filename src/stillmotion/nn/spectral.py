@@ -89,7 +89,7 @@ def normalised(layer: Spectral) -> Tensor:
     if not hasattr(layer, "u"):  # folded
         return layer.weight
     with torch.autocast(layer.weight.device.type, enabled=False):
-        matrix = layer.weight.float().flatten(1)
+        matrix = layer.weight.flatten(1)
         v = F.normalize(layer.u.clone() @ matrix, dim=0)  # a copy: the gradient needs u as it was
         u = F.normalize(matrix @ v, dim=0)
         sigma = u @ (matrix @ v)
