@@ -21,7 +21,6 @@ save nothing.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -30,8 +29,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from variants import (
+    TRIAL_STEPS,
+    agreed,
+    common_parser,
+    finished,
+    folder_of,
+    log_lines,
+    setting,
+    steps_in,
+    train_each,
+)
 
-from stillmotion.animate import RUN_MODEL, load
+from stillmotion.animate import load
 from stillmotion.data.clipset import open_dataset
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.networks import Source, open_networks
@@ -40,9 +50,6 @@ from stillmotion.evaluation.speed import machine
 from stillmotion.files import read_json, write_json
 from stillmotion.train import TrainRequest, train
 from stillmotion.training import LoopSettings
-
-TRIAL_STEPS = 12
-"""Steps that are timed to turn minutes into steps; the first third warms up."""
 
 COLUMNS = {
     "L1": ".4f",
@@ -127,21 +134,17 @@ def run(options: argparse.Namespace) -> int:
     loop = LoopSettings(preview_every=0, precision="fp32", threads=options.threads)
     networks = open_networks(options.network)  # before the trainings: one that is missing is told now
     plan = agreed_plan(options, loop)
-    failed = []
-    for key in options.only or VARIANTS:
-        folder = options.out / key
-        if finished(folder, plan.steps):
-            continue
-        print(f"{key}: {plan.steps} steps", flush=True)
-        try:
-            print(train(plan.request(VARIANTS[key], folder), loop), flush=True)
-        except StillmotionError as error:  # say it and go on: a loss that became NaN is a result too
-            print(f"{key}: {error}", file=sys.stderr, flush=True)
-            failed.append(key)
-            continue
-        if not finished(folder, plan.steps):  # Ctrl-C: the person wants the rest no more than this one
-            print(f"{NAME}: stopped; the same command goes on from there.", file=sys.stderr)
-            return 130
+    failed, stopped = train_each(
+        NAME,
+        options.only or list(VARIANTS),
+        lambda key: plan.request(VARIANTS[key], options.out / key),
+        plan.steps,
+        loop,
+        train,
+        finished,
+    )
+    if stopped:
+        return 130
     done = [key for key in VARIANTS if finished(options.out / key, plan.steps)]
     if done:
         print(write_table(plan, options.out, done, networks))
@@ -157,54 +160,29 @@ def agreed_plan(options: argparse.Namespace, loop: LoopSettings) -> Plan:
     settings = dict(options.set)
     if own := [name for name in settings if name in NOT_SETTABLE]:
         raise StillmotionError(f"{own[0]} is not for --set here: the variants differ in it, or --steps says it.")
-    test = options.test or _folder(options.data[0])
+    test = options.test or folder_of(options.data[0])
     choose_split(open_dataset(test), "test")  # told now, not after hours of training
     parts = tuple(options.parts.split(",")) if options.start_from else ()
     minutes = None if options.steps else options.minutes
     plan = Plan(
         tuple(options.data), test, options.preset, settings, options.start_from, parts, minutes, options.steps or 0
     )
-    stored = options.out / "plan.json"
-    if stored.is_file():
-        before = read_json(stored)
-        if minutes is not None and before.get("minutes") == minutes:
-            plan = replace(plan, steps=before.get("steps"))
-        now = json.loads(json.dumps(asdict(plan)))
-        if other := [name for name in now if before.get(name) != now[name]]:
-            raise StillmotionError(
-                f"{stored} was made with another {other[0]} ({before.get(other[0])}, now {now[other[0]]}): "
-                "give the same options or another folder with -o."
-            )
-        return plan
-    if not plan.steps:
-        plan = replace(plan, steps=steps_in(options.minutes, plan, loop))
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_json(stored, asdict(plan))
-    return plan
+    return agreed(options.out / "plan.json", plan, lambda plan: _steps(plan, loop))
 
 
-def steps_in(minutes: float, plan: Plan, loop: LoopSettings) -> int:
-    """How many steps of the full variant fit into so many minutes on this machine, now; at least one."""
+def _steps(plan: Plan, loop: LoopSettings) -> int:
+    """How many steps of the full variant fit into the plan's minutes."""
     with tempfile.TemporaryDirectory() as folder:
         trial = replace(plan, steps=TRIAL_STEPS, settings={**plan.settings, "guide_steps": "0"})
-        train(trial.request(VARIANTS["full"], Path(folder) / "trial"), replace(loop, log_every=TRIAL_STEPS // 3))
-        lines = log_lines(Path(folder) / "trial", "losses")
-    each = (lines[-1]["seconds"] - lines[0]["seconds"]) / (lines[-1]["step"] - lines[0]["step"])
-    return max(1, int(60 * minutes / each))
-
-
-def finished(folder: Path, steps: int) -> bool:
-    """Whether a variant has been trained to its end."""
-    if not (folder / RUN_MODEL).is_dir():
-        return False
-    return bool(load(folder).system.card.get("steps") == steps)
+        request = trial.request(VARIANTS["full"], Path(folder) / "trial")
+        return steps_in(plan.minutes or 0.0, request, loop, train, log_lines)
 
 
 def write_table(plan: Plan, out: Path, done: Sequence[str], networks: Mapping[str, Source]) -> str:
     """Measure the trained variants; write RUNS/report, table2.json and table2.md. Returns the Markdown."""
     evaluate_models([str(out / key) for key in done], plan.test, "reconstruction", out / "report", networks=networks)
     report = read_json(out / "report" / "report.json")
-    sets = [open_dataset(_folder(item)).info.title for item in plan.data]
+    sets = [open_dataset(folder_of(item)).info.title for item in plan.data]
     found = {
         "plan": asdict(plan),
         "machine": machine(),
@@ -274,65 +252,20 @@ def as_markdown(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def log_lines(folder: Path, telling: str) -> list[dict[str, Any]]:
-    """The lines of a run's log that tell `losses`, `threads`, ...."""
-    lines = (json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if telling in line]
-
-
 def _cells(values: Mapping[str, float | None], formats: Mapping[str, str] | None = None) -> str:
     shown = {**COLUMNS, **(formats or {})}
     cells = {name: values.get(name) for name in shown}
     return " | ".join("-" if value is None else format(value, shown[name]) for name, value in cells.items())
 
 
-def _folder(item: str) -> str:
-    """A data set without its `@N`."""
-    folder, at, times = item.rpartition("@")
-    return folder if at and times.isdigit() and not Path(item).exists() else item
-
-
-def _setting(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} should read name=value")
-    return name, value
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=NAME, description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("data", nargs="+", help="prepared data to train on; FOLDER@N counts it N times")
-    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="RUNS", help="folder for all of it")
-    parser.add_argument("--test", help="prepared data whose test split is measured (default: the first DATA)")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=_above_zero, default=10.0, help="per variant (default: 10)")
-    length.add_argument("--steps", type=_count, help="per variant, instead of minutes")
-    parser.add_argument("--threads", type=_count, help="CPU threads")
+    parser = common_parser(NAME, __doc__, list(VARIANTS))
     parser.add_argument(
-        "--network", action="append", type=_setting, default=[], help="keypoints=blazepose, for AKD and MKR"
+        "--network", action="append", type=setting, default=[], help="keypoints=blazepose, for AKD and MKR"
     )
-    parser.add_argument("--only", nargs="+", choices=list(VARIANTS), help="train only these")
-    parser.add_argument("--preset", default="small")
     parser.add_argument("--from", dest="start_from", metavar="MODEL", help="the model whose parts all start from")
     parser.add_argument("--parts", default="detector", help="which parts of it (default: detector)")
-    parser.add_argument("--set", action="append", type=_setting, default=[], help="a setting for all: name=value")
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} should be a whole number above 0")
-    return int(text)
-
-
-def _above_zero(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} should be a number above 0")
-    return value
 
 
 if __name__ == "__main__":

@@ -1,0 +1,238 @@
+r"""Train the ablations of `strokes` small on one data set, and print what each does with strokes it never saw.
+
+    stillmotion world digits data/digits --clips 4000 --frames 16 --test-share 0.01 \
+        --digits digits-8k-images-idx3-ubyte.gz
+    python benchmarks/strokes_ablations.py data/digits -o runs/strokes-ablations --minutes 10 --threads 2
+
+It is a benchmark and no recipe: nothing made here is shipped. What comes out is RUNS/ablations.md,
+RUNS/ablations.json and the report it was taken from (protocol `strokes`).
+
+Every variant has the same clips in the same order and the same number of steps. All have what the ablations take
+away, which preset `small` has not: both discriminators, a perceptual loss (on a VGG-16 of fixed random weights, so that
+it needs no file), and no blend with the still, which would hide frames that darken. `--set` changes these for all.
+`--minutes` is turned into steps once, by timing the full variant, and kept in RUNS/plan.json.
+
+Run it again after Ctrl-C or a crash: a finished variant is not trained again, a begun one goes on.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from variants import TRIAL_STEPS, agreed, common_parser, finished, folder_of, log_lines, steps_in, train_each
+
+from stillmotion.animate import load
+from stillmotion.data.clipset import open_dataset
+from stillmotion.errors import StillmotionError
+from stillmotion.evaluation.report import choose_split, evaluate_models
+from stillmotion.evaluation.speed import machine
+from stillmotion.files import read_json, write_json
+from stillmotion.train import TrainRequest, train
+from stillmotion.training import LoopSettings
+
+NAME = "strokes_ablations"
+
+COMMON: Mapping[str, Any] = {
+    "composite": False,
+    "painted_weight": 0.0,
+    "gan_weight": 0.02,
+    "use_pair_discriminator": True,
+    "pair_gan_weight": 0.02,
+    "perceptual_weight": 0.1,
+    "perceptual_network": "random-vgg16",
+    "perceptual_region": "frame",
+    "perceptual_input": "scaled",
+}
+"""What all have before the ablations take it away."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row.
+
+    Attributes:
+        title: what it is.
+        changes: what it switches in the configuration.
+        paper: what the paper says of it, if anything.
+    """
+
+    title: str
+    changes: Mapping[str, Any]
+    paper: str = ""
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "full": Variant("Full", {}),
+    "whole": Variant("S only", {"motion_input": "whole"}, "time and speed are lost (supplement)"),
+    "step": Variant("S_t only", {"motion_input": "step"}, "the future is ambiguous (supplement)"),
+    "teacher": Variant(
+        "Teacher forcing", {"teacher_forcing": True}, "ignores the stroke, forgets the input, darkens (Fig. 3)"
+    ),
+    "no-d2": Variant("No D2", {"use_pair_discriminator": False}),
+    "no-perceptual": Variant("No perceptual loss", {"perceptual_weight": 0.0}),
+    "no-autoencoding": Variant("No auto-encoding loss", {"autoencode_weight": 0.0}),
+    "gaussian": Variant("Gaussian dots, whole stroke", {"coding": "gaussian", "stroke_window": 0}, "ours"),
+    "grey": Variant("Grey dots, whole stroke", {"coding": "grey", "stroke_window": 0}, "the paper's coding"),
+}
+NOT_SETTABLE = ("steps", *(name for variant in VARIANTS.values() for name in variant.changes))
+
+COLUMNS = {
+    "follow (% of width)": ("follow, % of width", ".2f"),
+    "follow": ("follow, px", ".2f"),
+    "two ends": ("two ends, %", ".0f"),
+    "PSNR": ("PSNR", ".2f"),
+    "class kept": ("class kept, %", ".0f"),
+    "spill": ("spill", ".4f"),
+}
+"""Columns of the report that the table shows, and how."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all variants have in common; RUNS/plan.json holds it, and a later call must agree with it."""
+
+    data: tuple[str, ...]
+    test: str
+    preset: str
+    settings: Mapping[str, str]
+    minutes: float | None
+    steps: int = 0  # 0: not yet known, to be found from `minutes`
+
+    def request(self, variant: Variant, run: Path) -> TrainRequest:
+        """The training of one variant."""
+        settings = {**COMMON, **self.settings, **variant.changes, "steps": self.steps}
+        return TrainRequest("strokes", self.data, run, self.preset, settings, None, (), resume=run.is_dir())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0; 1 if a variant failed, 2 for what the user can mend, 130 after Ctrl-C."""
+    options = common_parser(NAME, __doc__, list(VARIANTS)).parse_args(arguments)
+    try:
+        return run(options)
+    except StillmotionError as error:
+        print(f"{NAME}: {error}", file=sys.stderr)
+        return 2
+
+
+def run(options: Any) -> int:
+    """Train what is not trained yet, measure what is; 0 if every variant asked for is in the table."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    loop = LoopSettings(preview_every=0, precision="fp32", threads=options.threads)
+    settings = dict(options.set)
+    if own := [name for name in settings if name in NOT_SETTABLE]:
+        raise StillmotionError(f"{own[0]} is not for --set here: the variants differ in it, or --steps says it.")
+    test = options.test or folder_of(options.data[0])
+    choose_split(open_dataset(test), "test")  # told now, not after hours of training
+    minutes = None if options.steps else options.minutes
+    plan = Plan(tuple(options.data), test, options.preset, settings, minutes, options.steps or 0)
+    plan = agreed(options.out / "plan.json", plan, lambda plan: _steps(plan, loop))
+    failed, stopped = train_each(
+        NAME,
+        options.only or list(VARIANTS),
+        lambda key: plan.request(VARIANTS[key], options.out / key),
+        plan.steps,
+        loop,
+        train,
+        finished,
+    )
+    if stopped:
+        return 130
+    done = [key for key in VARIANTS if finished(options.out / key, plan.steps)]
+    if done:
+        print(write_table(plan, options.out, done))
+    return 1 if failed else 0
+
+
+def _steps(plan: Plan, loop: LoopSettings) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        trial = replace(plan, steps=TRIAL_STEPS).request(VARIANTS["full"], Path(folder) / "trial")
+        return steps_in(plan.minutes or 0.0, trial, loop, train, log_lines)
+
+
+def write_table(plan: Plan, out: Path, done: Sequence[str]) -> str:
+    """Measure the trained variants; write RUNS/report, ablations.json and ablations.md. Returns the Markdown."""
+    evaluate_models([str(out / key) for key in done], plan.test, "strokes", out / "report")
+    report = read_json(out / "report" / "report.json")
+    curves = report["curves"]["values"]
+    rows = {
+        **{name: name for name in report["means"] if name.startswith("baseline")},
+        **{key: str(out / key) for key in done},
+    }
+    found = {
+        "plan": asdict(plan),
+        "common": dict(COMMON),
+        "machine": machine(),
+        "trained_on": " + ".join(open_dataset(folder_of(item)).info.title for item in plan.data),
+        "measured_on": open_dataset(plan.test).info.title,
+        "report": {key: report[key] for key in ("definition", "split", "clips", "frames", "metrics")},
+        "rows": {
+            key: {
+                "title": VARIANTS[key].title if key in VARIANTS else key.removeprefix("baseline: "),
+                "changes": dict(VARIANTS[key].changes) if key in VARIANTS else {},
+                "paper": VARIANTS[key].paper if key in VARIANTS else "",
+                "means": report["means"][name],
+                "last_psnr": curves["PSNR"][name][-1],
+                "last_brightness": curves["brightness"][name][-1],
+                "above_still": _above(curves["PSNR"][name], curves["PSNR"]["baseline: copy the still"]),
+                **(_cost(out / key) if key in VARIANTS else {}),
+            }
+            for key, name in rows.items()
+        },
+    }
+    write_json(out / "ablations.json", found)
+    text = as_markdown(found)
+    (out / "ablations.md").write_text(text + "\n", encoding="utf-8")
+    return text
+
+
+def _above(curve: Sequence[float], still: Sequence[float]) -> float:
+    """Share of the steps, without the still itself, at which the curve is higher."""
+    pairs = list(zip(curve[1:], still[1:], strict=True))
+    return sum(made > copied for made, copied in pairs) / len(pairs)
+
+
+def _cost(folder: Path) -> dict[str, Any]:
+    model = load(folder).system.shipped()
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "seconds": log_lines(folder, "losses")[-1]["seconds"],
+    }
+
+
+def as_markdown(found: Mapping[str, Any]) -> str:
+    """The table, and under it what was done."""
+    heads = [head for head, _ in COLUMNS.values()]
+    heads += ["PSNR, last step", "steps above the still", "brightness, last step", "the paper"]
+    lines = ["| variant | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
+    for row in found["rows"].values():
+        cells = [
+            "-" if row["means"].get(name) is None else format(row["means"][name], shape)
+            for name, (_, shape) in COLUMNS.items()
+        ]
+        cells += [f"{row['last_psnr']:.2f}", f"{row['above_still']:.0%}", f"{row['last_brightness']:.2f}"]
+        lines.append(f"| {row['title']} | " + " | ".join([*cells, row["paper"] or "-"]) + " |")
+    seconds = [row["seconds"] for row in found["rows"].values() if "seconds" in row]
+    plan, report = found["plan"], found["report"]
+    changed = ", ".join(f"{name}={value}" for name, value in {**found["common"], **plan["settings"]}.items())
+    lines += [
+        "",
+        f"Trained on {found['trained_on']}, {plan['steps']} steps, preset {plan['preset']} with {changed}; "
+        f"{min(seconds) / 60:.1f} to {max(seconds) / 60:.1f} minutes per variant on {found['machine']['cpu']}. "
+        "One seed each.",
+        f"Measured on {found['measured_on']}: {report['clips']} clips of split {report['split']}, {report['frames']} "
+        f"frames; {report['definition']}.",
+        "Brightness is that of the made frame over the true one's: below 1 the frames darken. Dots in S of all but "
+        "the last two rows are the preset's.",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

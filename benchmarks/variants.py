@@ -1,0 +1,165 @@
+"""What benchmarks share that train several variants of a system alike: one plan, equal steps, resuming."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from stillmotion.animate import RUN_MODEL, load
+from stillmotion.errors import StillmotionError
+from stillmotion.files import read_json, write_json
+from stillmotion.train import TrainRequest
+from stillmotion.training import LoopSettings
+
+TRIAL_STEPS = 12
+"""Steps that are timed to turn minutes into steps; the first third warms up."""
+
+Plan = TypeVar("Plan", bound=Any)
+Train = Callable[[TrainRequest, LoopSettings], str]
+
+
+def agreed(stored: Path, plan: Plan, find_steps: Callable[[Plan], int]) -> Plan:
+    """The plan with its steps: the stored one's where there is one, else found now and stored.
+
+    Args:
+        stored: RUNS/plan.json.
+        plan: a frozen dataclass with `minutes` and `steps`, 0 for not yet known.
+        find_steps: how many fit into the plan's minutes.
+
+    Raises:
+        StillmotionError: the stored plan is another one.
+    """
+    if stored.is_file():
+        before = read_json(stored)
+        if plan.minutes is not None and before.get("minutes") == plan.minutes:
+            plan = replace(plan, steps=before.get("steps"))
+        now = json.loads(json.dumps(asdict(plan)))
+        if other := [name for name in now if before.get(name) != now[name]]:
+            raise StillmotionError(
+                f"{stored} was made with another {other[0]} ({before.get(other[0])}, now {now[other[0]]}): "
+                "give the same options or another folder with -o."
+            )
+        return plan
+    if not plan.steps:
+        plan = replace(plan, steps=find_steps(plan))
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    write_json(stored, asdict(plan))
+    return plan
+
+
+def steps_in(
+    minutes: float,
+    trial: TrainRequest,
+    loop: LoopSettings,
+    train: Train,
+    log_lines: Callable[[Path, str], list[dict[str, Any]]],
+) -> int:
+    """How many steps of a trial of `TRIAL_STEPS` fit into so many minutes on this machine, now; at least one."""
+    train(trial, replace(loop, log_every=TRIAL_STEPS // 3))
+    lines = log_lines(trial.run, "losses")
+    each = (lines[-1]["seconds"] - lines[0]["seconds"]) / (lines[-1]["step"] - lines[0]["step"])
+    return max(1, int(60 * minutes / each))
+
+
+def train_each(
+    name: str,
+    wanted: Sequence[str],
+    request: Callable[[str], TrainRequest],
+    steps: int,
+    loop: LoopSettings,
+    train: Train,
+    finished: Callable[[Path, int], bool],
+) -> tuple[list[str], bool]:
+    """Train what is not trained yet, one after the other.
+
+    Args:
+        name: of the benchmark, for messages.
+        wanted: the variants.
+        request: makes a variant's training.
+        steps: of every variant.
+        loop: how to train.
+        train: trains.
+        finished: tells whether a folder holds a variant with so many steps.
+
+    Returns:
+        Which failed, and whether the person stopped.
+    """
+    failed = []
+    for key in wanted:
+        asked = request(key)
+        if finished(asked.run, steps):
+            continue
+        print(f"{key}: {steps} steps", flush=True)
+        try:
+            print(train(asked, loop), flush=True)
+        except StillmotionError as error:  # say it and go on: a loss that became NaN is a result too
+            print(f"{key}: {error}", file=sys.stderr, flush=True)
+            failed.append(key)
+            continue
+        if not finished(asked.run, steps):  # Ctrl-C: the person wants the rest no more than this one
+            print(f"{name}: stopped; the same command goes on from there.", file=sys.stderr)
+            return failed, True
+    return failed, False
+
+
+def finished(folder: Path, steps: int) -> bool:
+    """Whether a variant has been trained to its end."""
+    if not (folder / RUN_MODEL).is_dir():
+        return False
+    return bool(load(folder).system.card.get("steps") == steps)
+
+
+def log_lines(folder: Path, telling: str) -> list[dict[str, Any]]:
+    """The lines of a run's log that tell `losses`, `threads`, ...."""
+    lines = (json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if telling in line]
+
+
+def folder_of(item: str) -> str:
+    """A data set without its `@N`."""
+    folder, at, times = item.rpartition("@")
+    return folder if at and times.isdigit() and not Path(item).exists() else item
+
+
+def common_parser(name: str, text: str | None, variants: Sequence[str]) -> argparse.ArgumentParser:
+    """The options that all have."""
+    parser = argparse.ArgumentParser(prog=name, description=text, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("data", nargs="+", help="prepared data to train on; FOLDER@N counts it N times")
+    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="RUNS", help="folder for all of it")
+    parser.add_argument("--test", help="prepared data whose test split is measured (default: the first DATA)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=above_zero, default=10.0, help="per variant (default: 10)")
+    length.add_argument("--steps", type=count, help="per variant, instead of minutes")
+    parser.add_argument("--threads", type=count, help="CPU threads")
+    parser.add_argument("--only", nargs="+", choices=list(variants), help="train only these")
+    parser.add_argument("--preset", default="small")
+    parser.add_argument("--set", action="append", type=setting, default=[], help="a setting for all: name=value")
+    return parser
+
+
+def setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} should read name=value")
+    return name, value
+
+
+def count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} should be a whole number above 0")
+    return int(text)
+
+
+def above_zero(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} should be a number above 0")
+    return value

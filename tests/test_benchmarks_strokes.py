@@ -1,0 +1,108 @@
+"""The ablations of strokes in one command: variants train, the table has their numbers, a second call trains none."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from stillmotion.files import read_json
+from stillmotion.systems.strokes.config import PRESETS
+from stillmotion.worlds.write import write_world
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+TINY = {
+    **{"size": 32, "frames": 3, "batch": 1, "state": 8, "blocks": 1, "units": 1, "growth": 8, "bottleneck": 8},
+    **{"encoder_widths": (8, 8), "generator_widths": (8, 8, 8), "discriminator_width": 4, "warmup": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def ablations() -> ModuleType:
+    if str(BENCHMARKS) not in sys.path:  # where a script finds what benchmarks share
+        sys.path.insert(0, str(BENCHMARKS))
+    spec = importlib.util.spec_from_file_location("strokes_ablations", BENCHMARKS / "strokes_ablations.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two clips of digits, and preset `small` made tiny."""
+    import stillmotion.evaluation.stroke_cases as stroke_cases
+    import stillmotion.systems.strokes.config as config
+
+    monkeypatch.setitem(PRESETS, "small", config.replace(PRESETS["small"], **TINY))
+    monkeypatch.setattr(stroke_cases, "LONG_STEPS", 12)
+    write_world("digits", tmp_path / "data", clips=4, size=32, frames=5, test_share=0.5)
+    return tmp_path / "data"
+
+
+def test_every_variant_builds_its_training(ablations: ModuleType) -> None:
+    """Each changes the one thing that it is called after, and nothing else."""
+    titles = {v.title: dict(v.changes) for v in ablations.VARIANTS.values()}
+    assert titles == {
+        "Full": {},
+        "S only": {"motion_input": "whole"},
+        "S_t only": {"motion_input": "step"},
+        "Teacher forcing": {"teacher_forcing": True},
+        "No D2": {"use_pair_discriminator": False},
+        "No perceptual loss": {"perceptual_weight": 0.0},
+        "No auto-encoding loss": {"autoencode_weight": 0.0},
+        "Gaussian dots, whole stroke": {"coding": "gaussian", "stroke_window": 0},
+        "Grey dots, whole stroke": {"coding": "grey", "stroke_window": 0},
+    }
+    plan = ablations.Plan(("a",), "a", "small", {"learning_rate": "1e-3"}, None, 7)
+    settings = plan.request(ablations.VARIANTS["no-d2"], Path("nowhere")).settings
+    assert settings["use_pair_discriminator"] is False
+    assert settings["gan_weight"] == ablations.COMMON["gan_weight"]
+    assert (settings["steps"], settings["learning_rate"]) == (7, "1e-3")
+
+
+@pytest.mark.slow
+def test_the_table_of_ablations(
+    ablations: ModuleType, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "runs"
+    common = [
+        str(data),
+        "-o",
+        str(out),
+        "--steps",
+        "1",
+        "--threads",
+        "1",
+        "--only",
+        "teacher",
+        "no-perceptual",
+        "grey",
+    ]
+    assert ablations.main(common) == 0
+    found = read_json(out / "ablations.json")
+    report = read_json(out / "report" / "report.json")
+    rows = found["rows"]
+    assert list(rows) == ["baseline: copy the still", "baseline: the true clip", "teacher", "no-d2", "grey"]
+    assert rows["teacher"]["means"] == report["means"][str(out / "teacher")]
+    assert rows["teacher"]["last_brightness"] == report["curves"]["values"]["brightness"][str(out / "teacher")][4]
+    assert rows["baseline: the true clip"]["above_still"] == 1
+    assert rows["baseline: copy the still"]["above_still"] == 0
+    lines = (out / "ablations.md").read_text().splitlines()
+    assert lines[3].startswith("| the true clip | ")
+    assert "| 60.00 | 100% | 1.00 | - |" in lines[3]
+    assert "ignores the stroke" in lines[4]
+    monkeypatch.setattr(ablations, "train", lambda request, loop: pytest.fail("it is trained already"))
+    assert ablations.main(common) == 0
+
+
+def test_what_differs_between_variants_is_not_to_be_set(
+    ablations: ModuleType, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ablations.main([str(data), "-o", str(tmp_path / "runs"), "--set", "coding=grey"]) == 2
+    assert "coding is not for --set" in capsys.readouterr().err
