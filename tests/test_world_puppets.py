@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from stillmotion.errors import StillmotionError
+from stillmotion.worlds import puppets, sample_clip
 from stillmotion.worlds.puppets import ACTIONS, Puppet, render, sample
 from stillmotion.worlds.puppets.render import stage
 from stillmotion.worlds.puppets.skeleton import place, sole_reach
@@ -264,3 +266,35 @@ def test_the_background_flows_with_the_camera() -> None:
 def test_a_single_frame_has_no_flow() -> None:
     tracks = sample(np.random.default_rng(0), size=16, frames=1).tracks
     assert tracks["flow_forward"].shape == tracks["flow_backward"].shape == (0, 16, 16, 2)
+
+
+def test_from_afar_the_step_tells_the_gait_and_the_background_stands_still():
+    speeds = {}
+    for action in ("walk", "jog", "run"):
+        steps = []
+        for index in range(12):
+            clip = sample_clip("puppets", 5, index, size=64, frames=17, action=action, far=True)
+            box = np.asarray(clip.tracks["box"])
+            assert (box[:, 3] - box[:, 1]).max() < 0.5 * 64
+            steps.append(abs(clip.tracks["joints"][-1, 0, 0] - clip.tracks["joints"][0, 0, 0]) / 16)
+        speeds[action] = np.median(steps)
+        flow, mask = np.asarray(clip.tracks["flow_forward"], np.float32), np.asarray(clip.tracks["mask"])
+        assert np.abs(flow[mask[:-1] == 0]).max() < 0.3  # the hand's shake alone
+    # 0.7, 1.4 and 2.05 body heights per second (docs/worlds.md), 0.4 picture heights tall, 25 frames per second.
+    expected = {"walk": 0.72, "jog": 1.43, "run": 2.1}
+    assert {name: pytest.approx(value, rel=0.25) for name, value in expected.items()} == speeds
+
+
+def test_only_gaits_of_puppets_are_seen_from_afar():
+    with pytest.raises(StillmotionError, match="walks, jogs or runs"):
+        sample_clip("puppets", 0, 0, action="jack", far=True)
+    with pytest.raises(StillmotionError, match="Only puppets"):
+        sample_clip("digits", 0, 0, far=True)
+
+
+def test_afar_changes_the_scene_and_nothing_else():
+    near, far = (puppets.describe(np.random.default_rng(3), "run", far) for far in (False, True))
+    assert far.body == near.body
+    assert far.motion == near.motion
+    assert far.scene.wall == near.scene.wall
+    assert far.scene.stature < 0.5 < near.scene.stature + 0.1

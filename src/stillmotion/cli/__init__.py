@@ -116,6 +116,7 @@ def world(options: argparse.Namespace) -> None:
             source=options.digits,
             pictures=options.digit_range,
             actions=[name.strip() for name in options.actions.split(",") if name.strip()],
+            far=options.far,
             jobs=options.jobs,
             overwrite=options.overwrite,
             progress=progress.reached,

@@ -143,6 +143,7 @@ def _world_options(parser: argparse.ArgumentParser) -> None:
         help="share of the clips held back for testing (default: 0.05)",
     )
     add("--actions", default="", metavar="NAMES", help="draw from these only, e.g. walk,jog,run for puppets")
+    add("--far", action="store_true", help="small puppets who walk, jog or run past a camera that stands still")
     add("--digits", metavar="FILE", help="for digits: pictures in MNIST's format (IDX, gzip or not)")
     add("--digit-range", type=_range, metavar="A:B", help="use the file's pictures A to B - 1 only, counted from 0")
     add("--jobs", type=_positive, default=1)

@@ -53,6 +53,7 @@ def sample_clip(
     *,
     source: Path | str | None = None,
     share: tuple[float, float] = (0.0, 1.0),
+    far: bool = False,
 ) -> Clip:
     """Make clip number `index` of an endless, repeatable list of clips.
 
@@ -66,6 +67,7 @@ def sample_clip(
         action: one of the world's actions, several of them to draw one from, or None to draw one from all.
         source: a file to take pictures from, for the worlds in `READERS` only.
         share: which part of that file to use, as shares of its pictures: (0, 1) is all of it.
+        far: small figures before a camera that stands still; puppets that walk, jog or run only.
 
     Returns:
         The clip, named `WORLD-SEED-INDEX`; the same arguments always give the same bytes on the same machine.
@@ -79,6 +81,8 @@ def sample_clip(
         raise StillmotionError(f"Seed and index must be 0 or more, not {seed} and {index}.")
     if source is not None and world not in READERS:
         raise StillmotionError(f"The world {world!r} reads no file; leave {source} out.")
+    if far and world != "puppets":
+        raise StillmotionError(f"Only puppets can be seen from afar, not the world {world!r}.")
     # Imported here so that naming the worlds stays free of the data package.
     from dataclasses import replace
 
@@ -87,7 +91,9 @@ def sample_clip(
         # A world draws its action before all else: the same number chooses here, so that naming all of a world's
         # actions gives the clips that naming none would.
         action = action[int(np.random.default_rng([seed, index]).integers(len(action)))] if action else None
-    reading = {} if source is None else {"source": source, "share": share}
+    reading: dict[str, Any] = {} if source is None else {"source": source, "share": share}
+    if far:
+        reading["far"] = True
     clip = WORLDS[world](rng, size=size, frames=frames, action=action, **reading)
     return replace(
         clip, name=f"{world}-{seed}-{index:06d}", meta={**clip.meta, "seed": int(seed), "index": int(index)}

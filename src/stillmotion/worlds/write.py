@@ -29,6 +29,7 @@ def write_world(
     source: Path | str | None = None,
     pictures: tuple[int, int] | None = None,
     actions: Sequence[str] = (),
+    far: bool = False,
     jobs: int = 1,
     overwrite: bool = False,
     progress: Callable[[int], None] | None = None,
@@ -47,6 +48,7 @@ def write_world(
             `test_share`, the others from the rest.
         pictures: use only this part of that file, (first, one past the last), counted from 0; None for all of it.
         actions: draw from these actions only, all equally likely; empty = from all that the world knows.
+        far: see `sample_clip`.
         jobs: processes.
         overwrite: replace an older data set.
         progress: called with the number of clips made.
@@ -59,9 +61,9 @@ def write_world(
         raise StillmotionError(f"The test share must be at least 0 and below 1, not {test_share}.")
     actions = tuple(actions)
     part = _part(source, pictures)
-    make = partial(_clip, world, seed, size, frames, test_share, source, part, actions)
+    make = partial(_clip, world, seed, size, frames, test_share, source, part, actions, far)
     for action in actions or (None,):  # refuses bad arguments before the pool starts
-        _clip(world, seed, size, 1, test_share, source, part, () if action is None else (action,), 0)
+        _clip(world, seed, size, 1, test_share, source, part, () if action is None else (action,), far, 0)
 
     def made() -> Iterator[Clip]:
         for count, clip in enumerate(map_in_order(make, range(clips), jobs, crashed=make), start=1):
@@ -81,6 +83,7 @@ def write_world(
             **({} if source is None else {"source": Path(source).name}),
             **({} if pictures is None else {"pictures": list(pictures)}),
             **({"actions": list(actions)} if actions else {}),
+            **({"far": True} if far else {}),
         },
     )  # fmt: skip
     return write_dataset(out, made(), info=info, overwrite=overwrite)
@@ -107,12 +110,13 @@ def _clip(
     source: Path | str | None,
     part: tuple[float, float],
     actions: tuple[str, ...],
+    far: bool,
     index: int,
 ) -> Clip:
     held_back = int((index + 1) * test_share) > int(index * test_share)
     border = part[0] + (1 - test_share) * (part[1] - part[0])
     share = (border, part[1]) if held_back else (part[0], border)
     clip = sample_clip(
-        world, seed, index, size=size, frames=frames, action=actions or None, source=source, share=share
+        world, seed, index, size=size, frames=frames, action=actions or None, source=source, share=share, far=far
     )
     return replace(clip, meta={**clip.meta, "split": "test" if held_back else "train"})

@@ -6,7 +6,7 @@ generator state gives the same person, wall and motion at 64 and at 512 pixels.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 
@@ -17,20 +17,21 @@ from stillmotion.worlds.puppets.body import sample_body
 from stillmotion.worlds.puppets.clothes import sample_clothes
 from stillmotion.worlds.puppets.motion import ACTIONS, FPS
 from stillmotion.worlds.puppets.render import Puppet, render
-from stillmotion.worlds.puppets.scene import sample_scene
+from stillmotion.worlds.puppets.scene import from_afar, sample_scene
 
 __all__ = ["ACTIONS", "FPS", "JOINTS", "Puppet", "describe", "render", "sample", "to_clip"]
 
 
-def describe(rng: np.random.Generator, action: str | None = None) -> Puppet:
+def describe(rng: np.random.Generator, action: str | None = None, far: bool = False) -> Puppet:
     """Draw a person, clothes, a scene and a motion.
 
     Args:
         rng: the only source of randomness.
         action: a key of `ACTIONS`, or None to draw one (all equally likely).
+        far: see `sample`.
 
     Raises:
-        StillmotionError: the action is unknown.
+        StillmotionError: the action is unknown, or not one that is seen whole.
     """
     if action is not None and action not in ACTIONS:
         raise StillmotionError(f"Puppets know no action {action!r}; choose one of: {', '.join(ACTIONS)}.")
@@ -38,7 +39,12 @@ def describe(rng: np.random.Generator, action: str | None = None) -> Puppet:
     drawn = names[int(rng.integers(len(names)))]
     chosen = action or drawn
     body, clothes, scene = sample_body(rng), sample_clothes(rng), sample_scene(rng, chosen)
-    return Puppet(chosen, body, clothes, ACTIONS[chosen].sample(rng), scene, bool(rng.random() < 0.35))
+    puppet = Puppet(chosen, body, clothes, ACTIONS[chosen].sample(rng), scene, bool(rng.random() < 0.35))
+    if not far:
+        return puppet
+    if ACTIONS[chosen].gait is None:
+        raise StillmotionError("Only who walks, jogs or runs is seen from afar: name actions among walk, jog, run.")
+    return replace(puppet, scene=from_afar(rng, scene))
 
 
 def to_clip(puppet: Puppet, size: int, frames: int, name: str = "puppets") -> Clip:
@@ -61,7 +67,9 @@ def to_clip(puppet: Puppet, size: int, frames: int, name: str = "puppets") -> Cl
     return Clip(name, video, FPS, tracks, meta)
 
 
-def sample(rng: np.random.Generator, *, size: int = 64, frames: int = 32, action: str | None = None) -> Clip:
+def sample(
+    rng: np.random.Generator, *, size: int = 64, frames: int = 32, action: str | None = None, far: bool = False
+) -> Clip:
     """Make one clip of a person.
 
     Args:
@@ -70,6 +78,8 @@ def sample(rng: np.random.Generator, *, size: int = 64, frames: int = 32, action
         frames: number of frames, at 25 per second.
         action: `wave1`, `wave2`, `jack`, `bend`, `walk`, `jog`, `run`, `squat`, `swing` (golf) or `throw`; None draws
             one.
+        far: who walks, jogs or runs is 0.34 to 0.46 of the picture tall, and the camera stands still. Else they are
+            two thirds of it, and the camera goes along with half of them.
 
     Returns:
         A clip with the tracks `joints` (T x 13 x 3: x, y, visible; the order of `JOINTS`, "head" is its
@@ -79,5 +89,5 @@ def sample(rng: np.random.Generator, *, size: int = 64, frames: int = 32, action
     Raises:
         StillmotionError: the action is unknown, or the size or number of frames is out of range.
     """
-    puppet = describe(rng, action)
+    puppet = describe(rng, action, far)
     return to_clip(puppet, size, frames)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -144,6 +144,18 @@ _WHOLE = {
     "swing": (0.5, 0.62),
     "throw": (0.56, 0.7),
 }
+
+
+def from_afar(rng: np.random.Generator, scene: Scene) -> Scene:
+    """The scene seen by a camera that is further away and stands still: who runs crosses the picture faster."""
+    stature, lower = float(rng.uniform(0.34, 0.46)), float(rng.uniform(0.0, 0.25))
+    return replace(
+        scene,
+        stature=stature,
+        floor=scene.floor - lower,
+        horizon=scene.horizon - lower,
+        camera=replace(scene.camera, follow=False),
+    )
 
 
 def sample_scene(rng: np.random.Generator, action: str) -> Scene:
