@@ -204,6 +204,17 @@ def test_a_faint_veil_around_what_moved_does_not_show() -> None:
     assert int((weight > 0).sum()) == 4 * 5
 
 
+def test_a_blend_that_keeps_half_of_everything_shows_only_what_changed() -> None:
+    """Nothing in training makes G keep what it can paint as well."""
+    drawn = painted(32, [(8, 4, 12, 9)], True)
+    assert drawn.keep is not None
+    halves = drawn._replace(keep=torch.full_like(drawn.keep, 0.5))
+    weight = Change(BLACK, BLACK, torch.tensor([[6.0, 6.0], [10.0, 6.0]])).weigh(halves, 0)
+    assert (weight[..., 4:9, 8:12] == 0.5).all()
+    assert not weight[..., 14:].any()
+    assert not weight[..., 14:, :].any()
+
+
 def test_what_was_moved_and_left_behind_stays_changed() -> None:
     """The arm pushes a thing at the start and goes on: the thing still touches the way."""
     points = torch.tensor([[4.0, 6.0], [10.0, 6.0], [28.0, 6.0], [28.0, 28.0]])
@@ -277,7 +288,7 @@ def test_noise_far_away_never_reaches_the_background_in_two_hundred_frames() -> 
     system = tiny_strokes(composite=False, painted_weight=0.0)
 
     class Flickering(torch.nn.Module):
-        def forward(self, state: torch.Tensor, still: torch.Tensor) -> Drawn:
+        def forward(self, state: torch.Tensor, still: torch.Tensor, moved: torch.Tensor | None = None) -> Drawn:
             frame = still.clone()
             frame[..., 26:31, 26:31] = state.mean().sin()  # drifts
             frame[..., 10:16, 8:14] = 0.9  # the object's place

@@ -150,11 +150,11 @@ class Strokes(System):
         with self.autocast():
             context = self.networks.begin(small, points)
             state = context.initial
-            unmoved = self.networks.draw(context, state).painted
+            unmoved = self.networks.draw(context, state).frame
         for t in range(points.shape[1] - 1):
             with self.autocast():
                 state = self.networks.predict(context, state, t)
-                drawn = self.networks.draw(context, state)
+                drawn = self.networks.draw(context, state, t)
             yield drawn, unmoved
 
     def _layers(

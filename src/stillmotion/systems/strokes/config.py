@@ -54,6 +54,7 @@ class StrokesConfig:
     generator_norm: Literal["spectral", "none"] = "spectral"  # the paper has none
     colours: Literal["tanh", "linear"] = "tanh"  # "linear" (ours): clamped to [-1, 1] outside of training only
     composite: bool = False  # ours: G also says which pixels keep the still's
+    carry: bool = False  # ours, with composite: and where it takes the still moved by the stroke instead of painting
 
     # Discriminators D1 (frames) and D2 (pairs of frames).
     discriminator_width: int = 64
@@ -123,6 +124,10 @@ class StrokesConfig:
             (
                 self.painted_weight and not self.composite,
                 "painted_weight needs composite=true: without it all of a frame is painted.",
+            ),
+            (
+                self.carry and not self.composite,
+                "carry needs composite=true: the moved still covers what it moves over.",
             ),
             (
                 self.feature_weight and not self.gan_weight,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stillmotion import geometry
 from stillmotion.nn.same import SameConv2d
 from stillmotion.nn.spectral import SpectralConvTranspose2d
 from stillmotion.systems.strokes import coding
@@ -31,13 +32,20 @@ class Drawn(NamedTuple):
 
     Attributes:
         frame: N x 3 x s x s in [-1, 1], blended with the still where there is a blend.
-        painted: the same before the blend.
+        painted: the same before the still is blended in; with `carry` the still moved by the stroke is part of it.
         keep: N x 1 x s x s in [0, 1], the share of the still in each pixel; None without `composite`.
+        own: with `carry`, what G paints itself.
     """
 
     frame: Tensor
     painted: Tensor
     keep: Tensor | None
+    own: Tensor | None = None
+
+    @property
+    def paint(self) -> Tensor:
+        """What G paints, before any blend."""
+        return self.painted if self.own is None else self.own
 
 
 class Prepared(NamedTuple):
@@ -109,7 +117,7 @@ class StrokesNetworks(nn.Module):
     def advance(self, context: Context, state: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """One step, from frame t to frame t + 1 (t up to T - 2): the next state and the next frame."""
         state = self.predict(context, state, t)
-        return state, self.draw(context, state).frame
+        return state, self.draw(context, state, t).frame
 
     def predict(self, context: Context, state: Tensor, t: int) -> Tensor:
         """The next state alone."""
@@ -122,9 +130,19 @@ class StrokesNetworks(nn.Module):
             return self.predictor([state, *known, *codes])
         return self.predictor.varying([state, *codes], context.prepared)
 
-    def draw(self, context: Context, state: Tensor) -> Drawn:
-        """The frame of a state, with the share of the still in every pixel (for output at the still's own size)."""
-        return self.decoder(state, context.still)
+    def draw(self, context: Context, state: Tensor, t: int = -1) -> Drawn:
+        """Frame t + 1 from its state, and the still's share of every pixel (for output at the still's own size)."""
+        return self.decoder(state, context.still, self.carried(context.still, context.points, t))
+
+    def carried(self, still: Tensor, points: Tensor, t: int) -> Tensor | None:
+        """The still, moved as the stroke has up to point t + 1, borders replicated; None without `carry`."""
+        if not self.config.carry:
+            return None
+        size = (still.shape[2], still.shape[3])
+        with torch.autocast(still.device.type, enabled=False):
+            back = geometry.displacement_to_normalised(points[:, 0] - points[:, t + 1], size)  # N x 2
+            grid = geometry.identity_grid(size, points) + back[:, None, None]
+            return geometry.warp(still.float(), grid, padding="border")
 
     def motion_pictures(self, points: Tensor, t: int) -> list[Tensor]:
         """S and S_t, or the one of them that is used; N x channels x s x s."""
@@ -242,19 +260,43 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(make(a, b, 4, 2, 1) for a, b in itertools.pairwise(widths))
         self.colours = make(widths[-1], 4 if config.composite else 3, 3, 1, 1)
         self.composite, self.bounded = config.composite, config.colours == "tanh"
+        self.share = Share(widths[-1] + 9) if config.carry else None
 
-    def forward(self, state: Tensor, still: Tensor) -> Drawn:
-        """N x state x h x h, and the still it may be blended with, N x 3 x s x s, to N x 3 x s x s."""
+    def forward(self, state: Tensor, still: Tensor, moved: Tensor | None = None) -> Drawn:
+        """Paint a state, and blend.
+
+        Args:
+            state: N x state x h x h.
+            still: what may be kept, N x 3 x s x s.
+            moved: the still moved by the stroke, the same size; needed with `carry`.
+        """
         for layer in self.layers:
             state = F.relu(layer(state))
         made = self.colours(state)
-        painted = torch.tanh(made[:, :3]) if self.bounded else made[:, :3]
+        painted, own = torch.tanh(made[:, :3]) if self.bounded else made[:, :3], None
         if not self.training:
             painted = painted.clamp(-1, 1)
+        if self.share is not None:
+            assert moved is not None
+            own, share = painted, self.share(torch.cat([state, painted.detach(), moved, still], dim=1))
+            painted = own + share * (moved - own)
         if not self.composite:
             return Drawn(painted, painted, None)
         keep = torch.sigmoid(made[:, 3:])
-        return Drawn(painted + keep * (still - painted), painted, keep)
+        return Drawn(painted + keep * (still - painted), painted, keep, own)
+
+
+class Share(nn.Module):
+    """How much of what is not kept is the moved still, and not painted (ours)."""
+
+    def __init__(self, inputs: int):
+        super().__init__()
+        self.hidden = nn.Conv2d(inputs, 16, 3, padding=1)
+        self.share = nn.Conv2d(16, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """G's last map, its colours, the moved and the unmoved still, N x (C + 9) x s x s, to N x 1 x s x s."""
+        return torch.sigmoid(self.share(F.relu(self.hidden(x))))
 
 
 @torch.no_grad()

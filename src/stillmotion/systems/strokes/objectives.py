@@ -31,6 +31,7 @@ class Moment(NamedTuple):
         motion: the stroke pictures that E2 reads.
         step: S_t, if the pair discriminator sees it.
         corners: N x 2, (x, y) of the first pixel of each crop.
+        moved: the still moved by the stroke, if the generator takes from it.
     """
 
     t: int
@@ -40,6 +41,7 @@ class Moment(NamedTuple):
     motion: list[Tensor]
     step: Tensor
     corners: Tensor
+    moved: Tensor | None = None
 
 
 class Made(NamedTuple):
@@ -80,6 +82,7 @@ def look(
         networks.motion_pictures(points, t),
         coding.step(points, t, config) if shown else frames.new_zeros(()),
         crop_corners(points[:, t], config, rng),
+        networks.carried(frames[:, 0], points, t),
     )
 
 
@@ -93,8 +96,8 @@ def make(networks: StrokesNetworks, moment: Moment, state: Tensor | None) -> Mad
     """
     rebuild = networks.config.autoencode_weight > 0
     state, motion, coded = foresee(networks, moment, state, also=moment.truth if rebuild else None)
-    drawn = networks.decoder(state, moment.still)
-    rebuilt = None if coded is None else networks.decoder(coded, moment.still).painted
+    drawn = networks.decoder(state, moment.still, moment.moved)
+    rebuilt = None if coded is None else networks.decoder(coded, moment.still, moment.moved).paint
     return Made(state, drawn, rebuilt, motion)
 
 
@@ -137,7 +140,7 @@ class Objectives:
         if config.reconstruction_weight:
             terms["reconstruction"] = config.reconstruction_weight * self.distance(frame, truth, weights)
         if config.painted_weight:
-            terms["painted"] = config.painted_weight * self.distance(made.drawn.painted, truth, weights)
+            terms["painted"] = config.painted_weight * self.distance(made.drawn.paint, truth, weights)
         if made.rebuilt is not None:
             target = truth if config.autoencode_target == "true" else frame
             terms["autoencode"] = config.autoencode_weight * self.distance(made.rebuilt, target, weights)
