@@ -215,6 +215,16 @@ def test_a_blend_that_keeps_half_of_everything_shows_only_what_changed() -> None
     assert not weight[..., 14:, :].any()
 
 
+def test_a_faint_trail_does_not_carry_the_change_to_the_other_side() -> None:
+    """Below half of a change nothing is passed on; beside a clear one the faint shows."""
+    frame = BLACK.clone()
+    frame[..., 4:9, 8:12] = 1
+    frame[..., 6, 12:] = BLACK[..., 0, 12:] + 2 * (composing.CHANGE_FROM + 0.3 * 0.08)  # three tenths of a change
+    weight = Change(BLACK, BLACK, torch.tensor([[6.0, 6.0], [10.0, 6.0]])).weigh(Drawn(frame, frame, None), 0)
+    assert (weight[..., 6, 8:14] > 0).all()
+    assert not weight[..., 17:].any()
+
+
 def test_what_was_moved_and_left_behind_stays_changed() -> None:
     """The arm pushes a thing at the start and goes on: the thing still touches the way."""
     points = torch.tensor([[4.0, 6.0], [10.0, 6.0], [28.0, 6.0], [28.0, 28.0]])

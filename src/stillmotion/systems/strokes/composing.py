@@ -23,8 +23,8 @@ from stillmotion.systems.strokes.networks import Drawn
 CHANGE_FROM, CHANGE_FULL = 0.04, 0.12
 """Difference of a frame from the unmoved still (largest channel, in [0, 1]): from where it counts, and fully."""
 
-ACTIVE = 0.05
-"""Weights below this are noise."""
+CLEAR, ACTIVE = 0.5, 0.05
+"""Shares: so much of a change carries it on to its neighbours; weights below the second are noise."""
 
 REACH = 1 / 8
 """Share of the picture's side: what changes counts if it comes this near to the way travelled, with all around it.
@@ -82,11 +82,11 @@ class Change:
         """The weight of frame t + 1, 1 x 1 x S x S; to be called once per step, in order."""
         size = (self.still.shape[2], self.still.shape[3])
         self.near |= distance_to_way(self.points[t], self.points[t + 1], size) <= REACH * size[0]
-        weight = (
-            changed(drawn.frame.float(), self.still, self.unmoved) if drawn.keep is None else 1 - drawn.keep.float()
-        )
-        moved = reached(weight > ACTIVE, self.near)
-        # The edge of what may change is soft, too; one more pixel around keeps all of what did.
+        amount = changed(drawn.frame.float(), self.still, self.unmoved)
+        # Nothing makes G keep what it paints as well: a pixel it keeps by half shows only where it changed.
+        weight = amount if drawn.keep is None else amount * (1 - drawn.keep.float())
+        moved = reached(amount > CLEAR, self.near)
+        # What is faint shows beside what is clear, and with a soft edge.
         gate = F.avg_pool2d(F.max_pool2d(moved.float(), 5, stride=1, padding=2), 3, stride=1, padding=1)
         return weight * gate * (weight > ACTIVE)
 
