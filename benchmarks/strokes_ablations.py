@@ -8,8 +8,8 @@ It is a benchmark and no recipe: nothing made here is shipped. What comes out is
 RUNS/ablations.json and the report it was taken from (protocol `strokes`).
 
 Every variant has the same clips in the same order and the same number of steps. All have what the ablations take
-away, which preset `small` has not: both discriminators, a perceptual loss (on a VGG-16 of fixed random weights, so that
-it needs no file), and no blend with the still, which would hide frames that darken. `--set` changes these for all.
+away, which preset `small` has not: both discriminators, a perceptual loss (on a VGG-16 of fixed random weights, which
+needs no file), and no blend with the still, which would hide frames that darken. `--set` changes these for all.
 `--minutes` is turned into steps once, by timing the full variant, and kept in RUNS/plan.json.
 
 Run it again after Ctrl-C or a crash: a finished variant is not trained again, a begun one goes on.
