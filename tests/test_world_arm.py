@@ -361,3 +361,24 @@ def test_bad_arguments_are_explained() -> None:
         sample(rng, frames=0)
     with pytest.raises(StillmotionError, match="reads no file"):
         sample_clip("arm", 0, 0, 32, 2, source="digits.gz")
+
+
+def test_no_other_shift_fits_better_than_the_flow() -> None:
+    """Truth against pixels without a threshold: what is left is resampling, for a tenth of a pixel more is worse."""
+    shifts = [(0.0, 0.0), (0.1, 0.0), (-0.1, 0.0), (0.0, 0.1), (0.0, -0.1)]
+    costs = np.zeros(len(shifts))
+    y, x = np.mgrid[:64, :64].astype(np.float32)
+    for seed in range(6):
+        video, tracks = render(quiet(push(seed)), 64, 8)
+        for t in range(7):
+            forward, backward = (tracks[name][t].astype(np.float32) for name in ("flow_forward", "flow_backward"))
+            body = cv2.erode(tracks["mask"][t], np.ones((3, 3))) > 0
+            there = fetch(cv2.erode(tracks["mask"][t + 1], np.ones((3, 3))) / 255, forward) > 0.99
+            again = np.abs(forward + fetch(backward, forward)).max(-1) < 0.3
+            inner = body & there & again & whole(forward) & (np.abs(forward).max(-1) > 0.1)
+            for k, (dx, dy) in enumerate(shifts):
+                at = x + forward[..., 0] + np.float32(dx), y + forward[..., 1] + np.float32(dy)
+                found = cv2.remap(video[t + 1].astype(np.float32), *at, cv2.INTER_CUBIC)
+                costs[k] += ((found - video[t]) ** 2)[inner].sum()
+    assert costs[0] > 0
+    assert (costs[1:] > 1.04 * costs[0]).all()
