@@ -34,6 +34,11 @@ def strokes() -> Strokes:
 # --- frames --------------------------------------------------------------------------------------------------------
 
 
+def plain(frame: torch.Tensor) -> Drawn:
+    """A frame that is all painted."""
+    return Drawn(frame, frame, None)
+
+
 def test_the_first_frame_is_the_still_and_the_rest_are_the_networks_own(strokes: Strokes) -> None:
     """What `model` gives is the networks' roll-out from their own states, frame by frame."""
     frames = strokes.animate(STILL, STROKE, frames=4, size="model").frames()
@@ -269,8 +274,8 @@ def test_where_nothing_shows_the_stills_own_pixels_come_out_at_any_size() -> Non
     for shape in ((32, 32, 3), (90, 130, 3), (131, 70, 3), (20, 9, 3)):
         still = rng.integers(0, 256, shape, dtype=np.uint8)
         canvas = Canvas.prepare(still, 32)
-        assert np.array_equal(compose(canvas, torch.ones(1, 3, 32, 32), torch.zeros(1, 1, 32, 32)), still)
-        assert (compose(canvas, torch.ones(1, 3, 32, 32), torch.ones(1, 1, 32, 32)) == 255).all()
+        assert np.array_equal(compose(canvas, plain(torch.ones(1, 3, 32, 32)), torch.zeros(1, 1, 32, 32)), still)
+        assert (compose(canvas, plain(torch.ones(1, 3, 32, 32)), torch.ones(1, 1, 32, 32)) == 255).all()
 
 
 def test_what_shows_is_the_painting_enlarged_and_the_rest_is_exact() -> None:
@@ -278,7 +283,7 @@ def test_what_shows_is_the_painting_enlarged_and_the_rest_is_exact() -> None:
     still = np.random.default_rng(1).integers(0, 200, (128, 128, 3), dtype=np.uint8)
     weight = torch.zeros(1, 1, 32, 32)
     weight[..., 8, 8] = 1
-    made = compose(Canvas.prepare(still, 32), torch.ones(1, 3, 32, 32), weight)
+    made = compose(Canvas.prepare(still, 32), plain(torch.ones(1, 3, 32, 32)), weight)
     different = (made != still).any(axis=2)
     rows, columns = np.nonzero(different)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (30, 37, 30, 37)
@@ -289,7 +294,7 @@ def test_what_shows_is_the_painting_enlarged_and_the_rest_is_exact() -> None:
 
 def test_a_still_of_the_networks_size_gets_the_painting_itself() -> None:
     frame = torch.rand(1, 3, 32, 32) * 2 - 1
-    made = compose(Canvas.prepare(STILL, 32), frame, torch.ones(1, 1, 32, 32))
+    made = compose(Canvas.prepare(STILL, 32), plain(frame), torch.ones(1, 1, 32, 32))
     assert np.abs(made.astype(int) - drawing.to_picture(frame)).max() <= 1
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from stillmotion.errors import StillmotionError
-from stillmotion.systems.strokes.networks import StrokesNetworks
+from stillmotion.systems.strokes.composing import Canvas, compose
+from stillmotion.systems.strokes.networks import Drawn, StrokesNetworks
 from strokes_tools import TINY_STROKES
 
 CARRY = replace(TINY_STROKES, composite=True, carry=True, colours="linear")
@@ -82,3 +84,15 @@ def test_steps_go_on_as_the_plain_way_does() -> None:
 def test_it_needs_the_blend() -> None:
     with pytest.raises(StillmotionError, match="carry needs composite"):
         replace(CARRY, composite=False, painted_weight=0.0)
+
+
+def test_what_is_carried_is_the_large_still_itself_moved() -> None:
+    large = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)  # four pixels of the square to one
+    canvas = Canvas.prepare(large, SIDE)
+    ones = torch.ones(1, 1, SIDE, SIDE)
+    black = torch.full((1, 3, SIDE, SIDE), -1.0)
+    drawn = Drawn(black, black, None, black, ones)
+    made = compose(canvas, drawn, ones, torch.tensor([2.0, -1.0]))  # 8 pixels to the right and 4 up
+    assert np.abs(made[:-4, 8:].astype(int) - large[4:, :-8]).max() <= 1
+    half = compose(canvas, drawn._replace(share=0.5 * ones), ones, torch.tensor([2.0, -1.0]))
+    assert np.abs(half[:-4, 8:].astype(int) - large[4:, :-8] / 2).max() <= 1.01  # the rest is painted black

@@ -65,7 +65,7 @@ def bend_points(points: np.ndarray, field: np.ndarray) -> np.ndarray:
     for _ in range(SOLVE):
         # Outside the picture the field goes on as it is at the border.
         at = np.clip(moved, 0, np.array([width - 1, height - 1], np.float32))
-        moved = flat - cv2.remap(field, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        moved = flat - cv2.remap(field, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return moved.reshape(points.shape)
 
 

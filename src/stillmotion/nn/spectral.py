@@ -52,6 +52,7 @@ class SpectralConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """N x inputs x h x w -> N x outputs x (stride h) x (stride w), if kernel = stride + 2 padding."""
+        assert not isinstance(self.padding, str)
         return F.conv_transpose2d(input, normalised(self), self.bias, self.stride, self.padding)
 
     def fold(self) -> None:

@@ -138,7 +138,8 @@ class Strokes(System):
             change = change or Change(canvas.small, unmoved, points[0])
             weight = change.weigh(drawn, t)
             seen = drawing.to_picture(drawn.frame)
-            yield step(t + 1, compose(canvas, drawn.painted, weight) if native else seen, seen, weight)
+            way = points[0, t + 1] - points[0, 0]
+            yield step(t + 1, compose(canvas, drawn, weight, way) if native else seen, seen, weight)
 
     def _drawn(self, small: Tensor, points: Tensor) -> Iterator[tuple[Drawn, Tensor]]:
         """What the networks make for every frame after the still, and the still as they paint it.

@@ -115,13 +115,18 @@ def distance_to_way(start: Tensor, end: Tensor, size: geometry.Size) -> Tensor:
     return (off - share[..., None] * way).norm(dim=-1)[None, None]
 
 
-def compose(canvas: Canvas, painted: Tensor, weight: Tensor) -> np.ndarray:
+def compose(canvas: Canvas, drawn: Drawn, weight: Tensor, way: Tensor | None = None) -> np.ndarray:
     """Put what changed into the still at its own size.
+
+    What is painted is enlarged. What is carried (see `StrokesConfig.carry`) is the still itself, moved at its own
+    size, and as sharp as it was.
 
     Args:
         canvas: the still.
-        painted: 1 x 3 x S x S in [-1, 1].
+        drawn: one frame.
         weight: 1 x 1 x S x S in [0, 1]; the still's own pixels have the rest, unchanged where it is zero.
+        way: (dx, dy) from the stroke's first point to the frame's, pixels of the network's picture; for a model
+            that carries.
 
     Returns:
         H x W x 3, `uint8`.
@@ -141,11 +146,23 @@ def compose(canvas: Canvas, painted: Tensor, weight: Tensor) -> np.ndarray:
     ys, xs = torch.meshgrid(torch.arange(y, y_end), torch.arange(x, x_end), indexing="ij")
     places = (torch.stack([xs, ys], -1) + 0.5) / scale - 0.5  # outer edges aligned, as the still was shrunk
     grid = geometry.to_normalised(places, (weight.shape[2], weight.shape[3]))[None]
-    sampled = geometry.warp(torch.cat([(painted.float() + 1) / 2, weight], 1), grid, padding="border")
-    share = sampled[0, 3:].permute(1, 2, 0).numpy()
+    maps = [(drawn.paint.float() + 1) / 2, weight, *([] if drawn.share is None else [drawn.share.float()])]
+    sampled = geometry.warp(torch.cat(maps, 1), grid, padding="border")[0].permute(1, 2, 0)  # h x w x 4 (or 5)
+    shown, share = sampled[..., :3], sampled[..., 3:4]
+    if drawn.share is not None:
+        assert way is not None
+        shown = shown + sampled[..., 4:] * (carried(canvas, torch.stack([xs, ys], -1) - way * scale) - shown)
     part = frame[y - top : y_end - top, x - left : x_end - left]
-    part[:] = media.to_uint8(share * sampled[0, :3].permute(1, 2, 0).numpy() + (1 - share) * (part / np.float32(255)))
+    part[:] = media.to_uint8((share * shown).numpy() + (1 - share).numpy() * (part / np.float32(255)))
     return frame
+
+
+def carried(canvas: Canvas, places: Tensor) -> Tensor:
+    """The still's colours at places h x w x 2 (pixels of the square), borders replicated; h x w x 3 in [0, 1]."""
+    height, width = canvas.still.shape[:2]
+    grid = geometry.to_normalised(places.float() - torch.tensor(canvas.box[:2]), (height, width))[None]
+    picture = torch.from_numpy(canvas.still).permute(2, 0, 1)[None].float() / 255
+    return geometry.warp(picture, grid, padding="border")[0].permute(1, 2, 0)
 
 
 def _part(first: int, last: int, scale: float, low: int, high: int) -> tuple[int, int]:

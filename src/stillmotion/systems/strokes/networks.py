@@ -35,12 +35,14 @@ class Drawn(NamedTuple):
         painted: the same before the still is blended in; with `carry` the still moved by the stroke is part of it.
         keep: N x 1 x s x s in [0, 1], the share of the still in each pixel; None without `composite`.
         own: with `carry`, what G paints itself.
+        share: with `carry`, how much of `painted` is the moved still; N x 1 x s x s in [0, 1].
     """
 
     frame: Tensor
     painted: Tensor
     keep: Tensor | None
     own: Tensor | None = None
+    share: Tensor | None = None
 
     @property
     def paint(self) -> Tensor:
@@ -273,7 +275,7 @@ class Decoder(nn.Module):
         for layer in self.layers:
             state = F.relu(layer(state))
         made = self.colours(state)
-        painted, own = torch.tanh(made[:, :3]) if self.bounded else made[:, :3], None
+        painted, own, share = torch.tanh(made[:, :3]) if self.bounded else made[:, :3], None, None
         if not self.training:
             painted = painted.clamp(-1, 1)
         if self.share is not None:
@@ -283,7 +285,7 @@ class Decoder(nn.Module):
         if not self.composite:
             return Drawn(painted, painted, None)
         keep = torch.sigmoid(made[:, 3:])
-        return Drawn(painted + keep * (still - painted), painted, keep, own)
+        return Drawn(painted + keep * (still - painted), painted, keep, own, share)
 
 
 class Share(nn.Module):

@@ -34,7 +34,7 @@ def usable(clip: Clip, config: StrokesConfig) -> np.ndarray:
         with np.errstate(invalid="ignore"):
             pixels = np.floor(points + 0.5)
             known &= ((pixels >= 0) & (pixels < config.size)).all(axis=1)
-    return known
+    return np.asarray(known)
 
 
 def window_points(clip: Clip, chosen: np.ndarray, drawn: Draw) -> dict[str, Any]:
