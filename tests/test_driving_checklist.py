@@ -44,7 +44,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -54,6 +53,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from checklists import check
 from driving_tools import TINY, moving_square, tiny
 from stillmotion.animate import load
 from stillmotion.controls import Drive
@@ -63,28 +63,9 @@ from stillmotion.systems.driving.config import PRESETS, DrivingConfig
 from stillmotion.systems.driving.networks import DrivingNetworks, Generated, Keypoints, Motion
 from stillmotion.systems.driving.training import MotionStage
 
-TESTS = Path(__file__).parent
-
-
-def checklist() -> dict[int, list[str]]:
-    """Item number -> `file::test`, read from this file's docstring."""
-    items: dict[int, list[str]] = {}
-    for line in (__doc__ or "").splitlines():
-        if number := re.match(r"\s?(\d+)  ", line):
-            items[int(number[1])] = []
-        if name := re.search(r"\S+\.py::test_\w+$", line):
-            items[max(items)].append(name[0])
-    return items
-
 
 def test_all_twenty_items_have_tests_that_exist() -> None:
-    items = checklist()
-    assert list(items) == list(range(1, 21))
-    for number, names in items.items():
-        assert names, f"item {number} has no test"
-        for file, _, test in (name.partition("::") for name in names):
-            text = (TESTS / file).read_text(encoding="utf-8")
-            assert re.search(rf"^def {test}\(", text, re.MULTILINE), f"item {number}: there is no {file}::{test}"
+    check(__doc__ or "", 20)
 
 
 # --- item 4 --------------------------------------------------------------------------------------------------------

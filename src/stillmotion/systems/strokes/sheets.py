@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 
-from stillmotion import media
 from stillmotion.data.sampling import window_starts
+from stillmotion.systems.strokes.drawing import draw_stroke, to_frames, to_picture
 from stillmotion.systems.strokes.networks import StrokesNetworks
 from stillmotion.systems.strokes.windows import TRACK, usable
 
@@ -28,14 +27,13 @@ def roll_out(networks: StrokesNetworks, still: np.ndarray, points: np.ndarray) -
         T x s x s x 3 `uint8`; the first is the still.
     """
     device = next(networks.parameters()).device
-    first = torch.from_numpy(media.to_float(still[None])).to(device) * 2 - 1
-    context = networks.begin(first, torch.from_numpy(np.asarray(points, np.float32))[None].to(device))
-    state, frames = context.initial, [first]
+    stroke = torch.from_numpy(np.asarray(points, np.float32))[None].to(device)
+    context = networks.begin(to_frames(still[None]).to(device), stroke)
+    state, pictures = context.initial, [still]
     for t in range(len(points) - 1):
         state, frame = networks.advance(context, state, t)
-        frames.append(frame)
-    pictures = ((torch.cat(frames).float().clamp(-1, 1) + 1) * 127.5).round().byte()
-    return pictures.permute(0, 2, 3, 1).cpu().numpy()
+        pictures.append(to_picture(frame.clamp(-1, 1)))
+    return np.stack(pictures)
 
 
 def rollout_sheet(
@@ -54,32 +52,15 @@ def rollout_sheet(
     networks.eval()
     config, strips = networks.config, []
     for i in np.unique(np.linspace(0, len(clips) - 1, rows).round().astype(int)):
-        points = np.asarray(clips[i].tracks[TRACK], np.float32)
-        start = window_starts(usable(clips[i], config), config.frames, config.frame_step)[0]
+        clip = clips[i]
+        start = window_starts(usable(clip, config), config.frames, config.frame_step)[0]
         chosen = start + np.arange(config.frames) * config.frame_step
-        truth, points = clips[i].frames[chosen], points[chosen]
+        truth, points = clip.frames[chosen], np.asarray(clip.tracks[TRACK], np.float32)[chosen]
         made = roll_out(networks, truth[0], points)
         at = np.linspace(0, len(chosen) - 1, shown).round().astype(int)
-        real = [draw_stroke(truth[0], points, scale), *(enlarged(truth[j], scale) for j in at[1:])]
-        strips += [np.concatenate(real, 1), np.concatenate([enlarged(made[j], scale) for j in at], 1)]
+        above, below = (np.repeat(np.repeat(frames[at], scale, 1), scale, 2) for frames in (truth, made))
+        first = draw_stroke(above[0], (points + 0.5) * scale - 0.5)
+        strips += [np.concatenate([first, *above[1:]], 1), np.concatenate(list(below), 1)]
     for part, mode in modes.items():
         part.training = mode
     return np.concatenate(strips, axis=0)
-
-
-def enlarged(picture: np.ndarray, scale: int) -> np.ndarray:
-    """Every pixel becomes scale x scale."""
-    return np.repeat(np.repeat(picture, scale, 0), scale, 1)
-
-
-def draw_stroke(still: np.ndarray, points: np.ndarray, scale: int = 1) -> np.ndarray:
-    """A stroke over a still: a line from blue to red, a dot per point; H x W x 3 `uint8`, T x 2 pixels."""
-    picture = Image.fromarray(enlarged(still, scale))
-    draw = ImageDraw.Draw(picture)
-    places = [(float(x), float(y)) for x, y in (points + 0.5) * scale - 0.5]
-    for i in range(1, len(places)):
-        red = round(255 * i / max(len(places) - 1, 1))
-        draw.line([places[i - 1], places[i]], fill=(red, 80, 255 - red), width=max(1, scale // 2))
-    for x, y in places:
-        draw.point((x, y), fill=(255, 255, 0))
-    return np.asarray(picture)
