@@ -14,6 +14,7 @@ from stillmotion.systems.strokes.config import PRESETS, StrokesConfig
 TINY_STROKES = replace(
     PRESETS["small"],
     size=32,
+    carry=False,  # has its own tests
     frames=5,
     stroke_window=4,
     encoder_widths=(4, 4),

@@ -14,7 +14,7 @@ from stillmotion.systems.strokes.composing import Canvas, compose
 from stillmotion.systems.strokes.networks import Drawn, StrokesNetworks
 from strokes_tools import TINY_STROKES
 
-CARRY = replace(TINY_STROKES, composite=True, carry=True, colours="linear")
+CARRY = replace(TINY_STROKES, carry=True)
 SIDE = CARRY.size
 
 
