@@ -272,6 +272,12 @@ def test_the_carried_state_comes_from_the_weights_after_the_update() -> None:
     torch.testing.assert_close(carried.frame, frame)
     assert (carried.state - before).abs().max() > 1e-4
 
+    _, later = stage.learn(frames, batch["points"], 1, carried, Update(stage))
+    with torch.no_grad():
+        own = foresee(stage.model, look_at(stage, batch, 1), carried.state)[0]
+    assert later.state is not None
+    torch.testing.assert_close(later.state, own)  # from its own state, never from a true frame's
+
 
 def test_all_judges_see_the_frame_that_the_generator_side_was_updated_on() -> None:
     """The release's three updates start from one forward pass; real pairs are of true frames, fake ones of made."""
@@ -693,6 +699,7 @@ def test_it_learns_a_moving_dot_and_two_strokes_take_it_to_two_places() -> None:
         growth=24,
         bottleneck=24,
         generator_widths=(32, 24, 16),
+        carry=False,  # the networks must move the dot themselves
         autoencode_weight=0.0,
         painted_weight=0.0,
         steps=40,
