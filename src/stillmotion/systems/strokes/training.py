@@ -176,7 +176,9 @@ class StrokeStage:
             return Carried(None, moment.truth)
         state, _, _ = foresee(self.model, moment, carried.state)
         # Nobody but the pair discriminator looks at the frame that was made before.
-        return Carried(state, self.model.decoder(state, moment.still, moment.moved).frame if self.config.judges_pairs else None)
+        return Carried(
+            state, self.model.decoder(state, moment.still, moment.moved).frame if self.config.judges_pairs else None
+        )
 
     def preview(self) -> dict[str, np.ndarray]:
         """A contact sheet: the stroke over each still, the true frames, and those made."""
