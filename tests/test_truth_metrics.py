@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from stillmotion.evaluation.likeness import portraits
 from stillmotion.evaluation.truth_metrics import (
     PCK,
     TRUTH_METRICS,
@@ -23,6 +24,7 @@ from stillmotion.evaluation.truth_metrics import (
     resting,
     spill_per_frame,
 )
+from stillmotion.worlds import faces
 
 NAN = float("nan")
 
@@ -318,3 +320,33 @@ def test_the_code_on_the_page() -> None:
     exec(compile(truth.partition("```python\n")[2].partition("```")[0], "evaluation.md", "exec"), {})
     for name in TRUTH_METRICS:
         assert f"| {name} |" in truth
+
+
+def test_a_portrait_is_the_face_alone_made_small() -> None:
+    """Four quarters of a face on noise: each cell of the 2 x 2 portrait is its quarter's colour."""
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
+    colours = np.array([[[250, 0, 0], [0, 250, 0]], [[0, 0, 250], [100, 100, 100]]], np.uint8)
+    frames[0, 8:24, 10:26] = colours.repeat(8, axis=0).repeat(8, axis=1)
+    boxes = np.array([[10, 8, 25, 23], [np.nan] * 4], np.float32)
+    found = portraits(frames, boxes, side=2)
+    assert found.shape == (2, 12)
+    assert torch.allclose(found[0], torch.from_numpy(colours.reshape(-1) / np.float32(255)), atol=0.07)
+    assert found[1].isnan().all()
+    gallery = torch.stack([found[0], torch.full((12,), 0.5)])
+    metric = Identity()
+    metric.update(found, gallery, torch.tensor([0, 0]))
+    assert metric.compute() == 50  # the frame without a face is wrong
+    with pytest.raises(ValueError, match="boxes T x 4"):
+        portraits(frames, boxes[:1])
+
+
+def test_faces_of_the_world_are_recognised_with_anothers_expression() -> None:
+    people = [faces.describe(np.random.default_rng([4, index])) for index in range(5)]
+    stills = [faces.render(face, 48, 1) for face in people]
+    gallery = torch.cat([portraits(video, tracks["box"]) for video, tracks in stills])
+    metric = Identity()
+    for index, face in enumerate(people):
+        video, tracks = faces.render(faces.retarget(people[(index + 1) % 5], face), 48, 12)
+        metric.update(portraits(video, tracks["box"])[::4], gallery, torch.full((3,), index))
+    assert metric.compute() == 100
