@@ -40,6 +40,7 @@ NAME = "strokes_ablations"
 
 COMMON: Mapping[str, Any] = {
     "composite": False,
+    "carry": False,
     "painted_weight": 0.0,
     "gan_weight": 0.02,
     "use_pair_discriminator": True,
