@@ -51,7 +51,7 @@ class TrainRequest:
     @property
     def preset_name(self) -> str:
         """The preset's name, for people."""
-        return self.preset or (f"as {self.start_from}" if self.stages else "small")
+        return self.preset or (f"as {Path(self.start_from or "").name}" if self.stages else "small")
 
 
 def train(request: TrainRequest, loop: LoopSettings | None = None) -> str:
@@ -167,7 +167,8 @@ def _card(request: TrainRequest, sets: Sequence[ClipSet]) -> dict[str, Any]:
         "data_licence": "; ".join(sorted({info.licence for info in infos if info.licence})) or "unknown",
         **({"fps": rates.pop()} if len(rates) == 1 and None not in rates else {}),
         "preset": request.preset_name,
-        "start_from": request.start_from,
+        # A name, not a place: cards travel, and folders of one machine mean nothing on another.
+        "start_from": Path(request.start_from).name if request.start_from else request.start_from,
         **({"stages": list(request.stages)} if request.stages else {}),
     }
 
