@@ -51,7 +51,7 @@ class TrainRequest:
     @property
     def preset_name(self) -> str:
         """The preset's name, for people."""
-        return self.preset or (f"as {Path(self.start_from or "").name}" if self.stages else "small")
+        return self.preset or (f"as {Path(self.start_from or '').name}" if self.stages else "small")
 
 
 def train(request: TrainRequest, loop: LoopSettings | None = None) -> str:
