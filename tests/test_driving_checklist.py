@@ -160,6 +160,7 @@ def with_small_losses(**changes: object) -> tuple[DrivingConfig, DrivingNetworks
     small = asdict(PRESETS["small"])
     names = [name for name in small if name.endswith(("_weight", "_weights"))]
     names += ["motion_focus", "composite", "motion_scale", "shrink", "heatmap_scale", "background_bias"]
+    names += ["detector_detail", "fine_flow", "retouch"]
     return tiny(**{name: small[name] for name in names}, **changes)
 
 
@@ -170,8 +171,8 @@ def test_every_variant_trains_with_the_small_losses_and_animates(variant: str, t
     stage = MotionStage(networks, config, [moving_square(f"clip-{i}", seed=i) for i in range(2)])
     before = {name: value.clone() for name, value in networks.state_dict().items()}
     samples = [stage.dataset[n] for n in (1, 3)]
-    batch = {key: torch.stack([sample[key] for sample in samples]) for key in ("source", "driving")}
-    every = {"pyramid", "warp", "paint", "mix", "equivariance", "separation"}
+    batch = {key: torch.stack([sample[key] for sample in samples]) for key in samples[0] if key != "name"}
+    every = {"pyramid", "warp", "paint", "mix", "equivariance", "separation", "guide"}
     for _ in range(2):  # the first step moves the masks off their start, from where the second reaches all of M
         terms = stage.step(batch, stepping(stage))
         assert set(terms) - {"keypoint_spread"} == every - lacking

@@ -119,7 +119,7 @@ class Generator(nn.Module):
             with torch.no_grad():
                 self.paint.weight[3:].zero_()
                 bias_of(self.paint)[3:].fill_(1 / SHARE_GAIN)
-        self.fine_flow = zeroed(nn.Conv2d(width, 2, 3, padding=1)) if config.fine_flow else None
+        self.fine_flow = zeroed(nn.Conv2d(width, 2, 3, padding=1)) if config.fine_flow and config.use_flow else None
         self.retouch = zeroed(nn.Conv2d(width, 3, 3, padding=1)) if config.retouch else None
         if config.generator_norm == "affine":
             without_statistics(self)
