@@ -12,6 +12,7 @@ import pytest
 from stillmotion import media
 from stillmotion.animate import shipped_models
 from stillmotion.cli import main
+from stillmotion.worlds import sample_clip
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -29,10 +30,11 @@ def commands() -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with me.png, wave.mp4 and my-videos/, and nothing else."""
+    """A folder with me.png, digit.png, wave.mp4 and my-videos/, and nothing else."""
     rng = np.random.default_rng(0)
     frames = np.repeat(np.repeat(rng.integers(0, 256, (4, 16, 16, 3), dtype=np.uint8), 6, 1), 6, 2)
     media.write_picture(tmp_path / "me.png", frames[0])
+    media.write_picture(tmp_path / "digit.png", sample_clip("digits", 0, 0, size=96, frames=1).frames[0])
     media.write_video(tmp_path / "wave.mp4", iter(frames), fps=25)
     (tmp_path / "my-videos").mkdir()
     for name in ("a", "b", "c"):
@@ -55,7 +57,14 @@ def test_commands_of_the_readme(folder):
         if words[0] == "evaluate":
             words += ["--split", "all"]
         assert main(words) == 0, command
-    for made in ("out.mp4", "out.gif", "layers/flow.gif", "runs/mine/model/model.safetensors", "report/report.md"):
+    for made in (
+        "out.mp4",
+        "out.gif",
+        "layers/flow.gif",
+        "drawn.mp4",
+        "runs/mine/model/model.safetensors",
+        "report/report.md",
+    ):
         assert (folder / made).exists(), made
 
 
