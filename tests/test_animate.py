@@ -15,12 +15,13 @@ from PIL import Image
 import stillmotion
 from driving_tools import driving_frames, still_picture, tiny_driving
 from stillmotion import animate, media
-from stillmotion.animate import Animator, describe_models, load, to_pixels
+from stillmotion.animate import Animator, describe_models, load, own_times, to_pixels
 from stillmotion.controls import Drive
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.base import Animation, Step
 from stillmotion.systems.driving.animating import BATCH
 from stillmotion.systems.driving.composing import to_network
+from strokes_tools import tiny_strokes
 
 STILL, VIDEO = still_picture(), driving_frames(4)
 
@@ -323,3 +324,28 @@ def test_public_names_come_from_the_top() -> None:
         assert getattr(stillmotion, name) is not None
     with pytest.raises(AttributeError, match="dance"):
         stillmotion.dance  # noqa: B018
+
+
+@pytest.mark.parametrize(("times", "chosen"), [((10.0, 1.0), "bf16"), ((1.0, 10.0), "fp32")], ids=["bf16", "fp32"])
+def test_auto_takes_what_is_faster_for_this_very_model(tmp_path, monkeypatch, times, chosen):
+    tiny_driving().save_pretrained(tmp_path / "model")
+    monkeypatch.setattr(
+        "stillmotion.animate.own_times", lambda _system: dict(zip(("fp32", "bf16"), times, strict=True))
+    )
+    assert load(tmp_path / "model", precision="auto").system.precision == chosen
+
+
+@pytest.mark.parametrize("make", [tiny_driving, tiny_strokes])
+def test_own_times_animate_in_both_precisions_and_change_nothing(monkeypatch, make):
+    system, seen = make(), []
+    animate = type(system).animate
+
+    def watched(self, *given, **options):
+        seen.append(self.precision)
+        return animate(self, *given, **options)
+
+    monkeypatch.setattr(type(system), "animate", watched)
+    times = own_times(system, frames=3)
+    assert set(seen) == set(times) == {"fp32", "bf16"}
+    assert min(times.values()) > 0
+    assert system.precision == "fp32"

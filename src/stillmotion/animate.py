@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import time
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +15,7 @@ import torch
 from stillmotion import media, systems
 from stillmotion.controls import Control
 from stillmotion.errors import StillmotionError
-from stillmotion.nn.precision import PRECISIONS, choose
+from stillmotion.nn.precision import PRECISIONS, choose, compare
 from stillmotion.systems.base import CONFIG, WEIGHTS, Animation, System, read_config
 
 ZOO = Path(str(files("stillmotion"))) / "zoo"
@@ -77,8 +79,28 @@ def load(model: str | Path, precision: str = "fp32") -> Animator:
     folder = find_model(model)
     stored = read_config(folder)
     system = systems.find(str(stored["system"])).system.from_pretrained(folder)
-    system.precision, _ = choose(precision, torch.device("cpu"), channels_last=True)
+    system.precision, _ = choose(precision, torch.device("cpu"), True, lambda *_: own_times(system))
     return Animator(system)
+
+
+def own_times(system: System, frames: int = 8) -> dict[str, float]:
+    """Milliseconds that a system takes for some frames of a blank still, in each precision.
+
+    A convolution alone would not say it: where bf16 halved that, whole networks were slower for all that lies between
+    their convolutions (docs/log.md).
+    """
+    blank = np.zeros((system.config.size, system.config.size, 3), np.uint8)
+
+    def once(name: str) -> float:
+        trial = copy.copy(system)
+        trial.precision = name
+        start = time.perf_counter()
+        for _ in trial.animate(blank, trial.trial(frames), frames, size="model"):
+            pass
+        return 1000 * (time.perf_counter() - start)
+
+    once("bf16")  # the first call prepares its kernels
+    return compare(once)
 
 
 def find_model(model: str | Path) -> Path:

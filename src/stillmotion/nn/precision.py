@@ -40,15 +40,20 @@ def measure(device: torch.device, channels_last: bool, repeats: int = 4) -> dict
         _wait(device)
         return 1000 * (time.perf_counter() - start)
 
-    best = {"fp32": math.inf, "bf16": math.inf}
     small, full = tensor(1, 64, 64, 64), tensor(8, 64, 64, 64)
-    for name in best:
+    for name in ("fp32", "bf16"):
         once(name, small)  # the first call of each kind prepares its kernels
+    return compare(lambda name: once(name, full), repeats)
+
+
+def compare(once: Callable[[str], float], repeats: int = 4) -> dict[str, float]:
+    """The best time of each precision, in the unit of `once`, which is given `fp32` or `bf16` and tells its time."""
+    best = {"fp32": math.inf, "bf16": math.inf}
     started = time.perf_counter()
     for _ in range(repeats):
         # Taking turns lets a passing load fall on both.
         for name in best:
-            best[name] = min(best[name], once(name, full))
+            best[name] = min(best[name], once(name))
         # Without hardware for it, bfloat16 takes seconds per call: one call says enough.
         if time.perf_counter() - started > _PATIENCE_S:
             break

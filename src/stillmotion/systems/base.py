@@ -167,6 +167,10 @@ class System(ABC):
             StillmotionError: the control is of another kind or does not fit.
         """
 
+    @abstractmethod
+    def trial(self, frames: int) -> Control:
+        """Any control for so many frames of a still of the networks' size: what `precision=auto` is timed on."""
+
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
         """Read a folder that `save_pretrained` wrote.

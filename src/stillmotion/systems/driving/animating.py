@@ -111,6 +111,10 @@ class Driving(System):
                 fps = control.fps or reader.fps
         return Animation(lambda: self.ready()._steps(still, control, frames, size == "native", layers), fps)
 
+    def trial(self, frames: int) -> Drive:
+        """A blank video; see `System.trial`."""
+        return Drive(np.zeros((frames, self.config.size, self.config.size, 3), np.uint8), transfer="absolute")
+
     def ready(self) -> Self:
         """The same system with folded networks: quicker frames, equal but for rounding, not to be trained."""
         made = copy.copy(self)

@@ -109,6 +109,10 @@ class Strokes(System):
         known = self.card.get("fps")
         return (float(known) if isinstance(known, int | float) and known > 0 else FPS) / self.config.frame_step
 
+    def trial(self, frames: int) -> Stroke:
+        """A line; see `System.trial`."""
+        return Stroke(np.linspace(1, self.config.size - 2, max(frames, 2))[:, None].repeat(2, axis=1))
+
     def ready(self) -> Self:
         """The same system with folded networks: quicker frames, equal but for rounding, not to be trained."""
         made = copy.copy(self)
