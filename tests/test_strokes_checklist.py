@@ -22,11 +22,11 @@
 13  no gradient across steps    test_strokes_training.py::test_no_gradient_crosses_a_time_step
 14  sixteen updates             test_strokes_training.py::test_a_clip_of_seventeen_frames_gives_sixteen_updates_of_each
                                 test_strokes_training.py::test_the_carried_state_comes_from_the_weights_after_the_update
-15  weights and terms           test_strokes_training.py::test_presets_have_the_sheets_weights
-                                test_strokes_training.py::test_reconstruction_terms_by_hand
-                                test_strokes_training.py::test_judges_terms_by_hand
-                                test_strokes_training.py::test_the_crop_loss_sees_the_crop_alone_on_both_sides
-                                test_strokes_training.py::test_the_perceptual_loss_by_hand
+15  weights and terms           test_strokes_objectives.py::test_presets_have_the_sheets_weights
+                                test_strokes_objectives.py::test_reconstruction_terms_by_hand
+                                test_strokes_objectives.py::test_judges_terms_by_hand
+                                test_strokes_objectives.py::test_the_crop_loss_sees_the_crop_alone_on_both_sides
+                                test_strokes_objectives.py::test_the_perceptual_loss_by_hand
 16  learning rate               test_strokes_training.py::test_the_releases_rate_falls_by_a_tenth_every_twenty_thousand_updates
                                 test_strokes_training.py::test_rates_change_within_a_batch_of_clips_and_survive_a_resume
 17  any length, the same again  test_strokes_networks.py::test_any_length_and_the_same_frames_again
