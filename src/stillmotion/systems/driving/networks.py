@@ -140,7 +140,8 @@ class Generator(nn.Module):
             size = (feature.shape[2], feature.shape[3])
             moved = geometry.warp(feature, geometry.resize_grid(grid, size, self.config.flow_resize))
             heat_here = geometry.resize_map(heat, size, self.config.flow_resize).to(moved.dtype)
-            skips.append(torch.cat([moved, heat_here], dim=1))  # N x (C + K) x size
+            joined = torch.cat([moved, heat_here], dim=1)  # N x (C + K) x size
+            skips.append(joined.contiguous(memory_format=torch.channels_last))  # once, not in every convolution
         warped = skips[0][:, :3]
 
         found = self.refine(self.decoder(skips))  # N x C x S x S
