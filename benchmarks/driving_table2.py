@@ -38,6 +38,7 @@ from variants import (
     log_lines,
     setting,
     steps_in,
+    tested_on,
     train_each,
 )
 
@@ -45,7 +46,7 @@ from stillmotion.animate import load
 from stillmotion.data.clipset import open_dataset
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.networks import Source, open_networks
-from stillmotion.evaluation.report import choose_split, evaluate_models
+from stillmotion.evaluation.report import evaluate_models
 from stillmotion.evaluation.speed import machine
 from stillmotion.files import read_json, write_json
 from stillmotion.train import TrainRequest, train
@@ -158,10 +159,7 @@ def agreed_plan(options: argparse.Namespace, loop: LoopSettings) -> Plan:
         StillmotionError: RUNS holds another plan, the test set has no test clips, or a setting is a variant's own.
     """
     settings = dict(options.set)
-    if own := [name for name in settings if name in NOT_SETTABLE]:
-        raise StillmotionError(f"{own[0]} is not for --set here: the variants differ in it, or --steps says it.")
-    test = options.test or folder_of(options.data[0])
-    choose_split(open_dataset(test), "test")  # told now, not after hours of training
+    test = tested_on(options, NOT_SETTABLE)
     parts = tuple(options.parts.split(",")) if options.start_from else ()
     minutes = None if options.steps else options.minutes
     plan = Plan(

@@ -25,12 +25,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from variants import TRIAL_STEPS, agreed, common_parser, finished, folder_of, log_lines, steps_in, train_each
+from variants import (
+    TRIAL_STEPS,
+    agreed,
+    common_parser,
+    finished,
+    folder_of,
+    log_lines,
+    steps_in,
+    tested_on,
+    train_each,
+)
 
 from stillmotion.animate import load
 from stillmotion.data.clipset import open_dataset
 from stillmotion.errors import StillmotionError
-from stillmotion.evaluation.report import choose_split, evaluate_models
+from stillmotion.evaluation.report import evaluate_models
 from stillmotion.evaluation.speed import machine
 from stillmotion.files import read_json, write_json
 from stillmotion.train import TrainRequest, train
@@ -127,10 +137,7 @@ def run(options: Any) -> int:
         torch.set_num_threads(options.threads)
     loop = LoopSettings(preview_every=0, precision="fp32", threads=options.threads)
     settings = dict(options.set)
-    if own := [name for name in settings if name in NOT_SETTABLE]:
-        raise StillmotionError(f"{own[0]} is not for --set here: the variants differ in it, or --steps says it.")
-    test = options.test or folder_of(options.data[0])
-    choose_split(open_dataset(test), "test")  # told now, not after hours of training
+    test = tested_on(options, NOT_SETTABLE)
     minutes = None if options.steps else options.minutes
     plan = Plan(tuple(options.data), test, options.preset, settings, minutes, options.steps or 0)
     plan = agreed(options.out / "plan.json", plan, lambda plan: _steps(plan, loop))

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stillmotion.animate import RUN_MODEL, load
+from stillmotion.data.clipset import open_dataset
 from stillmotion.errors import StillmotionError
+from stillmotion.evaluation.report import choose_split
 from stillmotion.files import read_json, write_json
 from stillmotion.train import TrainRequest
 from stillmotion.training import LoopSettings
@@ -50,6 +52,19 @@ def agreed(stored: Path, plan: Plan, find_steps: Callable[[Plan], int]) -> Plan:
     stored.parent.mkdir(parents=True, exist_ok=True)
     write_json(stored, asdict(plan))
     return plan
+
+
+def tested_on(options: argparse.Namespace, not_settable: Sequence[str]) -> str:
+    """The folder of the data that are measured, once it and `--set` are known to fit.
+
+    Raises:
+        StillmotionError: the set has no test clips, or a setting is a variant's own.
+    """
+    if own := [name for name in dict(options.set) if name in not_settable]:
+        raise StillmotionError(f"{own[0]} is not for --set here: the variants differ in it, or --steps says it.")
+    test: str = options.test or folder_of(options.data[0])
+    choose_split(open_dataset(test), "test")  # told now, not after hours of training
+    return test
 
 
 def steps_in(

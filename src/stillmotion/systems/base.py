@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -258,6 +258,20 @@ def parse_config(config_class: type, values: Mapping[str, Any], where: str) -> A
         name = ".".join(str(part) for part in first["loc"])
         reason = str(first.get("ctx", {}).get("error") or f"{name}: {first['msg']}.")
         raise StillmotionError(f"{where}: {reason}") from error
+
+
+def check_signs(config: Any, above_zero: Iterable[str], not_negative: Iterable[str]) -> None:
+    """Refuse fields of a configuration that are not above zero, or not at least zero; NaN is neither.
+
+    Raises:
+        StillmotionError: names the first such field.
+    """
+    for name in above_zero:
+        if not getattr(config, name) > 0:  # False for NaN too
+            raise StillmotionError(f"{name} must be above zero, not {getattr(config, name)}.")
+    for name in not_negative:
+        if not getattr(config, name) >= 0:
+            raise StillmotionError(f"{name} must be at least zero, not {getattr(config, name)}.")
 
 
 def _not_finite(value: Any) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from stillmotion.errors import StillmotionError
+from stillmotion.systems.base import check_signs
 
 _ABOVE_ZERO = (
     *("size", "keypoints", "temperature", "motion_scale", "fixed_variance", "heatmap_exponent", "heatmap_scale"),
@@ -118,12 +119,7 @@ class DrivingConfig:
     predict_patience: int = 50  # epochs without a lower loss, after which the rate falls to a tenth
 
     def __post_init__(self) -> None:
-        for name in _ABOVE_ZERO:
-            if not getattr(self, name) > 0:  # False for NaN too
-                raise StillmotionError(f"{name} must be above zero, not {getattr(self, name)}.")
-        for name in _NOT_NEGATIVE:
-            if not getattr(self, name) >= 0:
-                raise StillmotionError(f"{name} must be at least zero, not {getattr(self, name)}.")
+        check_signs(self, _ABOVE_ZERO, _NOT_NEGATIVE)
         if self.predict_window < 2:
             raise StillmotionError(f"predict_window must be at least 2 frames, not {self.predict_window}.")
         self._check_sizes()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from stillmotion.errors import StillmotionError
+from stillmotion.systems.base import check_signs
 
 _ABOVE_ZERO = (
     *("size", "frame_step", "dot_sigma", "state", "blocks", "units", "growth", "bottleneck"),
@@ -17,7 +18,7 @@ _ABOVE_ZERO = (
 )
 _NOT_NEGATIVE = (
     *("stroke_window", "reconstruction_weight", "autoencode_weight", "painted_weight", "crop_weight", "gan_weight"),
-    *("pair_gan_weight", "feature_weight", "perceptual_weight", "moving_focus", "warmup", "seed"),
+    *("pair_gan_weight", "feature_weight", "perceptual_weight", "moving_focus", "warmup", "clip_grad", "seed"),
 )
 
 GREY_POINTS = 32
@@ -98,12 +99,7 @@ class StrokesConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in _ABOVE_ZERO:
-            if not getattr(self, name) > 0:  # False for NaN too
-                raise StillmotionError(f"{name} must be above zero, not {getattr(self, name)}.")
-        for name in (*_NOT_NEGATIVE, "clip_grad"):
-            if not getattr(self, name) >= 0:
-                raise StillmotionError(f"{name} must be at least zero, not {getattr(self, name)}.")
+        check_signs(self, _ABOVE_ZERO, _NOT_NEGATIVE)
         for name in ("encoder_widths", "generator_widths"):
             if min(getattr(self, name)) < 1:
                 raise StillmotionError(f"{name} must be above zero, not {getattr(self, name)}.")
