@@ -368,3 +368,26 @@ def test_a_report_of_strokes(tmp_path: Path) -> None:
     lines = (tmp_path / "report" / "curves.csv").read_text().splitlines()
     assert "PSNR,baseline: the true clip,11,60" in lines
     assert PROTOCOLS["strokes"].has_truth is has_truth
+
+
+@pytest.mark.parametrize(("read", "wanted"), [(0.9, 50.0), (float("nan"), 0.0)])
+def test_whose_gait_it_is(monkeypatch: pytest.MonkeyPatch, read: float, wanted: float) -> None:
+    """One walks and one runs; each gets the other's stroke. Legs that always walk are right for one of them."""
+    clips = [
+        Clip(name, np.zeros((12, 64, 64, 3), np.uint8), 25.0, tracks, {"gait": {"stride_hz": rate}})
+        for name, rate, step in (("walker", 0.9, 0.5), ("runner", 1.5, 2.0))
+        for tracks in [
+            {
+                "points": np.stack([20 + step * np.arange(12), np.full(12, 30.0)], -1),
+                "box": np.tile([15.0, 20, 25, 40], (12, 1)),
+            }
+        ]
+    ]
+    cases = [case for case in cases_of(clips) if isinstance(case, StrokeCase)]
+    assert [(case.stride_hz, case.asked_hz) for case in cases if case.kind == "other"] == [(0.9, 1.5), (1.5, 0.9)]
+    monkeypatch.setattr("stillmotion.evaluation.stroke_cases.stride_rate", lambda *_: read)
+    measure = next(measure for measure in STROKE_MEASURES if measure.name == "gait decided")
+    views, metrics = Views({}), build_metrics([measure], Views({}))
+    for case in cases:
+        add_case(metrics, [measure], views, case, copy_still(case))
+    assert float(metrics["gait decided"].compute()) == wanted

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stillmotion.errors import StillmotionError
+from stillmotion.systems.strokes import carrying
 from stillmotion.systems.strokes.composing import Canvas, compose
 from stillmotion.systems.strokes.networks import Drawn, StrokesNetworks
 from strokes_tools import TINY_STROKES
@@ -27,17 +28,21 @@ def picture() -> Tensor:
     return torch.rand((1, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
+def shift_at(model: StrokesNetworks, t: int) -> Tensor:
+    shift = model.shift(POINTS, t)
+    assert shift is not None
+    return shift
+
+
 POINTS = torch.tensor([[[5.0, 6.0], [6.0, 6.0], [8.0, 5.0]]])
 
 
 def test_the_still_moves_as_far_as_the_stroke_has_from_its_start() -> None:
     model, still = networks(), picture()
-    moved = model.carried(still, POINTS, 1)  # three to the right, one up
-    assert moved is not None
+    moved = carrying.moved(still, shift_at(model, 1))  # three to the right, one up
     assert torch.allclose(moved[..., :-1, 3:], still[..., 1:, :-3], atol=1e-4)
     assert torch.allclose(moved[..., :-1, 0], still[..., 1:, 0], atol=1e-4)  # the border is replicated
-    unmoved = model.carried(still, POINTS, -1)  # frame 0
-    assert unmoved is not None
+    unmoved = carrying.moved(still, shift_at(model, -1))  # frame 0
     assert torch.allclose(unmoved, still, atol=1e-4)
 
 
@@ -51,7 +56,7 @@ def test_where_it_takes_the_moved_still_the_frame_is_that_and_where_it_keeps_the
             layer.bias.fill_(bias)
         context = model.begin(still, POINTS)
         drawn = model.draw(context, context.initial, 1)
-        assert torch.allclose(drawn.frame, model.carried(still, POINTS, 1), atol=1e-5)
+        assert torch.allclose(drawn.frame, carrying.moved(still, shift_at(model, 1)), atol=1e-5)
         assert torch.allclose(drawn.paint, torch.full_like(still, -1.0))  # its own paint is clamped, and not shown
         model.decoder.colours.bias[3] = 50.0
         kept = model.draw(context, context.initial, 1)
@@ -62,8 +67,7 @@ def test_the_share_learns_and_paint_gets_no_gradient_through_it() -> None:
     model, still = networks().train(), picture()
     context = model.begin(still, POINTS)
     drawn = model.draw(context, context.initial, 1)
-    target = model.carried(still, POINTS, 1)
-    assert target is not None
+    target = carrying.moved(still, shift_at(model, 1))
     (drawn.painted - target).square().mean().backward()
     assert model.decoder.share is not None
     assert model.decoder.share.share.weight.grad.abs().sum() > 0

@@ -149,6 +149,25 @@ AUGMENTATIONS = MappingProxyType(
     # The same, and other bodies and clothes too: what is to be met later are people who are not in the clips.
     {**AUGMENTATIONS, "varied": replace(AUGMENTATIONS["strong"], bend=0.02, dye=0.15)}
 )
+AUGMENTATIONS = MappingProxyType(
+    # For a long training on a handful of people, which would learn their faces and walls by heart.
+    {
+        **AUGMENTATIONS,
+        "bold": replace(
+            AUGMENTATIONS["varied"],
+            rotation=(-14, 14),
+            scale=(0.8, 1.2),
+            aspect=(0.85, 1.18),
+            translate=(-0.1, 0.1),
+            hue=(-0.2, 0.2),
+            contrast=(0.6, 1.5),
+            saturation=(0.2, 1.8),
+            permute_channels=0.3,
+            bend=0.035,
+            dye=0.25,
+        ),
+    }
+)
 
 
 @dataclass(frozen=True, eq=False)

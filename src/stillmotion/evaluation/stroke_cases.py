@@ -35,6 +35,9 @@ PAIR_SEED = 0
 LEAST_APART = 1 / 8
 """Of the width: strokes whose ends are nearer to each other ask for nearly the same."""
 
+OTHER_GAIT = 1.25
+"""Strides per second that differ by less than this factor are those of one gait."""
+
 
 @dataclass(frozen=True, eq=False)
 class StrokeCase(Case):
@@ -47,6 +50,7 @@ class StrokeCase(Case):
         other_end: (x, y) where the other stroke on this still ends; None if it ends too near or there is none.
         label: the digit, if it is one.
         stride_hz: of the person, if it walks or runs.
+        asked_hz: of the person whose stroke it is.
         fps: frames per second.
     """
 
@@ -56,6 +60,7 @@ class StrokeCase(Case):
     other_end: np.ndarray | None
     label: int | None
     stride_hz: float | None
+    asked_hz: float | None
     fps: float
 
 
@@ -68,19 +73,20 @@ def stroke_cases(clips: Sequence[Clip]) -> list[Case]:
     cases: list[Case] = []
     for i, clip in enumerate(clips):
         points = _points_of(clip)
-        other = _other_stroke(clips, i, points)
+        donor, other = _other_stroke(clips, i, points)
         ends = None if other is None else (points[-1], other[-1])
         apart = ends is not None and np.linalg.norm(ends[0] - ends[1]) >= LEAST_APART * clip.frames.shape[2]
         frames = np.asarray(clip.frames)
         make = partial(_case, clip)
-        cases.append(make("own", frames, points, other[-1] if other is not None and apart else None))
+        cases.append(make(clip, "own", frames, points, other[-1] if other is not None and apart else None))
         if other is not None:
+            assert donor is not None
             # There is no true video of this: the still stands for it, and nothing is compared with it.
             still = np.repeat(frames[:1], len(other), axis=0)
-            cases.append(make("other", still, other, points[-1] if apart else None))
+            cases.append(make(donor, "other", still, other, points[-1] if apart else None))
         if i < LONG_CASES:
             order = to_and_fro(len(frames), LONG_STEPS + 1)
-            cases.append(make("long", frames[order], points[order], None))
+            cases.append(make(clip, "long", frames[order], points[order], None))
     return cases
 
 
@@ -92,8 +98,9 @@ def to_and_fro(length: int, steps: int) -> np.ndarray:
     return np.where(at < length, at, 2 * (length - 1) - at)
 
 
-def _case(clip: Clip, kind: Literal["own", "other", "long"], real: np.ndarray, stroke: np.ndarray, end: Any) -> Case:
-    gait = clip.meta.get("gait")
+def _case(
+    clip: Clip, donor: Clip, kind: Literal["own", "other", "long"], real: np.ndarray, stroke: np.ndarray, end: Any
+) -> Case:
     return StrokeCase(
         name=clip.name if kind == "own" else f"{clip.name}--{kind}",
         still=np.asarray(clip.frames)[0],
@@ -103,9 +110,15 @@ def _case(clip: Clip, kind: Literal["own", "other", "long"], real: np.ndarray, s
         tracks=clip.tracks,
         other_end=end,
         label=clip.meta.get("label"),
-        stride_hz=None if gait is None else float(gait["stride_hz"]),
+        stride_hz=_stride_hz(clip),
+        asked_hz=_stride_hz(donor),
         fps=clip.fps,
     )
+
+
+def _stride_hz(clip: Clip) -> float | None:
+    gait = clip.meta.get("gait")
+    return None if gait is None else float(gait["stride_hz"])
 
 
 def _points_of(clip: Clip) -> np.ndarray:
@@ -117,8 +130,8 @@ def _points_of(clip: Clip) -> np.ndarray:
     return points
 
 
-def _other_stroke(clips: Sequence[Clip], i: int, points: np.ndarray) -> np.ndarray | None:
-    """Another clip's stroke, drawn by chance and shifted to this one's start, if one stays inside the picture."""
+def _other_stroke(clips: Sequence[Clip], i: int, points: np.ndarray) -> tuple[Clip, np.ndarray] | tuple[None, None]:
+    """Another clip, drawn by chance, and its stroke shifted to this one's start, if one stays inside the picture."""
     height, width = clips[i].frames.shape[1:3]
     box = np.asarray(clips[i].tracks["box"], np.float64)[0]
     reach = np.array([points[0] - box[:2], box[2:] - points[0]])
@@ -129,8 +142,8 @@ def _other_stroke(clips: Sequence[Clip], i: int, points: np.ndarray) -> np.ndarr
         moved = (theirs - theirs[0] + points[0])[: len(points)]
         inside = (moved - reach[0] >= -0.5).all() and (moved + reach[1] <= (width - 0.5, height - 0.5)).all()
         if inside:
-            return moved
-    return None
+            return clips[j], moved
+    return None, None
 
 
 def follow_stroke(animator: Animator) -> Callable[[Case], np.ndarray]:
@@ -216,6 +229,16 @@ def _stride(answered: Answered) -> tuple[Any, ...] | None:
     return torch.tensor([found]), torch.tensor([case.stride_hz])
 
 
+def _gait_decided(answered: Answered) -> tuple[Any, ...] | None:
+    case = _asked(answered.case)
+    if case.stride_hz is None or case.asked_hz is None:
+        return None
+    if max(case.stride_hz, case.asked_hz) < OTHER_GAIT * min(case.stride_hz, case.asked_hz):
+        return None
+    found = stride_rate(answered.made, case.fps, case.stroke, case.tracks["box"][0])
+    return tuple(torch.tensor([rate]) for rate in (found, case.asked_hz, case.stride_hz))
+
+
 def _spill(answered: Answered) -> tuple[Any, ...] | None:
     case = _asked(answered.case)
     if "mask" not in case.tracks:
@@ -254,6 +277,16 @@ class TwoEnds(Counterfactual):
     )
 
 
+class GaitDecided(Counterfactual):
+    """Do the legs go as the stroke of somebody else asks, and not as those of whom the still shows went?"""
+
+    definition = (
+        "percent of answers to another clip's stroke whose strides per second are nearer to those of that clip's "
+        f"person than to those of the still's own clip, where these differ by a factor of {OTHER_GAIT:g} or more; a "
+        "video without a readable gait is wrong; higher is better"
+    )
+
+
 class FollowShare(Follow):
     """`Follow` in percent of the picture's width: both paths are given so."""
 
@@ -278,6 +311,7 @@ STROKE_MEASURES: tuple[Measure, ...] = (
     _pixels("two ends", _build(TwoEnds), take=partial(_two_ends, _find), applies=is_short),
     _pixels("class kept", _build(Kept), take=_class_kept, applies=is_short),
     _pixels("stride right", _build(StrideRight), take=_stride, applies=has_truth),
+    _pixels("gait decided", _build(GaitDecided), take=_gait_decided, applies=lambda case: _asked(case).kind == "other"),
     _pixels("spill", _build(Spill), take=_spill, applies=has_truth),
     _pixels(f"spill ({LONG_STEPS})", _build(Spill), take=_spill, applies=lambda case: not is_short(case)),
     *(

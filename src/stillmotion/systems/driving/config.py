@@ -21,7 +21,7 @@ _ABOVE_ZERO = (
 )
 _NOT_NEGATIVE = (
     *("covariance_floor", "motion_groups", "refine_blocks", "gan_weight", "gan_from", "warp_weight"),
-    *("pyramid_weight", "equivariance_weight", "guide_weight", "separation_weight", "milestone", "warmup"),
+    *("pyramid_weight", "equivariance_weight", "guide_weight", "separation_weight", "milestone", "warmup", "clip_grad"),
     *("predict_steps", "predict_patience"),
 )
 
@@ -105,6 +105,7 @@ class DrivingConfig:
     milestone: float = 2 / 3  # share of the steps after which the rate falls to a tenth
     schedule: Literal["milestone", "cosine"] = "milestone"
     warmup: int = 0  # steps over which the rate rises linearly
+    clip_grad: float = 0.0  # ours: largest norm of the gradient of generator and detector; 0: no limit
     augmentation: str = "taichi"
     seed: int = 0
 

@@ -152,7 +152,7 @@ class MotionStage:
             found = torch.stack([of_source.mean, of_driving.mean], dim=1).flatten(0, 1)  # 2 B x K x 2
             points, weights = batch["points"].flatten(0, 1), batch["weights"].flatten(0, 1)
             terms["guide"] = self.config.guide_weight * distance(found, points, weights)
-        update("generator", sum(terms.values(), torch.zeros(())))
+        update("generator", sum(terms.values(), torch.zeros(())), clip_grad=self.config.clip_grad or None)
         if self.adversarial:
             terms["discriminator"] = self.discriminator_loss(made, driving, of_driving)
             update("discriminator", terms["discriminator"])

@@ -146,12 +146,16 @@ def compose(canvas: Canvas, drawn: Drawn, weight: Tensor, way: Tensor | None = N
     ys, xs = torch.meshgrid(torch.arange(y, y_end), torch.arange(x, x_end), indexing="ij")
     places = (torch.stack([xs, ys], -1) + 0.5) / scale - 0.5  # outer edges aligned, as the still was shrunk
     grid = geometry.to_normalised(places, (weight.shape[2], weight.shape[3]))[None]
-    maps = [(drawn.paint.float() + 1) / 2, weight, *([] if drawn.share is None else [drawn.share.float()])]
-    sampled = geometry.warp(torch.cat(maps, 1), grid, padding="border")[0].permute(1, 2, 0)  # h x w x 4 (or 5)
+    own = drawn.painted if drawn.own is None else drawn.own
+    maps = [(own.float() + 1) / 2, weight, *(part.float() for part in (drawn.share, drawn.flow) if part is not None)]
+    sampled = geometry.warp(torch.cat(maps, 1), grid, padding="border")[0].permute(1, 2, 0)  # h x w x 4, 5 or 7
     shown, share = sampled[..., :3], sampled[..., 3:4]
     if drawn.share is not None:
         assert way is not None
-        shown = shown + sampled[..., 4:] * (carried(canvas, torch.stack([xs, ys], -1) - way * scale) - shown)
+        from_where = torch.stack([xs, ys], -1) - way * scale
+        if drawn.flow is not None:
+            from_where = from_where + sampled[..., 5:] * (scale * (weight.shape[2] - 1) / 2)
+        shown = shown + sampled[..., 4:5] * (carried(canvas, from_where) - shown)
     part = frame[y - top : y_end - top, x - left : x_end - left]
     part[:] = media.to_uint8((share * shown).numpy() + (1 - share).numpy() * (part / np.float32(255)))
     return frame

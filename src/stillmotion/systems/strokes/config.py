@@ -56,6 +56,7 @@ class StrokesConfig:
     colours: Literal["tanh", "linear"] = "tanh"  # "linear" (ours): clamped to [-1, 1] outside of training only
     composite: bool = False  # ours: G also says which pixels keep the still's
     carry: bool = False  # ours, with composite: and where it takes the still moved by the stroke instead of painting
+    stabilise: bool = False  # ours, with carry: the networks see and paint the object held still; see carrying.py
 
     # Discriminators D1 (frames) and D2 (pairs of frames).
     discriminator_width: int = 64
@@ -124,6 +125,10 @@ class StrokesConfig:
             (
                 self.carry and not self.composite,
                 "carry needs composite=true: the moved still covers what it moves over.",
+            ),
+            (
+                self.stabilise and not (self.carry and self.moving_window),
+                "stabilise needs carry=true and a stroke_window: what is held still is carried, by the points to come.",
             ),
             (
                 self.feature_weight and not self.gan_weight,

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stillmotion import geometry
 from stillmotion.nn.same import SameConv2d
 from stillmotion.nn.spectral import SpectralConvTranspose2d
-from stillmotion.systems.strokes import coding
+from stillmotion.systems.strokes import carrying, coding
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.judges import FrameDiscriminator, PairDiscriminator
 
@@ -36,6 +35,8 @@ class Drawn(NamedTuple):
         keep: N x 1 x s x s in [0, 1], the share of the still in each pixel; None without `composite`.
         own: with `carry`, what G paints itself.
         share: with `carry`, how much of `painted` is the moved still; N x 1 x s x s in [0, 1].
+        flow: with `stabilise`, how much further away the moved still's pixels are taken from; see `carrying.Piece`.
+        alone: with `stabilise`, the frame with paint in place of every pixel of the still.
     """
 
     frame: Tensor
@@ -43,10 +44,14 @@ class Drawn(NamedTuple):
     keep: Tensor | None
     own: Tensor | None = None
     share: Tensor | None = None
+    flow: Tensor | None = None
+    alone: Tensor | None = None
 
     @property
     def paint(self) -> Tensor:
         """What G paints, before any blend."""
+        if self.alone is not None:
+            return self.alone
         return self.painted if self.own is None else self.own
 
 
@@ -134,21 +139,18 @@ class StrokesNetworks(nn.Module):
 
     def draw(self, context: Context, state: Tensor, t: int = -1) -> Drawn:
         """Frame t + 1 from its state, and the still's share of every pixel (for output at the still's own size)."""
-        return self.decoder(state, context.still, self.carried(context.still, context.points, t))
+        return self.decoder(state, context.still, self.shift(context.points, t))
 
-    def carried(self, still: Tensor, points: Tensor, t: int) -> Tensor | None:
-        """The still, moved as the stroke has up to point t + 1, borders replicated; None without `carry`."""
-        if not self.config.carry:
-            return None
-        size = (still.shape[2], still.shape[3])
-        with torch.autocast(still.device.type, enabled=False):
-            back = geometry.displacement_to_normalised(points[:, 0] - points[:, t + 1], size)  # N x 2
-            grid = geometry.identity_grid(size, points) + back[:, None, None]
-            return geometry.warp(still.float(), grid, padding="border")
+    def shift(self, points: Tensor, t: int) -> Tensor | None:
+        """How far the stroke has gone at point t + 1, N x 2 normalised; None without `carry`."""
+        size = (self.config.size, self.config.size)
+        return carrying.shift_of(points, t, size) if self.config.carry else None
 
     def motion_pictures(self, points: Tensor, t: int) -> list[Tensor]:
         """S and S_t, or the one of them that is used; N x channels x s x s."""
         wanted, made = self.config.motion_input, []
+        if self.config.stabilise:
+            points = carrying.stabilised(points, t)
         if wanted != "step":
             made.append(coding.whole(points, self.config, t))
         if wanted != "whole":
@@ -262,15 +264,16 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(make(a, b, 4, 2, 1) for a, b in itertools.pairwise(widths))
         self.colours = make(widths[-1], 4 if config.composite else 3, 3, 1, 1)
         self.composite, self.bounded = config.composite, config.colours == "tanh"
-        self.share = Share(widths[-1] + 9) if config.carry else None
+        self.share = carrying.Share(widths[-1] + 9) if config.carry and not config.stabilise else None
+        self.layer = carrying.Layer(widths[-1]) if config.stabilise else None
 
-    def forward(self, state: Tensor, still: Tensor, moved: Tensor | None = None) -> Drawn:
+    def forward(self, state: Tensor, still: Tensor, shift: Tensor | None = None) -> Drawn:
         """Paint a state, and blend.
 
         Args:
             state: N x state x h x h.
             still: what may be kept, N x 3 x s x s.
-            moved: the still moved by the stroke, the same size; needed with `carry`.
+            shift: how far the stroke has gone, N x 2 normalised; needed with `carry`.
         """
         for layer in self.layers:
             state = F.relu(layer(state))
@@ -278,33 +281,51 @@ class Decoder(nn.Module):
         painted, own, share = torch.tanh(made[:, :3]) if self.bounded else made[:, :3], None, None
         if not self.training:
             painted = painted.clamp(-1, 1)
-        if self.share is not None:
-            assert moved is not None
-            own, share = painted, self.share(torch.cat([state, painted.detach(), moved, still], dim=1))
-            painted = own + share * (moved - own)
         if not self.composite:
             return Drawn(painted, painted, None)
         keep = torch.sigmoid(made[:, 3:])
+        if self.layer is not None:
+            assert shift is not None
+            return layered(self.layer(state, still), painted, keep, still, shift)
+        if self.share is not None:
+            assert shift is not None
+            moved = carrying.moved(still, shift)
+            own, share = painted, self.share(torch.cat([state, painted.detach(), moved, still], dim=1))
+            painted = own + share * (moved - own)
         return Drawn(painted + keep * (still - painted), painted, keep, own, share)
 
 
-class Share(nn.Module):
-    """How much of what is not kept is the moved still, and not painted (ours)."""
+def layered(piece: carrying.Piece, behind: Tensor, keep: Tensor, still: Tensor, shift: Tensor) -> Drawn:
+    """A piece of the still, bent and painted, moved by the stroke over what is painted behind it and what is kept.
 
-    def __init__(self, inputs: int):
-        super().__init__()
-        self.hidden = nn.Conv2d(inputs, 16, 3, padding=1)
-        self.share = nn.Conv2d(16, 1, 3, padding=1)
+    Args:
+        piece: where the object lay in the still.
+        behind: what is painted where the still is not kept, and no piece lies over it; N x 3 x s x s.
+        keep: the share of the still behind the piece.
+        still: N x 3 x s x s.
+        shift: N x 2, normalised.
 
-    def forward(self, x: Tensor) -> Tensor:
-        """G's last map, its colours, the moved and the unmoved still, N x (C + 9) x s x s, to N x 1 x s x s."""
-        return torch.sigmoid(self.share(F.relu(self.hidden(x))))
+    Returns:
+        The frame, and its parts as `Drawn` has them: kept, carried and painted shares of each pixel.
+    """
+    piece, carried = carrying.shown(piece, still, shift)
+    behind, keep, still = behind.float(), keep.float(), still.float()
+    cover, share = piece.cover, piece.share
+    front = piece.paint + share * (carried - piece.paint)
+    ground = behind + keep * (still - behind)
+    frame = ground + cover * (front - ground)
+    alone = behind + cover.detach() * (piece.paint - behind)
+    kept, moved = (1 - cover) * keep, cover * share  # the rest is paint
+    rest = (1 - kept).clamp_min(1e-6)
+    own = ((1 - cover) * (1 - keep) * behind + cover * (1 - share) * piece.paint) / (1 - kept - moved).clamp_min(1e-6)
+    return Drawn(frame, (frame - kept * still) / rest, kept, own, moved / rest, piece.flow, alone)
 
 
 @torch.no_grad()
 def initialise(networks: StrokesNetworks) -> None:
     """Draw first weights: the release's (sheet section 2.8), or scaled to each layer's inputs (He et al.)."""
-    ours = networks.config.initialisation == "scaled"
+    ours, decoder = networks.config.initialisation == "scaled", networks.decoder
+    colours = [decoder.colours, *([] if decoder.layer is None else [decoder.layer.colours])]
     for name, network in networks.named_children():
         predicts = name in ("encoder", "motion", "predictor")
         for layer in network.modules():
@@ -313,7 +334,7 @@ def initialise(networks: StrokesNetworks) -> None:
             deviation = 0.01 if predicts else 0.02
             if ours and (predicts or name == "decoder"):
                 deviation = math.sqrt(2 / inputs_per_output(layer))
-            if ours and layer is networks.decoder.colours:
+            if ours and any(layer is other for other in colours):
                 deviation /= 10  # begin near grey, and near an even blend
             nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
             assert layer.bias is not None

@@ -15,7 +15,7 @@ from stillmotion.files import read_weights
 from stillmotion.nn import vgg
 from stillmotion.nn.spectral import forgetting
 from stillmotion.systems.base import fill
-from stillmotion.systems.strokes import coding
+from stillmotion.systems.strokes import carrying, coding
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.networks import Drawn, StrokesNetworks
 
@@ -28,20 +28,22 @@ class Moment(NamedTuple):
         still: frame 0, N x 3 x s x s.
         current: the true frame t.
         truth: the true frame t + 1.
+        seen: these two as E1 sees them; with `stabilise`, moved back along the stroke.
         motion: the stroke pictures that E2 reads.
         step: S_t, if the pair discriminator sees it.
         corners: N x 2, (x, y) of the first pixel of each crop.
-        moved: the still moved by the stroke, if the generator takes from it.
+        shift: how far the stroke has gone at t + 1, normalised, if the generator carries the still.
     """
 
     t: int
     still: Tensor
     current: Tensor
     truth: Tensor
+    seen: tuple[Tensor, Tensor]
     motion: list[Tensor]
     step: Tensor
     corners: Tensor
-    moved: Tensor | None = None
+    shift: Tensor | None = None
 
 
 class Made(NamedTuple):
@@ -74,16 +76,24 @@ def look(
         rng: the crops are drawn from it.
     """
     shown = config.judges_pairs and config.pair_sees_step
+    pair = (frames[:, t], frames[:, t + 1])
     return Moment(
         t,
         frames[:, 0],
-        frames[:, t],
-        frames[:, t + 1],
+        *pair,
+        tuple(held(frame, points, at, config) for frame, at in zip(pair, (t, t + 1), strict=True)),
         networks.motion_pictures(points, t),
         coding.step(points, t, config) if shown else frames.new_zeros(()),
         crop_corners(points[:, t], config, rng),
-        networks.carried(frames[:, 0], points, t),
+        networks.shift(points, t),
     )
+
+
+def held(frames: Tensor, points: Tensor, t: int, config: StrokesConfig) -> Tensor:
+    """True frames t as E1 sees them, N x 3 x s x s: with `stabilise`, so that point t lies where point 0 does."""
+    if not config.stabilise:
+        return frames
+    return carrying.moved(frames, -carrying.shift_of(points, t - 1, (config.size, config.size)))
 
 
 def make(networks: StrokesNetworks, moment: Moment, state: Tensor | None) -> Made:
@@ -95,9 +105,9 @@ def make(networks: StrokesNetworks, moment: Moment, state: Tensor | None) -> Mad
         state: that of frame t; None for E1's, which is h_0 at t = 0 and otherwise teacher forcing.
     """
     rebuild = networks.config.autoencode_weight > 0
-    state, motion, coded = foresee(networks, moment, state, also=moment.truth if rebuild else None)
-    drawn = networks.decoder(state, moment.still, moment.moved)
-    rebuilt = None if coded is None else networks.decoder(coded, moment.still, moment.moved).paint
+    state, motion, coded = foresee(networks, moment, state, also=moment.seen[1] if rebuild else None)
+    drawn = networks.decoder(state, moment.still, moment.shift)
+    rebuilt = None if coded is None else networks.decoder(coded, moment.still, moment.shift).paint
     return Made(state, drawn, rebuilt, motion)
 
 
@@ -106,7 +116,7 @@ def foresee(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The next state, x_t, and E1's code of one more picture; arguments as for `make`."""
     forced = state is None and moment.t > 0
-    pictures = [moment.still, *([moment.current] if forced else []), *([] if also is None else [also])]
+    pictures = [moment.still, *([moment.seen[0]] if forced else []), *([] if also is None else [also])]
     codes = networks.encoder(torch.cat(pictures)).chunk(len(pictures))  # one call: nothing in E1 joins samples
     initial = codes[0]
     if state is None:

@@ -177,7 +177,7 @@ class StrokeStage:
         state, _, _ = foresee(self.model, moment, carried.state)
         # Nobody but the pair discriminator looks at the frame that was made before.
         return Carried(
-            state, self.model.decoder(state, moment.still, moment.moved).frame if self.config.judges_pairs else None
+            state, self.model.decoder(state, moment.still, moment.shift).frame if self.config.judges_pairs else None
         )
 
     def preview(self) -> dict[str, np.ndarray]:

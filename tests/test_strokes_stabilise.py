@@ -1,0 +1,173 @@
+"""`stabilise`: a camera follows the stroke, and what G paints is moved along it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from stillmotion import geometry
+from stillmotion.errors import StillmotionError
+from stillmotion.systems.strokes import carrying
+from stillmotion.systems.strokes.composing import Canvas, compose
+from stillmotion.systems.strokes.networks import Drawn, StrokesNetworks, layered
+from stillmotion.systems.strokes.objectives import held, look, make
+from strokes_tools import TINY_STROKES
+
+CONFIG = replace(TINY_STROKES, carry=True, stabilise=True)
+SIDE = CONFIG.size
+POINTS = torch.tensor([[[8.0, 9.0], [10.0, 9.0], [13.0, 8.0], [13.0, 12.0]]])
+
+
+def networks(seed: int = 0) -> StrokesNetworks:
+    torch.manual_seed(seed)
+    return StrokesNetworks(CONFIG).eval()
+
+
+def picture(seed: int = 1, channels: int = 3) -> Tensor:
+    return torch.rand((1, channels, SIDE, SIDE), generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def flat(value: float, channels: int = 1) -> Tensor:
+    return torch.full((1, channels, SIDE, SIDE), value)
+
+
+def shift(dx: float, dy: float) -> Tensor:
+    return geometry.displacement_to_normalised(torch.tensor([[float(dx), float(dy)]]), (SIDE, SIDE))
+
+
+def test_the_point_that_is_due_lies_where_the_first_one_does() -> None:
+    assert torch.equal(carrying.stabilised(POINTS, 0), POINTS)
+    seen = carrying.stabilised(POINTS, 2)
+    assert seen[0, 2].tolist() == [8.0, 9.0]
+    assert seen[0, 3].tolist() == [8.0, 13.0]  # four pixels below the point before, as it is
+    assert seen[0, 0].tolist() == [8.0, 9.0]  # it marks the object, and does not go away
+
+
+def test_networks_read_strokes_alike_wherever_the_object_has_got_to() -> None:
+    model = networks()
+    straight = torch.stack([torch.arange(9.0) + 4, torch.full((9,), 7.0)], -1)[None]  # one pixel per step
+    first, later = model.motion_pictures(straight, 0), model.motion_pictures(straight, 3)
+    for a, b in zip(first, later, strict=True):
+        torch.testing.assert_close(a, b)
+    plain = StrokesNetworks(replace(CONFIG, stabilise=False)).motion_pictures(straight, 3)
+    assert not torch.allclose(plain[0], first[0], atol=1e-2)
+
+
+def test_true_frames_are_seen_with_the_object_held_still() -> None:
+    frame = flat(0.0, 3)
+    frame[..., 8, 13] = 1.0  # the object is where point 2 is
+    seen = held(frame, POINTS, 2, CONFIG)
+    assert seen[0, 0, 9, 8] == pytest.approx(1.0, abs=1e-4)  # and is seen where point 0 is
+    assert seen.sum() == pytest.approx(3.0, abs=1e-3)
+    assert torch.equal(held(frame, POINTS, 2, replace(CONFIG, stabilise=False)), frame)
+
+
+def test_pixels_are_taken_from_the_way_back_and_the_flow() -> None:
+    still = picture()
+    flow = shift(1, 2)[:, :, None, None].expand(1, 2, SIDE, SIDE)
+    made = carrying.moved(still, shift(3, -1), flow)  # three to the right and one up, from (1, 2) further
+    torch.testing.assert_close(made[..., 5, 10], still[..., 5 + 1 + 2, 10 - 3 + 1], atol=1e-4, rtol=0)
+
+
+def piece(paint: float, cover: float, share: float) -> carrying.Piece:
+    return carrying.Piece(flat(paint, 3), flat(cover), flat(share), flat(0.0, 2))
+
+
+@pytest.mark.parametrize(
+    ("cover", "share", "keep", "wanted"),
+    [
+        (1.0, 1.0, 0.0, "carried"),
+        (1.0, 0.0, 1.0, "paint"),
+        (0.0, 1.0, 1.0, "still"),
+        (0.0, 1.0, 0.0, "behind"),
+    ],
+)
+def test_what_lies_in_front(cover: float, share: float, keep: float, wanted: str) -> None:
+    still, behind, way = picture(), picture(2), shift(4, 0)
+    drawn = layered(piece(0.5, cover, share), behind, flat(keep), still, way)
+    pictures = {"carried": carrying.moved(still, way), "paint": flat(0.5, 3), "still": still, "behind": behind}
+    # Left of what moved nothing covers: there the picture ended.
+    torch.testing.assert_close(drawn.frame[..., 5:], pictures[wanted][..., 5:], atol=1e-5, rtol=0)
+
+
+def test_a_cover_moves_and_leaves_the_ground_behind() -> None:
+    cover = flat(0.0)
+    cover[..., 10:14, 6:9] = 1.0
+    still = flat(-1.0, 3)
+    one = carrying.Piece(flat(0.5, 3), cover, flat(0.0), flat(0.0, 2))
+    frame = layered(one, flat(0.25, 3), flat(0.0), still, shift(5, 2)).frame
+    assert frame[0, 0, 12:16, 11:14].sub(0.5).abs().lt(1e-4).all()
+    assert frame[0, 0, 10:12, 6:9].sub(0.25).abs().lt(1e-4).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_parts_make_the_frame(seed: int) -> None:
+    """As for other blends: `compose` builds large frames from the shares."""
+    generator = torch.Generator().manual_seed(seed)
+    shares = [torch.rand((1, 1, SIDE, SIDE), generator=generator) for _ in range(3)]
+    flow = 0.1 * (torch.rand((1, 2, SIDE, SIDE), generator=generator) - 0.5)
+    still, way = picture(3), shift(2.5, -1.25)
+    drawn = layered(carrying.Piece(picture(4), shares[0], shares[1], flow), picture(5), shares[2], still, way)
+    assert drawn.keep is not None
+    assert drawn.share is not None
+    assert drawn.own is not None
+    torch.testing.assert_close(drawn.painted + drawn.keep * (still - drawn.painted), drawn.frame, atol=1e-5, rtol=0)
+    carried = carrying.moved(still, way, drawn.flow)
+    torch.testing.assert_close(drawn.own + drawn.share * (carried - drawn.own), drawn.painted, atol=1e-4, rtol=0)
+    assert 0 <= drawn.share.min() <= drawn.share.max() <= 1 + 1e-5
+
+
+def test_paint_alone_holds_nothing_of_the_still_and_teaches_the_paint_not_the_cover() -> None:
+    cover = flat(0.6).requires_grad_()
+    paint = flat(0.5, 3).requires_grad_()
+    one = carrying.Piece(paint, cover, flat(0.9), flat(0.0, 2))
+    drawn = layered(one, flat(-0.5, 3), flat(0.8), picture(), shift(0, 0))
+    torch.testing.assert_close(drawn.paint, flat(0.6 * 0.5 - 0.4 * 0.5, 3))
+    drawn.paint.sum().backward()
+    assert cover.grad is None
+    assert paint.grad is not None
+    assert paint.grad.sum() == pytest.approx(0.6 * 3 * SIDE * SIDE, rel=1e-4)
+
+
+def test_every_part_learns_from_one_step() -> None:
+    model = networks().train()
+    frames = torch.stack([picture(seed)[0] for seed in range(4)])[None]
+    rng = torch.Generator().manual_seed(0)
+    made = make(model, look(frames, POINTS, 1, CONFIG, model, rng), None)
+    assert made.rebuilt is not None
+    (made.drawn.frame.square().mean() + made.drawn.paint.mean() + made.rebuilt.mean()).backward()
+    parts = (model.encoder, model.motion, model.predictor, model.decoder)
+    silent = [name for part in parts for name, value in part.named_parameters() if value.grad is None]
+    assert not silent
+    assert model.decoder.layer is not None
+    assert model.decoder.layer.colours.weight.grad.flatten(1).abs().sum(1).gt(0).all()  # colours, cover and flow
+
+
+def test_steps_go_on_as_the_plain_way_does() -> None:
+    model, still = networks(), picture()
+    with torch.no_grad():
+        fast, plain = (model.begin(still, POINTS, fast=fast) for fast in (True, False))
+        state, frame = model.advance(fast, fast.initial, 1)
+        again, same = model.advance(plain, plain.initial, 1)
+    torch.testing.assert_close(state, again, atol=1e-5, rtol=0)
+    torch.testing.assert_close(frame, same, atol=1e-5, rtol=0)
+
+
+def test_a_bent_still_is_taken_from_as_far_at_its_own_size() -> None:
+    large = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)  # four pixels of the square to one
+    canvas = Canvas.prepare(large, SIDE)
+    flow = shift(1.0, 0.0)[:, :, None, None].expand(1, 2, SIDE, SIDE)
+    black = flat(-1.0, 3)
+    drawn = Drawn(black, black, None, black, flat(1.0), flow)
+    made = compose(canvas, drawn, flat(1.0), torch.tensor([2.0, -1.0]))  # 8 right, 4 up, from 4 further right
+    assert np.abs(made[:-4, 8:-8].astype(int) - large[4:, 4:-12]).max() <= 1
+
+
+@pytest.mark.parametrize("changes", [{"carry": False}, {"stroke_window": 0}])
+def test_it_needs_what_it_holds_still(changes: dict[str, int]) -> None:
+    with pytest.raises(StillmotionError, match="stabilise needs"):
+        replace(CONFIG, **changes)
