@@ -206,7 +206,7 @@ def test_no_sigma_has_the_weights_of_the_full_model() -> None:
 
 
 def stepping(stage: MotionStage) -> Callable[[str, Tensor], None]:
-    def update(name: str, loss: Tensor) -> None:
+    def update(name: str, loss: Tensor, clip_grad: float | None = None) -> None:
         for parameter in stage.model.parameters():
             parameter.grad = None
         loss.backward()

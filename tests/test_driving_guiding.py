@@ -104,7 +104,11 @@ def test_a_hidden_joint_counts_a_fifth():
     batch = {"frame": frame, "points": found + torch.tensor([[0.6, 0.6], [0.0, 0.0]])}
 
     def distance(weights: list[float]) -> float:
-        return float(stage.step({**batch, "weights": torch.tensor([weights])}, lambda name, loss: None)["distance"])
+        return float(
+            stage.step({**batch, "weights": torch.tensor([weights])}, lambda name, loss, clip_grad=None: None)[
+                "distance"
+            ]
+        )
 
     assert distance([1.0, 1.0]) == pytest.approx(0.3, abs=1e-4)
     assert distance([0.2, 1.0]) == pytest.approx(0.6 * 0.2 / 1.2, abs=1e-4)
@@ -115,7 +119,7 @@ def test_a_step_moves_the_detector_only():
     stage = GuideStage(networks, config, [puppet()])
     before = [p.clone() for p in networks.parameters()]
 
-    def update(name: str, loss: torch.Tensor) -> None:
+    def update(name: str, loss: torch.Tensor, clip_grad: float | None = None) -> None:
         loss.backward()
         stage.optimizers[name].step()
 
@@ -152,7 +156,7 @@ def test_motion_may_be_learned_with_joints_as_a_guide_and_clips_without_them_hav
         with torch.no_grad():
             model.detector.train()
             found = [model.detector(torch.cat([batch["source"], batch["driving"]])).mean[k::2] for k in (0, 1)]
-        seen[name] = stage.step(batch, lambda _name, _loss: None)["guide"].item()
+        seen[name] = stage.step(batch, lambda *_, **__: None)["guide"].item()
         if name == "joints":  # rows 0 and 1 are the sources of both pairs, 2 and 3 their driving frames
             away = (torch.stack(found) - batch["points"]).abs().mean(3)
             expected = (away * batch["weights"]).sum() / batch["weights"].sum()

@@ -198,7 +198,7 @@ def test_the_loss_is_l1_over_all_frames_but_the_first_and_moves_the_predictor_on
         made = stage.predictor(Keypoints(batch["mean"][:, 0], batch["covariance"][:, 0]), 5)
     before = {name: value.clone() for name, value in stage.model.named_parameters()}
 
-    def update(name: str, loss: Tensor) -> None:
+    def update(name: str, loss: Tensor, clip_grad: float | None = None) -> None:
         losses.append(loss.item())
         loss.backward()
         stage.optimizers[name].step()
@@ -241,7 +241,7 @@ def test_it_learns_a_motion_that_the_first_frame_tells():
     stage = stage_of(predict_hidden=32, predict_window=6, predict_batch=16, predict_learning_rate=1e-2)
     generator = torch.Generator().manual_seed(0)
 
-    def update(name: str, loss: Tensor) -> None:
+    def update(name: str, loss: Tensor, clip_grad: float | None = None) -> None:
         stage.optimizers[name].zero_grad()
         loss.backward()
         stage.optimizers[name].step()

@@ -38,7 +38,7 @@ def batch_of(stage: MotionStage) -> dict[str, Tensor]:
 
 
 def stepper(stage: MotionStage) -> Callable[[str, Tensor], None]:
-    def update(name: str, loss: Tensor) -> None:
+    def update(name: str, loss: Tensor, clip_grad: float | None = None) -> None:
         for parameter in stage.model.parameters():
             parameter.grad = None
         loss.backward()
@@ -75,7 +75,7 @@ def test_each_update_touches_its_own_networks_only():
     model, step = stage.model, stepper(stage)
     seen, learning = [], []
 
-    def update(name: str, loss: Tensor) -> None:
+    def update(name: str, loss: Tensor, clip_grad: float | None = None) -> None:
         before = {part: weights(getattr(model, part)) for part in parts}
         step(name, loss)
         seen.append((name, {part: changed(old, getattr(model, part)) for part, old in before.items()}))
@@ -164,7 +164,7 @@ def test_discriminator_joins_at_its_step():
         step = stepper(stage)
         called.append([])
 
-        def update(name: str, loss: Tensor, step=step) -> None:
+        def update(name: str, loss: Tensor, step=step, clip_grad: float | None = None) -> None:
             called[-1].append(name)
             step(name, loss)
 

@@ -67,6 +67,21 @@ def test_what_differs_from_the_still_counts_more() -> None:
     assert both.standing(moment).item() == pytest.approx(2 * (4 / 2.5) / 4)
 
 
+def test_what_neither_the_still_nor_the_moved_still_shows_counts_more() -> None:
+    """One row of four: unchanged, uncovered and shown by the moved still, carried, and to be painted."""
+    parts = objectives(moving_focus=1.0)
+    config = replace(parts.config, carry=True, painting_focus=4.0)
+    still, truth = torch.zeros(1, 3, 1, 4), torch.zeros(1, 3, 1, 4)
+    still[..., 1] = 1.0  # an object, and the stroke goes one pixel to the right
+    truth[..., 2] = 1.0
+    truth[..., 3] = 1.0  # a limb that the still does not have there
+    moment = moment_of()._replace(still=still, truth=truth, shift=torch.tensor([[2 / 3, 0.0]]))
+    weights = Objectives(parts.networks, config).weights(moment)
+    assert weights is not None
+    wanted = torch.tensor([1.0, 2, 2, 6]) / 2.75
+    torch.testing.assert_close(weights[0, 0, 0], wanted)
+
+
 def test_log_losses_by_hand() -> None:
     """Checklist 15: with a score of 0 everything is log 2; the generator's form does not saturate."""
     zero, score = torch.zeros(2, 1), torch.tensor([[math.log(3)]])  # s(log 3) = 3/4

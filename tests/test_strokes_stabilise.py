@@ -17,7 +17,7 @@ from stillmotion.systems.strokes.networks import Drawn, StrokesNetworks, layered
 from stillmotion.systems.strokes.objectives import held, look, make
 from strokes_tools import TINY_STROKES
 
-CONFIG = replace(TINY_STROKES, carry=True, stabilise=True)
+CONFIG = replace(TINY_STROKES, carry=True, stabilise=True, skips=True)
 SIDE = CONFIG.size
 POINTS = torch.tensor([[[8.0, 9.0], [10.0, 9.0], [13.0, 8.0], [13.0, 12.0]]])
 
@@ -53,7 +53,7 @@ def test_networks_read_strokes_alike_wherever_the_object_has_got_to() -> None:
     first, later = model.motion_pictures(straight, 0), model.motion_pictures(straight, 3)
     for a, b in zip(first, later, strict=True):
         torch.testing.assert_close(a, b)
-    plain = StrokesNetworks(replace(CONFIG, stabilise=False)).motion_pictures(straight, 3)
+    plain = StrokesNetworks(replace(CONFIG, stabilise=False, skips=False)).motion_pictures(straight, 3)
     assert not torch.allclose(plain[0], first[0], atol=1e-2)
 
 
@@ -63,7 +63,7 @@ def test_true_frames_are_seen_with_the_object_held_still() -> None:
     seen = held(frame, POINTS, 2, CONFIG)
     assert seen[0, 0, 9, 8] == pytest.approx(1.0, abs=1e-4)  # and is seen where point 0 is
     assert seen.sum() == pytest.approx(3.0, abs=1e-3)
-    assert torch.equal(held(frame, POINTS, 2, replace(CONFIG, stabilise=False)), frame)
+    assert torch.equal(held(frame, POINTS, 2, replace(CONFIG, stabilise=False, skips=False)), frame)
 
 
 def test_pixels_are_taken_from_the_way_back_and_the_flow() -> None:
@@ -171,3 +171,19 @@ def test_a_bent_still_is_taken_from_as_far_at_its_own_size() -> None:
 def test_it_needs_what_it_holds_still(changes: dict[str, int]) -> None:
     with pytest.raises(StillmotionError, match="stabilise needs"):
         replace(CONFIG, **changes)
+
+
+def test_a_residual_state_stays_where_nothing_is_added() -> None:
+    config = replace(CONFIG, residual=True)
+    torch.manual_seed(0)
+    model = StrokesNetworks(config).eval()
+    with torch.no_grad():
+        context = model.begin(picture(), POINTS)
+        before = torch.randn_like(context.initial)
+        moved = model.predict(context, before, 0)
+        assert (moved - before).abs().max() > 1e-3
+        for parameter in model.predictor.transition.parameters():
+            parameter.zero_()
+        for fast in (True, False):
+            again = model.begin(picture(), POINTS, fast=fast)
+            torch.testing.assert_close(model.predict(again, before, 0), before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_points_follow_the_pixels_and_a_sample_depends_on_its_number_alone() -> 
     """Under mirroring and reversal the point is still the centre of the square."""
     clips = [square_clip(f"c{i}", seed=i) for i in range(3)]
     changes = Augmentation(horizontal_flip=0.5, time_flip=0.5, exclusive_flips=False)
-    dataset = WindowDataset(clips, 3, 4, changes, extra=window_points)
+    dataset = WindowDataset(clips, 3, 4, changes, extra=partial(window_points, config=TINY_STROKES))
     seen = set()
     for n in range(24):
         sample, again = dataset[n], dataset[n]

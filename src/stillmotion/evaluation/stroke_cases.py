@@ -311,7 +311,9 @@ STROKE_MEASURES: tuple[Measure, ...] = (
     _pixels("two ends", _build(TwoEnds), take=partial(_two_ends, _find), applies=is_short),
     _pixels("class kept", _build(Kept), take=_class_kept, applies=is_short),
     _pixels("stride right", _build(StrideRight), take=_stride, applies=has_truth),
-    _pixels("gait decided", _build(GaitDecided), take=_gait_decided, applies=lambda case: _asked(case).kind == "other"),
+    _pixels(
+        "gait decided", _build(GaitDecided), take=_gait_decided, applies=lambda case: _asked(case).kind == "other"
+    ),
     _pixels("spill", _build(Spill), take=_spill, applies=has_truth),
     _pixels(f"spill ({LONG_STEPS})", _build(Spill), take=_spill, applies=lambda case: not is_short(case)),
     *(

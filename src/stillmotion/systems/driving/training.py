@@ -24,7 +24,7 @@ from stillmotion.systems.driving.guiding import GuideStage, distance, joint_aims
 from stillmotion.systems.driving.networks import DrivingNetworks, Generated, Keypoints, shrink
 from stillmotion.systems.driving.predicting import PredictStage
 
-Update = Callable[[str, Tensor], None]
+Update = Callable[..., None]
 
 
 def stages(
@@ -139,7 +139,7 @@ class MotionStage:
 
         Args:
             batch: `source` and `driving`, B x 3 x S x S in [0, 1], and the clips' names.
-            update: called as `update(optimizer name, loss)`.
+            update: called as `update(optimizer name, loss, clip_grad=...)`.
 
         Returns:
             Every loss term, weighted, detached.

@@ -20,6 +20,7 @@ from stillmotion.systems.strokes.composing import Canvas, Change, compose
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.finding import Finder, find_object
 from stillmotion.systems.strokes.networks import Drawn, StrokesNetworks
+from stillmotion.systems.strokes.windows import smooth
 
 FPS = 25.0
 """Frames per second where neither the stroke nor the model's card says them."""
@@ -124,7 +125,7 @@ class Strokes(System):
         size = (still.shape[0], still.shape[1])
         if (sentence := plan.leaves(size)) is not None:
             warnings.warn(sentence, StillmotionWarning, stacklevel=2)
-        inside = plan.inside(size)
+        inside = smooth(plan.inside(size), self.config.smooth_points)
         canvas = Canvas.prepare(still, self.config.size)
         points = canvas.to_network(inside)
         nothing = torch.zeros(1, 1, self.config.size, self.config.size)

@@ -1,9 +1,9 @@
 """Ours: pixels of the still go along with the stroke, and a camera may follow it.
 
-With `carry`, G may take the still moved by the way the stroke has gone. With `stabilise`, moreover, a camera follows the
-stroke: E1 sees true frames, and E2 strokes, shifted so that the object lies where it lay in the still; P foresees, and G
-paints, the object there; what G painted is then moved along the stroke, over the still. What goes round, such as a
-step, comes back at the same place of the state.
+With `carry`, G may take the still moved by the way the stroke has gone. With `stabilise`, moreover, a camera follows
+the stroke. E1 sees true frames, and E2 strokes, shifted so that the object lies where it lay in the still; P foresees
+and G paints the object there. What G painted is then moved along the stroke, over the still. What goes round, such as
+a step, comes back at the same place of the state. With `skips` G also sees the still, which lies where it paints.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Piece(NamedTuple):
         paint: N x 3 x s x s, what G paints.
         cover: N x 1 x s x s in [0, 1], how far it covers what is behind it.
         share: N x 1 x s x s in [0, 1], how much of it is the still's own pixels and not paint.
-        flow: N x 2 x s x s, normalised (x, y): these pixels lie so far from where they are shown, the way of the stroke
-            apart.
+        flow: N x 2 x s x s, normalised (x, y): so far from where they are shown these pixels lie in the still, the
+            way of the stroke apart.
     """
 
     paint: Tensor
@@ -82,15 +82,21 @@ class Share(nn.Module):
 
 
 class Layer(nn.Module):
-    """What moves, painted where the object lay in the still: G's second set of colours, with `stabilise`."""
+    """What moves, painted where the object lay in the still: G's second set of colours, with `stabilise`.
 
-    def __init__(self, inputs: int):
+    With `skips` they are made of G's last map and the still, by one more convolution.
+    """
+
+    def __init__(self, inputs: int, skips: bool):
         super().__init__()
+        self.hidden = nn.Conv2d(inputs + 3, inputs, 3, padding=1) if skips else None
         self.colours = nn.Conv2d(inputs, 6, 3, padding=1)
         self.share = Share(inputs + 9)
 
     def forward(self, x: Tensor, still: Tensor) -> Piece:
         """G's last map, N x C x s x s, and the still, N x 3 x s x s."""
+        if self.hidden is not None:
+            x = F.relu(self.hidden(torch.cat([x, still.to(x.dtype)], dim=1)))
         made = self.colours(x)
         paint = made[:, :3] if self.training else made[:, :3].clamp(-1, 1)
         cover, flow = torch.sigmoid(made[:, 3:4]), REACH * torch.tanh(made[:, 4:].float())

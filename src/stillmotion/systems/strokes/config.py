@@ -18,7 +18,17 @@ _ABOVE_ZERO = (
 )
 _NOT_NEGATIVE = (
     *("stroke_window", "reconstruction_weight", "autoencode_weight", "painted_weight", "crop_weight", "gan_weight"),
-    *("pair_gan_weight", "feature_weight", "perceptual_weight", "moving_focus", "warmup", "clip_grad", "seed"),
+    *(
+        "pair_gan_weight",
+        "feature_weight",
+        "perceptual_weight",
+        "moving_focus",
+        "painting_focus",
+        "smooth_points",
+        "warmup",
+        "clip_grad",
+        "seed",
+    ),
 )
 
 GREY_POINTS = 32
@@ -35,6 +45,7 @@ class StrokesConfig:
     frame_step: int = 1  # every so many frames of a clip are one step
     coding: Literal["grey", "gaussian"] = "grey"  # "gaussian" (ours): soft dots, any length; see coding.py
     dot_sigma: float = 2.0  # of a soft dot, pixels at size 64; it grows with the size
+    smooth_points: int = 0  # ours: strokes are parabolas fitted to so many points on both sides; see windows.py
     stroke_window: int = 0  # ours, gaussian only: S holds so many points from now on; 0: the whole stroke
     motion_input: Literal["both", "whole", "step"] = "both"  # "whole": S alone; "step": S_t alone
 
@@ -49,6 +60,7 @@ class StrokesConfig:
     units: int = 5  # per block
     growth: int = 256  # channels each unit adds
     bottleneck: int = 128
+    residual: bool = False  # ours: P adds to the current state, so that what it has not learned to change stays
 
     # Generator G.
     generator_widths: tuple[int, int, int] = (256, 128, 64)
@@ -57,6 +69,7 @@ class StrokesConfig:
     composite: bool = False  # ours: G also says which pixels keep the still's
     carry: bool = False  # ours, with composite: and where it takes the still moved by the stroke instead of painting
     stabilise: bool = False  # ours, with carry: the networks see and paint the object held still; see carrying.py
+    skips: bool = False  # ours, with stabilise: G also sees E1's maps of the still, which lie where it paints
 
     # Discriminators D1 (frames) and D2 (pairs of frames).
     discriminator_width: int = 64
@@ -74,6 +87,7 @@ class StrokesConfig:
     painted_weight: float = 0.0  # ours, with composite: reconstruction of what is painted, before the blend
     crop_weight: float = 50.0  # reconstruction of the crop (release)
     moving_focus: float = 0.0  # ours: pixels that differ from the still count this many times more
+    painting_focus: float = 0.0  # ours, with carry: as do those that differ from the still both as it is and moved
     gan_weight: float = 1.0
     pair_gan_weight: float = 1.0
     feature_weight: float = 0.0  # ours: match D1's maps, a perceptual loss without a foreign network
@@ -127,8 +141,16 @@ class StrokesConfig:
                 "carry needs composite=true: the moved still covers what it moves over.",
             ),
             (
+                self.painting_focus and not self.carry,
+                "painting_focus needs carry=true: it counts what the moved still does not show.",
+            ),
+            (
+                self.skips and not self.stabilise,
+                "skips needs stabilise=true: without it the still's maps do not lie where the object is.",
+            ),
+            (
                 self.stabilise and not (self.carry and self.moving_window),
-                "stabilise needs carry=true and a stroke_window: what is held still is carried, by the points to come.",
+                "stabilise needs carry=true and a stroke_window: what is carried has no past.",
             ),
             (
                 self.feature_weight and not self.gan_weight,

@@ -78,6 +78,7 @@ class Context:
         initial: h_0, N x state x h x h; the first state.
         whole: E2(S), if S is used and stays the same.
         prepared: the predictor with what is constant worked in, or None to compute everything at every step.
+        skips: E1's maps of the still, if G sees them.
     """
 
     still: Tensor
@@ -85,6 +86,7 @@ class Context:
     initial: Tensor
     whole: Tensor | None
     prepared: Prepared | None
+    skips: Sequence[Tensor] = ()
 
 
 class StrokesNetworks(nn.Module):
@@ -113,13 +115,13 @@ class StrokesNetworks(nn.Module):
         Raises:
             StillmotionError: the stroke cannot be coded; see `coding`.
         """
-        initial, constants, whole = self.encoder(still), [], None
-        constants.append(initial)
+        *skips, initial = self.encoder.maps(still)
+        constants, whole = [initial], None
         if self.config.motion_input != "step" and not self.config.moving_window:
             whole = self.motion(coding.whole(points, self.config))
             constants.append(whole)
         prepared = self.predictor.prepare(constants) if fast else None
-        return Context(still, points, initial, whole, prepared)
+        return Context(still, points, initial, whole, prepared, skips)
 
     def advance(self, context: Context, state: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """One step, from frame t to frame t + 1 (t up to T - 2): the next state and the next frame."""
@@ -139,7 +141,7 @@ class StrokesNetworks(nn.Module):
 
     def draw(self, context: Context, state: Tensor, t: int = -1) -> Drawn:
         """Frame t + 1 from its state, and the still's share of every pixel (for output at the still's own size)."""
-        return self.decoder(state, context.still, self.shift(context.points, t))
+        return self.decoder(state, context.still, self.shift(context.points, t), context.skips)
 
     def shift(self, points: Tensor, t: int) -> Tensor | None:
         """How far the stroke has gone at point t + 1, N x 2 normalised; None without `carry`."""
@@ -173,10 +175,16 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N x inputs x s x s -> N x state x h x h."""
+        return self.maps(x)[-1]
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """What each convolution gives: N x (widths, state) x s/2, s/4 and s/8."""
+        made = []
         for layer in self.layers:
             x = layer(x)
             x = F.leaky_relu(instance_norm(x) if self.normalises else x, _SLOPE)
-        return x
+            made.append(x)
+        return made
 
 
 def instance_norm(x: Tensor) -> Tensor:
@@ -190,7 +198,7 @@ class Predictor(nn.Module):
 
     def __init__(self, config: StrokesConfig):
         super().__init__()
-        self.state, channels = config.state, config.predictor_inputs * config.state
+        self.state, channels, self.residual = config.state, config.predictor_inputs * config.state, config.residual
         blocks = []
         for _ in range(config.blocks):
             blocks.append(DenseBlock(channels, config))
@@ -203,7 +211,11 @@ class Predictor(nn.Module):
         x = F.relu(torch.cat(list(inputs), dim=1))
         for unit in self.units:
             x = torch.cat([x, F.relu(unit(unit.narrow(x)))], dim=1)
-        return self.transition(x)
+        return self.onward(inputs[0], self.transition(x))
+
+    def onward(self, state: Tensor, made: Tensor) -> Tensor:
+        """The next state from the current one and what the transition gives."""
+        return state + made if self.residual else made
 
     @property
     def units(self) -> list[Unit]:
@@ -229,7 +241,7 @@ class Predictor(nn.Module):
         *inner, (share, weight) = zip(*prepared, strict=True)
         for unit, (known, rest) in zip(self.units, inner, strict=True):
             x = torch.cat([x, F.relu(unit(known + F.conv2d(x, rest)))], dim=1)
-        return share + F.conv2d(x, weight)
+        return self.onward(inputs[0], share + F.conv2d(x, weight))
 
 
 class DenseBlock(nn.Module):
@@ -261,22 +273,29 @@ class Decoder(nn.Module):
         super().__init__()
         widths = (config.state, *config.generator_widths)
         make = SpectralConvTranspose2d if config.generator_norm == "spectral" else nn.ConvTranspose2d
-        self.layers = nn.ModuleList(make(a, b, 4, 2, 1) for a, b in itertools.pairwise(widths))
+        self.skips = config.skips
+        more = (0, config.encoder_widths[1], config.encoder_widths[0]) if config.skips else (0, 0, 0)
+        pairs = zip(itertools.pairwise(widths), more, strict=True)
+        self.layers = nn.ModuleList(make(a + seen, b, 4, 2, 1) for (a, b), seen in pairs)
         self.colours = make(widths[-1], 4 if config.composite else 3, 3, 1, 1)
         self.composite, self.bounded = config.composite, config.colours == "tanh"
         self.share = carrying.Share(widths[-1] + 9) if config.carry and not config.stabilise else None
-        self.layer = carrying.Layer(widths[-1]) if config.stabilise else None
+        self.layer = carrying.Layer(widths[-1], config.skips) if config.stabilise else None
 
-    def forward(self, state: Tensor, still: Tensor, shift: Tensor | None = None) -> Drawn:
+    def forward(
+        self, state: Tensor, still: Tensor, shift: Tensor | None = None, skips: Sequence[Tensor] = ()
+    ) -> Drawn:
         """Paint a state, and blend.
 
         Args:
             state: N x state x h x h.
             still: what may be kept, N x 3 x s x s.
             shift: how far the stroke has gone, N x 2 normalised; needed with `carry`.
+            skips: E1's maps of the still at s/2 and s/4; needed with `skips`.
         """
-        for layer in self.layers:
-            state = F.relu(layer(state))
+        seen = [None, *reversed(skips)] if self.skips else [None] * len(self.layers)
+        for layer, skip in zip(self.layers, seen, strict=True):
+            state = F.relu(layer(state if skip is None else torch.cat([state, skip], dim=1)))
         made = self.colours(state)
         painted, own, share = torch.tanh(made[:, :3]) if self.bounded else made[:, :3], None, None
         if not self.training:
@@ -336,6 +355,8 @@ def initialise(networks: StrokesNetworks) -> None:
                 deviation = math.sqrt(2 / inputs_per_output(layer))
             if ours and any(layer is other for other in colours):
                 deviation /= 10  # begin near grey, and near an even blend
+            if ours and networks.config.residual and layer is networks.predictor.transition:
+                deviation /= 10  # begin with a state that stays
             nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
             assert layer.bias is not None
             nn.init.constant_(layer.bias, 0.01 if predicts else 0.0)

@@ -81,7 +81,7 @@ def look(
         t,
         frames[:, 0],
         *pair,
-        tuple(held(frame, points, at, config) for frame, at in zip(pair, (t, t + 1), strict=True)),
+        (held(pair[0], points, t, config), held(pair[1], points, t + 1, config)),
         networks.motion_pictures(points, t),
         coding.step(points, t, config) if shown else frames.new_zeros(()),
         crop_corners(points[:, t], config, rng),
@@ -105,25 +105,46 @@ def make(networks: StrokesNetworks, moment: Moment, state: Tensor | None) -> Mad
         state: that of frame t; None for E1's, which is h_0 at t = 0 and otherwise teacher forcing.
     """
     rebuild = networks.config.autoencode_weight > 0
-    state, motion, coded = foresee(networks, moment, state, also=moment.seen[1] if rebuild else None)
-    drawn = networks.decoder(state, moment.still, moment.shift)
-    rebuilt = None if coded is None else networks.decoder(coded, moment.still, moment.shift).paint
-    return Made(state, drawn, rebuilt, motion)
+    seen = foresee(networks, moment, state, also=moment.seen[1] if rebuild else None)
+
+    def draw(code: Tensor) -> Drawn:
+        drawn: Drawn = networks.decoder(code, moment.still, moment.shift, seen.skips)
+        return drawn
+
+    return Made(seen.state, draw(seen.state), None if seen.also is None else draw(seen.also).paint, seen.motion)
 
 
-def foresee(
-    networks: StrokesNetworks, moment: Moment, state: Tensor | None, also: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The next state, x_t, and E1's code of one more picture; arguments as for `make`."""
+class Foreseen(NamedTuple):
+    """What is known before a frame is drawn.
+
+    Attributes:
+        state: of the next frame.
+        motion: x_t.
+        also: E1's code of one more picture; None if there is none.
+        skips: E1's other maps of the still.
+    """
+
+    state: Tensor
+    motion: Tensor
+    also: Tensor | None
+    skips: list[Tensor]
+
+
+def foresee(networks: StrokesNetworks, moment: Moment, state: Tensor | None, also: Tensor | None = None) -> Foreseen:
+    """The next state, and what E1 and E2 see on the way; arguments as for `make`, `also` one more picture for E1."""
     forced = state is None and moment.t > 0
     pictures = [moment.still, *([moment.seen[0]] if forced else []), *([] if also is None else [also])]
-    codes = networks.encoder(torch.cat(pictures)).chunk(len(pictures))  # one call: nothing in E1 joins samples
+    *skips, last = networks.encoder.maps(torch.cat(pictures))  # one call: nothing in E1 joins samples
+    codes = last.chunk(len(pictures))
     initial = codes[0]
     if state is None:
         state = codes[1] if forced else initial
     motion = networks.encode_motion(moment.motion)
     made = networks.predictor([state, initial, *motion])
-    return made, torch.cat(motion, dim=1), None if also is None else codes[-1]
+    count = len(moment.still)
+    return Foreseen(
+        made, torch.cat(motion, dim=1), None if also is None else codes[-1], [part[:count] for part in skips]
+    )
 
 
 class Objectives:
@@ -205,8 +226,18 @@ class Objectives:
 
     def weights(self, moment: Moment) -> Tensor | None:
         """How much each pixel counts in the losses of whole frames; None for all alike."""
-        focus = self.config.moving_focus
-        return losses.moving_weights(moment.still, moment.truth, focus, full=0.2) if focus else None
+        moving, painting = self.config.moving_focus, self.config.painting_focus
+        if not (moving or painting):
+            return None
+        changed = difference(moment.truth, moment.still)
+        weights = 1 + moving * changed
+        if painting:
+            assert moment.shift is not None
+            # Where neither shows the truth, somebody has to paint: limbs, and what the object uncovers.
+            weights = weights + painting * torch.minimum(
+                changed, difference(moment.truth, carrying.moved(moment.still, moment.shift))
+            )
+        return weights / weights.mean()
 
     def distance(self, made: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
         """Mean squared or absolute difference; what the paper writes as l2 is the mean square, as in the release."""
@@ -228,6 +259,11 @@ class Objectives:
         return losses.feature_matching(
             maps, wanted, config.perceptual_layers, squared=config.perceptual_distance == "square"
         )
+
+
+def difference(a: Tensor, b: Tensor, full: float = 0.2) -> Tensor:
+    """Mean difference over the channels, 1 from `full` on; N x 3 x s x s in [-1, 1] -> N x 1 x s x s in [0, 1]."""
+    return ((a - b).abs().mean(dim=1, keepdim=True) / full).clamp(max=1)
 
 
 def to_perceiver(pictures: Tensor, config: StrokesConfig) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from stillmotion.data.sampling import window_starts
 from stillmotion.systems.strokes.drawing import draw_stroke, to_frames, to_picture
 from stillmotion.systems.strokes.networks import StrokesNetworks
-from stillmotion.systems.strokes.windows import TRACK, usable
+from stillmotion.systems.strokes.windows import stroke_of, usable
 
 
 @torch.no_grad()
@@ -55,7 +55,7 @@ def rollout_sheet(
         clip = clips[i]
         start = window_starts(usable(clip, config), config.frames, config.frame_step)[0]
         chosen = start + np.arange(config.frames) * config.frame_step
-        truth, points = clip.frames[chosen], np.asarray(clip.tracks[TRACK], np.float32)[chosen]
+        truth, points = clip.frames[chosen], stroke_of(clip, config)[chosen]
         made = roll_out(networks, truth[0], points)
         at = np.linspace(0, len(chosen) - 1, shown).round().astype(int)
         above, below = (np.repeat(np.repeat(frames[at], scale, 1), scale, 2) for frames in (truth, made))

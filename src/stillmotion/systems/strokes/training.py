@@ -101,7 +101,7 @@ class StrokeStage:
             step=config.frame_step,
             # The release draws clips without replacement; a handful of clips would leave none.
             drop_batch=config.batch if len(clips) >= config.batch else None,
-            extra=window_points,
+            extra=partial(window_points, config=config),
             usable=partial(usable, config=config),
         )
         self.preview_clips = preview_clips or clips
@@ -174,11 +174,10 @@ class StrokeStage:
         """What the next time step begins with; under teacher forcing, the true frame and no state."""
         if self.config.teacher_forcing:
             return Carried(None, moment.truth)
-        state, _, _ = foresee(self.model, moment, carried.state)
-        # Nobody but the pair discriminator looks at the frame that was made before.
-        return Carried(
-            state, self.model.decoder(state, moment.still, moment.shift).frame if self.config.judges_pairs else None
-        )
+        seen = foresee(self.model, moment, carried.state)
+        if not self.config.judges_pairs:  # nobody else looks at the frame that was made before
+            return Carried(seen.state, None)
+        return Carried(seen.state, self.model.decoder(seen.state, moment.still, moment.shift, seen.skips).frame)
 
     def preview(self) -> dict[str, np.ndarray]:
         """A contact sheet: the stroke over each still, the true frames, and those made."""

@@ -1,4 +1,8 @@
-"""Which frames of a clip can be learned from, and the points that belong to them."""
+"""Which frames of a clip can be learned from, and the points that belong to them.
+
+The centre of a walker's box swings with every step. Nobody draws such a stroke, it tells what the legs do before the
+networks had to find out, and what is carried by it shakes. `smooth_points` draws the stroke that a person would.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,36 @@ def usable(clip: Clip, config: StrokesConfig) -> np.ndarray:
     return np.asarray(known)
 
 
-def window_points(clip: Clip, chosen: np.ndarray, drawn: Draw) -> dict[str, Any]:
+def smooth(points: np.ndarray, reach: int) -> np.ndarray:
+    """Fit a parabola to the points up to `reach` before and after each one, and take its value there.
+
+    Args:
+        points: T x 2; nothing is fitted across those that are NaN, which stay so.
+        reach: 0 changes nothing. Near an end the same number of points is taken, more of them on the other side.
+
+    Returns:
+        T x 2 float64.
+    """
+    smoothed = np.array(points, np.float64)
+    known = np.isfinite(smoothed).all(axis=1)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(int)))
+    for first, last in zip(edges[::2], edges[1::2], strict=True):
+        run = smoothed[first:last].copy()
+        if reach < 1 or len(run) < 4:
+            continue
+        for t in range(len(run)):
+            start = min(max(t - reach, 0), max(len(run) - 2 * reach - 1, 0))
+            times = np.arange(start, min(start + 2 * reach + 1, len(run))) - t
+            smoothed[first + t] = np.polynomial.polynomial.polyfit(times, run[times + t], 2)[0]
+    return smoothed
+
+
+def stroke_of(clip: Clip, config: StrokesConfig) -> np.ndarray:
+    """The stroke of a clip, T x 2 float32, as the networks are to read it."""
+    return smooth(np.asarray(clip.tracks[TRACK]), config.smooth_points).astype(np.float32)
+
+
+def window_points(clip: Clip, chosen: np.ndarray, drawn: Draw, config: StrokesConfig) -> dict[str, Any]:
     """The points of a window, moved as its pixels are: `points`, T x 2 float32."""
-    points = np.asarray(clip.tracks[TRACK], dtype=np.float32)[chosen]
+    points = stroke_of(clip, config)[chosen]
     return {TRACK: torch.from_numpy(np.ascontiguousarray(move_points(points, drawn)))}
