@@ -86,7 +86,7 @@ def moment_of(size: int = 2, truth: float = 0.0) -> Moment:
     """A moment whose still and current frame are 0 and whose truth is flat."""
     zero, nothing = flat(0.0, size), torch.zeros(())
     real = flat(truth, size)
-    return Moment(0, zero, zero, real, (zero, real), motion=[], step=nothing, corners=torch.zeros(1, 2).long())
+    return Moment(0, zero, zero, real, (zero, zero, real), motion=[], step=nothing, corners=torch.zeros(1, 2).long())
 
 
 def made_of(frame: float, size: int = 2, painted: float = 0.0, rebuilt: float | None = None) -> Made:

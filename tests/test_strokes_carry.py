@@ -29,9 +29,9 @@ def picture() -> Tensor:
 
 
 def shift_at(model: StrokesNetworks, t: int) -> Tensor:
-    shift = model.shift(POINTS, t)
-    assert shift is not None
-    return shift
+    camera = model.camera(POINTS, t)
+    assert camera is not None
+    return camera.shift
 
 
 POINTS = torch.tensor([[[5.0, 6.0], [6.0, 6.0], [8.0, 5.0]]])

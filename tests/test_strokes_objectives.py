@@ -16,6 +16,7 @@ from stillmotion import losses
 from stillmotion.errors import StillmotionError
 from stillmotion.files import save_tensors
 from stillmotion.nn import vgg
+from stillmotion.systems.strokes.carrying import Camera
 from stillmotion.systems.strokes.config import PRESETS
 from stillmotion.systems.strokes.networks import Drawn, StrokesNetworks
 from stillmotion.systems.strokes.objectives import (
@@ -75,7 +76,9 @@ def test_what_neither_the_still_nor_the_moved_still_shows_counts_more() -> None:
     still[..., 1] = 1.0  # an object, and the stroke goes one pixel to the right
     truth[..., 2] = 1.0
     truth[..., 3] = 1.0  # a limb that the still does not have there
-    moment = moment_of()._replace(still=still, truth=truth, shift=torch.tensor([[2 / 3, 0.0]]))
+    moment = moment_of()._replace(
+        still=still, truth=truth, camera=Camera(torch.zeros(1, 2), 1.0, torch.tensor([[2 / 3, 0.0]]))
+    )
     weights = Objectives(parts.networks, config).weights(moment)
     assert weights is not None
     wanted = torch.tensor([1.0, 2, 2, 6]) / 2.75

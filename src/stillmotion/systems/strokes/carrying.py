@@ -4,6 +4,7 @@ With `carry`, G may take the still moved by the way the stroke has gone. With `s
 the stroke. E1 sees true frames, and E2 strokes, shifted so that the object lies where it lay in the still; P foresees
 and G paints the object there. What G painted is then moved along the stroke, over the still. What goes round, such as
 a step, comes back at the same place of the state. With `skips` G also sees the still, which lies where it paints.
+With `zoom` the camera sees the object alone, enlarged; beyond that the still stays as it is.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 from stillmotion import geometry
 
 REACH = 0.25
-"""How far `Layer` may bend the still, normalised units: an eighth of the side."""
+"""How far `Layer` may bend the still, normalised units: an eighth of the side that the camera sees."""
 
 
 class Piece(NamedTuple):
@@ -27,8 +28,8 @@ class Piece(NamedTuple):
         paint: N x 3 x s x s, what G paints.
         cover: N x 1 x s x s in [0, 1], how far it covers what is behind it.
         share: N x 1 x s x s in [0, 1], how much of it is the still's own pixels and not paint.
-        flow: N x 2 x s x s, normalised (x, y): so far from where they are shown these pixels lie in the still, the
-            way of the stroke apart.
+        flow: N x 2 x s x s, normalised (x, y) of what the camera sees, or of the frame: so far from where they are
+            shown these pixels lie in the still, the way of the stroke apart.
     """
 
     paint: Tensor
@@ -37,35 +38,68 @@ class Piece(NamedTuple):
     flow: Tensor
 
 
-def shift_of(points: Tensor, t: int, size: geometry.Size) -> Tensor:
-    """How far the stroke has gone at point t + 1, normalised; points N x T x 2 in pixels of `size` to N x 2."""
-    return geometry.displacement_to_normalised(points[:, t + 1] - points[:, 0], size)
+class Camera(NamedTuple):
+    """Where the networks look, and how far the stroke has gone.
+
+    Attributes:
+        centre: N x 2, normalised (x, y) in the picture: the middle of what they see of the still.
+        zoom: they see 1 / zoom of the picture's side.
+        shift: N x 2, normalised: how far the object, and the camera with it, has gone.
+    """
+
+    centre: Tensor
+    zoom: float
+    shift: Tensor
 
 
-def moved(pictures: Tensor, shift: Tensor, flow: Tensor | None = None, padding: str = "border") -> Tensor:
-    """Pictures moved by (x, y), outside of them `padding`.
+def camera(points: Tensor, t: int, size: int, zoom: float = 1.0) -> Camera:
+    """The camera at point t of a stroke, N x T x 2 in pixels of a picture of `size`.
+
+    At zoom 1 it sees the picture from its middle; otherwise the object, where the stroke begins, is in the middle.
+    """
+    shift = geometry.displacement_to_normalised(points[:, t] - points[:, 0], (size, size))
+    middle = geometry.to_normalised(points[:, 0], (size, size))
+    return Camera(middle if zoom > 1 else torch.zeros_like(middle), zoom, shift)
+
+
+def seen_by(camera: Camera, pictures: Tensor) -> Tensor:
+    """What the camera sees of pictures, N x C x s x s to the same size; borders replicated."""
+    return _sampled(pictures, (camera.centre + camera.shift)[:, None, None], 1 / camera.zoom, "border")
+
+
+def placed_by(camera: Camera, maps: Tensor, padding: str = "border") -> Tensor:
+    """Maps of what the camera sees, N x C x s x s, where they lie in the picture: `seen_by` undone."""
+    away = (camera.centre + camera.shift)[:, None, None]
+    return _sampled(maps, -camera.zoom * away, camera.zoom, padding)
+
+
+def moved(pictures: Tensor, shift: Tensor, flow: Tensor | None = None) -> Tensor:
+    """Pictures moved by (x, y), borders replicated.
 
     Args:
         pictures: N x C x s x s.
         shift: N x 2, normalised.
         flow: N x 2 x s x s, normalised: each pixel of the result is taken from so much further.
-        padding: see `geometry.warp`.
     """
+    away = -shift.float()[:, None, None]
+    return _sampled(pictures, away if flow is None else away + flow.float().permute(0, 2, 3, 1), 1.0, "border")
+
+
+def _sampled(pictures: Tensor, offset: Tensor, scale: float, padding: str) -> Tensor:
+    """Each pixel at v (normalised) from `scale` v + `offset`; offset N x 1 x 1 x 2, or one for each pixel."""
     with torch.autocast(pictures.device.type, enabled=False):
-        size = (pictures.shape[2], pictures.shape[3])
-        grid = geometry.identity_grid(size, shift) - shift.float()[:, None, None]
-        if flow is not None:
-            grid = grid + flow.float().permute(0, 2, 3, 1)
+        grid = scale * geometry.identity_grid((pictures.shape[2], pictures.shape[3]), offset) + offset.float()
         return geometry.warp(pictures.float(), grid, padding=padding)
 
 
-def stabilised(points: Tensor, t: int) -> Tensor:
-    """A stroke seen by the camera that follows it: point t lies where the object lay in the still.
+def stabilised(points: Tensor, t: int, size: int, zoom: float = 1.0) -> Tensor:
+    """A stroke in pixels of what the camera sees at point t: that point lies where the object lay in the still.
 
-    Point 0 stays where it is, so that it marks the object; that of a stroke's window nothing else is in the past.
+    Point 0 stays there, so that it marks the object; of a stroke with a window nothing else is in the past.
     """
-    seen = points - points[:, t : t + 1] + points[:, :1]
-    return torch.cat([points[:, :1], seen[:, 1:]], dim=1)
+    place = torch.full_like(points[:, :1], (size - 1) / 2) if zoom > 1 else points[:, :1]
+    seen = (points - points[:, t : t + 1]) * zoom + place
+    return torch.cat([place, seen[:, 1:]], dim=1)
 
 
 class Share(nn.Module):
@@ -104,9 +138,17 @@ class Layer(nn.Module):
         return Piece(paint, cover, self.share(torch.cat([x, paint.detach(), bent, still], dim=1)), flow)
 
 
-def shown(piece: Piece, still: Tensor, shift: Tensor) -> tuple[Piece, Tensor]:
-    """A piece where it is in the frame, and the still's pixels there, N x 3 x s x s."""
-    maps = moved(torch.cat([part.float() for part in (piece.paint, piece.share, piece.flow)], dim=1), shift)
-    paint, share, flow = maps.split((3, 1, 2), dim=1)
-    there = Piece(paint, moved(piece.cover, shift, padding="zeros"), share, flow)
-    return there, moved(still, shift, flow)
+def shown(piece: Piece, still: Tensor, camera: Camera) -> tuple[Piece, Tensor]:
+    """A piece where it is in the frame, and the still's pixels there, N x 3 x s x s; zero cover outside the view."""
+    maps = torch.cat([part.float() for part in (piece.paint, piece.share, piece.flow / camera.zoom)], dim=1)
+    paint, share, flow = placed_by(camera, maps).split((3, 1, 2), dim=1)
+    there = Piece(paint, placed_by(camera, piece.cover, padding="zeros"), share, flow)
+    return there, moved(still, camera.shift, flow)
+
+
+def ground(camera: Camera, behind: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+    """What is painted behind the piece, and how much of the still is kept there: all of it outside the first view."""
+    first = camera._replace(shift=torch.zeros_like(camera.shift))
+    if camera.zoom == 1:
+        return behind.float(), keep.float()
+    return placed_by(first, behind), 1 - placed_by(first, 1 - keep.float(), padding="zeros")

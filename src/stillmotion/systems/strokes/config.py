@@ -69,6 +69,7 @@ class StrokesConfig:
     composite: bool = False  # ours: G also says which pixels keep the still's
     carry: bool = False  # ours, with composite: and where it takes the still moved by the stroke instead of painting
     stabilise: bool = False  # ours, with carry: the networks see and paint the object held still; see carrying.py
+    zoom: float = 1.0  # ours, with stabilise: the camera sees 1 / zoom of the side, from where the stroke begins
     skips: bool = False  # ours, with stabilise: G also sees E1's maps of the still, which lie where it paints
 
     # Discriminators D1 (frames) and D2 (pairs of frames).
@@ -143,6 +144,10 @@ class StrokesConfig:
             (
                 self.painting_focus and not self.carry,
                 "painting_focus needs carry=true: it counts what the moved still does not show.",
+            ),
+            (
+                self.zoom < 1 or (self.zoom > 1 and not self.stabilise),
+                f"zoom must be 1, or above it with stabilise=true, not {self.zoom}.",
             ),
             (
                 self.skips and not self.stabilise,

@@ -115,7 +115,9 @@ class StrokesNetworks(nn.Module):
         Raises:
             StillmotionError: the stroke cannot be coded; see `coding`.
         """
-        *skips, initial = self.encoder.maps(still)
+        camera = self.camera(points, -1)
+        seen = still if camera is None or not self.config.stabilise else carrying.seen_by(camera, still)
+        *skips, initial = self.encoder.maps(seen)
         constants, whole = [initial], None
         if self.config.motion_input != "step" and not self.config.moving_window:
             whole = self.motion(coding.whole(points, self.config))
@@ -141,18 +143,18 @@ class StrokesNetworks(nn.Module):
 
     def draw(self, context: Context, state: Tensor, t: int = -1) -> Drawn:
         """Frame t + 1 from its state, and the still's share of every pixel (for output at the still's own size)."""
-        return self.decoder(state, context.still, self.shift(context.points, t), context.skips)
+        return self.decoder(state, context.still, self.camera(context.points, t), context.skips)
 
-    def shift(self, points: Tensor, t: int) -> Tensor | None:
-        """How far the stroke has gone at point t + 1, N x 2 normalised; None without `carry`."""
-        size = (self.config.size, self.config.size)
-        return carrying.shift_of(points, t, size) if self.config.carry else None
+    def camera(self, points: Tensor, t: int) -> carrying.Camera | None:
+        """The camera at point t + 1 of the stroke, N x T x 2 in pixels; None without `carry`."""
+        config = self.config
+        return carrying.camera(points, t + 1, config.size, config.zoom) if config.carry else None
 
     def motion_pictures(self, points: Tensor, t: int) -> list[Tensor]:
         """S and S_t, or the one of them that is used; N x channels x s x s."""
         wanted, made = self.config.motion_input, []
         if self.config.stabilise:
-            points = carrying.stabilised(points, t)
+            points = carrying.stabilised(points, t, self.config.size, self.config.zoom)
         if wanted != "step":
             made.append(coding.whole(points, self.config, t))
         if wanted != "whole":
@@ -283,14 +285,14 @@ class Decoder(nn.Module):
         self.layer = carrying.Layer(widths[-1], config.skips) if config.stabilise else None
 
     def forward(
-        self, state: Tensor, still: Tensor, shift: Tensor | None = None, skips: Sequence[Tensor] = ()
+        self, state: Tensor, still: Tensor, camera: carrying.Camera | None = None, skips: Sequence[Tensor] = ()
     ) -> Drawn:
         """Paint a state, and blend.
 
         Args:
             state: N x state x h x h.
             still: what may be kept, N x 3 x s x s.
-            shift: how far the stroke has gone, N x 2 normalised; needed with `carry`.
+            camera: how far the stroke has gone, and what E1 has seen of the still; needed with `carry`.
             skips: E1's maps of the still at s/2 and s/4; needed with `skips`.
         """
         seen = [None, *reversed(skips)] if self.skips else [None] * len(self.layers)
@@ -304,31 +306,33 @@ class Decoder(nn.Module):
             return Drawn(painted, painted, None)
         keep = torch.sigmoid(made[:, 3:])
         if self.layer is not None:
-            assert shift is not None
-            return layered(self.layer(state, still), painted, keep, still, shift)
+            assert camera is not None
+            seen = carrying.seen_by(camera._replace(shift=torch.zeros_like(camera.shift)), still)
+            return layered(self.layer(state, seen), painted, keep, still, camera)
         if self.share is not None:
-            assert shift is not None
-            moved = carrying.moved(still, shift)
+            assert camera is not None
+            moved = carrying.moved(still, camera.shift)
             own, share = painted, self.share(torch.cat([state, painted.detach(), moved, still], dim=1))
             painted = own + share * (moved - own)
         return Drawn(painted + keep * (still - painted), painted, keep, own, share)
 
 
-def layered(piece: carrying.Piece, behind: Tensor, keep: Tensor, still: Tensor, shift: Tensor) -> Drawn:
+def layered(piece: carrying.Piece, behind: Tensor, keep: Tensor, still: Tensor, camera: carrying.Camera) -> Drawn:
     """A piece of the still, bent and painted, moved by the stroke over what is painted behind it and what is kept.
 
     Args:
-        piece: where the object lay in the still.
+        piece: where the object lay in the still, as the camera sees it; as are the next two.
         behind: what is painted where the still is not kept, and no piece lies over it; N x 3 x s x s.
         keep: the share of the still behind the piece.
         still: N x 3 x s x s.
-        shift: N x 2, normalised.
+        camera: at the frame's point.
 
     Returns:
         The frame, and its parts as `Drawn` has them: kept, carried and painted shares of each pixel.
     """
-    piece, carried = carrying.shown(piece, still, shift)
-    behind, keep, still = behind.float(), keep.float(), still.float()
+    piece, carried = carrying.shown(piece, still, camera)
+    behind, keep = carrying.ground(camera, behind, keep)
+    still = still.float()
     cover, share = piece.cover, piece.share
     front = piece.paint + share * (carried - piece.paint)
     ground = behind + keep * (still - behind)

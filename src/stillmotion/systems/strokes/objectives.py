@@ -28,22 +28,22 @@ class Moment(NamedTuple):
         still: frame 0, N x 3 x s x s.
         current: the true frame t.
         truth: the true frame t + 1.
-        seen: these two as E1 sees them; with `stabilise`, moved back along the stroke.
+        seen: the still and these two as E1 sees them; with `stabilise`, through the camera.
         motion: the stroke pictures that E2 reads.
         step: S_t, if the pair discriminator sees it.
         corners: N x 2, (x, y) of the first pixel of each crop.
-        shift: how far the stroke has gone at t + 1, normalised, if the generator carries the still.
+        camera: at t + 1, if the generator carries the still.
     """
 
     t: int
     still: Tensor
     current: Tensor
     truth: Tensor
-    seen: tuple[Tensor, Tensor]
+    seen: tuple[Tensor, Tensor, Tensor]
     motion: list[Tensor]
     step: Tensor
     corners: Tensor
-    shift: Tensor | None = None
+    camera: carrying.Camera | None = None
 
 
 class Made(NamedTuple):
@@ -81,19 +81,19 @@ def look(
         t,
         frames[:, 0],
         *pair,
-        (held(pair[0], points, t, config), held(pair[1], points, t + 1, config)),
+        (held(frames[:, 0], points, 0, config), *(held(pair[i], points, t + i, config) for i in (0, 1))),
         networks.motion_pictures(points, t),
         coding.step(points, t, config) if shown else frames.new_zeros(()),
         crop_corners(points[:, t], config, rng),
-        networks.shift(points, t),
+        networks.camera(points, t),
     )
 
 
 def held(frames: Tensor, points: Tensor, t: int, config: StrokesConfig) -> Tensor:
-    """True frames t as E1 sees them, N x 3 x s x s: with `stabilise`, so that point t lies where point 0 does."""
+    """True frames t as E1 sees them, N x 3 x s x s: with `stabilise`, through the camera that follows the stroke."""
     if not config.stabilise:
         return frames
-    return carrying.moved(frames, -carrying.shift_of(points, t - 1, (config.size, config.size)))
+    return carrying.seen_by(carrying.camera(points, t, config.size, config.zoom), frames)
 
 
 def make(networks: StrokesNetworks, moment: Moment, state: Tensor | None) -> Made:
@@ -105,10 +105,10 @@ def make(networks: StrokesNetworks, moment: Moment, state: Tensor | None) -> Mad
         state: that of frame t; None for E1's, which is h_0 at t = 0 and otherwise teacher forcing.
     """
     rebuild = networks.config.autoencode_weight > 0
-    seen = foresee(networks, moment, state, also=moment.seen[1] if rebuild else None)
+    seen = foresee(networks, moment, state, also=moment.seen[2] if rebuild else None)
 
     def draw(code: Tensor) -> Drawn:
-        drawn: Drawn = networks.decoder(code, moment.still, moment.shift, seen.skips)
+        drawn: Drawn = networks.decoder(code, moment.still, moment.camera, seen.skips)
         return drawn
 
     return Made(seen.state, draw(seen.state), None if seen.also is None else draw(seen.also).paint, seen.motion)
@@ -133,7 +133,7 @@ class Foreseen(NamedTuple):
 def foresee(networks: StrokesNetworks, moment: Moment, state: Tensor | None, also: Tensor | None = None) -> Foreseen:
     """The next state, and what E1 and E2 see on the way; arguments as for `make`, `also` one more picture for E1."""
     forced = state is None and moment.t > 0
-    pictures = [moment.still, *([moment.seen[0]] if forced else []), *([] if also is None else [also])]
+    pictures = [moment.seen[0], *([moment.seen[1]] if forced else []), *([] if also is None else [also])]
     *skips, last = networks.encoder.maps(torch.cat(pictures))  # one call: nothing in E1 joins samples
     codes = last.chunk(len(pictures))
     initial = codes[0]
@@ -232,10 +232,10 @@ class Objectives:
         changed = difference(moment.truth, moment.still)
         weights = 1 + moving * changed
         if painting:
-            assert moment.shift is not None
+            assert moment.camera is not None
             # Where neither shows the truth, somebody has to paint: limbs, and what the object uncovers.
             weights = weights + painting * torch.minimum(
-                changed, difference(moment.truth, carrying.moved(moment.still, moment.shift))
+                changed, difference(moment.truth, carrying.moved(moment.still, moment.camera.shift))
             )
         return weights / weights.mean()
 

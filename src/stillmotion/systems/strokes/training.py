@@ -177,7 +177,7 @@ class StrokeStage:
         seen = foresee(self.model, moment, carried.state)
         if not self.config.judges_pairs:  # nobody else looks at the frame that was made before
             return Carried(seen.state, None)
-        return Carried(seen.state, self.model.decoder(seen.state, moment.still, moment.shift, seen.skips).frame)
+        return Carried(seen.state, self.model.decoder(seen.state, moment.still, moment.camera, seen.skips).frame)
 
     def preview(self) -> dict[str, np.ndarray]:
         """A contact sheet: the stroke over each still, the true frames, and those made."""
