@@ -229,12 +229,13 @@ def test_beyond_what_it_sees_the_still_stays() -> None:
     still, points = picture(), POINTS + 5
     with torch.no_grad():
         context = model.begin(still, points)
-        frame = model.draw(context, torch.randn_like(context.initial), 2).frame
-    changed = (frame - still).abs().amax(1)[0] > 1e-5
-    assert changed.any()
-    y, x = torch.nonzero(changed).unbind(1)
-    # Two views of 16 pixels: around the first point, (13, 14), and around the last, (18, 17).
-    assert (x.min() >= 4, y.min() >= 5, x.max() <= 27, y.max() <= 26) == (True,) * 4
+        drawn = model.draw(context, torch.randn_like(context.initial), 2)
+    for made in (drawn.frame, drawn.paint):
+        changed = (made - still).abs().amax(1)[0] > 1e-5
+        assert changed.any()
+        y, x = torch.nonzero(changed).unbind(1)
+        # Two views of 16 pixels: around the first point, (13, 14), and around the last, (18, 17).
+        assert (x.min() >= 4, y.min() >= 5, x.max() <= 27, y.max() <= 26) == (True,) * 4
 
 
 def test_a_zoomed_piece_is_moved_as_far_as_the_stroke() -> None:

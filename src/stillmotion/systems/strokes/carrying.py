@@ -146,9 +146,11 @@ def shown(piece: Piece, still: Tensor, camera: Camera) -> tuple[Piece, Tensor]:
     return there, moved(still, camera.shift, flow)
 
 
-def ground(camera: Camera, behind: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-    """What is painted behind the piece, and how much of the still is kept there: all of it outside the first view."""
-    first = camera._replace(shift=torch.zeros_like(camera.shift))
+def ground(camera: Camera, behind: Tensor, keep: Tensor, still: Tensor) -> tuple[Tensor, Tensor]:
+    """What is painted behind the piece, and how much of the still is kept there: beyond the first view, the still."""
     if camera.zoom == 1:
         return behind.float(), keep.float()
-    return placed_by(first, behind), 1 - placed_by(first, 1 - keep.float(), padding="zeros")
+    first = camera._replace(shift=torch.zeros_like(camera.shift))
+    inside = placed_by(first, torch.ones_like(keep, dtype=torch.float32), padding="zeros")
+    behind = still + inside * (placed_by(first, behind) - still)
+    return behind, 1 - placed_by(first, 1 - keep.float(), padding="zeros")

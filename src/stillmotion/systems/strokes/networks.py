@@ -331,8 +331,8 @@ def layered(piece: carrying.Piece, behind: Tensor, keep: Tensor, still: Tensor, 
         The frame, and its parts as `Drawn` has them: kept, carried and painted shares of each pixel.
     """
     piece, carried = carrying.shown(piece, still, camera)
-    behind, keep = carrying.ground(camera, behind, keep)
     still = still.float()
+    behind, keep = carrying.ground(camera, behind, keep, still)
     cover, share = piece.cover, piece.share
     front = piece.paint + share * (carried - piece.paint)
     ground = behind + keep * (still - behind)
