@@ -155,7 +155,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     add("system", metavar="SYSTEM", help="driving or strokes")
     add("data", nargs="+", metavar="DATA", help="prepared data sets; DATA@N counts one N times")
     add("-o", "--out", required=True, metavar="RUN", help="folder of the training")
-    add("--preset", help="small (default), paper, release, or a release's data set")
+    add("--preset", help="small (default), paper, release, or another that the system's README names")
     add("--steps", type=_positive, help="training steps")
     add(
         "--set",

@@ -146,11 +146,14 @@ def _other_stroke(clips: Sequence[Clip], i: int, points: np.ndarray) -> tuple[Cl
     return None, None
 
 
-def follow_stroke(animator: Animator) -> Callable[[Case], np.ndarray]:
-    """Let the still follow the case's stroke, a frame per point."""
+def follow_stroke(animator: Animator) -> Callable[[Case], np.ndarray | None]:
+    """Let the still follow the case's stroke, a frame per point; None where the model takes no stroke so long."""
+    most = getattr(animator.system, "most_points", None)
 
-    def answer(case: Case) -> np.ndarray:
+    def answer(case: Case) -> np.ndarray | None:
         asked = _asked(case)
+        if most is not None and len(asked.stroke) > most:
+            return None
         return animator(case.still, Stroke(asked.stroke, fps=asked.fps), len(asked.stroke)).frames()
 
     return answer

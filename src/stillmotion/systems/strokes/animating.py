@@ -17,7 +17,7 @@ from stillmotion.nn.fold import folded
 from stillmotion.systems.base import Animation, Step, System
 from stillmotion.systems.strokes import coding, drawing, planning
 from stillmotion.systems.strokes.composing import Canvas, Change, compose
-from stillmotion.systems.strokes.config import StrokesConfig
+from stillmotion.systems.strokes.config import GREY_POINTS, StrokesConfig
 from stillmotion.systems.strokes.finding import Finder, find_object
 from stillmotion.systems.strokes.networks import Drawn, StrokesNetworks
 from stillmotion.systems.strokes.windows import smooth
@@ -109,6 +109,11 @@ class Strokes(System):
         """The rate at which the model's strokes were learned: that of its training clips over `frame_step`."""
         known = self.card.get("fps")
         return (float(known) if isinstance(known, int | float) and known > 0 else FPS) / self.config.frame_step
+
+    @property
+    def most_points(self) -> int | None:
+        """How many points a stroke may have; None for any number."""
+        return GREY_POINTS if self.config.coding == "grey" else None
 
     def trial(self, frames: int) -> Stroke:
         """A line; see `System.trial`."""

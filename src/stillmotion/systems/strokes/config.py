@@ -1,4 +1,4 @@
-"""Every number of the system: one dataclass and the presets `paper`, `release` and `small`.
+"""Every number of the system: one dataclass and the presets `paper`, `release`, `small` and `people`.
 
 "Paper" is Hu et al., "Learning to Take Directions One Step at a Time" (ICPR 2020); "release" is the demo code that
 its authors published for Push. Layer widths are in the release alone, so `paper` takes them from there.
@@ -85,6 +85,7 @@ class StrokesConfig:
     distance: Literal["square", "absolute"] = "square"  # of the reconstruction losses
     autoencode_weight: float = 20.0
     autoencode_target: Literal["true", "made"] = "true"  # the paper's equation has the frame that P made
+    state_weight: float = 0.0  # ours: P's state against E1's code of the true frame, over the code's mean size
     painted_weight: float = 0.0  # ours, with composite: reconstruction of what is painted, before the blend
     crop_weight: float = 50.0  # reconstruction of the crop (release)
     moving_focus: float = 0.0  # ours: pixels that differ from the still count this many times more
@@ -101,6 +102,8 @@ class StrokesConfig:
     perceptual_input: Literal["scaled", "release"] = "release"  # "release": values of [-1, 1] taken for 0 to 255
 
     # Schedule and data.
+    paint_steps: int = 0  # ours: so many steps in which E1 and G alone learn to paint; see painting.py
+    hold_painter: bool = False  # ours: E1 and G stay as they are; only E2 and P learn
     teacher_forcing: bool = False  # the state is that of the true frame (the paper's Fig. 3 failure)
     batch: int = 4
     steps: int = 200_000  # batches of clips; each is frames - 1 updates
@@ -257,3 +260,17 @@ PRESETS: dict[str, StrokesConfig] = {
         clip_grad=1.0,
     ),
 }
+# Somebody who walks: what moves along the stroke also moves by itself, and is small in the picture.
+PRESETS["people"] = replace(
+    PRESETS["small"],
+    stabilise=True,
+    zoom=1.8,
+    skips=True,
+    residual=True,
+    smooth_points=7,
+    distance="absolute",
+    moving_focus=3.0,
+    painting_focus=10.0,
+    steps=1000,
+    learning_rate=8e-4,
+)

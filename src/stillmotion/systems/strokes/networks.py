@@ -295,8 +295,8 @@ class Decoder(nn.Module):
             camera: how far the stroke has gone, and what E1 has seen of the still; needed with `carry`.
             skips: E1's maps of the still at s/2 and s/4; needed with `skips`.
         """
-        seen = [None, *reversed(skips)] if self.skips else [None] * len(self.layers)
-        for layer, skip in zip(self.layers, seen, strict=True):
+        more = [None, *reversed(skips)] if self.skips else [None] * len(self.layers)
+        for layer, skip in zip(self.layers, more, strict=True):
             state = F.relu(layer(state if skip is None else torch.cat([state, skip], dim=1)))
         made = self.colours(state)
         painted, own, share = torch.tanh(made[:, :3]) if self.bounded else made[:, :3], None, None

@@ -54,12 +54,14 @@ class Made(NamedTuple):
         drawn: that frame.
         rebuilt: the true next frame through E1 and G; None where it is not asked for.
         motion: x_t.
+        code: E1's of the true next frame, if it is asked for.
     """
 
     state: Tensor
     drawn: Drawn
     rebuilt: Tensor | None
     motion: Tensor
+    code: Tensor | None = None
 
 
 def look(
@@ -81,7 +83,11 @@ def look(
         t,
         frames[:, 0],
         *pair,
-        (held(frames[:, 0], points, 0, config), *(held(pair[i], points, t + i, config) for i in (0, 1))),
+        (
+            held(frames[:, 0], points, 0, config),
+            held(pair[0], points, t, config),
+            held(pair[1], points, t + 1, config),
+        ),
         networks.motion_pictures(points, t),
         coding.step(points, t, config) if shown else frames.new_zeros(()),
         crop_corners(points[:, t], config, rng),
@@ -104,14 +110,15 @@ def make(networks: StrokesNetworks, moment: Moment, state: Tensor | None) -> Mad
         moment: see there.
         state: that of frame t; None for E1's, which is h_0 at t = 0 and otherwise teacher forcing.
     """
-    rebuild = networks.config.autoencode_weight > 0
-    seen = foresee(networks, moment, state, also=moment.seen[2] if rebuild else None)
+    rebuild, compare = networks.config.autoencode_weight > 0, networks.config.state_weight > 0
+    seen = foresee(networks, moment, state, also=moment.seen[2] if rebuild or compare else None)
 
     def draw(code: Tensor) -> Drawn:
         drawn: Drawn = networks.decoder(code, moment.still, moment.camera, seen.skips)
         return drawn
 
-    return Made(seen.state, draw(seen.state), None if seen.also is None else draw(seen.also).paint, seen.motion)
+    rebuilt = draw(seen.also).paint if rebuild and seen.also is not None else None
+    return Made(seen.state, draw(seen.state), rebuilt, seen.motion, seen.also)
 
 
 class Foreseen(NamedTuple):
@@ -154,9 +161,9 @@ class Objectives:
         StillmotionError: the perceptual network needs weights that are not given or are not its own.
     """
 
-    def __init__(self, networks: StrokesNetworks, config: StrokesConfig):
+    def __init__(self, networks: StrokesNetworks, config: StrokesConfig, perceives: bool = True):
         self.networks, self.config = networks, config
-        self.perceiver = perceiver(config) if config.perceptual_weight else None
+        self.perceiver = perceiver(config) if perceives and config.perceptual_weight else None
 
     def generator(self, made: Made, moment: Moment, current: Tensor | None) -> dict[str, Tensor]:
         """The terms that E1, E2, P and G minimise, weighted.
@@ -175,6 +182,10 @@ class Objectives:
         if made.rebuilt is not None:
             target = truth if config.autoencode_target == "true" else frame
             terms["autoencode"] = config.autoencode_weight * self.distance(made.rebuilt, target, weights)
+        if config.state_weight:
+            assert made.code is not None
+            aim = made.code.detach().float()
+            terms["state"] = config.state_weight * (made.state.float() - aim).abs().mean() / aim.abs().mean()
         if config.crop_weight:
             parts = (crops(picture, moment.corners) for picture in (frame, truth))
             terms["crop"] = config.crop_weight * self.distance(*parts)

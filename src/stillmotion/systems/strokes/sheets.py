@@ -11,6 +11,7 @@ import torch
 from stillmotion.data.sampling import window_starts
 from stillmotion.systems.strokes.drawing import draw_stroke, to_frames, to_picture
 from stillmotion.systems.strokes.networks import StrokesNetworks
+from stillmotion.systems.strokes.objectives import held
 from stillmotion.systems.strokes.windows import stroke_of, usable
 
 
@@ -64,3 +65,34 @@ def rollout_sheet(
     for part, mode in modes.items():
         part.training = mode
     return np.concatenate(strips, axis=0)
+
+
+@torch.no_grad()
+def painting_sheet(networks: StrokesNetworks, clips: Sequence[Any], rows: int = 6, shown: int = 8) -> np.ndarray:
+    """Two rows per clip: true frames, and below what G makes of E1's code of each, over the first of them.
+
+    Args:
+        networks: put into eval mode while it draws.
+        clips: with usable windows; at most `rows` are taken, evenly.
+        rows: clips in the sheet.
+        shown: frames of each.
+    """
+    modes = {part: part.training for part in networks.modules()}
+    networks.eval()
+    config, strips = networks.config, []
+    device = next(networks.parameters()).device
+    for i in np.unique(np.linspace(0, len(clips) - 1, rows).round().astype(int)):
+        clip = clips[i]
+        known = np.flatnonzero(usable(clip, config))
+        chosen = known[np.linspace(0, len(known) - 1, shown).round().astype(int)]
+        truth = np.asarray(clip.frames[chosen])
+        stroke = torch.from_numpy(stroke_of(clip, config)[chosen]).to(device)
+        points = torch.stack([stroke[:1].expand_as(stroke), stroke], dim=1)
+        frames = to_frames(truth).to(device)
+        context = networks.begin(frames[:1].expand_as(frames), points)
+        codes = networks.encoder(held(frames, points, 1, config))
+        made = networks.draw(context, codes, 0).frame.clamp(-1, 1)
+        strips += [np.concatenate(list(truth), 1), np.concatenate([to_picture(one[None]) for one in made], 1)]
+    for part, training in modes.items():
+        part.training = training
+    return np.concatenate(strips)

@@ -1,4 +1,7 @@
-"""How the system learns: one step at a time, and no gradient ever crosses a time step (sheet section 5)."""
+"""How the system learns: one step at a time, and no gradient ever crosses a time step (sheet section 5).
+
+Before that, if asked, E1 and G learn to paint by themselves; see `painting`.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,15 @@ from stillmotion.systems.base import System
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.networks import StrokesNetworks
 from stillmotion.systems.strokes.objectives import Moment, Objectives, foresee, look, make
+from stillmotion.systems.strokes.painting import PaintStage
 from stillmotion.systems.strokes.sheets import rollout_sheet
 from stillmotion.systems.strokes.windows import TRACK, usable, window_points, with_points
 
 
 def stages(
     system: System, clips: Sequence[Any], preview_clips: Sequence[Any] = (), only: Sequence[str] = ()
-) -> list[StrokeStage]:
-    """The system's one training stage.
+) -> list[PaintStage | StrokeStage]:
+    """The system's training stages: `paint`, if it has steps, and `stroke`.
 
     Args:
         system: a `Strokes` system; its networks are trained in place.
@@ -40,8 +44,10 @@ def stages(
     """
     config = system.config
     for name in only:
-        if name != StrokeStage.name:
-            raise StillmotionError(f"There is no stage {name!r}; there is only {StrokeStage.name}.")
+        if name not in (PaintStage.name, StrokeStage.name):
+            raise StillmotionError(f"There is no stage {name!r}; known are {PaintStage.name}, {StrokeStage.name}.")
+    if PaintStage.name in only and not config.paint_steps:
+        raise StillmotionError("The stage paint has no steps: add --set paint_steps=N.")
     if not clips:
         raise StillmotionError("There are no clips to train on.")
     if config.augmentation not in AUGMENTATIONS:
@@ -56,7 +62,13 @@ def stages(
         )
     assert isinstance(system.networks, StrokesNetworks)
     shown = with_points(preview_clips, config) or with_points(clips, config)
-    return [StrokeStage(system.networks, config, with_points(clips, config), shown)]
+    usable_clips = with_points(clips, config)
+    made: list[PaintStage | StrokeStage] = []
+    if config.paint_steps and usable_clips and (not only or PaintStage.name in only):
+        made.append(PaintStage(system.networks, config, usable_clips, shown))
+    if not only or StrokeStage.name in only:
+        made.append(StrokeStage(system.networks, config, usable_clips, shown))
+    return made
 
 
 class Carried(NamedTuple):
@@ -112,11 +124,14 @@ class StrokeStage:
         self.networks |= {name: judge for name, judge in judges.items() if judge is not None}
         self.ema: Mapping[str, nn.Module] = {"maker": maker}
         self.generators = {"crops": torch.Generator()}  # seeded and stored by the loop
+        learning = {name: [network] for name, network in self.networks.items()}
+        if config.hold_painter:
+            learning["maker"] = [model.motion, model.predictor]
         self.optimizers = {
             "generator" if name == "maker" else name: Adam(
-                network.parameters(), config.learning_rate, (config.beta1, 0.999)
+                [p for network in networks for p in network.parameters()], config.learning_rate, (config.beta1, 0.999)
             )
-            for name, network in self.networks.items()
+            for name, networks in learning.items()
         }
         self.rates = UpdateRates(self.optimizers, config)
         self.schedulers = {"rates": self.rates}

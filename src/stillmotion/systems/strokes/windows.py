@@ -7,6 +7,7 @@ networks had to find out, and what is carried by it shakes. `smooth_points` draw
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -60,9 +61,16 @@ def smooth(points: np.ndarray, reach: int) -> np.ndarray:
             continue
         for t in range(len(run)):
             start = min(max(t - reach, 0), max(len(run) - 2 * reach - 1, 0))
-            times = np.arange(start, min(start + 2 * reach + 1, len(run))) - t
-            smoothed[first + t] = np.polynomial.polynomial.polyfit(times, run[times + t], 2)[0]
+            end = min(start + 2 * reach + 1, len(run))
+            smoothed[first + t] = _parabola(start - t, end - t) @ run[start:end]
     return smoothed
+
+
+@cache
+def _parabola(first: int, end: int) -> np.ndarray:
+    """Weights of the values at `first`, ..., `end` - 1 in the value at 0 of the parabola fitted to them."""
+    weights: np.ndarray = np.linalg.pinv(np.vander(np.arange(first, end, dtype=np.float64), 3))[2]
+    return weights
 
 
 def stroke_of(clip: Clip, config: StrokesConfig) -> np.ndarray:

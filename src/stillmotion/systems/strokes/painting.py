@@ -1,0 +1,106 @@
+"""Ours: a first stage in which E1 and G alone learn to paint frames.
+
+The stage of the paper shows the same few clips in fifteen updates on end, and most of what G is given there are P's
+guesses. Legs two pixels wide came out of it as a blur even from the codes of the true frames; out of a tenth as many
+updates on frames of many clips they did not (docs/log.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import Dataset
+
+from stillmotion.data.augment import AUGMENTATIONS, Augmentation, apply, draw, move_points
+from stillmotion.data.sampling import clip_index, sample_rng, to_tensor
+from stillmotion.systems.strokes.config import StrokesConfig
+from stillmotion.systems.strokes.networks import StrokesNetworks
+from stillmotion.systems.strokes.objectives import Moment, Objectives, held
+from stillmotion.systems.strokes.sheets import painting_sheet
+from stillmotion.systems.strokes.windows import TRACK, stroke_of, usable
+
+
+class PaintStage:
+    """E1 and G learn to paint a true frame from its own code, over an earlier frame of its clip as the still."""
+
+    name = "paint"
+
+    def __init__(
+        self, model: StrokesNetworks, config: StrokesConfig, clips: Sequence[Any], preview_clips: Sequence[Any] = ()
+    ):
+        self.model, self.config = model, config
+        self.steps, self.batch = config.paint_steps, 2 * config.batch
+        self.dataset = FrameDataset(clips, config, AUGMENTATIONS[config.augmentation])
+        self.clips = preview_clips or clips
+        self.objectives = Objectives(model, config, perceives=False)
+        painter = nn.ModuleDict({"encoder": model.encoder, "decoder": model.decoder})
+        self.networks: Mapping[str, nn.Module] = {"painter": painter}
+        self.ema: Mapping[str, nn.Module] = {"painter": painter}
+        self.optimizers = {"painter": Adam(painter.parameters(), config.learning_rate, (0.9, 0.999))}
+        self.schedulers = {"painter": LambdaLR(self.optimizers["painter"], self._factor)}
+
+    def _factor(self, step: int) -> float:
+        return min(1.0, (step + 1) / 50) * max(0.02, 1 - step / self.steps)
+
+    def step(self, batch: Mapping[str, Any], update: Any) -> dict[str, Tensor]:
+        """One step.
+
+        Args:
+            batch: `still` and `frame`, B x 3 x s x s in [0, 1], and `points`, B x 2 x 2, the pixels of both.
+            update: called as `update("painter", loss, clip_grad=...)`.
+
+        Returns:
+            Every loss term, weighted, detached; and `standing`, what the first would be for the still itself.
+        """
+        moment = between(batch["still"] * 2 - 1, batch["frame"] * 2 - 1, batch[TRACK], self.model)
+        config, weights = self.config, self.objectives.weights(moment)
+        *skips, _ = self.model.encoder.maps(moment.seen[0])
+        drawn = self.model.decoder(self.model.encoder(moment.seen[2]), moment.still, moment.camera, skips)
+        terms = {
+            "frame": config.reconstruction_weight * self.objectives.distance(drawn.frame, moment.truth, weights),
+            "paint": config.reconstruction_weight * self.objectives.distance(drawn.paint, moment.truth, weights),
+        }
+        update("painter", terms["frame"] + terms["paint"], clip_grad=config.clip_grad or None)
+        terms["standing"] = self.objectives.standing(moment)
+        return {name: value.detach() for name, value in terms.items()}
+
+    def preview(self) -> dict[str, np.ndarray]:
+        """Frames, and what G paints from their codes."""
+        return {"paintings": painting_sheet(self.model, self.clips)}
+
+
+def between(still: Tensor, frame: Tensor, points: Tensor, model: StrokesNetworks) -> Moment:
+    """The step from a still to a frame of its clip in one: N x 3 x s x s in [-1, 1], and both points, N x 2 x 2."""
+    seen = (
+        held(still, points, 0, model.config),
+        held(still, points, 0, model.config),
+        held(frame, points, 1, model.config),
+    )
+    nothing = still.new_zeros(())
+    return Moment(0, still, still, frame, seen, [], nothing, nothing, model.camera(points, 0))
+
+
+class FrameDataset(Dataset[dict[str, Any]]):
+    """Two frames of a clip whose points are known, the earlier one as the still; item n is a pure function of n."""
+
+    def __init__(self, clips: Sequence[Any], config: StrokesConfig, augmentation: Augmentation):
+        self.clips, self.config, self.augmentation = clips, config, augmentation
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        clip = self.clips[clip_index(len(self.clips), index, self.config.seed)]
+        rng = sample_rng(self.config.seed, index)
+        chosen = np.sort(rng.choice(np.flatnonzero(usable(clip, self.config)), size=2))
+        frames = clip.frames[chosen]
+        drawn = draw(frames.shape[1:3], rng, self.augmentation)
+        still, frame = to_tensor(apply(frames, drawn))
+        points = np.ascontiguousarray(move_points(stroke_of(clip, self.config)[chosen], drawn))
+        return {"still": still, "frame": frame, TRACK: torch.from_numpy(points), "name": clip.name}
