@@ -2,7 +2,7 @@
 # driving-weizmann: real people and puppets, guided by joints, then the rate falls to its end.
 # WEIZMANN names a folder of strips, subjectN_ACTION.png; see docs/data.md. Subject 4 is held out. Needs `make pose`.
 #
-# The straight way. The shipped weights went the same way with detours (their card and docs/log.md, A to T, have every
+# The straight way. The shipped weights went the same way with detours (their card and docs/log.md, A to V, have every
 # run with its commit): their masks and flow were grown by weights without batch norm in the detector and with a
 # narrower generator, and `grow_driving.py` gave them the parts that preset `small` has now. This script itself has not been
 # run from its first line to its last.
@@ -31,8 +31,15 @@ again=(--set guide_steps=0 --set hold_detector=0 --set freeze_statistics=true --
 [ -d runs/driving-joint2/model ] || run train driving data/weizmann@250 data/puppets data/puppets10 \
   --from runs/driving-joint -o runs/driving-joint2 "${machine[@]}" "${again[@]}" --steps 4500 --set learning_rate=7e-4 \
   --set warmup=200 --set seed=3
+# Six people are soon known by heart: first far from what they look like, then nearer again.
+[ -d runs/driving-bold/model ] || run train driving data/weizmann@250 data/puppets data/puppets10 \
+  --from runs/driving-joint2 -o runs/driving-bold "${machine[@]}" "${again[@]}" --steps 8500 --set learning_rate=6e-4 \
+  --set warmup=200 --set clip_grad=1.5 --set augmentation=bold --set seed=7
+[ -d runs/driving-varied/model ] || run train driving data/weizmann@250 data/puppets data/puppets10 \
+  --from runs/driving-bold -o runs/driving-varied "${machine[@]}" "${again[@]}" --steps 5500 --set learning_rate=5e-4 \
+  --set warmup=200 --set clip_grad=1.5 --set seed=8
 # Patience counts epochs, and 24 clips are less than a batch: without more of it the rate falls before anything is learned.
-[ -d runs/driving-weizmann/model ] || run train driving data/weizmann --from runs/driving-joint2 --stages predict \
+[ -d runs/driving-weizmann/model ] || run train driving data/weizmann --from runs/driving-varied --stages predict \
   -o runs/driving-weizmann "${machine[@]}" --set predict_steps=4000 --set predict_patience=100000
 
 .venv/bin/python recipes/pack.py runs/driving-weizmann driving-weizmann --licence "Apache-2.0, data: research"
