@@ -110,7 +110,8 @@ def test_convention_networks_of_strokes_see_minus_one_to_one(
 ) -> None:
     seen = []
     monkeypatch.setattr(Strokes, "ready", lambda system: system)
-    handle = strokes.networks.encoder.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    first = strokes.networks.encoder.layers[0]
+    handle = first.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     still = np.stack([np.zeros((8, 4), np.uint8), np.full((8, 4), 255, np.uint8), np.full((8, 4), 51, np.uint8)], -1)
     list(strokes.animate(still, Stroke([[0, 0], [3, 3]]), frames=2))
     handle.remove()
@@ -303,7 +304,7 @@ def test_noise_far_away_never_reaches_the_background_in_two_hundred_frames() -> 
     system = tiny_strokes(composite=False, painted_weight=0.0)
 
     class Flickering(torch.nn.Module):
-        def forward(self, state: torch.Tensor, still: torch.Tensor, moved: torch.Tensor | None = None) -> Drawn:
+        def forward(self, state: torch.Tensor, still: torch.Tensor, *_: object) -> Drawn:
             frame = still.clone()
             frame[..., 26:31, 26:31] = state.mean().sin()  # drifts
             frame[..., 10:16, 8:14] = 0.9  # the object's place
