@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
+from stillmotion.nn.modes import evaluating
 from stillmotion.training import checkpoint, processes, randomness
 from stillmotion.training.logging import Board, Console, save_pictures
 from stillmotion.training.session import Progress, Session
@@ -60,17 +61,11 @@ def preview(session: Session, progress: Progress) -> None:
     if make is None or not session.first:
         return
     generators = optional(progress.stage, "generators")
-    modules = [m for network in progress.stage.networks.values() for m in network.modules()]
-    modes = [module.training for module in modules]
     states = randomness.capture(generators)
     try:
-        for network in progress.stage.networks.values():
-            network.eval()
-        with progress.average.applied(), torch.no_grad():
+        with evaluating(*progress.stage.networks.values()), progress.average.applied(), torch.no_grad():
             pictures = make()
     finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
         randomness.restore(states, generators)
     save_pictures(session.run / "previews", progress.stage.name, progress.step, pictures)
     if progress.board is not None:

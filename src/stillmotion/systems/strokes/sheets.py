@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from stillmotion.data.sampling import window_starts
+from stillmotion.nn.modes import evaluating
 from stillmotion.systems.strokes.drawing import draw_stroke, to_frames, to_picture
 from stillmotion.systems.strokes.networks import StrokesNetworks
 from stillmotion.systems.strokes.objectives import held
@@ -49,22 +50,24 @@ def rollout_sheet(
         shown: frames of each.
         scale: enlargement.
     """
-    modes = {part: part.training for part in networks.modules()}
-    networks.eval()
-    config, strips = networks.config, []
-    for i in np.unique(np.linspace(0, len(clips) - 1, rows).round().astype(int)):
-        clip = clips[i]
-        start = window_starts(usable(clip, config), config.frames, config.frame_step)[0]
-        chosen = start + np.arange(config.frames) * config.frame_step
-        truth, points = clip.frames[chosen], stroke_of(clip, config)[chosen]
-        made = roll_out(networks, truth[0], points)
-        at = np.linspace(0, len(chosen) - 1, shown).round().astype(int)
-        above, below = (np.repeat(np.repeat(frames[at], scale, 1), scale, 2) for frames in (truth, made))
-        first = draw_stroke(above[0], (points + 0.5) * scale - 0.5)
-        strips += [np.concatenate([first, *above[1:]], 1), np.concatenate(list(below), 1)]
-    for part, mode in modes.items():
-        part.training = mode
-    return np.concatenate(strips, axis=0)
+    with evaluating(networks):
+        return np.concatenate([row for clip in _spread(clips, rows) for row in _rolled(networks, clip, shown, scale)])
+
+
+def _rolled(networks: StrokesNetworks, clip: Any, shown: int, scale: int) -> list[np.ndarray]:
+    config = networks.config
+    start = window_starts(usable(clip, config), config.frames, config.frame_step)[0]
+    chosen = start + np.arange(config.frames) * config.frame_step
+    truth, points = clip.frames[chosen], stroke_of(clip, config)[chosen]
+    made = roll_out(networks, truth[0], points)
+    at = np.linspace(0, len(chosen) - 1, shown).round().astype(int)
+    above, below = (np.repeat(np.repeat(frames[at], scale, 1), scale, 2) for frames in (truth, made))
+    first = draw_stroke(above[0], (points + 0.5) * scale - 0.5)
+    return [np.concatenate([first, *above[1:]], 1), np.concatenate(list(below), 1)]
+
+
+def _spread(clips: Sequence[Any], count: int) -> list[Any]:
+    return [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, count).round().astype(int))]
 
 
 @torch.no_grad()
@@ -77,22 +80,19 @@ def painting_sheet(networks: StrokesNetworks, clips: Sequence[Any], rows: int = 
         rows: clips in the sheet.
         shown: frames of each.
     """
-    modes = {part: part.training for part in networks.modules()}
-    networks.eval()
-    config, strips = networks.config, []
-    device = next(networks.parameters()).device
-    for i in np.unique(np.linspace(0, len(clips) - 1, rows).round().astype(int)):
-        clip = clips[i]
-        known = np.flatnonzero(usable(clip, config))
-        chosen = known[np.linspace(0, len(known) - 1, shown).round().astype(int)]
-        truth = np.asarray(clip.frames[chosen])
-        stroke = torch.from_numpy(stroke_of(clip, config)[chosen]).to(device)
-        points = torch.stack([stroke[:1].expand_as(stroke), stroke], dim=1)
-        frames = to_frames(truth).to(device)
-        context = networks.begin(frames[:1].expand_as(frames), points)
-        codes = networks.encoder(held(frames, points, 1, config))
-        made = networks.draw(context, codes, 0).frame.clamp(-1, 1)
-        strips += [np.concatenate(list(truth), 1), np.concatenate([to_picture(one[None]) for one in made], 1)]
-    for part, training in modes.items():
-        part.training = training
-    return np.concatenate(strips)
+    with evaluating(networks):
+        return np.concatenate([row for clip in _spread(clips, rows) for row in _painted(networks, clip, shown)])
+
+
+def _painted(networks: StrokesNetworks, clip: Any, shown: int) -> list[np.ndarray]:
+    config, device = networks.config, next(networks.parameters()).device
+    known = np.flatnonzero(usable(clip, config))
+    chosen = known[np.linspace(0, len(known) - 1, shown).round().astype(int)]
+    truth = np.asarray(clip.frames[chosen])
+    stroke = torch.from_numpy(stroke_of(clip, config)[chosen]).to(device)
+    points = torch.stack([stroke[:1].expand_as(stroke), stroke], dim=1)
+    frames = to_frames(truth).to(device)
+    context = networks.begin(frames[:1].expand_as(frames), points)
+    codes = networks.encoder(held(frames, points, 1, config))
+    made = networks.draw(context, codes, 0).frame.clamp(-1, 1)
+    return [np.concatenate(list(truth), 1), np.concatenate([to_picture(one[None]) for one in made], 1)]
