@@ -85,8 +85,16 @@ def moving_weights(source: Tensor, target: Tensor, focus: float, full: float = 0
     Returns:
         B x 1 x H x W.
     """
-    weights = 1 + focus * ((target - source).abs().mean(dim=1, keepdim=True) / full).clamp(max=1)
+    weights = 1 + focus * changed(source, target, full)
     return weights / weights.mean()
+
+
+def changed(source: Tensor, target: Tensor, full: float) -> Tensor:
+    """How far two frames differ: 0 to 1 where the mean difference over the channels reaches `full`.
+
+    B x C x H x W both, to B x 1 x H x W.
+    """
+    return ((target - source).abs().mean(dim=1, keepdim=True) / full).clamp(max=1)
 
 
 def _wide(values: Tensor) -> Tensor:

@@ -104,6 +104,39 @@ class Augmentation:
                     raise StillmotionError(f"The augmentation {field.name} must be a range (low, high), not {value}.")
 
 
+# For a few dozen clips: networks of a million weights learn those by heart otherwise.
+_STRONG = Augmentation(
+    time_flip=0.5,
+    horizontal_flip=0.5,
+    exclusive_flips=False,
+    rotation=(-8, 8),
+    scale=(0.88, 1.12),
+    aspect=(0.92, 1.08),
+    translate=(-0.06, 0.06),
+    hue=(-0.08, 0.08),
+    channel_gain=(0.75, 1.25),
+    contrast=(0.75, 1.3),
+    saturation=(0.5, 1.5),
+    brightness=(-0.15, 0.15),
+    permute_channels=0.15,
+)
+# The same, and other bodies and clothes too: what is to be met later are people who are not in the clips.
+_VARIED = replace(_STRONG, bend=0.02, dye=0.15)
+# For a long training on a handful of people, which would learn their faces and walls by heart.
+_BOLD = replace(
+    _VARIED,
+    rotation=(-14, 14),
+    scale=(0.8, 1.2),
+    aspect=(0.85, 1.18),
+    translate=(-0.1, 0.1),
+    hue=(-0.2, 0.2),
+    contrast=(0.6, 1.5),
+    saturation=(0.2, 1.8),
+    permute_channels=0.3,
+    bend=0.035,
+    dye=0.25,
+)
+
 AUGMENTATIONS: Mapping[str, Augmentation] = MappingProxyType(
     {
         "none": Augmentation(),
@@ -127,45 +160,9 @@ AUGMENTATIONS: Mapping[str, Augmentation] = MappingProxyType(
             contrast=(0.5, 1.5),
             saturation=(0.6, 1.4),
         ),
-        # For a few dozen clips: networks of a million weights learn those by heart otherwise.
-        "strong": Augmentation(
-            time_flip=0.5,
-            horizontal_flip=0.5,
-            exclusive_flips=False,
-            rotation=(-8, 8),
-            scale=(0.88, 1.12),
-            aspect=(0.92, 1.08),
-            translate=(-0.06, 0.06),
-            hue=(-0.08, 0.08),
-            channel_gain=(0.75, 1.25),
-            contrast=(0.75, 1.3),
-            saturation=(0.5, 1.5),
-            brightness=(-0.15, 0.15),
-            permute_channels=0.15,
-        ),
-    }
-)
-AUGMENTATIONS = MappingProxyType(
-    # The same, and other bodies and clothes too: what is to be met later are people who are not in the clips.
-    {**AUGMENTATIONS, "varied": replace(AUGMENTATIONS["strong"], bend=0.02, dye=0.15)}
-)
-AUGMENTATIONS = MappingProxyType(
-    # For a long training on a handful of people, which would learn their faces and walls by heart.
-    {
-        **AUGMENTATIONS,
-        "bold": replace(
-            AUGMENTATIONS["varied"],
-            rotation=(-14, 14),
-            scale=(0.8, 1.2),
-            aspect=(0.85, 1.18),
-            translate=(-0.1, 0.1),
-            hue=(-0.2, 0.2),
-            contrast=(0.6, 1.5),
-            saturation=(0.2, 1.8),
-            permute_channels=0.3,
-            bend=0.035,
-            dye=0.25,
-        ),
+        "strong": _STRONG,
+        "varied": _VARIED,
+        "bold": _BOLD,
     }
 )
 
