@@ -173,3 +173,9 @@ def test_the_states_loss_by_hand() -> None:
     off = made._replace(state=made.code + 0.25)
     found = stage.objectives.generator(off, moment, None)["state"]
     assert found.item() == pytest.approx(2 * 0.25 / made.code.abs().mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["paint_steps", "state_weight", "painting_focus", "smooth_points"])
+def test_none_of_it_may_be_negative(name: str) -> None:
+    with pytest.raises(StillmotionError, match=name):
+        replace(CONFIG, **{name: -1})

@@ -21,16 +21,8 @@ _ABOVE_ZERO = (
 )
 _NOT_NEGATIVE = (
     *("covariance_floor", "motion_groups", "refine_blocks", "gan_weight", "gan_from", "warp_weight"),
-    *(
-        "pyramid_weight",
-        "equivariance_weight",
-        "guide_weight",
-        "separation_weight",
-        "milestone",
-        "warmup",
-        "clip_grad",
-    ),
-    *("predict_steps", "predict_patience"),
+    *("pyramid_weight", "equivariance_weight", "guide_weight", "separation_weight", "milestone", "warmup"),
+    *("clip_grad", "predict_steps", "predict_patience"),
 )
 
 

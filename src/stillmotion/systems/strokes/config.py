@@ -18,17 +18,8 @@ _ABOVE_ZERO = (
 )
 _NOT_NEGATIVE = (
     *("stroke_window", "reconstruction_weight", "autoencode_weight", "painted_weight", "crop_weight", "gan_weight"),
-    *(
-        "pair_gan_weight",
-        "feature_weight",
-        "perceptual_weight",
-        "moving_focus",
-        "painting_focus",
-        "smooth_points",
-        "warmup",
-        "clip_grad",
-        "seed",
-    ),
+    *("pair_gan_weight", "feature_weight", "perceptual_weight", "state_weight", "moving_focus", "painting_focus"),
+    *("smooth_points", "paint_steps", "warmup", "clip_grad", "seed"),
 )
 
 GREY_POINTS = 32

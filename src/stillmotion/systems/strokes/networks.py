@@ -78,7 +78,7 @@ class Context:
         initial: h_0, N x state x h x h; the first state.
         whole: E2(S), if S is used and stays the same.
         prepared: the predictor with what is constant worked in, or None to compute everything at every step.
-        skips: E1's maps of the still, if G sees them.
+        skips: the still as E1 has seen it, and E1's maps of it.
     """
 
     still: Tensor
@@ -117,13 +117,13 @@ class StrokesNetworks(nn.Module):
         """
         camera = self.camera(points, -1)
         seen = still if camera is None or not self.config.stabilise else carrying.seen_by(camera, still)
-        *skips, initial = self.encoder.maps(seen)
+        *maps, initial = self.encoder.maps(seen)
         constants, whole = [initial], None
         if self.config.motion_input != "step" and not self.config.moving_window:
             whole = self.motion(coding.whole(points, self.config))
             constants.append(whole)
         prepared = self.predictor.prepare(constants) if fast else None
-        return Context(still, points, initial, whole, prepared, skips)
+        return Context(still, points, initial, whole, prepared, [seen, *maps])
 
     def advance(self, context: Context, state: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """One step, from frame t to frame t + 1 (t up to T - 2): the next state and the next frame."""
@@ -293,9 +293,9 @@ class Decoder(nn.Module):
             state: N x state x h x h.
             still: what may be kept, N x 3 x s x s.
             camera: how far the stroke has gone, and what E1 has seen of the still; needed with `carry`.
-            skips: E1's maps of the still at s/2 and s/4; needed with `skips`.
+            skips: the still as E1 has seen it, and E1's maps of it at s/2 and s/4; needed with `stabilise`.
         """
-        more = [None, *reversed(skips)] if self.skips else [None] * len(self.layers)
+        more = [None, *reversed(skips[1:])] if self.skips else [None] * len(self.layers)
         for layer, skip in zip(self.layers, more, strict=True):
             state = F.relu(layer(state if skip is None else torch.cat([state, skip], dim=1)))
         made = self.colours(state)
@@ -307,8 +307,7 @@ class Decoder(nn.Module):
         keep = torch.sigmoid(made[:, 3:])
         if self.layer is not None:
             assert camera is not None
-            seen = carrying.seen_by(camera._replace(shift=torch.zeros_like(camera.shift)), still)
-            return layered(self.layer(state, seen), painted, keep, still, camera)
+            return layered(self.layer(state, skips[0]), painted, keep, still, camera)
         if self.share is not None:
             assert camera is not None
             moved = carrying.moved(still, camera.shift)

@@ -19,6 +19,9 @@ from stillmotion.systems.strokes import carrying, coding
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.networks import Drawn, StrokesNetworks
 
+CHANGED = 0.2
+"""Mean difference over the channels, frames in [-1, 1], from which on a pixel counts as changed for certain."""
+
 
 class Moment(NamedTuple):
     """One time step of a batch of clips: what is known before anything is made. Frames are in [-1, 1].
@@ -128,7 +131,7 @@ class Foreseen(NamedTuple):
         state: of the next frame.
         motion: x_t.
         also: E1's code of one more picture; None if there is none.
-        skips: E1's other maps of the still.
+        skips: the still as E1 sees it, and E1's other maps of it.
     """
 
     state: Tensor
@@ -141,17 +144,15 @@ def foresee(networks: StrokesNetworks, moment: Moment, state: Tensor | None, als
     """The next state, and what E1 and E2 see on the way; arguments as for `make`, `also` one more picture for E1."""
     forced = state is None and moment.t > 0
     pictures = [moment.seen[0], *([moment.seen[1]] if forced else []), *([] if also is None else [also])]
-    *skips, last = networks.encoder.maps(torch.cat(pictures))  # one call: nothing in E1 joins samples
+    *maps, last = networks.encoder.maps(torch.cat(pictures))  # one call: nothing in E1 joins samples
     codes = last.chunk(len(pictures))
     initial = codes[0]
     if state is None:
         state = codes[1] if forced else initial
     motion = networks.encode_motion(moment.motion)
     made = networks.predictor([state, initial, *motion])
-    count = len(moment.still)
-    return Foreseen(
-        made, torch.cat(motion, dim=1), None if also is None else codes[-1], [part[:count] for part in skips]
-    )
+    of_still = [moment.seen[0], *(part[: len(moment.still)] for part in maps)]
+    return Foreseen(made, torch.cat(motion, dim=1), None if also is None else codes[-1], of_still)
 
 
 class Objectives:
@@ -240,14 +241,13 @@ class Objectives:
         moving, painting = self.config.moving_focus, self.config.painting_focus
         if not (moving or painting):
             return None
-        changed = difference(moment.truth, moment.still)
+        changed = losses.changed(moment.still, moment.truth, CHANGED)
         weights = 1 + moving * changed
         if painting:
             assert moment.camera is not None
             # Where neither shows the truth, somebody has to paint: limbs, and what the object uncovers.
-            weights = weights + painting * torch.minimum(
-                changed, difference(moment.truth, carrying.moved(moment.still, moment.camera.shift))
-            )
+            moved = carrying.moved(moment.still, moment.camera.shift)
+            weights = weights + painting * torch.minimum(changed, losses.changed(moved, moment.truth, CHANGED))
         return weights / weights.mean()
 
     def distance(self, made: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -270,11 +270,6 @@ class Objectives:
         return losses.feature_matching(
             maps, wanted, config.perceptual_layers, squared=config.perceptual_distance == "square"
         )
-
-
-def difference(a: Tensor, b: Tensor, full: float = 0.2) -> Tensor:
-    """Mean difference over the channels, 1 from `full` on; N x 3 x s x s in [-1, 1] -> N x 1 x s x s in [0, 1]."""
-    return ((a - b).abs().mean(dim=1, keepdim=True) / full).clamp(max=1)
 
 
 def to_perceiver(pictures: Tensor, config: StrokesConfig) -> Tensor:

@@ -60,8 +60,9 @@ class PaintStage:
         """
         moment = between(batch["still"] * 2 - 1, batch["frame"] * 2 - 1, batch[TRACK], self.model)
         config, weights = self.config, self.objectives.weights(moment)
-        *skips, _ = self.model.encoder.maps(moment.seen[0])
-        drawn = self.model.decoder(self.model.encoder(moment.seen[2]), moment.still, moment.camera, skips)
+        still, _, frame = moment.seen
+        *maps, _ = self.model.encoder.maps(still)
+        drawn = self.model.decoder(self.model.encoder(frame), moment.still, moment.camera, [still, *maps])
         terms = {
             "frame": config.reconstruction_weight * self.objectives.distance(drawn.frame, moment.truth, weights),
             "paint": config.reconstruction_weight * self.objectives.distance(drawn.paint, moment.truth, weights),
