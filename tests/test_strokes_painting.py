@@ -88,6 +88,24 @@ def test_a_leap_is_what_the_steps_are_made_of() -> None:
     assert torch.equal(leap.camera.shift, step.camera.shift)
 
 
+def test_noise_is_added_to_what_g_is_given_and_large_codes_cost() -> None:
+    torch.manual_seed(0)
+    config = replace(CONFIG, code_noise=0.5, code_weight=3.0)
+    model = StrokesNetworks(config).train()
+    stage = PaintStage(model, config, [mover()])
+    stage.generators["noise"].manual_seed(1)
+    code = torch.full((64, 16, 4, 4), 2.0)
+    blurred = stage.blurred(code)
+    assert blurred.mean().item() == pytest.approx(2.0, abs=0.02)
+    assert blurred.std().item() == pytest.approx(0.5, abs=0.02)
+    assert not torch.equal(stage.blurred(code), blurred)
+    batch = batch_of(stage.dataset, 4)
+    terms = stage.step(batch, lambda name, loss, clip_grad=None: None)
+    moment = between(batch["still"] * 2 - 1, batch["frame"] * 2 - 1, batch["points"], model)
+    wanted = 3 * model.encoder(moment.seen[2]).square().mean()
+    torch.testing.assert_close(terms["code"], wanted.detach())
+
+
 def train(stage: PaintStage, steps: int) -> list[float]:
     """The frame's loss over that of standing still, step by step."""
     found: list[float] = []
@@ -132,7 +150,10 @@ def test_stages_by_name_and_number_of_steps() -> None:
     assert [stage.name for stage in stages(system(paint_steps=0), clips)] == ["stroke"]
     assert [stage.name for stage in stages(system(), clips, only=["stroke"])] == ["stroke"]
     assert [stage.name for stage in stages(system(), clips, only=["paint"])] == ["paint"]
-    with pytest.raises(StillmotionError, match="known are paint, stroke"):
+    assert [stage.name for stage in stages(system(foresee_steps=9), clips)] == ["paint", "foresee", "stroke"]
+    with pytest.raises(StillmotionError, match="foresee_steps=N"):
+        stages(system(), clips, only=["foresee"])
+    with pytest.raises(StillmotionError, match="known are paint, foresee, stroke"):
         stages(system(), clips, only=["predict"])
     with pytest.raises(StillmotionError, match="paint_steps=N"):
         stages(system(paint_steps=0), clips, only=["paint"])

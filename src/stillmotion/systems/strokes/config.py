@@ -14,12 +14,12 @@ from stillmotion.systems.base import check_signs
 
 _ABOVE_ZERO = (
     *("size", "frame_step", "dot_sigma", "state", "blocks", "units", "growth", "bottleneck"),
-    *("discriminator_width", "batch", "steps", "learning_rate", "decay", "decay_every"),
+    *("discriminator_width", "foresee_batch", "batch", "steps", "learning_rate", "decay", "decay_every"),
 )
 _NOT_NEGATIVE = (
     *("stroke_window", "reconstruction_weight", "autoencode_weight", "painted_weight", "crop_weight", "gan_weight"),
     *("pair_gan_weight", "feature_weight", "perceptual_weight", "state_weight", "moving_focus", "painting_focus"),
-    *("smooth_points", "paint_steps", "warmup", "clip_grad", "seed"),
+    *("smooth_points", "paint_steps", "foresee_steps", "code_noise", "code_weight", "warmup", "clip_grad", "seed"),
 )
 
 GREY_POINTS = 32
@@ -94,6 +94,10 @@ class StrokesConfig:
 
     # Schedule and data.
     paint_steps: int = 0  # ours: so many steps in which E1 and G alone learn to paint; see painting.py
+    code_noise: float = 0.0  # ours, stage paint: deviation of what is added to E1's codes before G sees them ...
+    code_weight: float = 0.0  # ... and the cost of their mean square, so that they cannot outgrow it
+    foresee_steps: int = 0  # ours: so many steps in which P learns E1's codes of coming frames; foreseeing.py
+    foresee_batch: int = 8  # windows of so many clips in each
     hold_painter: bool = False  # ours: E1 and G stay as they are; only E2 and P learn
     teacher_forcing: bool = False  # the state is that of the true frame (the paper's Fig. 3 failure)
     batch: int = 4

@@ -44,6 +44,7 @@ class PaintStage:
         self.ema: Mapping[str, nn.Module] = {"painter": painter}
         self.optimizers = {"painter": Adam(painter.parameters(), config.learning_rate, (0.9, 0.999))}
         self.schedulers = {"painter": LambdaLR(self.optimizers["painter"], self._factor)}
+        self.generators = {"noise": torch.Generator()}  # seeded and stored by the loop
 
     def _factor(self, step: int) -> float:
         return min(1.0, (step + 1) / 50) * max(0.02, 1 - step / self.steps)
@@ -62,14 +63,30 @@ class PaintStage:
         config, weights = self.config, self.objectives.weights(moment)
         still, _, frame = moment.seen
         *maps, _ = self.model.encoder.maps(still)
-        drawn = self.model.decoder(self.model.encoder(frame), moment.still, moment.camera, [still, *maps])
+        code = self.model.encoder(frame)
+        drawn = self.model.decoder(self.blurred(code), moment.still, moment.camera, [still, *maps])
         terms = {
             "frame": config.reconstruction_weight * self.objectives.distance(drawn.frame, moment.truth, weights),
             "paint": config.reconstruction_weight * self.objectives.distance(drawn.paint, moment.truth, weights),
         }
-        update("painter", terms["frame"] + terms["paint"], clip_grad=config.clip_grad or None)
+        if config.code_weight:
+            terms["code"] = config.code_weight * code.float().square().mean()
+        update("painter", sum(terms.values(), still.new_zeros(())), clip_grad=config.clip_grad or None)
         terms["standing"] = self.objectives.standing(moment)
         return {name: value.detach() for name, value in terms.items()}
+
+    def blurred(self, code: Tensor) -> Tensor:
+        """A code with `code_noise`.
+
+        What does not help G to paint costs `code_weight` and drowns, such as the wall that moves past a camera; what
+        does stands out far enough that G forgives P small errors. With noise of 1 and a weight w the two are the
+        loss of a variational auto-encoder whose variances are fixed (Kingma & Welling 2014, appendix B), times 2 w
+        per component.
+        """
+        if not self.config.code_noise:
+            return code
+        noise = torch.randn(code.shape, generator=self.generators["noise"]).to(code)
+        return code + self.config.code_noise * noise
 
     def preview(self) -> dict[str, np.ndarray]:
         """Frames, and what G paints from their codes."""

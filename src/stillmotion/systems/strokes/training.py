@@ -20,6 +20,7 @@ from stillmotion.data.sampling import WindowDataset
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.base import System
 from stillmotion.systems.strokes.config import StrokesConfig
+from stillmotion.systems.strokes.foreseeing import ForeseeStage
 from stillmotion.systems.strokes.networks import StrokesNetworks
 from stillmotion.systems.strokes.objectives import Moment, Objectives, foresee, look, make
 from stillmotion.systems.strokes.painting import PaintStage
@@ -29,8 +30,8 @@ from stillmotion.systems.strokes.windows import TRACK, usable, window_points, wi
 
 def stages(
     system: System, clips: Sequence[Any], preview_clips: Sequence[Any] = (), only: Sequence[str] = ()
-) -> list[PaintStage | StrokeStage]:
-    """The system's training stages: `paint`, if it has steps, and `stroke`.
+) -> list[PaintStage | ForeseeStage | StrokeStage]:
+    """The system's training stages: `paint` and `foresee`, if they have steps, and `stroke`.
 
     Args:
         system: a `Strokes` system; its networks are trained in place.
@@ -43,11 +44,13 @@ def stages(
             stage that is not there.
     """
     config = system.config
+    optional = {"paint": config.paint_steps, "foresee": config.foresee_steps}
     for name in only:
-        if name not in (PaintStage.name, StrokeStage.name):
-            raise StillmotionError(f"There is no stage {name!r}; known are {PaintStage.name}, {StrokeStage.name}.")
-    if PaintStage.name in only and not config.paint_steps:
-        raise StillmotionError("The stage paint has no steps: add --set paint_steps=N.")
+        if name not in (*optional, StrokeStage.name):
+            known = ", ".join((*optional, StrokeStage.name))
+            raise StillmotionError(f"There is no stage {name!r}; known are {known}.")
+        if not optional.get(name, 1):
+            raise StillmotionError(f"The stage {name} has no steps: add --set {name}_steps=N.")
     if not clips:
         raise StillmotionError("There are no clips to train on.")
     if config.augmentation not in AUGMENTATIONS:
@@ -63,12 +66,12 @@ def stages(
     assert isinstance(system.networks, StrokesNetworks)
     shown = with_points(preview_clips, config) or with_points(clips, config)
     usable_clips = with_points(clips, config)
-    made: list[PaintStage | StrokeStage] = []
-    if config.paint_steps and usable_clips and (not only or PaintStage.name in only):
-        made.append(PaintStage(system.networks, config, usable_clips, shown))
-    if not only or StrokeStage.name in only:
-        made.append(StrokeStage(system.networks, config, usable_clips, shown))
-    return made
+    kinds: list[type[PaintStage] | type[ForeseeStage] | type[StrokeStage]] = [PaintStage, ForeseeStage, StrokeStage]
+    return [
+        kind(system.networks, config, usable_clips, shown)
+        for kind in kinds
+        if (kind.name in only if only else optional.get(kind.name, 1))
+    ]
 
 
 class Carried(NamedTuple):
