@@ -1,8 +1,8 @@
 """Ours: a stage in which P learns to foresee E1's codes, before anything is painted from its states.
 
-In the stage of the paper every step of P is painted, which takes most of the time, and P learns from one step of a few
-clips at a time. Here E1 says once what all frames of a window look like, and P is asked for roll-outs from true codes
-that grow longer as it learns: what it adds wrongly in one step is added up in the next ones, and is felt at once.
+In the stage of the paper every step of P is painted, which takes most of the time, and P learns from one step of a
+few clips at a time. Here E1 says once what all frames of a window look like, and P is asked for roll-outs from true
+codes that grow longer as it learns: what it adds wrongly in one step is added up in the next, and is felt at once.
 """
 
 from __future__ import annotations
@@ -104,9 +104,8 @@ class ForeseeStage:
     def motion(self, points: Tensor) -> Tensor:
         """E2 of the stroke pictures of all steps: B x T x 2 pixels to B x (T - 1) x (codes x state) x h x h."""
         count = points.shape[1] - 1
-        pictures = [
-            torch.stack(parts) for parts in zip(*(self.model.motion_pictures(points, t) for t in range(count)))
-        ]
+        steps = (self.model.motion_pictures(points, t) for t in range(count))
+        pictures = [torch.stack(parts) for parts in zip(*steps, strict=True)]
         codes = [self.model.motion(picture.flatten(0, 1)).unflatten(0, (count, -1)) for picture in pictures]
         return torch.cat(codes, dim=2).transpose(0, 1)
 
