@@ -81,21 +81,23 @@ class ForeseeStage:
         length, count = self.length, frames.shape[1] - 1
         pieces = count // length
         offset = int(torch.randint(count - pieces * length + 1, (1,), generator=self.generators["starts"]))
-        codes = encode(self.model, frames, points).float()  # B x T x state x h x h
+        codes = encode(self.model, frames, points)  # B x T x state x h x h
         steps = self.motion(points)  # B x (T - 1) x motion channels x h x h
 
         def folded(maps: Tensor, first: int) -> Tensor:
             """B x (pieces x length) x ... from `first` on, to (B x pieces) x length x ..."""
             return maps[:, first : first + pieces * length].unflatten(1, (pieces, length)).flatten(0, 1)
 
-        start, aims = folded(codes, offset)[:, 0], folded(codes, offset + 1)
-        initial = codes[:, :1].expand(-1, pieces, -1, -1, -1).flatten(0, 1)
-        motion = folded(steps, offset)
-        state, made = start, []
+        aims = folded(codes, offset + 1).float()
+        state = start = channels_last(folded(codes, offset)[:, 0])
+        initial = channels_last(codes[:, :1].expand(-1, pieces, -1, -1, -1).flatten(0, 1))
+        motion, made = folded(steps, offset), []
         for t in range(length):
-            state = self.model.predictor([state, initial, *motion[:, t].split(self.config.state, dim=1)]).float()
+            inputs = [state, initial, *channels_last(motion[:, t]).split(self.config.state, dim=1)]
+            state = self.model.predictor(inputs)
             made.append(state)
-        found, standing = torch.stack(made, dim=1), F.mse_loss(start[:, None].expand_as(aims), aims)
+        found, start = torch.stack(made, dim=1).float(), start.float()
+        standing = F.mse_loss(start[:, None].expand_as(aims), aims)
         loss = F.mse_loss(found, aims) / standing
         update("foresight", loss, clip_grad=self.config.clip_grad or None)
         last = F.mse_loss(found[:, -1], aims[:, -1]) / F.mse_loss(start, aims[:, -1])
@@ -120,6 +122,11 @@ def encode(model: StrokesNetworks, frames: Tensor, points: Tensor) -> Tensor:
     seen = [held(frames[:, t], points, t, model.config) for t in range(frames.shape[1])]
     codes: Tensor = model.encoder(torch.cat(seen)).unflatten(0, (len(seen), -1))
     return codes.transpose(0, 1)
+
+
+def channels_last(maps: Tensor) -> Tensor:
+    """The same maps as P's convolutions want them: laid so once, and not in each of its units."""
+    return maps.contiguous(memory_format=torch.channels_last)
 
 
 def rollout_length(done: float, count: int) -> int:
