@@ -5,19 +5,29 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.foreseeing import ForeseeStage, encode, rollout_length
 from stillmotion.systems.strokes.networks import StrokesNetworks
 from stillmotion.systems.strokes.objectives import look
 from test_strokes_painting import CONFIG as PAINTING
-from test_strokes_painting import batch_of, mover
+from test_strokes_painting import batch_of
+from test_strokes_painting import mover as moving
 
 CONFIG = replace(PAINTING, frames=6, foresee_steps=120, foresee_batch=4, learning_rate=5e-3)
+
+
+def mover(name: str = "a", colour: tuple[int, int, int] = (240, 40, 40)) -> Clip:
+    """The square that goes and blinks, and where it is."""
+    clip = moving(name, colour)
+    clip.tracks["mask"] = (clip.frames != 90).any(-1).astype(np.uint8)
+    return clip
 
 
 def stage_of(config: StrokesConfig = CONFIG, seed: int = 0) -> ForeseeStage:
@@ -117,3 +127,19 @@ def test_it_learns_what_comes_and_touches_neither_e1_nor_g() -> None:
 def test_numbers_that_make_no_sense_are_refused(name: str, value: Any) -> None:
     with pytest.raises(StillmotionError, match=name):
         replace(CONFIG, **{name: value})
+
+
+def test_with_a_plain_wall_only_the_still_tells_of_it() -> None:
+    config = replace(CONFIG, plain_wall=True)
+    stage = stage_of(config)
+    batch = batch_of(stage.dataset, 2)
+    masks = batch["masks"]
+    assert masks.shape == (2, 6, 1, 16, 16)
+    assert masks.flatten(2).sum(-1).tolist() == [[16.0] * 6] * 2  # the square's pixels
+    other = torch.where(masks > 0, batch["frames"], torch.rand(2, 1, 3, 16, 16))
+    before, after = (stage.codes(frames, batch["points"], masks) for frames in (batch["frames"], other))
+    torch.testing.assert_close(before[1], after[1])
+    assert not torch.allclose(before[0], after[0])
+    moment = look(other * 2 - 1, batch["points"], 0, config, stage.model, torch.Generator())
+    torch.testing.assert_close(after[0], stage.model.encoder(moment.seen[0]))
+    assert not torch.allclose(after[0], after[1][:, 0])

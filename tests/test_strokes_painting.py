@@ -16,7 +16,7 @@ from stillmotion.errors import StillmotionError
 from stillmotion.systems.strokes.animating import Strokes
 from stillmotion.systems.strokes.carrying import Camera
 from stillmotion.systems.strokes.networks import StrokesNetworks
-from stillmotion.systems.strokes.objectives import look, make
+from stillmotion.systems.strokes.objectives import held, look, make
 from stillmotion.systems.strokes.painting import FrameDataset, PaintStage, between
 from stillmotion.systems.strokes.training import StrokeStage, stages
 from strokes_tools import TINY_STROKES
@@ -36,6 +36,10 @@ CONFIG = replace(
     paint_steps=200,
     learning_rate=1e-2,
 )
+
+
+MODEL = StrokesNetworks(CONFIG)
+BLUE = torch.rand(1, 3, 16, 16)
 
 
 def mover(name: str = "a", colour: tuple[int, int, int] = (240, 40, 40)) -> Clip:
@@ -64,6 +68,21 @@ def test_the_still_comes_first_and_points_are_those_of_the_frames() -> None:
             assert np.array_equal((frame * 255).round().byte().permute(1, 2, 0).numpy(), clip.frames[t])
     again = dataset[7]
     assert torch.equal(again["frame"], dataset[7]["frame"])
+
+
+def test_e1_is_shown_the_frame_or_what_moves_in_it() -> None:
+    clip = mover()
+    clip.tracks["mask"] = (clip.frames != 90).any(-1).astype(np.uint8)
+    plain = FrameDataset([clip], replace(CONFIG, plain_wall=True), Augmentation())
+    for i in range(5):
+        usual, sample = FrameDataset([clip], CONFIG, Augmentation())[i], plain[i]
+        assert torch.equal(usual["shown"], usual["frame"])
+        assert torch.equal(sample["frame"], usual["frame"])
+        wall = (sample["frame"] * 255).round() == 90
+        assert (sample["shown"][wall] == 0.5).all()
+        torch.testing.assert_close(sample["shown"][~wall], sample["frame"][~wall])
+        moment = between(*(sample[k][None] * 2 - 1 for k in ("still", "frame")), sample["points"][None], MODEL, BLUE)
+        assert torch.equal(moment.seen[2], held(BLUE, sample["points"][None], 1, CONFIG))
 
 
 def test_frames_without_a_point_are_not_shown() -> None:

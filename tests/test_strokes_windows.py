@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from stillmotion.controls import Stroke
-from stillmotion.data.augment import Draw
+from stillmotion.data.augment import AUGMENTATIONS, Draw, apply, draw
 from stillmotion.data.clip import Clip
-from stillmotion.systems.strokes.windows import smooth, stroke_of, window_points
+from stillmotion.systems.strokes.windows import Masks, before_grey, smooth, stroke_of, window_points
 from strokes_tools import TINY_STROKES, spot, tiny_strokes
 
 
@@ -68,3 +68,40 @@ def test_training_and_animating_read_the_same_stroke() -> None:
     inside = np.clip(rough, 0, 31)
     facts = [step.facts["point"] for step in tiny_strokes(smooth_points=3).animate(spot(), Stroke(inside), 12)]
     assert np.allclose(np.stack(facts), smooth(inside, 3), atol=1e-6)
+
+
+def walker(**tracks: np.ndarray) -> Clip:
+    """A bright square of 6 pixels before a wall with a pattern, 2 pixels further in every frame."""
+    wall = np.indices((32, 32)).sum(0) % 7 * 10 + 60
+    frames = np.repeat(np.repeat(wall[None, :, :, None], 10, 0), 3, -1).astype(np.uint8)
+    for t, frame in enumerate(frames):
+        frame[12:18, 2 + 2 * t : 8 + 2 * t] = 230
+    return Clip("walker", frames, 25.0, dict(tracks))
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_what_moves_is_left_before_grey(marked: bool) -> None:
+    clip = walker()
+    truth = (clip.frames[..., 0] == 230).astype(np.uint8)
+    if marked:
+        clip.tracks["mask"] = truth * 255
+    chosen, masks = np.array([1, 6]), Masks()
+    found = masks.window(clip, chosen, Draw((32, 32), (32, 32)))
+    assert found.shape == (2, 1, 32, 32)
+    assert np.abs(found[:, 0].numpy() - truth[chosen]).mean() < (1e-6 if marked else 0.02)
+    frames = torch.from_numpy(clip.frames[chosen] / 255).permute(0, 3, 1, 2)
+    shown = before_grey(frames, found)
+    assert (shown[:, :, 0, 0] == 0.5).all()
+    assert shown[1, :, 15, 16].tolist() == pytest.approx([230 / 255] * 3)
+
+
+def test_masks_move_as_their_pixels_do_and_have_no_colours() -> None:
+    clip = walker()
+    clip.tracks["mask"] = (clip.frames[..., 0] == 230).astype(np.uint8)
+    drawn = draw((32, 32), np.random.default_rng(0), AUGMENTATIONS["bold"])
+    moved = Masks().window(clip, np.array([4]), drawn)[0, 0].numpy()
+    pixels = apply(clip.frames[[4]], drawn)[0].mean(-1)
+    inside, outside = pixels[moved > 0.95], pixels[moved < 0.05]
+    assert moved.max() == pytest.approx(1.0, abs=1e-5)
+    assert inside.std() < 0.02
+    assert abs(inside.mean() - outside.mean()) > 0.1

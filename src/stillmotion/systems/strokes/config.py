@@ -96,6 +96,7 @@ class StrokesConfig:
     paint_steps: int = 0  # ours: so many steps in which E1 and G alone learn to paint; see painting.py
     code_noise: float = 0.0  # ours, stage paint: deviation of what is added to E1's codes before G sees them ...
     code_weight: float = 0.0  # ... and the cost of their mean square, so that they cannot outgrow it
+    plain_wall: bool = False  # ours, stages paint and foresee: E1 is shown what moves in a frame, before grey
     foresee_steps: int = 0  # ours: so many steps in which P learns E1's codes of coming frames; foreseeing.py
     foresee_batch: int = 8  # windows of so many clips in each
     hold_painter: bool = False  # ours: E1 and G stay as they are; only E2 and P learn

@@ -18,13 +18,14 @@ from torch.nn import functional as F
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
-from stillmotion.data.augment import AUGMENTATIONS
+from stillmotion.data.augment import AUGMENTATIONS, Draw
+from stillmotion.data.clip import Clip
 from stillmotion.data.sampling import WindowDataset
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.networks import StrokesNetworks
 from stillmotion.systems.strokes.objectives import held
 from stillmotion.systems.strokes.sheets import rollout_sheet
-from stillmotion.systems.strokes.windows import TRACK, usable, window_points
+from stillmotion.systems.strokes.windows import TRACK, Masks, before_grey, usable, window_points
 
 
 class ForeseeStage:
@@ -47,7 +48,7 @@ class ForeseeStage:
             config.frames,
             AUGMENTATIONS[config.augmentation],
             step=config.frame_step,
-            extra=partial(window_points, config=config),
+            extra=partial(_points_and_masks, config=config, masks=Masks()),
             usable=partial(usable, config=config),
         )
         self.clips = preview_clips or clips
@@ -70,27 +71,32 @@ class ForeseeStage:
         """One step.
 
         Args:
-            batch: `frames`, B x T x 3 x s x s in [0, 1], and `points`, B x T x 2 pixels.
+            batch: `frames`, B x T x 3 x s x s in [0, 1], `points`, B x T x 2 pixels, and with `plain_wall` `masks`,
+                B x T x 1 x s x s in [0, 1].
             update: called as `update("foresight", loss, clip_grad=...)`.
 
         Returns:
             `state`, the mean square between the states of all steps and E1's codes, as a share of what it would be
             if each roll-out stood still; `last`, the same of the last steps alone; and the roll-outs' `length`.
         """
-        frames, points = batch["frames"] * 2 - 1, batch[TRACK]
+        frames, points = batch["frames"], batch[TRACK]
         length, count = self.length, frames.shape[1] - 1
         pieces = count // length
         offset = int(torch.randint(count - pieces * length + 1, (1,), generator=self.generators["starts"]))
-        codes = encode(self.model, frames, points)  # B x T x state x h x h
+        initial, codes = self.codes(frames, points, batch.get("masks"))
         steps = self.motion(points)  # B x (T - 1) x motion channels x h x h
 
         def folded(maps: Tensor, first: int) -> Tensor:
             """B x (pieces x length) x ... from `first` on, to (B x pieces) x length x ..."""
             return maps[:, first : first + pieces * length].unflatten(1, (pieces, length)).flatten(0, 1)
 
-        aims = folded(codes, offset + 1).float()
-        state = start = channels_last(folded(codes, offset)[:, 0])
-        initial = channels_last(codes[:, :1].expand(-1, pieces, -1, -1, -1).flatten(0, 1))
+        aims, starts = folded(codes, offset + 1).float(), folded(codes, offset)[:, 0]
+        if offset == 0:  # P's first state is what E1 sees of the still, wall and all
+            starts = starts.unflatten(0, (-1, pieces)).clone()
+            starts[:, 0] = initial
+            starts = starts.flatten(0, 1)
+        state = start = channels_last(starts)
+        initial = channels_last(initial[:, None].expand(-1, pieces, -1, -1, -1).flatten(0, 1))
         motion, made = folded(steps, offset), []
         for t in range(length):
             inputs = [state, initial, *channels_last(motion[:, t]).split(self.config.state, dim=1)]
@@ -103,6 +109,14 @@ class ForeseeStage:
         last = F.mse_loss(found[:, -1], aims[:, -1]) / F.mse_loss(start, aims[:, -1])
         return {"state": loss.detach(), "last": last.detach(), "length": loss.new_tensor(float(length))}
 
+    def codes(self, frames: Tensor, points: Tensor, masks: Tensor | None) -> tuple[Tensor, Tensor]:
+        """E1's codes: h_0, B x state x h x h, and those P is to foresee, B x T x state x h x h."""
+        if masks is None:
+            codes = encode(self.model, frames * 2 - 1, points)
+            return codes[:, 0], codes
+        initial = encode(self.model, frames[:, :1] * 2 - 1, points[:, :1])[:, 0]
+        return initial, encode(self.model, before_grey(frames, masks) * 2 - 1, points)
+
     def motion(self, points: Tensor) -> Tensor:
         """E2 of the stroke pictures of all steps: B x T x 2 pixels to B x (T - 1) x (codes x state) x h x h."""
         count = points.shape[1] - 1
@@ -114,6 +128,13 @@ class ForeseeStage:
     def preview(self) -> dict[str, np.ndarray]:
         """A contact sheet as in the stage `stroke`."""
         return {"rollouts": rollout_sheet(self.model, self.clips)}
+
+
+def _points_and_masks(
+    clip: Clip, chosen: np.ndarray, drawn: Draw, config: StrokesConfig, masks: Masks
+) -> dict[str, Any]:
+    found = window_points(clip, chosen, drawn, config)
+    return found | {"masks": masks.window(clip, chosen, drawn)} if config.plain_wall else found
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.networks import StrokesNetworks
 from stillmotion.systems.strokes.objectives import Moment, Objectives, held
 from stillmotion.systems.strokes.sheets import painting_sheet
-from stillmotion.systems.strokes.windows import TRACK, stroke_of, usable
+from stillmotion.systems.strokes.windows import TRACK, Masks, before_grey, stroke_of, usable
 
 
 class PaintStage:
@@ -53,13 +53,15 @@ class PaintStage:
         """One step.
 
         Args:
-            batch: `still` and `frame`, B x 3 x s x s in [0, 1], and `points`, B x 2 x 2, the pixels of both.
+            batch: `still`, `frame` and what E1 is `shown` of the frame, B x 3 x s x s in [0, 1], and `points`, the
+                pixels of both, B x 2 x 2.
             update: called as `update("painter", loss, clip_grad=...)`.
 
         Returns:
             Every loss term, weighted, detached; and `standing`, what the first would be for the still itself.
         """
-        moment = between(batch["still"] * 2 - 1, batch["frame"] * 2 - 1, batch[TRACK], self.model)
+        still, frame, shown = (batch[name] * 2 - 1 for name in ("still", "frame", "shown"))
+        moment = between(still, frame, batch[TRACK], self.model, shown)
         config, weights = self.config, self.objectives.weights(moment)
         still, _, frame = moment.seen
         *maps, _ = self.model.encoder.maps(still)
@@ -93,22 +95,36 @@ class PaintStage:
         return {"paintings": painting_sheet(self.model, self.clips)}
 
 
-def between(still: Tensor, frame: Tensor, points: Tensor, model: StrokesNetworks) -> Moment:
-    """The step from a still to a frame of its clip in one: N x 3 x s x s in [-1, 1], and both points, N x 2 x 2."""
+def between(
+    still: Tensor, frame: Tensor, points: Tensor, model: StrokesNetworks, shown: Tensor | None = None
+) -> Moment:
+    """The step from a still to a frame of its clip in one.
+
+    Args:
+        still: N x 3 x s x s in [-1, 1].
+        frame: the same.
+        points: N x 2 x 2, (x, y) in pixels, of both.
+        model: it says what it sees.
+        shown: what E1 is shown in place of the frame; None for the frame.
+    """
     seen = (
         held(still, points, 0, model.config),
         held(still, points, 0, model.config),
-        held(frame, points, 1, model.config),
+        held(frame if shown is None else shown, points, 1, model.config),
     )
     nothing = still.new_zeros(())
     return Moment(0, still, still, frame, seen, [], nothing, nothing, model.camera(points, 0))
 
 
 class FrameDataset(Dataset[dict[str, Any]]):
-    """Two frames of a clip whose points are known, the earlier one as the still; item n is a pure function of n."""
+    """Two frames of a clip whose points are known, the earlier one as the still; item n is a pure function of n.
+
+    `shown` is the later one as E1 sees it: with `plain_wall` what moves in it, before grey.
+    """
 
     def __init__(self, clips: Sequence[Any], config: StrokesConfig, augmentation: Augmentation):
         self.clips, self.config, self.augmentation = clips, config, augmentation
+        self.masks = Masks()
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -121,4 +137,7 @@ class FrameDataset(Dataset[dict[str, Any]]):
         drawn = draw(frames.shape[1:3], rng, self.augmentation)
         still, frame = to_tensor(apply(frames, drawn))
         points = np.ascontiguousarray(move_points(stroke_of(clip, self.config)[chosen], drawn))
-        return {"still": still, "frame": frame, TRACK: torch.from_numpy(points), "name": clip.name}
+        shown = frame
+        if self.config.plain_wall:
+            shown = before_grey(frame, self.masks.window(clip, chosen, drawn)[1])
+        return {"still": still, "frame": frame, "shown": shown, TRACK: torch.from_numpy(points), "name": clip.name}

@@ -7,13 +7,15 @@ networks had to find out, and what is carried by it shakes. `smooth_points` draw
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 
-from stillmotion.data.augment import Draw, move_points
+from stillmotion.data.augment import Draw, apply, move_points
+from stillmotion.data.background import moving_masks
 from stillmotion.data.clip import Clip
 from stillmotion.data.sampling import window_starts
 from stillmotion.systems.strokes.config import StrokesConfig
@@ -82,3 +84,26 @@ def window_points(clip: Clip, chosen: np.ndarray, drawn: Draw, config: StrokesCo
     """The points of a window, moved as its pixels are: `points`, T x 2 float32."""
     points = stroke_of(clip, config)[chosen]
     return {TRACK: torch.from_numpy(np.ascontiguousarray(move_points(points, drawn)))}
+
+
+class Masks:
+    """Where the thing is in the frames of clips: their track `mask`, or what differs from the background."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, np.ndarray] = {}
+
+    def window(self, clip: Clip, chosen: np.ndarray, drawn: Draw) -> torch.Tensor:
+        """The masks of some frames, moved as their pixels are: n x 1 x H x W in [0, 1]."""
+        known = clip.tracks.get("mask")
+        if known is None and clip.name not in self.found:
+            self.found[clip.name] = moving_masks(clip.frames)  # takes a while, so once
+        masks = np.asarray(self.found[clip.name] if known is None else known)[chosen] > 0
+        pixels = np.repeat(masks.reshape(len(chosen), *clip.frames.shape[1:3], 1), 3, axis=-1)
+        still = replace(drawn, hue=0.0, mixing=None, contrast=1.0, brightness=0.0, gamma=1.0, dyes=())
+        moved = apply(pixels.astype(np.float32), still)[..., :1]
+        return torch.from_numpy(np.ascontiguousarray(moved.transpose(0, 3, 1, 2)))
+
+
+def before_grey(frames: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """The thing alone, before the middle grey: frames ... x 3 x H x W in [0, 1], masks ... x 1 x H x W."""
+    return 0.5 + masks * (frames - 0.5)
