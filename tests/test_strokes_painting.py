@@ -155,6 +155,8 @@ def test_it_learns_what_the_still_does_not_show_and_touches_neither_e2_nor_p() -
     assert changed == {"encoder", "decoder"}
     sheet = stage.preview()["paintings"]
     assert sheet.shape == (2 * 2 * 16, 8 * 16, 3)
+    model.config = replace(CONFIG, plain_wall=True)
+    assert not np.array_equal(stage.preview()["paintings"], sheet)
     assert model.training
 
 

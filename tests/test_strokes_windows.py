@@ -86,7 +86,7 @@ def test_what_moves_is_left_before_grey(marked: bool) -> None:
     if marked:
         clip.tracks["mask"] = truth * 255
     chosen, masks = np.array([1, 6]), Masks()
-    found = masks.window(clip, chosen, Draw((32, 32), (32, 32)))
+    found = masks.window(clip, chosen)
     assert found.shape == (2, 1, 32, 32)
     assert np.abs(found[:, 0].numpy() - truth[chosen]).mean() < (1e-6 if marked else 0.02)
     frames = torch.from_numpy(clip.frames[chosen] / 255).permute(0, 3, 1, 2)

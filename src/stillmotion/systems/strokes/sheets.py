@@ -13,7 +13,7 @@ from stillmotion.nn.modes import evaluating
 from stillmotion.systems.strokes.drawing import draw_stroke, to_frames, to_picture
 from stillmotion.systems.strokes.networks import StrokesNetworks
 from stillmotion.systems.strokes.objectives import held
-from stillmotion.systems.strokes.windows import stroke_of, usable
+from stillmotion.systems.strokes.windows import Masks, before_grey, stroke_of, usable
 
 
 @torch.no_grad()
@@ -84,15 +84,18 @@ def painting_sheet(networks: StrokesNetworks, clips: Sequence[Any], rows: int = 
         return np.concatenate([row for clip in _spread(clips, rows) for row in _painted(networks, clip, shown)])
 
 
-def _painted(networks: StrokesNetworks, clip: Any, shown: int) -> list[np.ndarray]:
+def _painted(networks: StrokesNetworks, clip: Any, count: int) -> list[np.ndarray]:
     config, device = networks.config, next(networks.parameters()).device
     known = np.flatnonzero(usable(clip, config))
-    chosen = known[np.linspace(0, len(known) - 1, shown).round().astype(int)]
+    chosen = known[np.linspace(0, len(known) - 1, count).round().astype(int)]
     truth = np.asarray(clip.frames[chosen])
     stroke = torch.from_numpy(stroke_of(clip, config)[chosen]).to(device)
     points = torch.stack([stroke[:1].expand_as(stroke), stroke], dim=1)
     frames = to_frames(truth).to(device)
     context = networks.begin(frames[:1].expand_as(frames), points)
-    codes = networks.encoder(held(frames, points, 1, config))
+    shown = frames
+    if config.plain_wall:
+        shown = before_grey((frames + 1) / 2, Masks().window(clip, chosen).to(device)) * 2 - 1
+    codes = networks.encoder(held(shown, points, 1, config))
     made = networks.draw(context, codes, 0).frame.clamp(-1, 1)
     return [np.concatenate(list(truth), 1), np.concatenate([to_picture(one[None]) for one in made], 1)]

@@ -92,16 +92,17 @@ class Masks:
     def __init__(self) -> None:
         self.found: dict[str, np.ndarray] = {}
 
-    def window(self, clip: Clip, chosen: np.ndarray, drawn: Draw) -> torch.Tensor:
+    def window(self, clip: Clip, chosen: np.ndarray, drawn: Draw | None = None) -> torch.Tensor:
         """The masks of some frames, moved as their pixels are: n x 1 x H x W in [0, 1]."""
         known = clip.tracks.get("mask")
         if known is None and clip.name not in self.found:
             self.found[clip.name] = moving_masks(clip.frames)  # takes a while, so once
         masks = np.asarray(self.found[clip.name] if known is None else known)[chosen] > 0
-        pixels = np.repeat(masks.reshape(len(chosen), *clip.frames.shape[1:3], 1), 3, axis=-1)
-        still = replace(drawn, hue=0.0, mixing=None, contrast=1.0, brightness=0.0, gamma=1.0, dyes=())
-        moved = apply(pixels.astype(np.float32), still)[..., :1]
-        return torch.from_numpy(np.ascontiguousarray(moved.transpose(0, 3, 1, 2)))
+        pixels = np.repeat(masks.reshape(len(chosen), *clip.frames.shape[1:3], 1), 3, axis=-1).astype(np.float32)
+        if drawn is not None:
+            still = replace(drawn, hue=0.0, mixing=None, contrast=1.0, brightness=0.0, gamma=1.0, dyes=())
+            pixels = apply(pixels, still)
+        return torch.from_numpy(np.ascontiguousarray(pixels[..., :1].transpose(0, 3, 1, 2)))
 
 
 def before_grey(frames: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
