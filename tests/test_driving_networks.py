@@ -267,3 +267,9 @@ def test_an_affine_generator_has_no_statistics_and_the_same_weights():
     alone = affine.generator.encode(still)[-1]
     together = affine.generator.encode(torch.cat([still, other]))[-1][:1]
     assert torch.allclose(alone, together, atol=1e-6)
+
+
+@pytest.mark.parametrize("net", ["detector", "motion", "generator", "discriminator"])
+def test_a_strangers_number_of_blocks_is_refused_before_anything_is_raised_to_it(net: str) -> None:
+    with pytest.raises(StillmotionError, match=f"{net}_blocks must be at most 12, not 1000000000000"):
+        DrivingConfig(**{f"{net}_blocks": 10**12})

@@ -26,6 +26,10 @@ _NOT_NEGATIVE = (
 )
 
 
+MOST_BLOCKS = 12
+"""Each block halves the picture; so many are more than any picture here has room for."""
+
+
 @dataclass(frozen=True)
 class DrivingConfig:
     """Networks, losses and schedule of the driving system. Defaults: the release's `taichi` setting."""
@@ -127,6 +131,9 @@ class DrivingConfig:
         self._check_switches()
 
     def _check_sizes(self) -> None:
+        for name in ("detector_blocks", "motion_blocks", "generator_blocks", "discriminator_blocks"):
+            if getattr(self, name) > MOST_BLOCKS:  # and never raise 2 to what a stranger's file says
+                raise StillmotionError(f"{name} must be at most {MOST_BLOCKS}, not {getattr(self, name)}.")
         working = self.size * self.motion_scale
         if working != int(working) or int(working) % 2 ** max(self.detector_blocks, self.motion_blocks):
             raise StillmotionError(
