@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from stillmotion import media
+from stillmotion.boxes import Box
 from stillmotion.controls import Control, Drive, Predict
 from stillmotion.errors import StillmotionError, StillmotionWarning
 from stillmotion.nn.fold import folded
 from stillmotion.systems.base import Animation, Step, System, in_batches
-from stillmotion.systems.driving import aligning, drawing, holding
+from stillmotion.systems.driving import aligning, drawing, holding, mirroring
 from stillmotion.systems.driving.aligning import transfer
 from stillmotion.systems.driving.composing import Still, compose, slice_generated, to_network
 from stillmotion.systems.driving.config import DrivingConfig
@@ -135,22 +136,22 @@ class Driving(System):
             hold = self._hold(prepared, control)
         for target, seen in batches:
             target = hold.keypoints(target) if hold else target
-            made = self.generate(prepared, target)
-            made, weight = hold.weigh(made, target) if hold else (made, None)
-            for i in range(len(target.mean)):
-                one = slice_generated(made, i)
-                here = None if weight is None else weight[i : i + 1]
-                shown = one if here is None else one._replace(frame=holding.blend(one.frame, prepared.small, here))
-                frame = compose(prepared, one, here) if native else drawing.to_pictures(shown.frame)[0]
+            ways = [hold.weigh(made, target) if hold else (made, None) for made in self.generate(prepared, target)]
+            own = mirroring.halves(target, self.config.keypoints)[0]
+            for i in range(len(own.mean)):
+                here = [_pick(*way, i) for way in ways]
+                shown = [_held(*way, prepared) for way in here]
+                small = (drawing.to_pictures(one.frame)[0] for one in shown)
+                frame = mirroring.mean_picture([compose(prepared, *way) for way in here] if native else [*small])
                 driving = seen and (seen[0][i : i + 1], Keypoints(seen[1].mean[i], seen[1].covariance[i]))
-                aim = Keypoints(target.mean[i], target.covariance[i])
+                aim = Keypoints(own.mean[i], own.covariance[i])
                 yield Step(
                     frame,
-                    self._layers(shown, aim, driving) if layers else {},
+                    self._layers(shown[0], aim, driving) if layers else {},
                     {
                         "mean": aim.mean.numpy(),
                         "covariance": aim.covariance.numpy(),
-                        "displacement": one.motion.displacement[0].numpy(),
+                        "displacement": here[0][0].motion.displacement[0].numpy(),
                         **about,
                     },
                 )
@@ -191,7 +192,8 @@ class Driving(System):
 
         def batches() -> Iterator[tuple[Keypoints, Driven | None]]:
             for small, found in itertools.chain([head], detected):
-                yield transfer(prepared.keypoints, reference.keypoints, found, control), (small, found)
+                own = mirroring.halves(found, self.config.keypoints)[0]
+                yield transfer(prepared.keypoints, reference.keypoints, found, control), (small, own)
 
         return prepared, about, batches()
 
@@ -209,7 +211,7 @@ class Driving(System):
         for batch in in_batches(_driving_frames(control, frames), BATCH):
             small = torch.cat([to_network(frame, self.config.size) for frame in batch])
             with self.autocast():
-                found = self.networks.detector(small)
+                found = mirroring.detect(self.networks, small, self.config.flip_test)
             yield small, found
 
     def _reference(self, still: Still, control: Drive, frames: int | None, head: Keypoints) -> aligning.Match:
@@ -222,26 +224,51 @@ class Driving(System):
         """What the control wants to stay as it is: looks up the region's keypoints and the still's own masks."""
         moving = corners = masks = None
         if control.region is not None:
-            moving = aligning.choose_region(still.points, control.region, still.given)
+            moving = self._chosen(still, control.region)
             x, y, w, h = control.region
             corners = still.normalised(torch.tensor([[x, y], [x + w - 1, y + h - 1]]).float())
         if control.keep_background:
-            masks = self.generate(still, still.keypoints).motion.masks
+            masks = self.generate(still, still.keypoints)[0].motion.masks
         return Hold(still.keypoints, still.small, moving, corners, control.keep_background, masks)
 
     def _predicted(self, still: Still, count: int) -> Iterator[tuple[Keypoints, Driven | None]]:
         """Batches of predicted keypoints; there are no driving frames."""
         assert self.networks.predictor is not None
-        for chunk in self.networks.predictor.chunks(still.keypoints, count, BATCH):
-            yield Keypoints(chunk.mean[0], chunk.covariance[0]), None
+        own, *other = mirroring.halves(still.keypoints, self.config.keypoints)
+        first = [own, *(mirroring.mirrored(half) for half in other)]  # to the predictor, two bodies
+        both = Keypoints(*(torch.cat(parts) for parts in zip(*first, strict=True)))
+        for chunk in self.networks.predictor.chunks(both, count, BATCH):
+            found, *turned = (Keypoints(*parts) for parts in zip(*chunk, strict=True))
+            for half in turned:
+                found = mirroring.joined(found, mirroring.mirrored(half))
+            yield found, None
 
-    def generate(self, still: Still, target: Keypoints) -> Generated:
-        """Frames of the prepared still with its keypoints at N targets."""
+    def generate(self, still: Still, target: Keypoints) -> list[Generated]:
+        """Frames of the prepared still with its keypoints at N targets: N, or with `flip_test` N twice."""
         count = len(target.mean)
-        features = [feature.expand(count, -1, -1, -1) for feature in still.features]
         source = Keypoints(*(part.expand(count, *part.shape[1:]) for part in still.keypoints))
-        with self.autocast():
-            return self.networks.generator(features, source, target)
+        pairs = zip(*(mirroring.halves(points, self.config.keypoints) for points in (source, target)), strict=True)
+        made = []
+        for turned, (start, end) in enumerate(pairs):
+            features = still.mirrored if turned and still.mirrored is not None else still.features
+            maps = [feature.expand(count, -1, -1, -1) for feature in features]
+            if turned:
+                start, end = mirroring.mirrored(start), mirroring.mirrored(end)
+            with self.autocast():
+                one = self.networks.generator(maps, start, end)
+            made.append(mirroring.unmirrored(one) if turned else one)
+        return made
+
+    def _chosen(self, still: Still, region: Box) -> Tensor:
+        """Which keypoints move in a region: K or 2K truth values."""
+        own, *other = still.points.split(self.config.keypoints)
+        chosen = [aligning.choose_region(own, region, still.given)]
+        for points in other:
+            inside = aligning.inside(points, region)
+            if not bool(inside.any()):  # the mirror image has seen the same limb a little further off
+                inside[(points - own[chosen[0]].mean(0)).norm(dim=-1).argmin()] = True
+            chosen.append(inside)
+        return torch.cat(chosen)
 
     def _layers(self, made: Generated, aim: Keypoints, driving: Driven | None) -> dict[str, np.ndarray]:
         scale = max(1, round(256 / self.config.size))
@@ -263,6 +290,15 @@ class Driving(System):
         if made.motion.masks is not None:
             pictures["masks"] = enlarged(drawing.draw_masks(made.motion.masks[0].numpy()))
         return pictures
+
+
+def _pick(made: Generated, weight: Tensor | None, index: int) -> tuple[Generated, Tensor | None]:
+    return slice_generated(made, index), None if weight is None else weight[index : index + 1]
+
+
+def _held(made: Generated, weight: Tensor | None, still: Still) -> Generated:
+    """With the still's own pixels where nothing is to show."""
+    return made if weight is None else made._replace(frame=holding.blend(made.frame, still.small, weight))
 
 
 def _driving_frames(control: Drive, frames: int | None) -> Iterator[np.ndarray]:

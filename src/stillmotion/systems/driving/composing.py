@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from stillmotion import geometry, media
 from stillmotion.boxes import Box
 from stillmotion.errors import StillmotionError
-from stillmotion.systems.driving import aligning, drawing, holding
+from stillmotion.systems.driving import aligning, drawing, holding, mirroring
 from stillmotion.systems.driving.holding import settle
 from stillmotion.systems.driving.networks import Generated, Keypoints, Motion
 
@@ -32,6 +32,7 @@ class Still:
     keypoints: Keypoints
     crop: Box  # the part of the picture given that is animated: x, y, width, height
     given: geometry.Size  # the size of the picture given
+    mirrored: Sequence[Tensor] | None = None  # the features of its mirror image, with `flip_test`
 
     @classmethod
     def prepare(cls, system: Driving, still: np.ndarray, crop: Box | str | None = None) -> Still:
@@ -46,10 +47,11 @@ class Still:
         square, box = media.pad_square(part)
         small = to_network(part, system.config.size)
         pixels = drawing.to_frames(square[None])
-        networks = system.networks
+        networks, both = system.networks, system.config.flip_test
         with system.autocast():
-            features, keypoints = networks.generator.encode(small), networks.detector(small)
-        return cls(pixels, box, features, keypoints, crop, (height, width))
+            features, keypoints = networks.generator.encode(small), mirroring.detect(networks, small, both)
+            mirrored = networks.generator.encode(small.flip(3)) if both else None
+        return cls(pixels, box, features, keypoints, crop, (height, width), mirrored)
 
     @property
     def small(self) -> Tensor:

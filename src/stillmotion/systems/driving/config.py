@@ -78,6 +78,7 @@ class DrivingConfig:
     fine_flow: bool = (
         False  # ours: the generator's last maps correct the flow at full size, before the still is warped
     )
+    flip_test: bool = False  # ours: a frame is the mean of those made of the picture and of its mirror image
     retouch: bool = False  # ours, with composite: they also correct the blend's colours
 
     # Discriminator.
