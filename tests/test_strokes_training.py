@@ -25,8 +25,9 @@ from stillmotion.systems.strokes.objectives import (
     look,
     make,
 )
+from stillmotion.systems.strokes.rates import UpdateRates, early, rate_factor
 from stillmotion.systems.strokes.sheets import roll_out, rollout_sheet
-from stillmotion.systems.strokes.training import Carried, StrokeStage, UpdateRates, rate_factor, stages
+from stillmotion.systems.strokes.training import Carried, StrokeStage, stages
 from stillmotion.systems.strokes.windows import usable, window_points, with_points
 from strokes_tools import TINY_STROKES
 from strokes_training_tools import JUDGED, Update, batch_of, square_clip, stage_of
@@ -339,6 +340,16 @@ def test_the_small_presets_rate_rises_and_falls() -> None:
     assert [rate_factor(n, config) for n in (0, 1)] == pytest.approx([0.25, 0.5], rel=1e-3)
     assert rate_factor(200, config) == pytest.approx(0.02 + 0.98 / 2)
     assert rate_factor(400, config) == pytest.approx(0.02)
+
+
+def test_the_early_stages_have_a_rate_of_their_own_that_falls_evenly():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    for rate, wanted in ((0.0, 2e-4), (1e-3, 1e-3)):
+        config = replace(PRESETS["release"], early_rate=rate)
+        optimizer, scheduler = early([weight], config, 1000)
+        factor = scheduler.lr_lambdas[0]
+        assert [factor(n) for n in (0, 49, 500, 999)] == pytest.approx([0.02, 0.951, 0.5, 0.02])
+        assert optimizer.param_groups[0]["initial_lr"] == wanted
 
 
 def test_the_preview_has_the_true_frames_above_those_made() -> None:

@@ -19,7 +19,17 @@ _ABOVE_ZERO = (
 _NOT_NEGATIVE = (
     *("stroke_window", "reconstruction_weight", "autoencode_weight", "painted_weight", "crop_weight", "gan_weight"),
     *("pair_gan_weight", "feature_weight", "perceptual_weight", "state_weight", "moving_focus", "painting_focus"),
-    *("smooth_points", "paint_steps", "foresee_steps", "code_noise", "code_weight", "warmup", "clip_grad", "seed"),
+    *(
+        "smooth_points",
+        "paint_steps",
+        "foresee_steps",
+        "code_noise",
+        "code_weight",
+        "early_rate",
+        "warmup",
+        "clip_grad",
+        "seed",
+    ),
 )
 
 GREY_POINTS = 32
@@ -99,6 +109,7 @@ class StrokesConfig:
     plain_wall: bool = False  # ours, stages paint and foresee: E1 is shown what moves in a frame, before grey
     foresee_steps: int = 0  # ours: so many steps in which P learns E1's codes of coming frames; foreseeing.py
     foresee_batch: int = 8  # windows of so many clips in each
+    early_rate: float = 0.0  # ours: learning rate of the stages paint and foresee; 0: that of the last stage
     hold_painter: bool = False  # ours: E1 and G stay as they are; only E2 and P learn
     teacher_forcing: bool = False  # the state is that of the true frame (the paper's Fig. 3 failure)
     batch: int = 4
@@ -263,10 +274,18 @@ PRESETS["people"] = replace(
     zoom=1.8,
     skips=True,
     residual=True,
+    blocks=2,
     smooth_points=7,
     distance="absolute",
+    autoencode_weight=0.0,
     moving_focus=3.0,
     painting_focus=10.0,
-    steps=1000,
-    learning_rate=8e-4,
+    plain_wall=True,
+    paint_steps=4000,
+    code_noise=1.0,
+    code_weight=0.3,
+    foresee_steps=6000,
+    early_rate=1.5e-3,
+    steps=400,
+    learning_rate=4e-4,
 )

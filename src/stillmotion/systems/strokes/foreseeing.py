@@ -15,8 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Adam
-from torch.optim.lr_scheduler import LambdaLR
 
 from stillmotion.data.augment import AUGMENTATIONS, Draw
 from stillmotion.data.clip import Clip
@@ -24,6 +22,7 @@ from stillmotion.data.sampling import WindowDataset
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.networks import StrokesNetworks
 from stillmotion.systems.strokes.objectives import held
+from stillmotion.systems.strokes.rates import early
 from stillmotion.systems.strokes.sheets import rollout_sheet
 from stillmotion.systems.strokes.windows import TRACK, Masks, before_grey, usable, window_points
 
@@ -56,11 +55,8 @@ class ForeseeStage:
         self.networks: Mapping[str, nn.Module] = {"foresight": foresight}
         self.ema: Mapping[str, nn.Module] = {"foresight": foresight}
         self.generators = {"starts": torch.Generator()}  # seeded and stored by the loop
-        self.optimizers = {"foresight": Adam(foresight.parameters(), config.learning_rate, (0.9, 0.999))}
-        self.schedulers = {"foresight": LambdaLR(self.optimizers["foresight"], self._factor)}
-
-    def _factor(self, step: int) -> float:
-        return min(1.0, (step + 1) / 50) * max(0.02, 1 - step / self.steps)
+        optimizer, scheduler = early(foresight.parameters(), config, self.steps)
+        self.optimizers, self.schedulers = {"foresight": optimizer}, {"foresight": scheduler}
 
     @property
     def length(self) -> int:

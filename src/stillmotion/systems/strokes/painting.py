@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 
 from stillmotion.data.augment import AUGMENTATIONS, Augmentation, apply, draw, move_points
@@ -22,6 +20,7 @@ from stillmotion.data.sampling import clip_index, sample_rng, to_tensor
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.networks import StrokesNetworks
 from stillmotion.systems.strokes.objectives import Moment, Objectives, held
+from stillmotion.systems.strokes.rates import early
 from stillmotion.systems.strokes.sheets import painting_sheet
 from stillmotion.systems.strokes.windows import TRACK, Masks, before_grey, stroke_of, usable
 
@@ -42,12 +41,9 @@ class PaintStage:
         painter = nn.ModuleDict({"encoder": model.encoder, "decoder": model.decoder})
         self.networks: Mapping[str, nn.Module] = {"painter": painter}
         self.ema: Mapping[str, nn.Module] = {"painter": painter}
-        self.optimizers = {"painter": Adam(painter.parameters(), config.learning_rate, (0.9, 0.999))}
-        self.schedulers = {"painter": LambdaLR(self.optimizers["painter"], self._factor)}
+        optimizer, scheduler = early(painter.parameters(), config, self.steps)
+        self.optimizers, self.schedulers = {"painter": optimizer}, {"painter": scheduler}
         self.generators = {"noise": torch.Generator()}  # seeded and stored by the loop
-
-    def _factor(self, step: int) -> float:
-        return min(1.0, (step + 1) / 50) * max(0.02, 1 - step / self.steps)
 
     def step(self, batch: Mapping[str, Any], update: Any) -> dict[str, Tensor]:
         """One step.

@@ -5,7 +5,6 @@ Before that, if asked, E1 and G learn to paint by themselves; see `painting`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 
 from stillmotion.data.augment import AUGMENTATIONS
 from stillmotion.data.sampling import WindowDataset
@@ -24,6 +23,7 @@ from stillmotion.systems.strokes.foreseeing import ForeseeStage
 from stillmotion.systems.strokes.networks import StrokesNetworks
 from stillmotion.systems.strokes.objectives import Moment, Objectives, foresee, look, make
 from stillmotion.systems.strokes.painting import PaintStage
+from stillmotion.systems.strokes.rates import UpdateRates
 from stillmotion.systems.strokes.sheets import rollout_sheet
 from stillmotion.systems.strokes.windows import TRACK, usable, window_points, with_points
 
@@ -200,42 +200,3 @@ class StrokeStage:
     def preview(self) -> dict[str, np.ndarray]:
         """A contact sheet: the stroke over each still, the true frames, and those made."""
         return {"rollouts": rollout_sheet(self.model, self.preview_clips)}
-
-
-class UpdateRates:
-    """Learning rates that change with every update and not with every step of the loop, which is many updates.
-
-    To the loop it is a scheduler whose `step` does nothing; the stage calls `advance` before each time step.
-    """
-
-    def __init__(self, optimizers: Mapping[str, Optimizer], config: StrokesConfig):
-        self.optimizers, self.config = dict(optimizers), config
-        self.counted = 0
-
-    def advance(self) -> None:
-        """Set the rates of the next update and count it."""
-        rate = self.config.learning_rate * rate_factor(self.counted, self.config)
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-        self.counted += 1
-
-    def step(self) -> None:
-        """Nothing: the updates were counted one by one."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed training needs."""
-        return {"counted": self.counted}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Undo `state_dict`."""
-        self.counted = int(state["counted"])
-
-
-def rate_factor(counted: int, config: StrokesConfig) -> float:
-    """The learning rate of update number `counted` (0, 1, 2, ...) as a share of `config.learning_rate`."""
-    rise = min(1.0, (counted + 1) / config.warmup) if config.warmup else 1.0
-    if config.schedule == "staircase":
-        return rise * config.decay ** (counted // config.decay_every)
-    done = min(1.0, counted / (config.steps * (config.frames - 1)))
-    return rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
