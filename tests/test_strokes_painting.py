@@ -174,7 +174,7 @@ def test_stages_by_name_and_number_of_steps() -> None:
     assert [stage.name for stage in stages(system(foresee_steps=9), clips)] == ["paint", "foresee", "stroke"]
     with pytest.raises(StillmotionError, match="foresee_steps=N"):
         stages(system(), clips, only=["foresee"])
-    with pytest.raises(StillmotionError, match="known are paint, foresee, stroke"):
+    with pytest.raises(StillmotionError, match="known are paint, foresee, repaint, stroke"):
         stages(system(), clips, only=["predict"])
     with pytest.raises(StillmotionError, match="paint_steps=N"):
         stages(system(paint_steps=0), clips, only=["paint"])

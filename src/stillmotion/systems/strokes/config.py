@@ -109,6 +109,7 @@ class StrokesConfig:
     plain_wall: bool = False  # ours, stages paint and foresee: E1 is shown what moves in a frame, before grey
     foresee_steps: int = 0  # ours: so many steps in which P learns E1's codes of coming frames; foreseeing.py
     foresee_batch: int = 8  # windows of so many clips in each
+    repaint_steps: int = 0  # ours: so many steps in which G alone learns to paint P's states; see repainting.py
     early_rate: float = 0.0  # ours: learning rate of the stages paint and foresee; 0: that of the last stage
     hold_painter: bool = False  # ours: E1 and G stay as they are; only E2 and P learn
     teacher_forcing: bool = False  # the state is that of the true frame (the paper's Fig. 3 failure)
@@ -285,6 +286,7 @@ PRESETS["people"] = replace(
     code_noise=1.0,
     code_weight=0.3,
     foresee_steps=6000,
+    repaint_steps=1000,
     early_rate=1.5e-3,
     steps=400,
     learning_rate=4e-4,

@@ -55,7 +55,7 @@ class ForeseeStage:
         self.networks: Mapping[str, nn.Module] = {"foresight": foresight}
         self.ema: Mapping[str, nn.Module] = {"foresight": foresight}
         self.generators = {"starts": torch.Generator()}  # seeded and stored by the loop
-        optimizer, scheduler = early(foresight.parameters(), config, self.steps)
+        optimizer, scheduler = early(foresight.parameters(), config.early_rate or config.learning_rate, self.steps)
         self.optimizers, self.schedulers = {"foresight": optimizer}, {"foresight": scheduler}
 
     @property

@@ -41,7 +41,7 @@ class PaintStage:
         painter = nn.ModuleDict({"encoder": model.encoder, "decoder": model.decoder})
         self.networks: Mapping[str, nn.Module] = {"painter": painter}
         self.ema: Mapping[str, nn.Module] = {"painter": painter}
-        optimizer, scheduler = early(painter.parameters(), config, self.steps)
+        optimizer, scheduler = early(painter.parameters(), config.early_rate or config.learning_rate, self.steps)
         self.optimizers, self.schedulers = {"painter": optimizer}, {"painter": scheduler}
         self.generators = {"noise": torch.Generator()}  # seeded and stored by the loop
 

@@ -15,9 +15,9 @@ from stillmotion.systems.strokes.config import StrokesConfig
 _EARLY_WARMUP = 50
 
 
-def early(parameters: Iterable[nn.Parameter], config: StrokesConfig, steps: int) -> tuple[Adam, LambdaLR]:
-    """Optimiser and scheduler of the stages `paint` and `foresee`: a short rise, then down evenly to a fiftieth."""
-    optimizer = Adam(parameters, config.early_rate or config.learning_rate, (0.9, 0.999))
+def early(parameters: Iterable[nn.Parameter], rate: float, steps: int) -> tuple[Adam, LambdaLR]:
+    """Optimiser and scheduler of the stages before the paper's: a short rise, then down evenly to a fiftieth."""
+    optimizer = Adam(parameters, rate, (0.9, 0.999))
 
     def factor(step: int) -> float:
         return min(1.0, (step + 1) / _EARLY_WARMUP) * max(0.02, 1 - step / steps)

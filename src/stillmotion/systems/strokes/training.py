@@ -24,6 +24,7 @@ from stillmotion.systems.strokes.networks import StrokesNetworks
 from stillmotion.systems.strokes.objectives import Moment, Objectives, foresee, look, make
 from stillmotion.systems.strokes.painting import PaintStage
 from stillmotion.systems.strokes.rates import UpdateRates
+from stillmotion.systems.strokes.repainting import RepaintStage
 from stillmotion.systems.strokes.sheets import rollout_sheet
 from stillmotion.systems.strokes.windows import TRACK, usable, window_points, with_points
 
@@ -31,7 +32,7 @@ from stillmotion.systems.strokes.windows import TRACK, usable, window_points, wi
 def stages(
     system: System, clips: Sequence[Any], preview_clips: Sequence[Any] = (), only: Sequence[str] = ()
 ) -> list[PaintStage | ForeseeStage | StrokeStage]:
-    """The system's training stages: `paint` and `foresee`, if they have steps, and `stroke`.
+    """The system's training stages: `paint`, `foresee` and `repaint`, if they have steps, and `stroke`.
 
     Args:
         system: a `Strokes` system; its networks are trained in place.
@@ -44,7 +45,7 @@ def stages(
             stage that is not there.
     """
     config = system.config
-    optional = {"paint": config.paint_steps, "foresee": config.foresee_steps}
+    optional = {"paint": config.paint_steps, "foresee": config.foresee_steps, "repaint": config.repaint_steps}
     for name in only:
         if name not in (*optional, StrokeStage.name):
             known = ", ".join((*optional, StrokeStage.name))
@@ -66,7 +67,8 @@ def stages(
     assert isinstance(system.networks, StrokesNetworks)
     shown = with_points(preview_clips, config) or with_points(clips, config)
     usable_clips = with_points(clips, config)
-    kinds: list[type[PaintStage] | type[ForeseeStage] | type[StrokeStage]] = [PaintStage, ForeseeStage, StrokeStage]
+    kinds: list[type[PaintStage] | type[ForeseeStage] | type[StrokeStage]]
+    kinds = [PaintStage, ForeseeStage, RepaintStage, StrokeStage]
     return [
         kind(system.networks, config, usable_clips, shown)
         for kind in kinds
