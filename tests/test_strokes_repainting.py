@@ -50,6 +50,7 @@ def test_g_alone_learns() -> None:
         stage.optimizers[name].zero_grad()
         loss.backward()
         stage.optimizers[name].step()
+        stage.schedulers[name].step()
 
     for _ in range(60):
         terms: dict[str, Any] = stage.step(batch, update)

@@ -19,17 +19,8 @@ _ABOVE_ZERO = (
 _NOT_NEGATIVE = (
     *("stroke_window", "reconstruction_weight", "autoencode_weight", "painted_weight", "crop_weight", "gan_weight"),
     *("pair_gan_weight", "feature_weight", "perceptual_weight", "state_weight", "moving_focus", "painting_focus"),
-    *(
-        "smooth_points",
-        "paint_steps",
-        "foresee_steps",
-        "code_noise",
-        "code_weight",
-        "early_rate",
-        "warmup",
-        "clip_grad",
-        "seed",
-    ),
+    *("smooth_points", "paint_steps", "foresee_steps", "repaint_steps", "code_noise", "code_weight", "early_rate"),
+    *("warmup", "clip_grad", "seed"),
 )
 
 GREY_POINTS = 32
