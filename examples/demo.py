@@ -101,9 +101,11 @@ def drive_still(animator: Animator, still: Path, folder: Path, root: Path) -> st
 def show_strokes(animator: Animator, model: str, root: Path) -> list[str]:
     """The still of the model's world (`strokes-WORLD`) after each of its strokes; returns the pieces of the page."""
     parts, world = [], model.partition("-")[2]
+    picture = HERE / "strokes" / f"{world}.png"
+    picture = picture if picture.is_file() else HERE / "worlds" / f"{world}.png"
     for file in sorted((HERE / "strokes").glob(f"{world}-*.json")):
         print(f"{model}: {file.stem}", flush=True)
-        folder, still = root / model / file.stem, media.read_picture(HERE / "worlds" / f"{world}.png")
+        folder, still = root / model / file.stem, media.read_picture(picture)
         folder.mkdir(parents=True, exist_ok=True)
         stroke = read_stroke(file)
         animation = animator(still, stroke, layers=True)

@@ -25,11 +25,12 @@ SHOWN = {"puppets": 4, "plants": 0, "faces": 2, "arm": 6, "digits": 2}  # world:
 STROKES = {  # world-name: way points, pixels from the object's centre in the world's still, and points per part
     "digits-away": ([(0, 0), (80, -100)], 15),
     "digits-round": ([(45 * np.sin(a), 45 * (np.cos(a) - 1)) for a in np.linspace(0, 2 * np.pi, 24)], 1),
-    "puppets-slow": ([(0, 0), (46, 0)], 23),
-    "puppets-fast": ([(0, 0), (92, 0)], 23),
+    "puppets-slow": ([(0, 0), (67, 0)], 23),
+    "puppets-fast": ([(0, 0), (175, 0)], 23),
     "arm-down": ([(0, 0), (-40, 65)], 15),
     "arm-across": ([(0, 0), (50, 60), (-60, 90)], 10),
 }
+WALKER = {"index": 0, "far": True, "action": "walk"}  # who is to walk or run: small, so there is room to go
 PEOPLE, TRIED = range(100, 130), 24  # indices of the people to choose from, and how many of their frames
 
 
@@ -46,10 +47,13 @@ def nearest(action: str, drive: Clip) -> tuple[int, int]:
 
 
 def write_strokes(folder: Path) -> None:
-    """Write `WORLD-NAME.json`, a point per frame, the first at the centre of the object."""
+    """Write `WORLD-NAME.json`, a point per frame, the first at the centre of the object, and `puppets.png`."""
     for name, (way, parts) in STROKES.items():
         world = name.partition("-")[0]
-        clip = sample_clip(world, SEED, SHOWN[world], size=STILL_SIZE, frames=1)
+        which = WALKER if world == "puppets" else {"index": SHOWN[world]}
+        clip = sample_clip(world, SEED, size=STILL_SIZE, frames=1, **which)
+        if world == "puppets":
+            media.write_picture(folder / "puppets.png", clip.frames[0], overwrite=True)
         at = np.linspace(0, len(way) - 1, (len(way) - 1) * parts + 1)
         moved = [np.interp(at, range(len(way)), [point[axis] for point in way]) for axis in (0, 1)]
         points = clip.tracks["points"][0].astype(float) + np.stack(moved, 1)
@@ -57,7 +61,7 @@ def write_strokes(folder: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    """Write `stills/NAME.png`, `drives/NAME.mp4`, `worlds/WORLD.png` and `strokes/WORLD-NAME.json`."""
+    """Write `stills/NAME.png`, `drives/NAME.mp4`, `worlds/WORLD.png` and what `write_strokes` writes."""
     (folder / "strokes").mkdir(parents=True, exist_ok=True)
     write_strokes(folder / "strokes")
     for world, index in SHOWN.items():
