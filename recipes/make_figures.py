@@ -1,6 +1,7 @@
-"""Draw the README's figure: bundled stills (left), the videos that drive them, and what the model made of them.
+"""Draw the README's figures: bundled stills, what directs them, and what the model made of them.
 
 python recipes/make_figures.py driving-puppets docs/driving-demo.png
+python recipes/make_figures.py strokes-puppets docs/strokes-demo.png
 """
 
 from __future__ import annotations
@@ -12,10 +13,25 @@ import numpy as np
 
 from stillmotion import Drive, media
 from stillmotion.animate import load
+from stillmotion.controls import read_stroke
+from stillmotion.systems.strokes.drawing import draw_stroke
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SHOWN, SIZE = ("wave2", "jack"), 128
 FRAMES = range(0, 40, 5)
+
+
+def walks(model: str) -> np.ndarray:
+    """A row per stroke over one still: the stroke drawn on it, then some frames; the middle of their height."""
+    animator, rows = load(model), []
+    still = media.read_picture(EXAMPLES / "strokes" / "puppets.png")
+    for name in ("slow", "fast"):
+        stroke = read_stroke(EXAMPLES / "strokes" / f"puppets-{name}.json")
+        made = animator(still, stroke).frames()
+        cells = [draw_stroke(still, np.asarray(stroke.points)), *(made[i] for i in range(3, len(made), 4))]
+        rows.append(np.concatenate([cell[88:232, :, :] for cell in cells], axis=1))
+    picture = np.concatenate(rows, axis=0)
+    return media.resize(picture, (picture.shape[0] * 5 // 8, picture.shape[1] * 5 // 8))
 
 
 def figure(model: str) -> np.ndarray:
@@ -33,4 +49,5 @@ def figure(model: str) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    media.write_picture(sys.argv[2], figure(sys.argv[1]), overwrite=True)
+    draw = walks if sys.argv[1].startswith("strokes") else figure
+    media.write_picture(sys.argv[2], draw(sys.argv[1]), overwrite=True)
