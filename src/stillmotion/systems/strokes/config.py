@@ -280,5 +280,5 @@ PRESETS["people"] = replace(
     repaint_steps=1000,
     early_rate=1.5e-3,
     steps=400,
-    learning_rate=4e-4,
+    learning_rate=8e-4,
 )
