@@ -23,7 +23,7 @@ CONFIG = replace(FORESEEING, repaint_steps=60, learning_rate=1e-2)
 def stage_of() -> RepaintStage:
     torch.manual_seed(0)
     stage = RepaintStage(StrokesNetworks(CONFIG).train(), CONFIG, [mover(), mover("b", (40, 200, 40))])
-    stage.generators["starts"].manual_seed(0)
+    stage.generators["steps"].manual_seed(0)
     return stage
 
 
@@ -31,7 +31,7 @@ def test_states_are_those_of_an_animation() -> None:
     stage = stage_of()
     model, batch = stage.model.eval(), batch_of(stage.dataset, 2)
     stills, points = batch["frames"][:, 0] * 2 - 1, batch["points"]
-    states = stage.roll_out(stills, points)
+    _, states = stage.roll_out(stills, points)
     assert len(states) == CONFIG.frames - 1
     with torch.no_grad():
         context = model.begin(stills, points, fast=False)
@@ -68,5 +68,7 @@ def test_it_comes_after_what_p_learns() -> None:
     system = Strokes.build(CONFIG)
     names = [stage.name for stage in stages(system, [mover(), mover("b")])]
     assert names == ["paint", "foresee", "repaint", "stroke"]
+    alone = Strokes.build(replace(CONFIG, foresee_steps=0))
+    assert [stage.name for stage in stages(alone, [mover()], only=["repaint"])] == ["repaint"]
     with pytest.raises(StillmotionError, match="repaint_steps"):
         replace(CONFIG, repaint_steps=-1)

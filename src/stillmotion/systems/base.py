@@ -274,6 +274,24 @@ def check_signs(config: Any, above_zero: Iterable[str], not_negative: Iterable[s
             raise StillmotionError(f"{name} must be at least zero, not {getattr(config, name)}.")
 
 
+def chosen_stages(steps: Mapping[str, int], only: Sequence[str]) -> list[str]:
+    """Which stages of a training to run, in order.
+
+    Args:
+        steps: of each stage there is, in order.
+        only: names of the stages to run; all that have steps if empty.
+
+    Raises:
+        StillmotionError: a stage that is not there, or has no steps.
+    """
+    for name in only:
+        if name not in steps:
+            raise StillmotionError(f"There is no stage {name!r}; known are {', '.join(steps)}.")
+        if not steps[name]:
+            raise StillmotionError(f"The stage {name} has no steps: add --set {name}_steps=N.")
+    return [name for name, count in steps.items() if (name in only if only else count)]
+
+
 def _not_finite(value: Any) -> bool:
     try:
         return isinstance(value, str | float) and not math.isfinite(float(value))

@@ -17,7 +17,7 @@ from stillmotion import geometry, losses
 from stillmotion.data.augment import AUGMENTATIONS
 from stillmotion.data.sampling import PairDataset
 from stillmotion.errors import StillmotionError
-from stillmotion.systems.base import System
+from stillmotion.systems.base import System, chosen_stages
 from stillmotion.systems.driving.config import DrivingConfig
 from stillmotion.systems.driving.drawing import pair_sheet
 from stillmotion.systems.driving.guiding import GuideStage, distance, joint_aims
@@ -63,12 +63,7 @@ def stages(
         "predict": lambda: PredictStage(model, config, clips, preview_clips),
     }
     steps = {"guide": config.guide_steps, "motion": config.steps, "predict": config.predict_steps}
-    for name in only:
-        if name not in known:
-            raise StillmotionError(f"There is no stage {name!r}; known are {', '.join(known)}.")
-        if not steps[name]:
-            raise StillmotionError(f"The stage {name} has no steps: add --set {name}_steps=N.")
-    return [make() for name, make in known.items() if (name in only if only else steps[name])]
+    return [known[name]() for name in chosen_stages(steps, only)]
 
 
 class MotionStage:

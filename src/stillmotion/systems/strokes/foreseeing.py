@@ -16,15 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stillmotion.data.augment import AUGMENTATIONS, Draw
+from stillmotion.data.augment import Draw
 from stillmotion.data.clip import Clip
-from stillmotion.data.sampling import WindowDataset
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.networks import StrokesNetworks
 from stillmotion.systems.strokes.objectives import held
 from stillmotion.systems.strokes.rates import early
 from stillmotion.systems.strokes.sheets import rollout_sheet
-from stillmotion.systems.strokes.windows import TRACK, Masks, before_grey, usable, window_points
+from stillmotion.systems.strokes.windows import TRACK, Masks, before_grey, window_dataset, window_points
 
 
 class ForeseeStage:
@@ -41,15 +40,7 @@ class ForeseeStage:
     ):
         self.model, self.config = model, config
         self.steps, self.batch = config.foresee_steps, config.foresee_batch
-        self.dataset = WindowDataset(
-            clips,
-            config.seed,
-            config.frames,
-            AUGMENTATIONS[config.augmentation],
-            step=config.frame_step,
-            extra=partial(_points_and_masks, config=config, masks=Masks()),
-            usable=partial(usable, config=config),
-        )
+        self.dataset = window_dataset(clips, config, partial(_points_and_masks, masks=Masks()))
         self.clips = preview_clips or clips
         foresight = nn.ModuleDict({"motion": model.motion, "predictor": model.predictor})
         self.networks: Mapping[str, nn.Module] = {"foresight": foresight}
@@ -79,20 +70,16 @@ class ForeseeStage:
         length, count = self.length, frames.shape[1] - 1
         pieces = count // length
         offset = int(torch.randint(count - pieces * length + 1, (1,), generator=self.generators["starts"]))
-        initial, codes = self.codes(frames, points, batch.get("masks"))
+        codes = self.codes(frames, points, batch.get("masks"))  # B x T x state x h x h
         steps = self.motion(points)  # B x (T - 1) x motion channels x h x h
 
         def folded(maps: Tensor, first: int) -> Tensor:
             """B x (pieces x length) x ... from `first` on, to (B x pieces) x length x ..."""
             return maps[:, first : first + pieces * length].unflatten(1, (pieces, length)).flatten(0, 1)
 
-        aims, starts = folded(codes, offset + 1).float(), folded(codes, offset)[:, 0]
-        if offset == 0:  # P's first state is what E1 sees of the still, wall and all
-            starts = starts.unflatten(0, (-1, pieces)).clone()
-            starts[:, 0] = initial
-            starts = starts.flatten(0, 1)
-        state = start = channels_last(starts)
-        initial = channels_last(initial[:, None].expand(-1, pieces, -1, -1, -1).flatten(0, 1))
+        aims = folded(codes, offset + 1).float()
+        state = start = channels_last(folded(codes, offset)[:, 0])
+        initial = channels_last(codes[:, :1].expand(-1, pieces, -1, -1, -1).flatten(0, 1))
         motion, made = folded(steps, offset), []
         for t in range(length):
             inputs = [state, initial, *channels_last(motion[:, t]).split(self.config.state, dim=1)]
@@ -105,13 +92,14 @@ class ForeseeStage:
         last = F.mse_loss(found[:, -1], aims[:, -1]) / F.mse_loss(start, aims[:, -1])
         return {"state": loss.detach(), "last": last.detach(), "length": loss.new_tensor(float(length))}
 
-    def codes(self, frames: Tensor, points: Tensor, masks: Tensor | None) -> tuple[Tensor, Tensor]:
-        """E1's codes: h_0, B x state x h x h, and those P is to foresee, B x T x state x h x h."""
-        if masks is None:
-            codes = encode(self.model, frames * 2 - 1, points)
-            return codes[:, 0], codes
-        initial = encode(self.model, frames[:, :1] * 2 - 1, points[:, :1])[:, 0]
-        return initial, encode(self.model, before_grey(frames, masks) * 2 - 1, points)
+    def codes(self, frames: Tensor, points: Tensor, masks: Tensor | None) -> Tensor:
+        """E1's codes, h_0 and those P is to foresee: B x T x 3 x s x s in [0, 1] to B x T x state x h x h.
+
+        h_0 is what E1 sees of the still, wall and all; with masks the others are of what moves, before grey.
+        """
+        if masks is not None:
+            frames = torch.cat([frames[:, :1], before_grey(frames[:, 1:], masks[:, 1:])], dim=1)
+        return encode(self.model, frames * 2 - 1, points)
 
     def motion(self, points: Tensor) -> Tensor:
         """E2 of the stroke pictures of all steps: B x T x 2 pixels to B x (T - 1) x (codes x state) x h x h."""

@@ -231,6 +231,14 @@ class Objectives:
         maps: list[Tensor] = judge(frame, crop, made.motion.detach() if self.config.motion_condition else None)
         return maps
 
+    def painting(self, drawn: Drawn, moment: Moment) -> dict[str, Tensor]:
+        """The terms of a painter alone, weighted: the reconstruction of the frame, and of what is painted."""
+        weight, weights = self.config.reconstruction_weight, self.weights(moment)
+        return {
+            "frame": weight * self.distance(drawn.frame, moment.truth, weights),
+            "paint": weight * self.distance(drawn.paint, moment.truth, weights),
+        }
+
     def standing(self, moment: Moment) -> Tensor:
         """What the reconstruction loss would be if the frame were the still."""
         weight = self.config.reconstruction_weight

@@ -58,15 +58,12 @@ class PaintStage:
         """
         still, frame, shown = (batch[name] * 2 - 1 for name in ("still", "frame", "shown"))
         moment = between(still, frame, batch[TRACK], self.model, shown)
-        config, weights = self.config, self.objectives.weights(moment)
+        config = self.config
         still, _, frame = moment.seen
         *maps, _ = self.model.encoder.maps(still)
         code = self.model.encoder(frame)
         drawn = self.model.decoder(self.blurred(code), moment.still, moment.camera, [still, *maps])
-        terms = {
-            "frame": config.reconstruction_weight * self.objectives.distance(drawn.frame, moment.truth, weights),
-            "paint": config.reconstruction_weight * self.objectives.distance(drawn.paint, moment.truth, weights),
-        }
+        terms = self.objectives.painting(drawn, moment)
         if config.code_weight:
             terms["code"] = config.code_weight * code.float().square().mean()
         update("painter", sum(terms.values(), still.new_zeros(())), clip_grad=config.clip_grad or None)

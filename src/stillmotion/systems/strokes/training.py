@@ -1,12 +1,11 @@
 """How the system learns: one step at a time, and no gradient ever crosses a time step (sheet section 5).
 
-Before that, if asked, E1 and G learn to paint by themselves; see `painting`.
+Before that, if asked, parts learn by themselves; see `painting`, `foreseeing` and `repainting`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +14,8 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from stillmotion.data.augment import AUGMENTATIONS
-from stillmotion.data.sampling import WindowDataset
 from stillmotion.errors import StillmotionError
-from stillmotion.systems.base import System
+from stillmotion.systems.base import System, chosen_stages
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.foreseeing import ForeseeStage
 from stillmotion.systems.strokes.networks import StrokesNetworks
@@ -26,12 +24,12 @@ from stillmotion.systems.strokes.painting import PaintStage
 from stillmotion.systems.strokes.rates import UpdateRates
 from stillmotion.systems.strokes.repainting import RepaintStage
 from stillmotion.systems.strokes.sheets import rollout_sheet
-from stillmotion.systems.strokes.windows import TRACK, usable, window_points, with_points
+from stillmotion.systems.strokes.windows import TRACK, window_dataset, with_points
 
 
 def stages(
     system: System, clips: Sequence[Any], preview_clips: Sequence[Any] = (), only: Sequence[str] = ()
-) -> list[PaintStage | ForeseeStage | StrokeStage]:
+) -> list[PaintStage | ForeseeStage | RepaintStage | StrokeStage]:
     """The system's training stages: `paint`, `foresee` and `repaint`, if they have steps, and `stroke`.
 
     Args:
@@ -45,13 +43,8 @@ def stages(
             stage that is not there.
     """
     config = system.config
-    optional = {"paint": config.paint_steps, "foresee": config.foresee_steps, "repaint": config.repaint_steps}
-    for name in only:
-        if name not in (*optional, StrokeStage.name):
-            known = ", ".join((*optional, StrokeStage.name))
-            raise StillmotionError(f"There is no stage {name!r}; known are {known}.")
-        if not optional.get(name, 1):
-            raise StillmotionError(f"The stage {name} has no steps: add --set {name}_steps=N.")
+    early = {"paint": config.paint_steps, "foresee": config.foresee_steps, "repaint": config.repaint_steps}
+    chosen = chosen_stages(early | {StrokeStage.name: config.steps}, only)
     if not clips:
         raise StillmotionError("There are no clips to train on.")
     if config.augmentation not in AUGMENTATIONS:
@@ -67,13 +60,9 @@ def stages(
     assert isinstance(system.networks, StrokesNetworks)
     shown = with_points(preview_clips, config) or with_points(clips, config)
     usable_clips = with_points(clips, config)
-    kinds: list[type[PaintStage] | type[ForeseeStage] | type[StrokeStage]]
+    kinds: list[type[PaintStage | ForeseeStage | RepaintStage | StrokeStage]]
     kinds = [PaintStage, ForeseeStage, RepaintStage, StrokeStage]
-    return [
-        kind(system.networks, config, usable_clips, shown)
-        for kind in kinds
-        if (kind.name in only if only else optional.get(kind.name, 1))
-    ]
+    return [kind(system.networks, config, usable_clips, shown) for kind in kinds if kind.name in chosen]
 
 
 class Carried(NamedTuple):
@@ -110,17 +99,9 @@ class StrokeStage:
             )
         self.model, self.config = model, config
         self.steps, self.batch = config.steps, config.batch
-        self.dataset = WindowDataset(
-            clips,
-            config.seed,
-            config.frames,
-            AUGMENTATIONS[config.augmentation],
-            step=config.frame_step,
-            # The release draws clips without replacement; a handful of clips would leave none.
-            drop_batch=config.batch if len(clips) >= config.batch else None,
-            extra=partial(window_points, config=config),
-            usable=partial(usable, config=config),
-        )
+        # The release draws clips without replacement; a handful of clips would leave none.
+        drop_batch = config.batch if len(clips) >= config.batch else None
+        self.dataset = window_dataset(clips, config, drop_batch=drop_batch)
         self.preview_clips = preview_clips or clips
         self.objectives = Objectives(model, config)
         maker = nn.ModuleDict({name: getattr(model, name) for name in ("encoder", "motion", "predictor", "decoder")})

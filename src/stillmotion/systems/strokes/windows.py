@@ -6,18 +6,18 @@ networks had to find out, and what is carried by it shakes. `smooth_points` draw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from stillmotion.data.augment import Draw, apply, move_points
+from stillmotion.data.augment import AUGMENTATIONS, Draw, apply, move_points
 from stillmotion.data.background import moving_masks
 from stillmotion.data.clip import Clip
-from stillmotion.data.sampling import window_starts
+from stillmotion.data.sampling import WindowDataset, window_starts
 from stillmotion.systems.strokes.config import StrokesConfig
 
 TRACK = "points"
@@ -84,6 +84,25 @@ def window_points(clip: Clip, chosen: np.ndarray, drawn: Draw, config: StrokesCo
     """The points of a window, moved as its pixels are: `points`, T x 2 float32."""
     points = stroke_of(clip, config)[chosen]
     return {TRACK: torch.from_numpy(np.ascontiguousarray(move_points(points, drawn)))}
+
+
+def window_dataset(
+    clips: Sequence[Any],
+    config: StrokesConfig,
+    extra: Callable[..., dict[str, Any]] = window_points,
+    drop_batch: int | None = None,
+) -> WindowDataset:
+    """Windows of `frames` usable frames with their points; `extra` is called as `window_points` is."""
+    return WindowDataset(
+        clips,
+        config.seed,
+        config.frames,
+        AUGMENTATIONS[config.augmentation],
+        step=config.frame_step,
+        drop_batch=drop_batch,
+        extra=partial(extra, config=config),
+        usable=partial(usable, config=config),
+    )
 
 
 class Masks:
