@@ -119,3 +119,38 @@ def check_stages(stages: Sequence[Stage], world: int) -> None:
                 "processes; "
                 "choose a multiple."
             )
+
+
+def chosen_stages(stages: Mapping[str, int], only: Iterable[str]) -> list[str]:
+    """Which stages of a training to run, in order.
+
+    Args:
+        stages: the steps of each stage there is, in order.
+        only: names of the stages to run; all that have steps if empty.
+
+    Raises:
+        StillmotionError: a stage that is not there, or has no steps.
+    """
+    only = list(only)
+    for name in only:
+        if name not in stages:
+            raise StillmotionError(f"There is no stage {name!r}; known are {', '.join(stages)}.")
+        if not stages[name]:
+            raise StillmotionError(f"The stage {name} has no steps: add --set {name}.steps=N.")
+    return [name for name, count in stages.items() if (name in only if only else count)]
+
+
+def check_clips(clips: Sequence[Any], size: int) -> None:
+    """Refuse an empty data set, and clips of another size than the networks'.
+
+    Raises:
+        StillmotionError: says how to prepare them.
+    """
+    if not clips:
+        raise StillmotionError("There are no clips to train on.")
+    height, width = clips[0].frames.shape[1:3]
+    if (height, width) != (size, size):
+        raise StillmotionError(
+            f"The clips are {height} x {width} pixels where the configuration says size {size}: "
+            f"prepare them with --size {size} or train with --set size={height}."
+        )
