@@ -277,10 +277,10 @@ class System(ABC):
 
         return moving_square(self.config.size, frames)
 
-    def stages(self, clips: Sequence[Any], preview_clips: Sequence[Any] = (), only: Sequence[str] = ()) -> Sequence[Any]:
+    def stages(self, clips: Sequence[Any], preview_clips: Sequence[Any] = (), only: Sequence[str] = (), seed: int = 0) -> Sequence[Any]:
         """The training stages, or only those named; see the system's `training.py`. Needs the `train` extra."""
         training = import_module(f"stillmotion.systems.{self.name}.training")
-        stages: Sequence[Any] = training.stages(self, clips, preview_clips, only)
+        stages: Sequence[Any] = training.stages(self, clips, preview_clips, only, seed)
         return stages
 
     @property

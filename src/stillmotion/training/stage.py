@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -154,3 +155,8 @@ def check_clips(clips: Sequence[Any], size: int) -> None:
             f"The clips are {height} x {width} pixels where the configuration says size {size}: "
             f"prepare them with --size {size} or train with --set size={height}."
         )
+
+
+def stage_seed(seed: int, name: str) -> int:
+    """The seed of a stage's samples: the same for the same run, unrelated between stages."""
+    return zlib.crc32(f"{seed}/{name}".encode())

@@ -1,7 +1,7 @@
-"""What keypoints say about a still and its driver: where they go, which frame matches, which crop fits, what moves.
+"""Transfer of keypoints from a driver to a still: where they go, which reference frame matches, which crop fits.
 
-Pure functions on keypoints. A *layout* is where keypoints lie among each other, without where the body is and how
-large: the mean is taken off and the root mean square distance from it becomes one.
+Pure functions on keypoints. A *layout* is a pose without place and size: the keypoints' mean is subtracted and their
+root mean square distance from it becomes one.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from stillmotion import geometry
-from stillmotion.boxes import Box
-from stillmotion.controls import Drive
 from stillmotion.errors import StillmotionError
+from stillmotion.options import Box
+from stillmotion.systems.driving import Drive
 from stillmotion.systems.driving.networks import Keypoints
 
 LIKE_SIZE = (0.67, 1.5)
@@ -27,6 +27,40 @@ LIKE_PLACE = 0.35
 
 NO_BODY = 1e-4
 """Keypoints nearer than this to each other (root mean square, normalised) have no size to compare."""
+
+
+def transfer(still: Keypoints, reference: Keypoints, driving: Keypoints, control: Drive) -> Keypoints:
+    """Where the still's keypoints go (Sec. 3.6, Eq. 7).
+
+    Args:
+        still: keypoints of the still, 1 x K.
+        reference: keypoints of the driving frame that stands for the still's pose (the first), 1 x K.
+        driving: keypoints of N driving frames.
+        control: the transfer and its options.
+
+    Returns:
+        N x K target keypoints. Relative: the still's means moved as the driving means moved from the reference,
+        with the driving covariances; absolute: the driving keypoints as they are.
+    """
+    if control.transfer == "absolute":
+        return driving
+    moved = driving.mean - reference.mean  # Eq. 7
+    if control.scale_motion:
+        area = geometry.hull_area(reference.mean[0])
+        if not area > 0:
+            raise StillmotionError(
+                "The keypoints of the driver's reference frame span no area to compare with the still's; "
+                "leave scale_motion out or start the video later."
+            )
+        moved = moved * (geometry.hull_area(still.mean[0]) / area).sqrt()
+    mean, covariance = still.mean + moved, driving.covariance
+    if control.clip_mean:
+        mean = mean.clamp(-1, 1)
+    if control.adapt_covariance:
+        covariance = driving.covariance @ geometry.inverse_2x2(reference.covariance) @ still.covariance
+        values, vectors = torch.linalg.eigh((covariance + covariance.mT) / 2)
+        covariance = vectors @ torch.diag_embed(values.clamp_min(1e-6)) @ vectors.mT
+    return Keypoints(mean, covariance)
 
 
 class Place(NamedTuple):
@@ -83,12 +117,12 @@ class Fit:
         if not self.useful:
             return f"{what}, and no part of the still fits better; take another still or another video."
         reach = "" if self.whole else ", as near as the still's border allows"
-        return f"{what}; --crop {_written(self.crop)} cuts out the part that fits{reach}."
+        return f"{what}; --crop {as_text(self.crop)} cuts out the part that fits{reach}."
 
     def border_note(self) -> str:
         """One sentence about a crop that is not whole."""
         return (
-            f"The crop {_written(self.crop)} had to stay inside the still, so the body does not quite get the size "
+            f"The crop {as_text(self.crop)} had to stay inside the still, so the body does not quite get the size "
             "and place of the driver's; take a still with more room around the body if it matters."
         )
 
@@ -100,7 +134,7 @@ def place(mean: Tensor) -> Place:
 
 
 def layout(mean: Tensor) -> Tensor:
-    """Keypoints without place and size; N x K x 2 to N x K x 2. Keypoints all in one point stay there, at zero."""
+    """Keypoints without place and size; N x K x 2 to N x K x 2. Keypoints that coincide are all at zero."""
     centre, size = place(mean)
     return (mean - centre[:, None]) / size.clamp_min(NO_BODY)[:, None, None]
 
@@ -128,7 +162,7 @@ def best_match(still: Keypoints, batches: Iterable[Keypoints]) -> Match:
         distance = float(distances[i])
         if best is None or distance < best.distance:
             # Cloned: a view would keep the whole batch.
-            here = Keypoints(batch.mean[i : i + 1].clone(), batch.covariance[i : i + 1].clone())
+            here = Keypoints(*(part.clone() for part in batch[i : i + 1]))
             best = Match(start + i, here, distance)
         start += len(distances)
     if best is None:
@@ -182,88 +216,6 @@ def suggest_crop(still: Tensor, driving: Tensor, size: geometry.Size) -> tuple[B
     return (x, y, w, h), (x, y, w, h) == (corner[0], corner[1], side, side)
 
 
-def inside(points: Tensor, region: Box) -> Tensor:
-    """Which points, ... x 2 in pixels, lie in a part of the picture; its border pixels belong to it whole."""
-    x, y, width, height = region
-    low = points.new_tensor([x - 0.5, y - 0.5])
-    high = points.new_tensor([x + width - 0.5, y + height - 0.5])
-    return ((points >= low) & (points < high)).all(dim=-1)
-
-
-def choose_region(points: Tensor, region: Box, size: geometry.Size) -> Tensor:
-    """Which keypoints of the still are to move: those that lie in the region.
-
-    Args:
-        points: K x 2, in pixels of the still.
-        region: (x, y, width, height) in pixels of the still.
-        size: the still's (height, width).
-
-    Returns:
-        K truth values.
-
-    Raises:
-        StillmotionError: the region reaches out of the still, or no keypoint lies in it; lists where they lie.
-    """
-    x, y, width, height = region
-    if x + width > size[1] or y + height > size[0]:
-        raise StillmotionError(
-            f"The region {_written(region)} reaches out of the still, which is {size[1]} x {size[0]} pixels."
-        )
-    chosen = inside(points, region)
-    if not bool(chosen.any()):
-        places = ", ".join(f"({round(a)}, {round(b)})" for a, b in points.tolist())
-        raise StillmotionError(
-            f"No keypoint of the still lies in the region {_written(region)}, so nothing would move; "
-            f"choose one that holds some of {places}."
-        )
-    return chosen
-
-
-def hold(still: Keypoints, target: Keypoints, moving: Tensor) -> Keypoints:
-    """Keep what does not move at the still's keypoints.
-
-    Args:
-        still: 1 x K.
-        target: N x K, where the driver would send them.
-        moving: K truth values.
-    """
-    mean = torch.where(moving[:, None], target.mean, still.mean)
-    return Keypoints(mean, torch.where(moving[:, None, None], target.covariance, still.covariance))
-
-
-def _written(box: Box) -> str:
+def as_text(box: Box) -> str:
+    """`X,Y,W,H`, as it is typed."""
     return ",".join(map(str, box))
-
-
-def transfer(still: Keypoints, reference: Keypoints, driving: Keypoints, control: Drive) -> Keypoints:
-    """Where the still's keypoints go (paper section 3.4).
-
-    Args:
-        still: keypoints of the still, 1 x K.
-        reference: keypoints of the driving frame that stands for the still's pose (the first), 1 x K.
-        driving: keypoints of N driving frames.
-        control: the transfer and its options.
-
-    Returns:
-        N x K target keypoints. Relative: the still's means moved as the driving means moved from the reference,
-        with the driving covariances; absolute: the driving keypoints as they are.
-    """
-    if control.transfer == "absolute":
-        return driving
-    moved = driving.mean - reference.mean
-    if control.scale_motion:
-        area = geometry.hull_area(reference.mean[0])
-        if not area > 0:
-            raise StillmotionError(
-                "The keypoints of the driver's reference frame span no area to compare with the still's; "
-                "leave scale_motion out or start the video later."
-            )
-        moved = moved * (geometry.hull_area(still.mean[0]) / area).sqrt()
-    mean, covariance = still.mean + moved, driving.covariance
-    if control.clip:
-        mean = mean.clamp(-1, 1)
-    if control.adapt_covariance:
-        covariance = driving.covariance @ geometry.inverse_2x2(reference.covariance) @ still.covariance
-        values, vectors = torch.linalg.eigh((covariance + covariance.mT) / 2)
-        covariance = vectors @ torch.diag_embed(values.clamp_min(1e-6)) @ vectors.mT
-    return Keypoints(mean, covariance)
