@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillmotion.data.augment import AUGMENTATIONS, Augmentation, Draw, move_points
+from stillmotion.data.augment import AUGMENTATIONS, Augmentation, AugmentParams, move_points
 from stillmotion.data.clip import Clip
 from stillmotion.data.sampling import (
     PairDataset,
@@ -137,8 +137,8 @@ def test_the_choice_of_the_pair_can_be_replaced() -> None:
     assert float(sample["driving"].mean()) == 0
 
 
-def moved_points(clip: Clip, indices: np.ndarray, drawn: Draw) -> dict[str, Any]:
-    return {"points": move_points(clip.tracks["points"][indices], drawn), "first": int(indices[0])}
+def moved_points(clip: Clip, indices: np.ndarray, params: AugmentParams) -> dict[str, Any]:
+    return {"points": move_points(clip.tracks["points"][indices], params), "first": int(indices[0])}
 
 
 def test_windows_carry_extras_that_follow_the_augmentation() -> None:
@@ -205,7 +205,9 @@ def test_workers_give_the_same_batches() -> None:
 def wave(number: int) -> Clip:
     """Nine frames of a wave that differs between clips, frames, pixels and channels."""
     t, y, x, c = np.mgrid[:9, :12, :16, :3]
-    return Clip(f"w{number}", np.uint8(127.5 + 127 * np.sin(0.5 * x + 0.3 * (number + 1) * y + 0.7 * t + 2 * c)), 25.0)
+    return Clip(
+        f"w{number}", np.uint8(127.5 + 127 * np.sin(0.5 * x + 0.3 * (number + 1) * y + 0.7 * t + 2 * c)), 25.0
+    )
 
 
 def not_every_fourth(clip: Clip) -> np.ndarray:
