@@ -15,7 +15,7 @@ import torch
 from stillmotion import media, systems
 from stillmotion.controls import Control
 from stillmotion.errors import StillmotionError
-from stillmotion.nn.precision import PRECISIONS, choose, compare
+from stillmotion.nn.device import PRECISIONS, best_times, choose_precision
 from stillmotion.systems.base import CONFIG, WEIGHTS, Animation, System, read_config
 
 ZOO = Path(str(files("stillmotion"))) / "zoo"
@@ -79,7 +79,7 @@ def load(model: str | Path, precision: str = "fp32") -> Animator:
     folder = find_model(model)
     stored = read_config(folder)
     system = systems.find(str(stored["system"])).system.from_pretrained(folder)
-    system.precision, _ = choose(precision, torch.device("cpu"), True, lambda *_: own_times(system))
+    system.precision, _ = choose_precision(precision, torch.device("cpu"), True, lambda *_: own_times(system))
     return Animator(system)
 
 
@@ -100,7 +100,7 @@ def own_times(system: System, frames: int = 8) -> dict[str, float]:
         return 1000 * (time.perf_counter() - start)
 
     once("bf16")  # the first call prepares its kernels
-    return compare(once)
+    return best_times(once)
 
 
 def find_model(model: str | Path) -> Path:
