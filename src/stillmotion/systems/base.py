@@ -106,8 +106,9 @@ class Rollout(ABC):
     def done(self) -> bool:
         """Whether the control has been carried out; with no control, always."""
 
+    @abstractmethod
     def close(self) -> None:
-        """Release what is open; there are no steps afterwards."""
+        """Release what is open."""
 
     def __enter__(self) -> Self:
         return self
@@ -191,8 +192,7 @@ class System(ABC):
     Attributes:
         name: that of its folder.
         controls: what directs it.
-        config_class: a frozen dataclass with every number of the system, among them `size`, the side that the networks
-            work at.
+        config_class: a frozen dataclass with every number of the system, among them `size`, the networks' side.
         presets: configurations by name.
         protocol: the protocol that `evaluate` takes unless another is named.
         main_stage: the training stage that `bench` times.
@@ -251,7 +251,7 @@ class System(ABC):
             layers: also draw the layers that explain each frame.
 
         Raises:
-            StillmotionError: the control is of another kind or does not fit; some of it shows only with the first step.
+            StillmotionError: the control is of another kind or does not fit; some of it only with the first step.
         """
         if control is not None:
             self.check_control(control)
@@ -277,7 +277,9 @@ class System(ABC):
 
         return moving_square(self.config.size, frames)
 
-    def stages(self, clips: Sequence[Any], preview_clips: Sequence[Any] = (), only: Sequence[str] = (), seed: int = 0) -> Sequence[Any]:
+    def stages(
+        self, clips: Sequence[Any], preview_clips: Sequence[Any] = (), only: Sequence[str] = (), seed: int = 0
+    ) -> Sequence[Any]:
         """The training stages, or only those named; see the system's `training.py`. Needs the `train` extra."""
         training = import_module(f"stillmotion.systems.{self.name}.training")
         stages: Sequence[Any] = training.stages(self, clips, preview_clips, only, seed)

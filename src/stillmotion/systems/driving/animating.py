@@ -161,6 +161,7 @@ class DrivingRollout(Rollout):
         self.driver: Driver | None = None
         self.canvas: Canvas | None = None
         self.reference: transferring.Match | None = None
+        self.reference_index: int | None = None  # where another roll-out has chosen it
         self._targets: Iterator[Target] = iter(())
         self._next: Target | None = None
         self._steps: deque[Step] = deque()
@@ -182,7 +183,7 @@ class DrivingRollout(Rollout):
                 self._next = Target(self._pose or self.inputs.source)
             assert self._next is not None
             self._steps.extend(self.make_steps(self._next))
-            self._pose, self._next = self._next.keypoints[-1:], None
+            self._pose, self._next = self._next.keypoints.rows(slice(-1, None)), None
         return self._steps.popleft()
 
     def send(self, control: Control) -> None:
@@ -229,7 +230,7 @@ class DrivingRollout(Rollout):
         for small in driver.batches:
             found = self.detect(small)
             if self.reference is None:
-                self.prepare(found[:1])
+                self.prepare(found.rows(slice(1)))
             assert self.reference is not None
             target = transferring.transfer(self.inputs.source, self.reference.keypoints, found, control)
             yield Target(target, small, found)
@@ -282,7 +283,7 @@ class DrivingRollout(Rollout):
             return transferring.best_match(self.inputs.source, [head])
         with closing(self._open(control)) as driver:
             again = driver.mirrored() if self.mirror else driver
-            return transferring.best_match(self.inputs.source, map(self.detect, again.batches))
+            return transferring.best_match(self.inputs.source, map(self.detect, again.batches), self.reference_index)
 
     def _fit(self, canvas: Canvas, inputs: StepInputs) -> transferring.Fit | None:
         """How well a still fits the driver, and the crop that would fit better."""
@@ -317,9 +318,11 @@ class DrivingRollout(Rollout):
                 from stillmotion.systems.driving.visualization import draw_layers
 
                 seen = (
-                    None if target.small is None or target.found is None else (target.small[here], target.found[here])
+                    None
+                    if target.small is None or target.found is None
+                    else (target.small[here], target.found.rows(here))
                 )
-                layers = draw_layers(shown, keypoints[here], seen)
+                layers = draw_layers(shown, keypoints.rows(here), seen)
             yield Step(frame, layers, self._facts(one, keypoints, i))
 
     def generate(self, target: Keypoints) -> GeneratorOutput:
@@ -377,6 +380,7 @@ class FlippedRollout(Rollout):
         step = next(self.one)
         if self._pending is not None:  # only now the first one has chosen crop and reference
             control, driver = self._pending
+            self.other.reference_index = None if self.one.reference is None else self.one.reference.index
             self.other.follow(self._mirrored(control), driver)
             self._pending = None
         frames = [step.frame, next(self.other).frame[:, ::-1]]
@@ -398,10 +402,15 @@ class FlippedRollout(Rollout):
         """The control in the mirror image, with the crop that the first roll-out has taken."""
         if not isinstance(control, Drive):
             return control
-        width = self.one.still.shape[1]
         crop = self.one.canvas.crop if self.one.canvas is not None and control.crop is not None else None
-        parts = {"region": control.region, "crop": crop}
-        return replace(control, **{name: box and (width - box[0] - box[2], *box[1:]) for name, box in parts.items()})
+        region = self._mirrored_box(control.region)
+        return replace(control, region=region, crop=self._mirrored_box(crop))
+
+    def _mirrored_box(self, box: Box | None) -> Box | None:
+        if box is None:
+            return None
+        x, y, width, height = box
+        return self.one.still.shape[1] - x - width, y, width, height
 
     def close(self) -> None:
         """Close the driving video."""

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stillmotion import geometry, media
-from stillmotion.data.augment import AUGMENTATIONS, AugmentParams, augment_tracks
+from stillmotion.data.augment import AUGMENTATIONS, AugmentParams
 from stillmotion.data.sampling import FrameDataset, PairDataset, clip_index, sample_rng, window
+from stillmotion.data.track_augment import augment_tracks
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.driving.networks import KeypointDetector, Keypoints
 
@@ -35,7 +36,7 @@ DETECT_BATCH = 64
 
 
 def pairs(clips: Sequence[Any], seed: int, augmentation: str, batch: int, joints: int = 0) -> PairDataset:
-    """Pairs of frames of one clip; with `joints` also where so many keypoints should be in both, see `joint_targets`."""
+    """Pairs of frames of one clip; with `joints` also the `joint_targets` of so many keypoints."""
     return PairDataset(
         clips,
         seed,
@@ -115,7 +116,7 @@ class KeypointWindows(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         name, keypoints = self.clips[clip_index(len(self.clips), index, self.seed)]
         start = int(window(len(keypoints.mean), self.size, sample_rng(self.seed, index))[0])
-        chosen = keypoints[start : start + self.size]
+        chosen = keypoints.rows(slice(start, start + self.size))
         return {"mean": chosen.mean, "covariance": chosen.covariance, "name": name}
 
 
@@ -133,7 +134,7 @@ def window_length(clips: Sequence[Any], wanted: int) -> int:
         )
     if length < wanted:
         print(
-            f"The keypoint predictor learns from windows of {length} frames, not {wanted}: {shortest.name} has no more.",
+            f"Keypoint prediction learns from windows of {length} frames, not {wanted}: {shortest.name} has no more.",
             file=sys.stderr,
         )
     return min(length, wanted)

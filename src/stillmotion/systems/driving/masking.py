@@ -107,12 +107,12 @@ def background_weight(displacement: Tensor, own_masks: Tensor | None, made: Gene
     """Keep the still's pixels wherever the background is seen both in the still and in the frame.
 
     Animated is: what the masks give to a keypoint in the frame (the body's new place) or in the still (its old
-    place), what the moving body's flow samples (its old place again, sharper), what flows fast, and what paint changes
-    clearly. So a limb that has left is painted over and never kept.
+    place), what the moving body's flow samples (its old place again, sharper), what flows fast, and what paint
+    changes clearly. So a limb that has left is painted over and never kept.
 
     Args:
-        displacement: N x s x s x 2, the flow that is applied (without slow motion), backward and normalised. Masks of another
-            size are resized to it.
+        displacement: N x s x s x 2, the flow that is applied (without slow motion), backward and normalised. Masks of
+            another size are resized to it.
         own_masks: 1 x (K+1) x s x s, the masks of the still animated onto itself; None without the coarse part.
         made: N frames.
         still: 1 x 3 x S x S in [0, 1], the still at the network's size.

@@ -18,8 +18,8 @@ from stillmotion.nn.unet import ConvBlock, Decoder, Encoder, Residual, UNet, wit
 from stillmotion.systems.driving.config import DrivingConfig
 
 BLEND_GAIN = 8.0
-"""Factor of the blend's logits. The three sources differ by a few grey levels, so their gradient is mostly noise: with
-a gain of one the shares had hardly left their start after 1,600 steps (docs/log.md, H)."""
+"""Factor of the blend's logits. The three sources differ by a few grey levels, so their gradient is mostly noise:
+with a gain of one the shares had hardly left their start after 1,600 steps (docs/log.md, H)."""
 
 RESIDUAL_GAIN = 0.1
 """Factor of what is added to the blend: a correction of some grey levels, in steps like those of a share of one."""
@@ -34,8 +34,8 @@ class Keypoints(NamedTuple):
     mean: Tensor  # N x K x 2
     covariance: Tensor  # N x K x 2 x 2
 
-    def __getitem__(self, index: slice) -> Keypoints:  # type: ignore[override]
-        """The keypoints of some frames."""
+    def rows(self, index: slice) -> Keypoints:
+        """The keypoints of some of the frames."""
         return Keypoints(self.mean[index], self.covariance[index])
 
     def detach(self) -> Keypoints:
@@ -104,7 +104,8 @@ def gather_inputs(networks: DrivingNetworks, source: Tensor, driving: Tensor, fr
     """
     with torch.set_grad_enabled(torch.is_grad_enabled() and not freeze):
         found = networks.detector(torch.cat([source, driving]))
-    return StepInputs(networks.generator.encode(source), found[: len(source)], found[len(source) :])
+    own, others = found.rows(slice(len(source))), found.rows(slice(len(source), None))
+    return StepInputs(networks.generator.encode(source), own, others)
 
 
 class KeypointDetector(nn.Module):
@@ -192,10 +193,10 @@ class Generator(nn.Module):
 
 
 class BlendGenerator(Generator):
-    """Ours: refines the flow at full size and blends the warped still, the unmoved still and paint by predicted shares.
+    """Ours: refines the flow at full size and blends warped still, unmoved still and paint by predicted shares.
 
-    What does not move is copied and not decoded. The unmoved still is a source of its own so that a noisy flow costs a
-    static background nothing.
+    What does not move is copied and not decoded. The unmoved still is a source of its own so that a noisy flow costs
+    a static background nothing.
     """
 
     outputs: ClassVar[int] = 5  # paint, and the logits of warped and unmoved still; paint's is 0

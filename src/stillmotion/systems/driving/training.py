@@ -25,12 +25,12 @@ from stillmotion.systems.driving.data import (
 from stillmotion.systems.driving.networks import Discriminator, DrivingNetworks, Keypoints, StepInputs, gather_inputs
 from stillmotion.systems.driving.visualization import keypoint_sheet, pair_sheet, path_sheet
 from stillmotion.training.schedules import EpochPlateau, scheduler
-from stillmotion.training.stage import Stage, Update, check_clips, chosen_stages, stage_seed
+from stillmotion.training.stage import Update, check_clips, chosen_stages, stage_seed
 
 
 def stages(
     system: System, clips: Sequence[Any], preview_clips: Sequence[Any] = (), only: Sequence[str] = (), seed: int = 0
-) -> list[Stage]:
+) -> Sequence[Any]:
     """The training stages, in order: `keypoint_supervision`, the motion stages by name, `keypoint_prediction`.
 
     Args:
@@ -55,7 +55,7 @@ def stages(
     for name in chosen:  # all names are checked before hours of training
         find_augmentation(motion[name].augmentation if name in motion else config.keypoint_supervision.augmentation)
     preview = preview_clips or clips
-    made: list[Stage] = []
+    made: list[Any] = []
     for name in chosen:
         if name in motion:
             made.append(MotionTraining(networks, config, motion[name], clips, preview, stage_seed(seed, name)))
@@ -122,9 +122,7 @@ class MotionTraining:
         terms = losses.reconstruction_losses(output, source, driving, weights, self.config)
         terms |= self.keypoint_losses(inputs, batch)
         if self.discriminator is not None:
-            terms |= losses.adversarial_losses(
-                self.discriminator, output.frame, driving, inputs.target, weights
-            )
+            terms |= losses.adversarial_losses(self.discriminator, output.frame, driving, inputs.target, weights)
         total = sum(terms.values(), torch.zeros((), device=source.device))
         update("generator", total, clip_grad=self.stage.clip_grad or None)
         if self.discriminator is not None:
@@ -143,7 +141,10 @@ class MotionTraining:
         if weights.equivariance:
             half = (len(batch["driving"]) + 1) // 2  # half the batch constrains it as well and costs half
             moved = losses.equivariance(
-                self.model.detector, batch["driving"][:half], inputs.target[:half], self.generators["transforms"]
+                self.model.detector,
+                batch["driving"][:half],
+                inputs.target.rows(slice(half)),
+                self.generators["transforms"],
             )
             terms["equivariance"] = weights.equivariance * moved
         if weights.separation:

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from stillmotion import geometry, media
-from stillmotion.nn.modes import evaluating
+from stillmotion.nn.modes import eval_mode
 from stillmotion.systems.driving.data import detect
 from stillmotion.systems.driving.networks import (
     DrivingNetworks,
@@ -21,7 +21,6 @@ from stillmotion.systems.driving.networks import (
     Keypoints,
     gather_inputs,
 )
-
 
 SHOWN = 256
 """Layers are enlarged to about this side."""
@@ -140,7 +139,7 @@ def draw_layers(
     return pictures
 
 
-# --- contact sheets, for previews while training ---------------------------------------------------------------------
+# --- contact sheets, for previews while training -------------------------------------------------------------------
 
 
 def evenly(clips: Sequence[Any], count: int) -> list[Any]:
@@ -175,7 +174,7 @@ def pair_sheet(networks: DrivingNetworks, clips: Sequence[Any], rows: int = 8, s
     """
     device = next(networks.parameters()).device
     strips = []
-    with evaluating(networks):
+    with eval_mode(networks):
         for clip in evenly(clips, rows):
             at = [0, len(clip.frames) // 4, len(clip.frames) // 2, 3 * len(clip.frames) // 4]
             frames = media.to_tensor(clip.frames[at]).to(device)
