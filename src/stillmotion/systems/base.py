@@ -196,11 +196,11 @@ class System(ABC):
         presets: configurations by name.
         protocol: the protocol that `evaluate` takes unless another is named.
         main_stage: the training stage that `bench` times.
-        layer_captions: what each layer shows, for people.
+        layer_captions: what each layer shows.
         config: of the class `config_class`.
         networks: what is saved; in eval mode unless a training says otherwise.
         card: facts about the weights (data, licence, steps, ...), JSON values, shown by `stillmotion models`.
-        precision: `fp32`, or `bf16`: convolutions under autocast; flow, grids and warps stay float32.
+        precision: `fp32`, or `bf16`: convolutions under autocast; coordinates and warps stay float32.
     """
 
     name: ClassVar[str]

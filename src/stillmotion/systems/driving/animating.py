@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
 import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -19,21 +17,16 @@ from stillmotion import media
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError, StillmotionWarning
 from stillmotion.options import Box, Control
-from stillmotion.systems.base import Output, Rollout, Step, System, in_batches
+from stillmotion.systems.base import Output, Rollout, Step, System
 from stillmotion.systems.driving import CONTROLS, Drive, Predict
 from stillmotion.systems.driving import transfer as transferring
-from stillmotion.systems.driving.compositing import Canvas, composite, mix, to_network
+from stillmotion.systems.driving.compositing import Canvas, composite, mix
 from stillmotion.systems.driving.config import PRESETS, DrivingConfig
 from stillmotion.systems.driving.networks import DrivingNetworks, GeneratorOutput, Keypoints, Motion, StepInputs
-
-BATCH = 16
-"""Driving frames that go through the networks together."""
+from stillmotion.systems.driving.transfer import BATCH, FPS, Driver
 
 CROP_ROUNDS = 4
 """How often a suggested crop is refined: the keypoints of a small body are inaccurate until it is cropped."""
-
-FPS = 25.0
-"""Frames per second where nothing says them."""
 
 
 class Target(NamedTuple):
@@ -101,41 +94,6 @@ class Driving(System):
         system = self.for_inference()
         kind = FlippedRollout if self.config.flip_tta else DrivingRollout
         return kind(system, still, control, output)
-
-
-class Driver:
-    """A driving video as the networks see it: batches of N x 3 x S x S in [0, 1]; opened once, read as it is needed.
-
-    Attributes:
-        fps: frames per second.
-        batches: what is left of it.
-    """
-
-    def __init__(self, control: Drive, output: Output, size: int, device: torch.device):
-        self.reader: media.VideoReader | None = None
-        frames: Iterator[np.ndarray]
-        if isinstance(control.video, np.ndarray):
-            frames, self.fps = iter(control.video), FPS
-        else:
-            self.reader = media.open_video(control.video).__enter__()
-            frames, self.fps = iter(self.reader), self.reader.fps
-        self.fps = control.fps or self.fps
-        # Not one more is decoded: what follows frame N of `--frames N` may be damaged.
-        small = (to_network(frame, size, device) for frame in itertools.islice(frames, output.frames))
-        self.batches: Iterator[Tensor] = (torch.cat(batch) for batch in in_batches(small, BATCH))
-
-    def mirrored(self) -> Driver:
-        """The same frames mirrored, out of the same reader; at most a batch is held between the two."""
-        other = copy.copy(self)
-        self.batches, shared = itertools.tee(self.batches)
-        other.batches, other.reader = (batch.flip(3) for batch in shared), None
-        return other
-
-    def close(self) -> None:
-        """Close the video."""
-        self.batches = iter(())
-        if self.reader is not None:
-            self.reader.__exit__(None, None, None)
 
 
 class DrivingRollout(Rollout):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillmotion import geometry
-from stillmotion.nn.unet import ConvBlock, Decoder, Encoder, Residual, UNet, without_statistics
+from stillmotion.nn.unet import ConvBlock, Decoder, Encoder, Residual, UNet, without_statistics, zero_init
 from stillmotion.systems.driving.config import DrivingConfig
 
 BLEND_GAIN = 8.0
@@ -65,11 +65,10 @@ class GeneratorOutput(NamedTuple):
     frame: Tensor  # N x 3 x S x S in [0, 1]
     motion: Motion
     warped: Tensor  # N x 3 x S x S, the still through the flow
-    blend: Tensor | None = (
-        None  # BlendGenerator: N x 3 x S x S, shares of warped still, unmoved still, paint; sum to 1
-    )
-    paint: Tensor | None = None  # BlendGenerator: N x 3 x S x S in [0, 1]
-    residual: Tensor | None = None  # BlendGenerator: N x 3 x S x S, added to the blend
+    # Of a BlendGenerator:
+    blend: Tensor | None = None  # N x 3 x S x S, shares of warped still, unmoved still, paint; they sum to 1
+    paint: Tensor | None = None  # N x 3 x S x S in [0, 1]
+    residual: Tensor | None = None  # N x 3 x S x S, added to the blend
 
 
 class DrivingNetworks(nn.Module):
@@ -205,10 +204,10 @@ class BlendGenerator(Generator):
         super().__init__(config)
         with torch.no_grad():  # start near "keep the still": most of a picture does not move
             self.colours.weight[3:].zero_()
-            bias_of(self.colours)[3:].fill_(1 / BLEND_GAIN)
+            self.colours.bias[3:].fill_(1 / BLEND_GAIN)  # type: ignore[index]
         width = self.decoder.out_channels
-        self.flow_refinement = zeroed(nn.Conv2d(width, 2, 3, padding=1)) if self.dense_motion is not None else None
-        self.rgb_residual = zeroed(nn.Conv2d(width, 3, 3, padding=1))
+        self.flow_refinement = zero_init(nn.Conv2d(width, 2, 3, padding=1)) if self.dense_motion is not None else None
+        self.rgb_residual = zero_init(nn.Conv2d(width, 3, 3, padding=1))
 
     def forward(self, features: Sequence[Tensor], source: Keypoints, target: Keypoints) -> GeneratorOutput:
         """Generate N frames from the features of N stills (see `encode`)."""
@@ -249,16 +248,10 @@ class DenseMotion(nn.Module):
         self.unet = UNet(inputs, motion.width, motion.max_width, motion.blocks)
         outputs = entries * motion.coarse + 2 * motion.residual
         self.head = nn.Conv2d(self.unet.out_channels, outputs, 3, padding=1)
-        with torch.no_grad():
-            self.head.weight.zero_()
-            bias_of(self.head).zero_()
-            if motion.coarse:
-                bias_of(self.head)[0] = motion.background_bias
+        zero_init(self.head, {0: motion.background_bias} if motion.coarse else {})
 
-    def forward(
-        self, still: Tensor, source: Keypoints, target: Keypoints, heat: Tensor
-    ) -> Motion:  # still: N x 3 x s x s
-        """Backward flow from N frames to N stills: F = F_coarse + F_residual."""
+    def forward(self, still: Tensor, source: Keypoints, target: Keypoints, heat: Tensor) -> Motion:
+        """Backward flow from N frames to N stills, N x 3 x s x s: F = F_coarse + F_residual."""
         shifts = source.mean - target.mean  # N x K x 2, backward: where in the still to look
         shifts = torch.cat([torch.zeros_like(shifts[:, :1]), shifts], dim=1)  # the background stays
         embedding, moved = self.embed(still, heat, shifts)
@@ -380,19 +373,6 @@ class KeypointPredictor(nn.Module):
             covariance = (root[..., :, :, None] * root[..., :, None, :]).sum(-3)
             eye = torch.eye(2, dtype=out.dtype, device=out.device)
             return Keypoints(mean, covariance + LEAST_VARIANCE * eye), state
-
-
-def bias_of(conv: nn.Conv2d) -> Tensor:
-    """The bias of a convolution that has one."""
-    assert conv.bias is not None
-    return conv.bias
-
-
-def zeroed(conv: nn.Conv2d) -> nn.Conv2d:
-    """A convolution whose weights start as zero: what it corrects starts unchanged."""
-    nn.init.zeros_(conv.weight)
-    nn.init.zeros_(bias_of(conv))
-    return conv
 
 
 def heatmaps(keypoints: Keypoints, config: DrivingConfig, size: geometry.Size | None = None) -> Tensor:

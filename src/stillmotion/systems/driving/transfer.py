@@ -1,23 +1,35 @@
 """Transfer of keypoints from a driver to a still: where they go, which reference frame matches, which crop fits.
 
-Pure functions on keypoints. A *layout* is a pose without place and size: the keypoints' mean is subtracted and their
+A *layout* is a pose without place and size: the keypoints' mean is subtracted and their
 root mean square distance from it becomes one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from stillmotion import geometry
+from stillmotion import geometry, media
 from stillmotion.errors import StillmotionError
 from stillmotion.options import Box
+from stillmotion.systems.base import Output, in_batches
 from stillmotion.systems.driving import Drive
+from stillmotion.systems.driving.compositing import to_network
 from stillmotion.systems.driving.networks import Keypoints
+
+BATCH = 16
+"""Driving frames that go through the networks together."""
+
+FPS = 25.0
+"""Frames per second where nothing says them."""
+
 
 LIKE_SIZE = (0.67, 1.5)
 """The still's body over the driver's, each as a share of its picture: outside of this the two do not fit."""
@@ -27,6 +39,41 @@ LIKE_PLACE = 0.35
 
 NO_BODY = 1e-4
 """Keypoints nearer than this to each other (root mean square, normalised) have no size to compare."""
+
+
+class Driver:
+    """A driving video as the networks see it: batches of N x 3 x S x S in [0, 1], read as they are needed.
+
+    Attributes:
+        fps: frames per second.
+        batches: what is left of it.
+    """
+
+    def __init__(self, control: Drive, output: Output, size: int, device: torch.device):
+        self.reader: media.VideoReader | None = None
+        frames: Iterator[np.ndarray]
+        if isinstance(control.video, np.ndarray):
+            frames, self.fps = iter(control.video), FPS
+        else:
+            self.reader = media.open_video(control.video).__enter__()
+            frames, self.fps = iter(self.reader), self.reader.fps
+        self.fps = control.fps or self.fps
+        # Not one more is decoded: what follows frame N of `--frames N` may be damaged.
+        small = (to_network(frame, size, device) for frame in itertools.islice(frames, output.frames))
+        self.batches: Iterator[Tensor] = (torch.cat(batch) for batch in in_batches(small, BATCH))
+
+    def mirrored(self) -> Driver:
+        """The same frames mirrored, out of the same reader; at most a batch is held between the two."""
+        other = copy.copy(self)
+        self.batches, shared = itertools.tee(self.batches)
+        other.batches, other.reader = (batch.flip(3) for batch in shared), None
+        return other
+
+    def close(self) -> None:
+        """Close the video."""
+        self.batches = iter(())
+        if self.reader is not None:
+            self.reader.__exit__(None, None, None)
 
 
 def transfer(still: Keypoints, reference: Keypoints, driving: Keypoints, control: Drive) -> Keypoints:
