@@ -26,7 +26,7 @@ def reconstruction_losses(
         config: the system's.
     """
     terms: dict[str, Tensor] = {}
-    pixels = losses.moving_weights(source, driving, weights.motion_weighting) if weights.motion_weighting else None
+    pixels = losses.motion_weights(source, driving, weights.motion_weighting) if weights.motion_weighting else None
     if weights.pyramid:
         terms["pyramid"] = weights.pyramid * losses.pyramid_l1(output.frame, driving, weights=pixels)
     if weights.warp:
