@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from stillmotion.boxes import parse_box
+from stillmotion.options import parse_box
 from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo, Quarantined
 from stillmotion.data.pool import map_in_order

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from stillmotion.files import (
     write_json,
     writing,
 )  # fmt: skip
+from stillmotion.nn.fold import folded
 from stillmotion.options import Control
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT = 2
-
-Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -361,18 +360,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(stored.get("card") or {}, dict):
         raise StillmotionError(f"{folder / CONFIG}: the card must be an object with names and values.")
     return stored
-
-
-def folded(network: Network) -> Network:
-    """A copy for inference: every part that has a method `fold` folds itself, weights are laid channels-last.
-
-    Equal but for rounding. The copy cannot be trained on, and its weights have other names.
-    """
-    made = copy.deepcopy(network).eval().requires_grad_(False)
-    for part in list(made.modules()):
-        if (fold := getattr(part, "fold", None)) is not None:
-            fold()
-    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 @contextmanager
