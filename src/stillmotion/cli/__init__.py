@@ -159,10 +159,10 @@ def train(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Measure models on prepared data."""
-    from stillmotion.evaluation.networks import open_networks
+    from stillmotion.evaluation.extractors import open_extractors
     from stillmotion.evaluation.report import evaluate_models
 
-    networks = open_networks([name_and_value(item) for item in options.network])
+    extractors = open_extractors([name_and_value(item) for item in options.network])
     with Progress("clips") as progress:
         text = evaluate_models(
             options.models,
@@ -170,7 +170,7 @@ def evaluate(options: argparse.Namespace) -> None:
             options.protocol,
             Path(options.out),
             split=options.split,
-            networks=networks,
+            extractors=extractors,
             progress=progress.reached,
         )
     print(text)
