@@ -10,11 +10,14 @@ from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.protocols.base import Protocol, fits
 from stillmotion.systems.base import System
 
-_MODULES = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
-PROTOCOLS: Mapping[str, Protocol] = {
-    module.PROTOCOL.name: module.PROTOCOL for module in _MODULES if hasattr(module, "PROTOCOL")
-}
-"""All protocols by name."""
+
+def discover() -> dict[str, Protocol]:
+    """The `PROTOCOL` of every module of this package, by name."""
+    modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
+    return {module.PROTOCOL.name: module.PROTOCOL for module in modules if hasattr(module, "PROTOCOL")}
+
+
+PROTOCOLS: Mapping[str, Protocol] = discover()
 
 
 def find_protocol(name: str) -> Protocol:
