@@ -255,7 +255,8 @@ def test_reconstruction_takes_the_systems_own_control(monkeypatch: pytest.Monkey
 
 def test_adding_a_protocol_is_adding_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "added.py").write_text(
-        "from dataclasses import replace\nfrom stillmotion.evaluation.protocols.transfer import PROTOCOL as TRANSFER\n"
+        "from dataclasses import replace\n"
+        "from stillmotion.evaluation.protocols.transfer import PROTOCOL as TRANSFER\n"
         "PROTOCOL = replace(TRANSFER, name='added')\n"
     )
     monkeypatch.setattr(protocols, "__path__", [*protocols.__path__, str(tmp_path)])
