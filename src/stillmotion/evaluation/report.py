@@ -127,7 +127,7 @@ def choose_split(clips: ClipSet, split: str) -> ClipSet:
 
 
 def measured_columns(protocol: Protocol, cache: FeatureCache) -> list[Column]:
-    """The columns whose extractor is there.
+    """The columns whose extractor is available.
 
     Raises:
         StillmotionError: there are none.
@@ -264,8 +264,8 @@ def as_text(report: Mapping[str, Any]) -> str:
     missing = report["not_measured"]
     if missing:
         by_need = {need: [name for name in missing if missing[name] == need] for need in missing.values()}
-        told = (f"{', '.join(names)} (needs {need})" for need, names in by_need.items())
-        lines.append(f"Not measured: {'; '.join(told)}.")
+        entries = (f"{', '.join(names)} (needs {need})" for need, names in by_need.items())
+        lines.append(f"Not measured: {'; '.join(entries)}.")
     return "\n".join(lines)
 
 

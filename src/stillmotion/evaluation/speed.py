@@ -125,13 +125,13 @@ def make_exercise(system: System, folder: Path) -> Exercise:
     first = next(iter(system.animate(still, control_of(clip), len(clip), size="model"))).frame
     if copied := int(np.array_equal(first, still)):  # frame 0 is the still and not generated
         clip = system.example_clip(FRAMES + 1)
-    made = control_of(clip)
-    video, given = getattr(made, "video", None), made
+    control = given = control_of(clip)
+    video = getattr(control, "video", None)
     if isinstance(video, np.ndarray):
         media.write_video(folder / "control.mp4", iter(video), fps=clip.fps)
-        given = replace(made, video=folder / "control.mp4")
+        given = replace(control, video=folder / "control.mp4")
     stage = getattr(system, "main_stage", None)
-    return Exercise(still, made, given, len(clip), len(clip) - copied, stage, [clip])
+    return Exercise(still, control, given, len(clip), len(clip) - copied, stage, [clip])
 
 
 def _drive(config: Any, video: np.ndarray, folder: Path) -> Exercise:

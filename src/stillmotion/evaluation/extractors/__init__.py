@@ -1,6 +1,6 @@
-"""Feature extractors: networks of others that look at frames, opened by name from files the user gives.
+"""Feature extractors: third-party networks applied to frames, opened by name from files the user gives.
 
-None is shipped. To add one, write a module that opens it and an entry of `EXTRACTORS`.
+Their weights are not shipped. To add one, write a module that opens it and an entry of `EXTRACTORS`.
 """
 
 from __future__ import annotations

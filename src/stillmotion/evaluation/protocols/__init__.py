@@ -40,8 +40,8 @@ def choose_protocol(name: str | None, models: Mapping[str, System]) -> Protocol:
     if name is None:
         own = {model: declared_protocol(system) for model, system in models.items()}
         if len(set(own.values())) != 1:
-            told = ", ".join(f"{model}: {protocol}" for model, protocol in own.items()) or "there is no model"
-            raise StillmotionError(f"The models have no protocol in common ({told}); choose one with --protocol.")
+            listed = ", ".join(f"{model}: {protocol}" for model, protocol in own.items()) or "there is no model"
+            raise StillmotionError(f"The models have no protocol in common ({listed}); choose one with --protocol.")
         name = next(iter(own.values()))
     protocol = find_protocol(name)
     for system in models.values():
