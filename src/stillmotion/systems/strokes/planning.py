@@ -9,8 +9,8 @@ import numpy as np
 
 from stillmotion import media
 from stillmotion.controls import Stroke, StrokeFrom, frame_count, resample
-from stillmotion.errors import StillmotionError
 from stillmotion.data.object_detection import ObjectDetector
+from stillmotion.errors import StillmotionError
 
 MOST_FRAMES = 100_000
 """The longest animation; it is streamed, so only patience limits it."""
