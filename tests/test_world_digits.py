@@ -19,7 +19,7 @@ from stillmotion.worlds.digits import describe, render, sample
 from stillmotion.worlds.digits.glyphs import FONTS, Hand, sample_hand, write
 from stillmotion.worlds.digits.idx import labels_path, read_digits, read_idx
 from stillmotion.worlds.digits.motion import DIGIT, WINDOW, sample_path
-from stillmotion.worlds.write import write_world
+from stillmotion.worlds.dataset import write_world
 
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist" / "digits-8k-images-idx3-ubyte.gz"
 

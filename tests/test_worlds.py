@@ -17,7 +17,7 @@ from stillmotion.worlds.puppets.gaits import walked
 from stillmotion.worlds.puppets.render import stage
 from stillmotion.worlds.puppets.skeleton import joints, place, sole_reach
 from stillmotion.worlds.puppets.textures import Wall
-from stillmotion.worlds.write import write_world
+from stillmotion.worlds.dataset import write_world
 
 J = {name: i for i, name in enumerate(JOINTS)}
 BONES = [("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle")]

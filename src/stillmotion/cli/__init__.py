@@ -102,7 +102,7 @@ def prepare(options: argparse.Namespace) -> None:
 
 def world(options: argparse.Namespace) -> None:
     """Make clips of a world."""
-    from stillmotion.worlds.write import write_world
+    from stillmotion.worlds.dataset import write_world
 
     with Progress("clips", options.clips) as progress:
         info = write_world(

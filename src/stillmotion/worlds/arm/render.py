@@ -12,8 +12,8 @@ from stillmotion.worlds.arm.robot import Plan, Robot
 from stillmotion.worlds.arm.scene import Scene, paint_scene
 from stillmotion.worlds.arm.sprites import paint_hand, paint_link, paint_thing, shadow_of
 from stillmotion.worlds.arm.things import Thing
-from stillmotion.worlds.flow import flows
-from stillmotion.worlds.puppets.sprites import Sprite
+from stillmotion.worlds.flow import flow_tracks
+from stillmotion.worlds.sprites import Sprite
 
 FPS = 10.0
 
@@ -242,6 +242,6 @@ def render(push: Push, size: int, frames: int) -> tuple[np.ndarray, dict[str, np
             [things[..., :2] @ to_pixels[:, :2].T + to_pixels[:, 2], things[..., 2:] + scene.tilt], -1
         ).astype(np.float32),
         "mask": np.where(labels > 0, 255, 0).astype(np.uint8),
-        **flows(labels, maps),
+        **flow_tracks(labels, maps),
     }
     return video, tracks

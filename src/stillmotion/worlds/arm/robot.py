@@ -13,7 +13,7 @@ import numpy as np
 
 from stillmotion.worlds.arm.physics import STEPS_PER_SECOND, Body
 from stillmotion.worlds.arm.shapes import Shape
-from stillmotion.worlds.puppets.textures import Colour
+from stillmotion.worlds.colours import Colour
 
 _GRIP = 0.13  # wrist to finger tips
 
@@ -108,24 +108,24 @@ class Plan:
 def sample_robot(rng: np.random.Generator, half: tuple[float, float]) -> Robot:
     """Draw an arm whose hand reaches every place in the bin, on any of the picture's four sides."""
     side = int(rng.integers(4))
-    away, aside = float(rng.uniform(0.68, 0.85)), float(rng.uniform(-0.3, 0.3))
+    away, aside = rng.uniform(0.68, 0.85), rng.uniform(-0.3, 0.3)
     base = [(away, aside), (-away, aside), (aside, away), (aside, -away)][side]
     furthest = float(np.hypot(abs(base[0]) + half[0], abs(base[1]) + half[1]))
-    upper = float(rng.uniform(0.47, 0.55)) * furthest
-    grey = float(rng.random())
-    metal = colorsys.hsv_to_rgb(float(rng.random()), float(rng.uniform(0.02, 0.1)), 0.3 + 0.6 * grey)
+    upper = rng.uniform(0.47, 0.55) * furthest
+    grey = rng.random()
+    metal = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.02, 0.1), 0.3 + 0.6 * grey)
     if rng.random() < 0.35:
-        metal = colorsys.hsv_to_rgb(float(rng.random()), float(rng.uniform(0.6, 0.9)), float(rng.uniform(0.5, 0.95)))
-    joint = colorsys.hsv_to_rgb(float(rng.random()), float(rng.uniform(0, 0.15)), float(rng.uniform(0.15, 0.85)))
-    ring = colorsys.hsv_to_rgb(float(rng.random()), float(rng.uniform(0.5, 0.9)), 1.0)
+        metal = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.6, 0.9), rng.uniform(0.5, 0.95))
+    joint = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0, 0.15), rng.uniform(0.15, 0.85))
+    ring = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.5, 0.9), 1.0)
     return Robot(
         base=base,
         upper=upper,
         fore=furthest - upper,
         bend=1 if rng.random() < 0.5 else -1,
-        swing=float(rng.uniform(-0.5, 0.5)),
-        width=float(rng.uniform(0.95, 1.5)),
-        opening=float(rng.uniform(0.016, 0.03)),
+        swing=rng.uniform(-0.5, 0.5),
+        width=rng.uniform(0.95, 1.5),
+        opening=rng.uniform(0.016, 0.03),
         metal=metal,
         joint=joint,
         ring=ring,
@@ -153,7 +153,4 @@ def sample_plan(rng: np.random.Generator, start: np.ndarray, places: np.ndarray,
             stops.append(target)
     legs = np.linalg.norm(np.roll(stops, -1, 0) - np.array(stops), axis=1)
     seconds = np.maximum(legs, 0.05) / rng.uniform(0.09, 0.22, len(stops))
-    return Plan(
-        tuple((float(x), float(y)) for x, y in stops),
-        tuple(float(v) for v in seconds),
-    )
+    return Plan(tuple((float(x), float(y)) for x, y in stops), tuple(float(v) for v in seconds))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from stillmotion.worlds.puppets.scene import sample_ground, sample_wall
-from stillmotion.worlds.puppets.textures import Colour, Wall, paint_wall, smooth_noise
+from stillmotion.worlds.colours import Colour
+from stillmotion.worlds.textures import Surface, paint_surface, sample_ground, sample_wall, value_noise
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class Scene:
     half: tuple[float, float]
     middle: tuple[float, float]
     tilt: float
-    floor: Wall
+    floor: Surface
     wall: Colour
     height: float
-    table: Wall
+    table: Surface
     patches: tuple[Patch, ...]
     light: tuple[float, float]
     shadow: float
@@ -77,45 +77,45 @@ class Scene:
 
 
 def _grey(rng: np.random.Generator, low: float, high: float, colourful: float = 0.12) -> Colour:
-    value = float(rng.uniform(low, high))
-    return colorsys.hsv_to_rgb(float(rng.random()), float(rng.uniform(0, colourful)), value)
+    value = rng.uniform(low, high)
+    return colorsys.hsv_to_rgb(rng.random(), rng.uniform(0, colourful), value)
 
 
 def _patch(rng: np.random.Generator) -> Patch:
     x, y = (float(v) for v in rng.uniform(-0.52, 0.52, 2))
     wide, tall = (float(v) for v in rng.uniform([0.02, 0.01], [0.06, 0.04]))
     hue, saturation, value = (float(v) for v in rng.uniform([0, 0, 0.5], [1, 0.9, 0.95]))
-    return Patch(x, y, (wide, tall), float(rng.uniform(0, np.pi)), colorsys.hsv_to_rgb(hue, saturation, value))
+    return Patch(x, y, (wide, tall), rng.uniform(0, np.pi), colorsys.hsv_to_rgb(hue, saturation, value))
 
 
 def sample_bin(rng: np.random.Generator) -> tuple[float, float]:
     """Draw half the width and height of a bin's floor."""
-    return float(rng.uniform(0.35, 0.42)), float(rng.uniform(0.33, 0.41))
+    return rng.uniform(0.35, 0.42), rng.uniform(0.33, 0.41)
 
 
 def sample_scene(rng: np.random.Generator, half: tuple[float, float]) -> Scene:
     """Draw the rest of the scene around a bin of that size."""
-    turn, noise_seed = float(rng.uniform(0, 2 * np.pi)), int(rng.integers(2**31))
+    turn, noise_seed = rng.uniform(0, 2 * np.pi), int(rng.integers(2**31))
     floor = _grey(rng, 0.3, 0.85, 0.3 if rng.random() < 0.3 else 0.08)
     dark = (floor[0] * 0.75, floor[1] * 0.75, floor[2] * 0.75)
     kind = str(rng.choice(["plain", "concrete", "gradient", "tiles", "planks"], p=[0.4, 0.2, 0.2, 0.08, 0.12]))
     wall = _grey(rng, 0.3, 0.85) if rng.random() < 0.5 else floor
     patches = tuple(_patch(rng) for _ in range(int(rng.integers(0, 9))))
-    period, strength = float(rng.uniform(0.1, 0.25)), float(rng.uniform(0.2, 0.8))
+    period, strength = rng.uniform(0.1, 0.25), rng.uniform(0.2, 0.8)
     return Scene(
         half=half,
-        middle=(float(rng.uniform(0.47, 0.53)), float(rng.uniform(0.47, 0.53))),
-        tilt=float(rng.normal(0, 0.05)),
-        floor=Wall(kind, floor, dark, period, strength, noise_seed),
+        middle=(rng.uniform(0.47, 0.53), rng.uniform(0.47, 0.53)),
+        tilt=rng.normal(0, 0.05),
+        floor=Surface(kind, floor, dark, period, strength, noise_seed),
         wall=wall,
-        height=float(rng.uniform(0.035, 0.07)),
+        height=rng.uniform(0.035, 0.07),
         table=sample_ground(rng) if rng.random() < 0.5 else sample_wall(rng),
         patches=patches,
         light=(float(np.cos(turn)), float(np.sin(turn))),
-        shadow=float(rng.uniform(0.2, 0.5)),
-        lift=float(rng.uniform(0.03, 0.07)),
+        shadow=rng.uniform(0.2, 0.5),
+        lift=rng.uniform(0.03, 0.07),
         tint=_grey(rng, 0.86, 1.06, 0.08),
-        noise=0.0 if rng.random() < 0.3 else float(rng.uniform(0.002, 0.015)),
+        noise=0.0 if rng.random() < 0.3 else rng.uniform(0.002, 0.015),
         noise_seed=noise_seed,
         softness=float(0.005 * rng.random() ** 2),
     )  # fmt: skip
@@ -131,8 +131,8 @@ def _paint_bin(scene: Scene, picture: np.ndarray, x: np.ndarray, y: np.ndarray) 
     steep = np.clip(beyond / scene.height, 0, 1)
     wall = np.asarray(scene.wall, np.float32) * (0.62 + 0.3 * facing + 0.12 * steep)[..., None]
     rim = np.asarray(scene.wall, np.float32) * 1.25
-    floor = paint_wall(scene.floor, x, y)
-    dirt = 1 + 0.05 * smooth_noise(scene.floor.seed + 7, x * 9, y * 9, 4)
+    floor = paint_surface(scene.floor, x, y)
+    dirt = 1 + 0.05 * value_noise(scene.floor.seed + 7, x * 9, y * 9, 4)
     corner = 1 - 0.4 * np.exp(np.minimum(beyond, 0) / 0.025) - 0.10 * np.exp(np.minimum(beyond, 0) / 0.12)
     floor = floor * (dirt * corner)[..., None]
     outside = picture * (1 - 0.5 * np.exp(-np.maximum(beyond - scene.height - 0.012, 0) / 0.03))[..., None]
@@ -151,7 +151,7 @@ def paint_scene(scene: Scene, size: int) -> np.ndarray:
     x = (back[0, 0] * dx + back[0, 1] * dy).astype(np.float32)
     y = (back[1, 0] * dx + back[1, 1] * dy).astype(np.float32)
     u, v = ((px + 0.5) / size).astype(np.float32), ((py + 0.5) / size).astype(np.float32)
-    picture = paint_wall(scene.table, u, v)
+    picture = paint_surface(scene.table, u, v)
     for patch in scene.patches:
         c, s = np.cos(patch.angle), np.sin(patch.angle)
         along, across = c * (x - patch.x) + s * (y - patch.y), c * (y - patch.y) - s * (x - patch.x)

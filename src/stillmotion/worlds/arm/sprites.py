@@ -8,8 +8,9 @@ import numpy as np
 from stillmotion.worlds.arm.robot import Robot
 from stillmotion.worlds.arm.shapes import Shape, line
 from stillmotion.worlds.arm.things import Thing
-from stillmotion.worlds.puppets.sprites import Sprite
-from stillmotion.worlds.puppets.textures import Colour, smooth_noise
+from stillmotion.worlds.colours import Colour
+from stillmotion.worlds.sprites import Sprite
+from stillmotion.worlds.textures import value_noise
 
 
 def _grid(shape: Shape, scale: float, margin: float) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
@@ -61,7 +62,7 @@ def paint_thing(thing: Thing, scale: float) -> Sprite:
     distance = thing.shape.distance(x, y)
     share = _pattern(thing, x, y, distance).astype(np.float32)[..., None]
     colour = (1 - share) * np.asarray(thing.first, np.float32) + share * np.asarray(thing.second, np.float32)
-    light = _bevel(distance, thing.bevel) * (1 + 0.06 * smooth_noise(thing.seed, x * 60, y * 60, 2))
+    light = _bevel(distance, thing.bevel) * (1 + 0.06 * value_noise(thing.seed, x * 60, y * 60, 2))
     alpha = _cover(distance, scale)
     if thing.pattern == "studs":
         x0, y0, x1, y1 = thing.shape.bounds()

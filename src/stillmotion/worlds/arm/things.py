@@ -9,7 +9,7 @@ import numpy as np
 
 from stillmotion.worlds.arm.physics import Body, overlaps
 from stillmotion.worlds.arm.shapes import Shape, centred, line, measure
-from stillmotion.worlds.puppets.textures import Colour
+from stillmotion.worlds.colours import Colour
 
 _KINDS = ("lid", "tape", "brush", "brick", "card", "wedge", "hook", "tee", "soap")
 _APART = 0.004  # how far things lie from each other at first
@@ -51,13 +51,13 @@ class Thing:
 def _shape(kind: str, rng: np.random.Generator) -> tuple[Shape, str, float]:
     """Draw an outline of a kind; return it with its pattern and its bevel."""
     if kind in ("lid", "tape"):
-        radius = float(rng.uniform(0.042, 0.066))
+        radius = rng.uniform(0.042, 0.066)
         return line([(0, 0), (0, 0)], radius), "ring" if kind == "lid" else "hole", 0.012
     if kind == "brush":
-        thin, thick = float(rng.uniform(0.009, 0.013)), float(rng.uniform(0.013, 0.022))
-        return Shape(((0, 0, float(rng.uniform(0.17, 0.28)), 0, thin, thick),)), "tip", 0.012
+        thin, thick = rng.uniform(0.009, 0.013), rng.uniform(0.013, 0.022)
+        return Shape(((0, 0, rng.uniform(0.17, 0.28), 0, thin, thick),)), "tip", 0.012
     if kind in ("brick", "card"):
-        w, h = float(rng.uniform(0.1, 0.17)), float(rng.uniform(0.055, 0.095))
+        w, h = rng.uniform(0.1, 0.17), rng.uniform(0.055, 0.095)
         r = 0.009 if kind == "brick" else 0.014
         inner = line([(r, r), (w - r, r), (w - r, h - r), (r, h - r)], r, filled=True)
         return inner, "studs" if kind == "brick" else str(rng.choice(["band", "rows"])), 0.007
@@ -66,38 +66,38 @@ def _shape(kind: str, rng: np.random.Generator) -> tuple[Shape, str, float]:
         return line([(0, 0), (w, 0), (w * top, h)], 0.012, filled=True), "plain", 0.016
     if kind == "hook":
         w, h = (float(v) for v in rng.uniform(0.07, 0.12, 2))
-        return line([(0, h), (0, 0), (w, 0)], float(rng.uniform(0.014, 0.02))), "plain", 0.012
+        return line([(0, h), (0, 0), (w, 0)], rng.uniform(0.014, 0.02)), "plain", 0.012
     if kind == "tee":
         w, h = (float(v) for v in rng.uniform(0.08, 0.12, 2))
         bar, stem = line([(0, 0), (w, 0)], 0.016), line([(w / 2, 0), (w / 2, h)], 0.013)
         return Shape(bar.lines + stem.lines), "plain", 0.011
-    length, radius = float(rng.uniform(0.03, 0.07)), float(rng.uniform(0.034, 0.05))
+    length, radius = rng.uniform(0.03, 0.07), rng.uniform(0.034, 0.05)
     return line([(0, 0), (length, 0)], radius), str(rng.choice(["rows", "plain", "band"])), 0.03
 
 
 def _colour(rng: np.random.Generator) -> Colour:
     """Draw the colour of plastic: mostly loud, sometimes white, grey or brown."""
-    kind = float(rng.random())
+    kind = rng.random()
     if kind < 0.7:
-        return colorsys.hsv_to_rgb(float(rng.random()), float(rng.uniform(0.6, 0.95)), float(rng.uniform(0.55, 0.95)))
+        return colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.6, 0.95), rng.uniform(0.55, 0.95))
     if kind < 0.85:
-        return colorsys.hsv_to_rgb(float(rng.random()), float(rng.uniform(0, 0.12)), float(rng.uniform(0.2, 0.97)))
-    return colorsys.hsv_to_rgb(float(rng.uniform(0.02, 0.1)), 0.55, float(rng.uniform(0.35, 0.7)))
+        return colorsys.hsv_to_rgb(rng.random(), rng.uniform(0, 0.12), rng.uniform(0.2, 0.97))
+    return colorsys.hsv_to_rgb(rng.uniform(0.02, 0.1), 0.55, rng.uniform(0.35, 0.7))
 
 
 def _one(rng: np.random.Generator) -> Thing:
     """Draw a thing that lies in the bin's middle."""
     kind = _KINDS[int(rng.integers(len(_KINDS)))]
     shape, pattern, bevel = _shape(kind, rng)
-    light = colorsys.hsv_to_rgb(float(rng.random()), float(rng.uniform(0, 0.25)), float(rng.uniform(0.85, 1.0)))
+    light = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0, 0.25), rng.uniform(0.85, 1.0))
     return Thing(
         kind=kind,
-        shape=centred(shape.scaled(float(rng.uniform(1.0, 1.4)))),
+        shape=centred(shape.scaled(rng.uniform(1.0, 1.4))),
         pattern=pattern,
         first=_colour(rng),
         second=light if rng.random() < 0.6 else _colour(rng),
         bevel=bevel,
-        weight=float(rng.uniform(0.5, 2.0)),
+        weight=rng.uniform(0.5, 2.0),
         pose=(0.0, 0.0, 0.0),
         seed=int(rng.integers(2**31)),
     )
@@ -124,7 +124,7 @@ def sample_things(
 ) -> tuple[Thing, ...]:
     """Draw up to eight things that lie in the bin and touch neither each other nor the hand at `at` (x, y, angle)."""
     wanted = int(rng.integers(3, 9))
-    crowd = float(rng.uniform(0.6, 1.0))
+    crowd = rng.uniform(0.6, 1.0)
     room = np.array([half[0] * crowd, half[1] * crowd, np.pi])
     things: list[Thing] = []
     bodies, poses = [hand], [at]

@@ -70,10 +70,10 @@ def sample_hand(rng: np.random.Generator) -> Hand:
         thicken=int(rng.integers(-1, 6)) if font == "outline" else int(rng.integers(1, 5)),
         turn=float(np.clip(rng.normal(0, 0.12), -0.25, 0.25)),
         shear=float(np.clip(rng.normal(0.08, 0.18), -0.3, 0.4)),
-        stretch=float(rng.uniform(0.72, 1.15)),
-        bend=float(rng.uniform(0.015, 0.055)),
-        soft=float(rng.uniform(1.0, 3.0)),
-        ink=float(rng.uniform(0.85, 1.0)),
+        stretch=rng.uniform(0.72, 1.15),
+        bend=rng.uniform(0.015, 0.055),
+        soft=rng.uniform(1.0, 3.0),
+        ink=rng.uniform(0.85, 1.0),
         seed=int(rng.integers(2**31)),
     )
 

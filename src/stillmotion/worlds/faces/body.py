@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from stillmotion.worlds.faces.looks import Looks
-from stillmotion.worlds.puppets.sprites import Easel, Sprite, ellipse
-from stillmotion.worlds.puppets.textures import paint_fabric
+from stillmotion.worlds.sprites import Canvas, Sprite, ellipse
+from stillmotion.worlds.textures import paint_fabric
 
 _STATURES = 0.075  # per unit of the model: fabrics know their patterns in statures
 
@@ -20,8 +20,8 @@ def paint_body(looks: Looks, neck: float, light_side: float, scale: float) -> Sp
         light_side: where the light comes from, -1 left to +1 right.
         scale: pixels per unit of the model.
     """
-    easel = Easel((-1.95, 0.25, 1.95, 1.95), scale)  # as far as the picture can reach
-    x, y = easel.x, easel.y
+    canvas = Canvas((-1.95, 0.25, 1.95, 1.95), scale)  # as far as the picture can reach
+    x, y = canvas.x, canvas.y
     # Neck: narrowest in its middle, running out into the shoulders.
     down = np.linspace(0.3, 1.75, 24)
     half = neck * (1.0 + 0.08 * ((down - 1.0) / 0.4) ** 2)
@@ -30,7 +30,7 @@ def paint_body(looks: Looks, neck: float, light_side: float, scale: float) -> Sp
     around = np.clip(x / neck, -1, 1)
     light = 0.92 - 0.42 * np.abs(around - 0.3 * light_side) ** 2.5
     light = light * (0.62 + 0.38 * np.clip((y - 0.95) / 0.45, 0, 1))  # the head's shadow
-    easel.lay(outline, skin * light[..., None])
+    canvas.fill(outline, skin * light[..., None])
     side = np.array(
         [[0, 1.22], [neck * 1.02, 1.24], [neck * 1.35, 1.42], [1.0, 1.58], [1.42, 1.72], [1.7, 2.0], [1.85, 2.7]]
     )
@@ -39,12 +39,12 @@ def paint_body(looks: Looks, neck: float, light_side: float, scale: float) -> Sp
     folds = 1.0 - 0.18 * np.clip(np.abs(x) - 0.9, 0, 1) + 0.10 * light_side * np.clip(x, -1, 1)
     shirt_light = folds * (0.72 + 0.28 * np.clip((y - 1.2) / 0.4, 0, 1))
     collar = ellipse(0, 1.24, neck * 1.06, 0.13 + 0.3 * looks.collar)
-    easel.lay(shirt, cloth * shirt_light[..., None])
-    inside = easel.cover(shirt)
-    easel.lay(
+    canvas.fill(shirt, cloth * shirt_light[..., None])
+    inside = canvas.coverage(shirt)
+    canvas.fill(
         ellipse(0, 1.235, neck * 1.16, 0.165 + 0.3 * looks.collar),
         cloth * (0.72 * shirt_light)[..., None],
-        inside=inside,
+        clip=inside,
     )
-    easel.lay(collar, skin * light[..., None])
-    return easel.sprite()
+    canvas.fill(collar, skin * light[..., None])
+    return canvas.sprite()

@@ -67,9 +67,7 @@ def _actions() -> dict[str, np.ndarray]:
         "cheek_raise": field(y=0.055 * apple + 0.03 * under + lids(0.0, 0.022), z=0.055 * apple + 0.02 * under),  # 6
         "lid_tighten": field(y=lids(-0.022, 0.022)),  # 7
         "nose_wrinkle": field(
-            x=0.02 * wings_side,
-            y=0.05 * wings - 0.025 * frown,
-            z=0.03 * wings + 0.03 * bump(0, 0.0, 0.08, 0.09),
+            x=0.02 * wings_side, y=0.05 * wings - 0.025 * frown, z=0.03 * wings + 0.03 * bump(0, 0.0, 0.08, 0.09)
         ),  # 9
         "upper_lip_raise": field(
             y=above * (0.085 * LIP * (1 - 0.25 * np.exp(-((S / 0.06) ** 2)))) + 0.03 * furrow, z=0.02 * furrow

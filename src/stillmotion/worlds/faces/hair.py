@@ -9,8 +9,8 @@ import numpy as np
 from stillmotion.worlds.faces.looks import Looks
 from stillmotion.worlds.faces.mesh import AZIMUTH, ROWS, Grid, S, T, step
 from stillmotion.worlds.faces.skin import Sheet
-from stillmotion.worlds.puppets.sprites import Easel, Sprite
-from stillmotion.worlds.puppets.textures import smooth_noise
+from stillmotion.worlds.sprites import Canvas, Sprite
+from stillmotion.worlds.textures import value_noise
 
 _DEGREES = (0, 15, 30, 45, 55, 65, 75, 82, 92, 105, 118, 131)
 
@@ -75,8 +75,8 @@ def _above_line(looks: Looks, style: _Style, s: np.ndarray, azimuth: np.ndarray,
 
 def _strands(looks: Looks, s: np.ndarray, t: np.ndarray) -> np.ndarray:
     if looks.style == "curls":
-        return smooth_noise(looks.seed + 5, s * 17 + 20, t * 17 + 20, 2)
-    return smooth_noise(looks.seed + 5, s * 42 + 20, t * 4 + 20, 2)
+        return value_noise(looks.seed + 5, s * 17 + 20, t * 17 + 20, 2)
+    return value_noise(looks.seed + 5, s * 42 + 20, t * 4 + 20, 2)
 
 
 def grow_hair(looks: Looks, fine: int) -> Shell | None:
@@ -88,14 +88,12 @@ def grow_hair(looks: Looks, fine: int) -> Shell | None:
     rise = _above_line(looks, style, S, AZIMUTH, T)
     body = style.edge + (1 - style.edge) * step(rise, 0.0, 0.3)
     lumps = (
-        style.curls
-        * 0.16
-        * smooth_noise(looks.seed + 6, S.astype(np.float32) * 7 + 20, T.astype(np.float32) * 7 + 20)
+        style.curls * 0.16 * value_noise(looks.seed + 6, S.astype(np.float32) * 7 + 20, T.astype(np.float32) * 7 + 20)
     )
     sheet = Sheet(fine)
     strands = _strands(looks, sheet.s, sheet.t)
     above = _above_line(looks, style, sheet.s, sheet.azimuth, sheet.t)
-    tufts = smooth_noise(looks.seed + 7, sheet.s * 24 + 20, sheet.t * 2 + 20, 2)
+    tufts = value_noise(looks.seed + 7, sheet.s * 24 + 20, sheet.t * 2 + 20, 2)
     alpha = step(above + style.ragged * 0.6 * tufts, -0.012, 0.018)
     if looks.style == "beanie":
         knit = 0.5 + 0.5 * np.sin(sheet.azimuth * 55)
@@ -128,8 +126,8 @@ def hang_hair(looks: Looks, scale: float) -> Sprite | None:
     if style is None or (style.hangs == 0 and looks.style != "bun"):
         return None
     dark = 0.72 * np.array(looks.hair, np.float32)
-    easel = Easel((-1.2, -1.5, 1.2, 2.0), scale)
-    light = 1 + 0.3 * smooth_noise(looks.seed + 8, easel.x * 22 + 20, easel.y * 2 + 20, 2)
+    canvas = Canvas((-1.2, -1.5, 1.2, 2.0), scale)
+    light = 1 + 0.3 * value_noise(looks.seed + 8, canvas.x * 22 + 20, canvas.y * 2 + 20, 2)
     turn = np.linspace(0, 2 * np.pi, 60, endpoint=False)
     if looks.style == "bun":
         outline = np.stack([0.3 * np.cos(turn) * looks.volume, -1.12 + 0.26 * np.sin(turn) * looks.volume], -1)
@@ -139,10 +137,10 @@ def hang_hair(looks: Looks, scale: float) -> Sprite | None:
         y = np.array([0.0, 0.5 * end, 0.85 * end, end])
         right = np.stack([full * np.array([1.0, 1.04, 1.02, 0.85]), y], -1)
         outline = np.concatenate([top, right, right[::-1] * np.array([-1, 1])])
-    easel.lay(outline, dark * light[..., None])
-    shade = np.clip(1.1 - 0.5 * np.abs(easel.x) ** 3, 0.6, 1.1)
-    easel.shade(shade.astype(np.float32))
-    return easel.sprite()
+    canvas.fill(outline, dark * light[..., None])
+    shade = np.clip(1.1 - 0.5 * np.abs(canvas.x) ** 3, 0.6, 1.1)
+    canvas.shade(shade.astype(np.float32))
+    return canvas.sprite()
 
 
 def covered_rows(shell: Shell) -> int:

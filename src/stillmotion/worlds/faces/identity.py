@@ -67,8 +67,7 @@ def _traits() -> dict[str, np.ndarray]:
         "mouth_height": field(y=0.02 * np.exp(-((S / 0.4) ** 4)) * np.exp(-(((T - MOUTH_T) / 0.13) ** 2))),
         "upper_lip": field(y=0.014 * UPPER_LIP * over * step(T, MOUTH_T, MOUTH_T + 0.05), z=0.022 * UPPER_LIP * over),
         "lower_lip": field(
-            y=-0.014 * LOWER_LIP * under * step(T, MOUTH_T, MOUTH_T - 0.05),
-            z=0.022 * LOWER_LIP * under,
+            y=-0.014 * LOWER_LIP * under * step(T, MOUTH_T, MOUTH_T - 0.05), z=0.022 * LOWER_LIP * under
         ),
         "ears": EAR_SIZE * EARS,
     }

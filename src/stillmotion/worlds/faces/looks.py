@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stillmotion.worlds.puppets.clothes import mix, sample_clothes, vary
-from stillmotion.worlds.puppets.textures import Colour, Fabric
+from stillmotion.worlds.colours import Colour, jitter, mix
+from stillmotion.worlds.puppets.clothes import sample_clothes
+from stillmotion.worlds.textures import Fabric
 
 STYLES = ("bald", "receding", "short", "side", "curls", "fringe", "bob", "long", "long_fringe", "bun", "beanie")
 _MASCULINE = (0.09, 0.1, 0.27, 0.2, 0.1, 0.08, 0.0, 0.05, 0.0, 0.02, 0.09)
@@ -74,29 +75,29 @@ def sample_looks(rng: np.random.Generator) -> Looks:
     brightness = sum(skin) / 3
     red = mix(skin, (0.70, 0.22, 0.22), 0.42 if brightness > 0.45 else 0.3)
     if feminine and rng.random() < 0.4:
-        red = mix(red, colorsys.hsv_to_rgb(float(rng.uniform(0.93, 1.0)), 0.75, 0.7), float(rng.uniform(0.3, 0.8)))
+        red = mix(red, colorsys.hsv_to_rgb(rng.uniform(0.93, 1.0), 0.75, 0.7), rng.uniform(0.3, 0.8))
     iris = _IRIS[
         int(rng.choice(len(_IRIS), p=[0.34, 0.24, 0.14, 0.18, 0.1] if brightness > 0.5 else [0.7, 0.3, 0, 0, 0]))
     ]
     bearded = not feminine and rng.random() < 0.42
     return Looks(
         skin=skin,
-        lips=vary(rng, red, 0.04),
-        blush=float(rng.uniform(0.1, 0.8)),
-        freckles=float(rng.uniform(0.4, 1)) if rng.random() < 0.2 else 0.0,
-        iris=vary(rng, iris, 0.1),
+        lips=jitter(rng, red, 0.04),
+        blush=rng.uniform(0.1, 0.8),
+        freckles=rng.uniform(0.4, 1) if rng.random() < 0.2 else 0.0,
+        iris=jitter(rng, iris, 0.1),
         lashes=float(rng.uniform(0.7, 1.0) if feminine else rng.uniform(0.45, 0.75)),
         brows=mix(mix(hair, (0.12, 0.08, 0.06), 0.45), skin, 0.08),
         brow_width=float(rng.uniform(0.020, 0.030) if feminine else rng.uniform(0.026, 0.042)),
-        brow_arch=float(rng.uniform(0.02, 0.06)),
-        beard=float(rng.uniform(0.25, 1.0)) if bearded else 0.0,
+        brow_arch=rng.uniform(0.02, 0.06),
+        beard=rng.uniform(0.25, 1.0) if bearded else 0.0,
         moustache=bool(rng.random() < 0.75),
         hair=hair,
         style=style,
-        parting=float(rng.uniform(-1, 1)),
-        volume=float(rng.uniform(0.75, 1.4)),
-        hat=colorsys.hsv_to_rgb(float(rng.random()), float(rng.uniform(0.1, 0.8)), float(rng.uniform(0.2, 0.8))),
+        parting=rng.uniform(-1, 1),
+        volume=rng.uniform(0.75, 1.4),
+        hat=colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.1, 0.8), rng.uniform(0.2, 0.8)),
         top=clothes.top,
-        collar=float(rng.random()),
+        collar=rng.random(),
         seed=int(rng.integers(2**31)),
     )

@@ -28,11 +28,7 @@ def _rows() -> tuple[np.ndarray, int, int]:
         np.linspace(0.62, 0.14, 15)[:-1],
         np.linspace(0.14, 0.0, 6)[:-1],
     ]
-    between = [
-        np.linspace(0.0, -0.12, 6)[1:],
-        np.linspace(-0.12, -0.5, 14)[1:],
-        np.linspace(-0.5, MOUTH_T, 6)[1:-1],
-    ]
+    between = [np.linspace(0.0, -0.12, 6)[1:], np.linspace(-0.12, -0.5, 14)[1:], np.linspace(-0.5, MOUTH_T, 6)[1:-1]]
     below = [np.linspace(MOUTH_T, -0.72, 7)[1:], np.linspace(-0.72, -1.0, 11)[1:]]
     parts = [*above, np.zeros(_EYE_ROWS), *between, np.full(_MOUTH_ROWS, MOUTH_T), *below]
     eye = sum(len(part) for part in above)

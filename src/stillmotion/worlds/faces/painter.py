@@ -13,7 +13,7 @@ from stillmotion.worlds.faces.model import normals, project
 from stillmotion.worlds.faces.raster import Hits
 from stillmotion.worlds.faces.scene import Scene
 from stillmotion.worlds.faces.skin import look_up, paint_skin
-from stillmotion.worlds.puppets.sprites import Sprite
+from stillmotion.worlds.sprites import Sprite
 
 _IRIS, _PUPIL = 0.088, 0.042  # radii, in the model's units
 

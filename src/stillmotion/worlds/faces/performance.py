@@ -91,24 +91,24 @@ def _ease(share: np.ndarray) -> np.ndarray:
 
 def sample_performance(rng: np.random.Generator, emotion: str) -> Performance:
     """Draw a performance of an emotion: intensity, tempo, head motion and place in the picture."""
-    strength = float(rng.uniform(0.7, 1.08))
+    strength = rng.uniform(0.7, 1.08)
     varied = 1 + np.clip(rng.normal(0, 0.12, len(ACTIONS)), -0.3, 0.3)
     peak = strength * coefficients(EMOTIONS[emotion]) * varied
-    onset = float(rng.uniform(6, 12))
+    onset = rng.uniform(6, 12)
     yaw, pitch, roll, lift, nearer = _GESTURES[emotion]
     side = 1.0 if rng.random() < 0.5 else -1.0
-    much = strength * float(rng.uniform(0.3, 1.2))
-    scale = float(rng.uniform(0.30, 0.37))
-    calm = float(rng.uniform(0.2, 1.0))
+    much = strength * rng.uniform(0.3, 1.2)
+    scale = rng.uniform(0.30, 0.37)
+    calm = rng.uniform(0.2, 1.0)
     limits = np.array([0.07, 0.04, 0.03, 0.006, 0.005])
     return Performance(
         emotion=emotion,
         peak=tuple(float(v) for v in peak),
-        start=float(rng.uniform(1, 6)),
+        start=rng.uniform(1, 6),
         onset=onset,
-        apex=float(rng.uniform(5, 14)),
-        pause=float(rng.uniform(4, 16)),
-        place=(0.5 + float(np.clip(rng.normal(0, 0.02), -0.05, 0.05)), float(rng.uniform(0.47, 0.52)), scale),
+        apex=rng.uniform(5, 14),
+        pause=rng.uniform(4, 16),
+        place=(0.5 + float(np.clip(rng.normal(0, 0.02), -0.05, 0.05)), rng.uniform(0.47, 0.52), scale),
         turn=(
             float(np.clip(rng.normal(0, 0.17), -0.42, 0.42)),
             float(np.clip(rng.normal(0, 0.05), -0.13, 0.13)),
@@ -118,5 +118,5 @@ def sample_performance(rng: np.random.Generator, emotion: str) -> Performance:
         sway=tuple(float(v) for v in calm * limits * rng.uniform(0.3, 1.0, 5)),
         periods=tuple(float(v) for v in rng.uniform(30, 110, 5)),
         phases=tuple(float(v) for v in rng.uniform(0, 2 * np.pi, 5)),
-        blinks=(float(rng.uniform(2, 70)), float(rng.uniform(45, 110))),
+        blinks=(rng.uniform(2, 70), rng.uniform(45, 110)),
     )

@@ -18,7 +18,7 @@ from stillmotion.worlds.faces.performance import Performance
 from stillmotion.worlds.faces.raster import Hits, rasterise
 from stillmotion.worlds.faces.scene import Scene
 from stillmotion.worlds.faces.skin import FACE, look_up
-from stillmotion.worlds.puppets.textures import paint_wall
+from stillmotion.worlds.textures import paint_surface
 
 _FACTOR = 2  # pixels are averaged from this many samples in each direction
 _HIDING = 0.1  # a landmark is hidden by what lies this much nearer, in the model's units
@@ -166,7 +166,7 @@ def _average_normals(normal: np.ndarray, hits: Hits, size: int) -> np.ndarray:
 
 def _paint_wall(scene: Scene, size: int) -> np.ndarray:
     x, y = np.meshgrid(*(2 * [(np.arange(2 * size, dtype=np.float32) * 0.5 + 0.25) / size]))
-    return cv2.resize(paint_wall(scene.wall, x, y), (size, size), interpolation=cv2.INTER_AREA)
+    return cv2.resize(paint_surface(scene.wall, x, y), (size, size), interpolation=cv2.INTER_AREA)
 
 
 def _film(picture: np.ndarray, scene: Scene, noise: np.random.Generator) -> np.ndarray:

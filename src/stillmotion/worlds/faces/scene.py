@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stillmotion.worlds.puppets.clothes import vary
-from stillmotion.worlds.puppets.scene import sample_wall
-from stillmotion.worlds.puppets.textures import Colour, Wall
+from stillmotion.worlds.colours import Colour, jitter
+from stillmotion.worlds.textures import Surface, sample_wall
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Scene:
         softness: blur of the lens, standard deviation in picture heights.
     """
 
-    wall: Wall
+    wall: Surface
     light: tuple[float, float, float]
     ambient: float
     gloss: float
@@ -38,16 +37,16 @@ class Scene:
 
 def sample_scene(rng: np.random.Generator) -> Scene:
     """Draw a scene."""
-    side, height = float(rng.uniform(-0.8, 0.8)), float(rng.uniform(0.15, 0.8))
+    side, height = rng.uniform(-0.8, 0.8), rng.uniform(0.15, 0.8)
     light = np.array([side, height, 1.0]) / np.sqrt(side**2 + height**2 + 1)
     a, b, c = (float(v) for v in light)
     return Scene(
         wall=sample_wall(rng),
         light=(a, b, c),
-        ambient=float(rng.uniform(0.42, 0.62)),
-        gloss=float(rng.uniform(0.03, 0.14)),
-        tint=vary(rng, (0.98, 0.98, 0.98), 0.04),
-        noise=0.0 if rng.random() < 0.4 else float(rng.uniform(0.002, 0.012)),
+        ambient=rng.uniform(0.42, 0.62),
+        gloss=rng.uniform(0.03, 0.14),
+        tint=jitter(rng, (0.98, 0.98, 0.98), 0.04),
+        noise=0.0 if rng.random() < 0.4 else rng.uniform(0.002, 0.012),
         noise_seed=int(rng.integers(2**31)),
         softness=float(0.005 * rng.random() ** 2),
     )

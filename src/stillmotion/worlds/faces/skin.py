@@ -23,7 +23,7 @@ from stillmotion.worlds.faces.mesh import (
     lens,
     step,
 )
-from stillmotion.worlds.puppets.textures import smooth_noise
+from stillmotion.worlds.textures import value_noise
 
 # Which vertices the normal map shows: it ends below most hairlines, in front of the ears and under the chin.
 FACE = ((np.abs(S) < 0.935) & (T < 0.56 - 0.1 * (S / 0.9) ** 2) & (T > -0.985)).astype(np.float32)
@@ -83,7 +83,7 @@ def paint_skin(looks: Looks, fine: int) -> np.ndarray:
     sheet = Sheet(fine)
     s, t = sheet.s, sheet.t
     sheet.colour[:] = looks.skin
-    mottled = smooth_noise(looks.seed, s * 9 + 20, t * 9 + 20, 3)
+    mottled = value_noise(looks.seed, s * 9 + 20, t * 9 + 20, 3)
     sheet.colour *= 1 + 0.025 * mottled[..., None]
     _paint_flush(sheet, looks)
     _paint_hollows(sheet)
@@ -100,7 +100,7 @@ def _paint_flush(sheet: Sheet, looks: Looks) -> None:
     flush = flush + 0.5 * _gauss(sheet, 1.13, -0.12, 0.1, 0.2)
     sheet.lay(red, 0.55 * looks.blush * flush)
     if looks.freckles > 0:
-        spots = smooth_noise(looks.seed + 1, sheet.s * 75 + 20, sheet.t * 75 + 20)
+        spots = value_noise(looks.seed + 1, sheet.s * 75 + 20, sheet.t * 75 + 20)
         area = _gauss(sheet, 0.27, -0.22, 0.3, 0.14)
         sheet.lay(np.array(looks.skin) * [0.68, 0.52, 0.45], 0.75 * looks.freckles * area * step(spots, 0.35, 0.6))
 
@@ -156,7 +156,7 @@ def _paint_brows(sheet: Sheet, looks: Looks) -> None:
     along = (np.abs(sheet.s) - 0.13) / 0.37  # 0 at the inner end, 1 at the outer one
     middle = 0.185 + looks.brow_arch * (1 - ((along - 0.6) / 0.6) ** 2) - 0.01 * along
     half = looks.brow_width * (1.05 - 0.6 * np.clip(along, 0, 1) ** 2)
-    hairs = 1 + 0.22 * smooth_noise(looks.seed + 2, sheet.s * 55 + 20, sheet.t * 22 + 20)
+    hairs = 1 + 0.22 * value_noise(looks.seed + 2, sheet.s * 55 + 20, sheet.t * 22 + 20)
     shape = step(np.abs(sheet.t - middle) / half, 1.25, 0.6) * step(along, -0.06, 0.06) * step(along, 1.05, 0.9)
     sheet.lay(looks.brows, 0.9 * shape * hairs)
 
@@ -170,6 +170,6 @@ def _paint_beard(sheet: Sheet, looks: Looks) -> None:
     if looks.moustache:
         over = step(t, -0.475, -0.50) * step(s, 0.3, 0.24) * step(t, -0.68, -0.6)
         area = np.maximum(area, over)
-    hairs = 0.85 + 0.3 * smooth_noise(looks.seed + 3, sheet.s * 60 + 20, sheet.t * 30 + 20)
+    hairs = 0.85 + 0.3 * value_noise(looks.seed + 3, sheet.s * 60 + 20, sheet.t * 30 + 20)
     colour = 0.8 * np.array(looks.hair) + 0.2 * np.array(looks.skin) * 0.5
     sheet.lay(colour, area * hairs * (0.25 + 0.65 * looks.beard))
