@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from stillmotion.worlds.puppets.textures import Wall
 
 from stillmotion.errors import StillmotionError
 from stillmotion.worlds import sample_clip
@@ -42,7 +43,6 @@ from stillmotion.worlds.faces.mesh import (
 )
 from stillmotion.worlds.faces.model import PIVOT, normals
 from stillmotion.worlds.faces.raster import rasterise
-from stillmotion.worlds.puppets.textures import Wall
 
 SEEDS = range(4)
 STRAIGHT = np.array([[0.0, 0.0, 0.0, 0.5, 0.5, 0.35]])
