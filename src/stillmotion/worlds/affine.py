@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def rotations(angles: np.ndarray) -> np.ndarray:
+def rotations(angles: np.ndarray | float) -> np.ndarray:
     """Return rotation matrices (... x 2 x 2) for angles (..., radians), positive from x towards y."""
     cos, sin = np.cos(angles), np.sin(angles)
     return np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)

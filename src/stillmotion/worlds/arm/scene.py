@@ -46,7 +46,7 @@ class Scene:
 
     def to_pixels(self, size: float) -> np.ndarray:
         """Return the 2 x 3 map from bin coordinates to pixels (centres at integers) of a picture of that size."""
-        return affine(size * rotations(np.float64(self.tilt)), np.array(self.middle) * size - 0.5)
+        return affine(size * rotations(self.tilt), np.array(self.middle) * size - 0.5)
 
 
 def _grey(rng: np.random.Generator, low: float, high: float, saturation: float = 0.12) -> Colour:
