@@ -27,9 +27,9 @@ SEEN = 2.0
 
 def identity(count: int, size: int, frames: int = 32) -> None:
     """Everybody performs what the next one performed: who is recognised, by the small pictures of the face?"""
-    people = [faces.describe(np.random.default_rng([SEED, index])) for index in range(count)]
+    people = [faces.sample_description(np.random.default_rng([SEED, index])) for index in range(count)]
     alike = [
-        replace(face, person=replace(face.person, looks=people[0].person.looks), scene=people[0].scene)
+        replace(face, person=replace(face.person, appearance=people[0].person.appearance), scene=people[0].scene)
         for face in people
     ]
     print(f"identity, {count} faces, {frames} frames, {size} px\n\n| who | right, % | taken for the performer, % |")
@@ -52,7 +52,7 @@ def counterfactual(count: int, size: int, frames: int = 24) -> None:
     metrics: dict[str, Counterfactual] = {}
     rng = np.random.default_rng(SEED)
     for index in range(count):
-        plant = plants.describe(np.random.default_rng([SEED, index]), "drag")
+        plant = plants.sample_description(np.random.default_rng([SEED, index]), "drag")
         pokes = [plant.poke, plants.counterfactual(plant).poke]
         clips, halves = [], []
         for poke in pokes:

@@ -1,4 +1,4 @@
-"""Write clips of a world as a prepared data set."""
+"""Prepared data sets of a world's clips."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo
@@ -37,17 +38,17 @@ def write_world(
     """Make clips and write them; the same arguments give the same bytes for any number of jobs.
 
     Args:
-        world: a key of `WORLDS`.
+        world: one of `worlds.WORLDS`.
         out: folder of the data set.
-        clips: how many.
+        clips: number of clips.
         size: height and width.
         frames: frames per clip.
-        seed: names the list of clips.
+        seed: of the list of clips.
         test_share: share of the clips marked `split: test`, spread evenly; in [0, 1).
         source: a file to take pictures from, for the worlds that read one; test clips then draw from its last
             `test_share`, the others from the rest.
         pictures: use only this part of that file, (first, one past the last), counted from 0; None for all of it.
-        actions: draw from these actions only, all equally likely; empty = from all that the world knows.
+        actions: draw from these actions only, all equally likely; empty = from all of the world's.
         far: see `sample_clip`.
         jobs: processes.
         overwrite: replace an older data set.
@@ -60,10 +61,11 @@ def write_world(
     if not 0 <= test_share < 1:
         raise StillmotionError(f"The test share must be at least 0 and below 1, not {test_share}.")
     actions = tuple(actions)
-    part = _part(source, pictures)
-    make = partial(_clip, world, seed, size, frames, test_share, source, part, actions, far)
-    for action in actions or (None,):  # refuses bad arguments before the pool starts
-        _clip(world, seed, size, 1, test_share, source, part, () if action is None else (action,), far, 0)
+    options = {"size": size, "frames": frames, "action": actions or None, "source": source, "far": far}
+    used = _picture_range(source, pictures)
+    make = partial(_make_clip, world, seed, test_share, used, options)
+    for action in actions or (None,):  # invalid arguments raise here, before the pool starts
+        _make_clip(world, seed, test_share, used, {**options, "frames": min(frames, 1), "action": action}, 0)
 
     def made() -> Iterator[Clip]:
         for count, clip in enumerate(map_in_order(make, range(clips), jobs, crashed=make), start=1):
@@ -71,26 +73,25 @@ def write_world(
                 progress(count)
             yield clip
 
+    name = None if source is None else Path(source).name
+    given = {"source": name, "pictures": pictures and list(pictures), "actions": list(actions), "far": far}
     info = DatasetInfo(
         title=f"world {world}, seed {seed}",
-        licence="Apache-2.0" if source is None else f"the terms of the pictures in {Path(source).name}",
+        licence="Apache-2.0" if name is None else f"the terms of the pictures in {name}",
         decoder=f"stillmotion {__version__}",
         split_rule=f"every {1 / test_share:.0f}th clip is for testing"
         if test_share
         else "all clips are for training",
         settings={
             "world": world, "seed": seed, "clips": clips, "size": size, "frames": frames,
-            **({} if source is None else {"source": Path(source).name}),
-            **({} if pictures is None else {"pictures": list(pictures)}),
-            **({"actions": list(actions)} if actions else {}),
-            **({"far": True} if far else {}),
+            **{key: value for key, value in given.items() if value},
         },
     )  # fmt: skip
     return write_dataset(out, made(), info=info, overwrite=overwrite)
 
 
-def _part(source: Path | str | None, pictures: tuple[int, int] | None) -> tuple[float, float]:
-    """Which part of the file's pictures to use, as shares of their number."""
+def _picture_range(source: Path | str | None, pictures: tuple[int, int] | None) -> tuple[float, float]:
+    """Return which of the file's pictures to use, as shares of their number."""
     if pictures is None:
         return 0.0, 1.0
     if source is None:
@@ -101,22 +102,11 @@ def _part(source: Path | str | None, pictures: tuple[int, int] | None) -> tuple[
     return first / count, end / count
 
 
-def _clip(
-    world: str,
-    seed: int,
-    size: int,
-    frames: int,
-    test_share: float,
-    source: Path | str | None,
-    part: tuple[float, float],
-    actions: tuple[str, ...],
-    far: bool,
-    index: int,
+def _make_clip(
+    world: str, seed: int, test_share: float, used: tuple[float, float], options: dict[str, Any], index: int
 ) -> Clip:
-    held_back = int((index + 1) * test_share) > int(index * test_share)
-    border = part[0] + (1 - test_share) * (part[1] - part[0])
-    share = (border, part[1]) if held_back else (part[0], border)
-    clip = sample_clip(
-        world, seed, index, size=size, frames=frames, action=actions or None, source=source, share=share, far=far
-    )
-    return replace(clip, meta={**clip.meta, "split": "test" if held_back else "train"})
+    test = int((index + 1) * test_share) > int(index * test_share)
+    border = used[0] + (1 - test_share) * (used[1] - used[0])
+    share = (border, used[1]) if test else (used[0], border)
+    clip = sample_clip(world, seed, index, share=share, **options)
+    return replace(clip, meta={**clip.meta, "split": "test" if test else "train"})
