@@ -118,7 +118,8 @@ def spectral_norm(layer: Layer) -> Layer:
     Its matrix is outputs x (the rest). The parameter becomes `parametrizations.weight.original`, and the buffers are
     `parametrizations.weight.0.u` and `.v`. Initialise the weight before.
     """
-    parametrize.register_parametrization(layer, "weight", SpectralNorm(cast(Tensor, layer.weight)))
+    # "Unsafe" skips a trial run, which would fail for networks on the meta device.
+    parametrize.register_parametrization(layer, "weight", SpectralNorm(cast(Tensor, layer.weight)), unsafe=True)
     return layer
 
 
