@@ -176,3 +176,9 @@ def test_motion_weights_count_what_changes_and_have_mean_one():
     weights = losses.motion_weights(source, target, gain=8)[0, 0, 0]
     assert torch.allclose(weights, torch.tensor([9.0, 5.0, 1.0, 1.0]) / 4)
     assert torch.equal(losses.motion_weights(source, target, gain=0), torch.ones(1, 1, 1, 4))
+
+
+def test_motion_weights_of_one_process_are_divided_by_their_mean_to_the_last_bit():
+    source, target = torch.rand(2, 4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    weights = 1 + 8 * losses.frame_difference(source, target, 0.5)
+    assert torch.equal(losses.motion_weights(source, target, gain=8, saturation=0.5), weights / weights.mean())

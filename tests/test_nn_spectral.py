@@ -1,4 +1,4 @@
-"""`spectral_norm`: values by hand, and PyTorch's own as the second witness. (tf-SNDCGAN's form: test_strokes_networks.)"""
+"""`spectral_norm`: values by hand and those of PyTorch's own. tf-SNDCGAN's form is in test_strokes_networks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from stillmotion.nn.spectral import frozen_power_iteration, spectral_norm
 
@@ -27,7 +27,7 @@ def vectors(layer: nn.Module) -> list[list[float]]:
 
 
 def test_the_matrix_is_divided_by_u_w_v_by_hand() -> None:
-    """W = diag(3, 4). From u = (0.6, 0.8): v ~ (1.8, 3.2), u' ~ (5.4, 12.8), sigma = u' W v = |W v| = 13.8925 / 3.6715."""
+    """W = diag(3, 4). From u = (0.6, 0.8): v ~ W u = (1.8, 3.2), u' ~ W v ~ (5.4, 12.8), sigma = u' W v = |W v|."""
     layer = linear([[3.0, 0.0], [0.0, 4.0]], [0.6, 0.8], [1.0, 0.0]).train()
     sigma = (5.4**2 + 12.8**2) ** 0.5 / (1.8**2 + 3.2**2) ** 0.5
     assert torch.allclose(layer(torch.eye(2)), torch.diag(torch.tensor([3.0, 4.0])) / sigma)
@@ -64,15 +64,10 @@ def test_training_equals_torchs_value_gradient_and_vectors() -> None:
     for _ in range(2):
         outputs = ours(clip), theirs(clip)
         assert torch.allclose(*outputs, atol=1e-6)
-    gradients = [
-        torch.autograd.grad(o.square().sum(), w)[0] for o, w in zip(outputs, weights(ours, theirs), strict=True)
-    ]
+    weights = ours.parametrizations.weight.original, theirs.weight_orig
+    gradients = [torch.autograd.grad(o.square().sum(), w)[0] for o, w in zip(outputs, weights, strict=True)]
     assert torch.allclose(*gradients, rtol=1e-4, atol=1e-6)
     assert torch.allclose(ours.parametrizations.weight[0].v, theirs.weight_v, atol=1e-6)
-
-
-def weights(ours: nn.Module, theirs: nn.Module) -> list[Tensor]:
-    return [ours.parametrizations.weight.original, theirs.weight_orig]
 
 
 def test_a_pass_in_training_mode_does_not_break_the_graph_of_an_earlier_one() -> None:

@@ -77,7 +77,7 @@ def check_batch_norm(two):
 
 
 def check_global_mean(two):
-    """Values 2, 4, 6 with weights 1, 1, 4, the last on the second process: mean (2 + 4 + 24) / 6 = 5, not (3 + 6) / 2.
+    """Values 2, 4, 6 with weights 1, 1, 4, the last on process 1: mean (2 + 4 + 24) / 6 = 5, not (3 + 6) / 2.
 
     x is a factor of all values and y one of the last weight, both 1: d/dx = 5, d/dy = (24 - 5 * 4) / 6 = 2/3.
     """
