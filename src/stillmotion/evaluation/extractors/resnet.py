@@ -1,15 +1,44 @@
 """ResNet-50 up to its pooled features (He et al. 2015, arXiv 1512.03385), for identity.
 
-The parts bear torchvision's names, so ImageNet weights in its format fit, and re-identification weights trained
+Modules have torchvision's names, so ImageNet weights in its format fit, and re-identification weights finetuned
 from them. The stride is in the 3x3 convolution, as torchvision has it.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stillmotion.evaluation.extractors.base import NetworkFeatures, imagenet_normalize, load_weights
+from stillmotion.files import read_weights
+
 FEATURES = 2048
+
+
+def open_resnet50(
+    path: Path, sha256: str, size: tuple[int, int] = (288, 144), device: str | torch.device = "cpu"
+) -> NetworkFeatures:
+    """ResNet-50 with re-identification or ImageNet weights in torchvision's format, as identity network.
+
+    Args:
+        path: the weights; a classifier in them is not used.
+        sha256: their digest.
+        size: (height, width) of the input; 288 x 144 is that of the re-identification network in Monkey-Net.
+        device: where the network runs.
+
+    Raises:
+        StillmotionError: the file is not the one that was named, or holds other weights.
+    """
+    network = ResNet50()
+    load_weights(network, read_weights(path, sha256), path, ignored=("fc.", "classifier."))
+    description = (
+        f"ResNet-50, 2048 pooled features, not normalised (SHA-256 {sha256}); frames scaled bilinearly to "
+        f"{size[0]} x {size[1]} with ImageNet's mean and deviation"
+    )
+    return NetworkFeatures(network, FEATURES, size, imagenet_normalize, description, device)
 
 
 class ResNet50(nn.Module):

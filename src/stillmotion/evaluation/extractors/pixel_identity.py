@@ -1,4 +1,4 @@
-"""Features for the metric `identity` that no network learned: the face's own pixels, cut out and made small."""
+"""Identity features without a network: the face's pixels, cropped and downsampled."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 SIDE = 12
 
 
-def portraits(frames: np.ndarray, boxes: np.ndarray, side: int = SIDE) -> Tensor:
-    """Cut the face out of every frame and shrink it: who looks alike is near, whatever stands behind.
+def face_crops(frames: np.ndarray, boxes: np.ndarray, side: int = SIDE) -> Tensor:
+    """Crop the face out of every frame and downsample it; features of people who look alike are near.
 
-    Small pictures forget the expression before they forget skin, hair line, brows and proportions. Of a made video
-    the boxes are those of the true answer, where the face was to be. Measured in docs/evaluation.md.
+    Downsampling removes expression before it removes skin, hair line, brows and proportions. For a predicted video
+    the boxes are those of the target clip. Measured in docs/evaluation.md.
 
     Args:
         frames: `uint8`, T x H x W x 3.
         boxes: T x 4 (x0, y0, x1, y1), centres of the face's outermost pixels, as the world `faces` gives them; NaN
             where there is no face.
-        side: of the small pictures.
+        side: of the crops in pixels.
 
     Returns:
         T x 3 side^2, in [0, 1]; NaN where there is no face, which the metric counts as wrong.

@@ -14,16 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stillmotion import media
 from stillmotion.errors import StillmotionError
-from stillmotion.evaluation.keypoint_metrics import FrameMean
-from stillmotion.evaluation.networks import BATCH, fill, read_weights
+from stillmotion.evaluation.extractors.base import imagenet_normalize, in_batches, load_weights
+from stillmotion.files import read_weights
 from stillmotion.nn.vgg import VGG
 
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _WIDTHS = {"VGG-16": (64, 128, 256, 512, 512), "AlexNet": (64, 192, 384, 256, 256)}
-LEAST_SIDE = 32
-"""Pixels: AlexNet's third map has none left below it."""
+MIN_SIDE = 32
+"""Pixels: below it AlexNet's third map is empty."""
 
 
 class AlexNet(nn.Module):
@@ -48,8 +46,7 @@ class AlexNet(nn.Module):
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         """N x 3 x H x W in [0, 1] to five maps."""
-        mean, deviation = (torch.tensor(values)[:, None, None] for values in (_MEAN, _DEVIATION))
-        x, maps = (pictures - mean) / deviation, []
+        x, maps = imagenet_normalize(pictures), []
         for layer in self.features:
             x = layer(x)
             if isinstance(layer, nn.ReLU):
@@ -58,62 +55,50 @@ class AlexNet(nn.Module):
 
 
 class LPIPSFeatures:
-    """A frame as the vector of its weighted, normalised features; a `networks.Source`.
+    """A frame as the vector of its weighted, normalised features; a `FeatureExtractor`.
 
     Args:
         trunk: N x 3 x H x W in [0, 1] to five maps.
         weights: of the five linear layers, one per channel, none negative.
-        description: see `Source`.
+        description: see `FeatureExtractor`.
+        device: where the trunk runs.
     """
 
-    def __init__(self, trunk: nn.Module, weights: list[Tensor], description: str):
-        self.trunk = trunk.eval().requires_grad_(False)
-        self.weights, self.description = weights, description
-        self.dimension = 0  # it depends on the size of the frames
+    dimension, per_video = 0, False  # the dimension depends on the size of the frames
 
-    @torch.inference_mode()
+    def __init__(self, trunk: nn.Module, weights: list[Tensor], description: str, device: str | torch.device = "cpu"):
+        self.trunk = trunk.eval().requires_grad_(False).to(device)
+        self.weights, self.description, self.device = [w.to(device) for w in weights], description, device
+
     def __call__(self, frames: np.ndarray) -> Tensor:
         """T x D.
 
         Raises:
-            StillmotionError: frames smaller than `LEAST_SIDE`.
+            StillmotionError: frames smaller than `MIN_SIDE`.
         """
-        if min(frames.shape[1:3]) < LEAST_SIDE:
-            raise StillmotionError(f"LPIPS needs frames of {LEAST_SIDE} pixels a side; prepare larger clips.")
-        parts = []
-        for start in range(0, len(frames), BATCH):
-            maps = self.trunk(torch.from_numpy(media.to_float(frames[start : start + BATCH])))
-            parts.append(torch.cat([self._vector(m, w) for m, w in zip(maps, self.weights, strict=True)], dim=1))
-        return torch.cat(parts).clone()
+        if min(frames.shape[1:3]) < MIN_SIDE:
+            raise StillmotionError(f"LPIPS needs frames of {MIN_SIDE} pixels a side; prepare larger clips.")
+        return in_batches(self._features, frames, self.device)
 
-    @staticmethod
-    def _vector(features: Tensor, weight: Tensor) -> Tensor:
-        # The published code adds 1e-10 to the length, so that a place without any feature is no division by zero.
-        length = features.square().sum(dim=1, keepdim=True).sqrt() + 1e-10
-        mean = features.shape[2] * features.shape[3]
-        return (features / length * (weight.view(1, -1, 1, 1) / mean).sqrt()).flatten(1)
+    def _features(self, pictures: Tensor) -> Tensor:
+        maps = self.trunk(pictures)
+        return torch.cat([_weighted(m, w) for m, w in zip(maps, self.weights, strict=True)], dim=1)
 
 
-class LPIPS(FrameMean):
-    """Mean over frames of the squared distance of `LPIPSFeatures`."""
-
-    definition = (
-        "learned perceptual image patch similarity (Zhang et al., 2018, version 0.1) of the made and the true frame, "
-        "over all frames with frame 0; lower is better"
-    )
-
-    def of_frames(self, made: Tensor, real: Tensor) -> Tensor:
-        """One distance per frame; T x D each."""
-        if made.shape != real.shape or made.ndim != 2:
-            raise ValueError(f"Features must both be T x D, not {tuple(made.shape)} and {tuple(real.shape)}.")
-        return (made - real).square().sum(dim=1)
+def _weighted(features: Tensor, weight: Tensor) -> Tensor:
+    """N x C x H x W, normalised over channels and scaled, so that squared distances are LPIPS; N x CHW."""
+    # The published code adds 1e-10 to the length, which avoids a division by zero where all features are zero.
+    length = features.square().sum(dim=1, keepdim=True).sqrt() + 1e-10
+    pixels = features.shape[2] * features.shape[3]
+    return (features / length * (weight.view(1, -1, 1, 1) / pixels).sqrt()).flatten(1)
 
 
-def open_lpips(given: str) -> LPIPSFeatures:
+def open_lpips(given: str, device: str | torch.device = "cpu") -> LPIPSFeatures:
     """Open the two files.
 
     Args:
         given: TRUNK.safetensors@SHA256+LINEAR.safetensors@SHA256.
+        device: where the trunk runs.
 
     Raises:
         StillmotionError: it does not read so, or a file is not the one that was named or holds other weights.
@@ -128,14 +113,13 @@ def open_lpips(given: str) -> LPIPSFeatures:
     tensors = read_weights(Path(trunk_file), trunk_digest.lower())
     kind = "VGG-16" if "features.28.weight" in tensors else "AlexNet"
     trunk: nn.Module = VGG(16) if kind == "VGG-16" else AlexNet()
-    fill(trunk, tensors, Path(trunk_file), ignored=("classifier.",))
+    load_weights(trunk, tensors, Path(trunk_file), ignored=("classifier.",))
     linear = read_weights(Path(linear_file), linear_digest.lower())
     weights = _linear_layers(linear, _WIDTHS[kind], Path(linear_file), kind)
-    return LPIPSFeatures(
-        trunk,
-        weights,
-        f"LPIPS on {kind} (SHA-256 {trunk_digest}) with the linear layers {linear_digest}, frames at their own size",
+    description = (
+        f"LPIPS on {kind} (SHA-256 {trunk_digest}) with the linear layers {linear_digest}, frames at their own size"
     )
+    return LPIPSFeatures(trunk, weights, description, device)
 
 
 def _linear_layers(tensors: Mapping[str, Tensor], widths: tuple[int, ...], path: Path, kind: str) -> list[Tensor]:
@@ -146,6 +130,6 @@ def _linear_layers(tensors: Mapping[str, Tensor], widths: tuple[int, ...], path:
             raise StillmotionError(f"{path} lacks {name!r} with {width} numbers; it is not LPIPS for {kind}.")
         weight = tensors[name].flatten().float()
         if (weight < 0).any():
-            raise StillmotionError(f"{path} has negative weights in {name!r}; LPIPS's are not negative.")
+            raise StillmotionError(f"{path} has negative weights in {name!r}; those of LPIPS are not negative.")
         weights.append(weight)
     return weights

@@ -1,4 +1,4 @@
-"""Which digit a frame shows: a small network that `recipes/digit_classifier.py` trained on handwritten digits."""
+"""A classifier of handwritten digits, trained by `recipes/digit_classifier.py`: which digit a frame shows."""
 
 from __future__ import annotations
 
@@ -13,15 +13,11 @@ from torch import Tensor, nn
 from stillmotion.files import load_tensors
 
 SIDE = 28
-"""Pixels a side of what the network sees: ink is bright."""
+"""Side of the network's input in pixels; ink is bright."""
 
-WEIGHTS = Path(str(files("stillmotion"))) / "evaluation" / "digit_classifier.safetensors"
-DESCRIPTION = (
-    "a convolutional network trained on the first 7,000 digits of the 8,000 in digits-8k "
-    "(recipes/digit_classifier.py), given the brightest quarter of the frame, 28 of 112 units a side"
-)
+WEIGHTS = Path(str(files("stillmotion"))) / "evaluation" / "extractors" / "digit_classifier.safetensors"
 
-# A digit's picture is 28 of the window's 112 units wide.
+# A digit is 28 of the frame's 112 units wide.
 _SHARE = 1 / 4
 
 
@@ -55,7 +51,7 @@ def _block(inputs: int, outputs: int) -> list[nn.Module]:
 
 
 def load_classifier(path: Path = WEIGHTS) -> DigitClassifier:
-    """Load the shipped network, ready to use.
+    """Load the shipped network in eval mode.
 
     Raises:
         StillmotionError: the file is missing or damaged.
@@ -67,24 +63,24 @@ def load_classifier(path: Path = WEIGHTS) -> DigitClassifier:
 
 @torch.inference_mode()
 def read_digits(frames: np.ndarray, network: DigitClassifier) -> Tensor:
-    """Say which digit each frame of the world `digits` shows, wherever it is.
+    """Classify the digit in each frame of the world `digits`, wherever it is.
 
     Args:
         frames: `uint8`, T x H x W x 3.
         network: the classifier.
 
     Returns:
-        T whole numbers, 0 to 9. A frame without ink gives some digit too.
+        T whole numbers, 0 to 9; arbitrary for a frame without ink.
     """
-    pictures = np.stack([_brightest_part(frame) for frame in frames])
+    pictures = np.stack([_brightest_window(frame) for frame in frames])
     return network(torch.from_numpy(pictures)[:, None]).argmax(dim=1)
 
 
-def _brightest_part(frame: np.ndarray) -> np.ndarray:
-    """The window of a quarter of the frame's side around the centre of mass of the brightest such window; 28 x 28."""
+def _brightest_window(frame: np.ndarray) -> np.ndarray:
+    """The brightest window of a quarter of the frame's side, centred on its centre of mass; 28 x 28."""
     ink = frame.astype(np.float32).mean(axis=2) / 255
     side = max(2, round(min(ink.shape) * _SHARE))
-    # Summed over windows: where the most ink is. Then the centre of its mass, as MNIST's digits were centred.
+    # The window with the most ink, then centred on its centre of mass, as MNIST's digits are.
     sums = cv2.boxFilter(ink, -1, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT)
     row, column = np.unravel_index(sums.argmax(), sums.shape)
     centre = np.array([column, row], np.float64)

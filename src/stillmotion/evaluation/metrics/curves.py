@@ -1,11 +1,11 @@
-"""Metrics over time: a number per step of a clip instead of one per clip, and their files."""
+"""Metrics over time: a value per step of a clip instead of one per clip, and their files."""
 
 from __future__ import annotations
 
 import csv
 import io
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,43 +14,42 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from stillmotion import media
-from stillmotion.evaluation.metrics import PSNR_CAP
+from stillmotion.evaluation.metrics.base import check_frames
+from stillmotion.evaluation.metrics.pixel import PSNR, SSIM
 from stillmotion.files import write_bytes
 
-MOST_STEPS = 1024
+MAX_STEPS = 1024
 """Later frames of a clip do not count."""
 
 
 class Curve(Metric):
-    """Mean over clips at every step, frame 0 first; clips may differ in length. Subclasses define `of_frames`."""
+    """Mean over clips at every step, frame 0 first; clips may differ in length.
+
+    Args:
+        per_frame: predicted and target frames, T x 3 x H x W in [0, 1], to T values.
+        definition: in a sentence.
+    """
 
     full_state_update = False
-    higher_is_better: bool | None = True
-    definition = ""
     total: Tensor
     clips: Tensor
 
-    def __init__(self, **options: Any):
+    def __init__(self, per_frame: Callable[[Tensor, Tensor], Tensor], definition: str, **options: Any):
         super().__init__(**options)
-        self.add_state("total", torch.zeros(MOST_STEPS, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("clips", torch.zeros(MOST_STEPS, dtype=torch.int64), dist_reduce_fx="sum")
+        self.per_frame, self.definition = per_frame, definition
+        self.add_state("total", torch.zeros(MAX_STEPS, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("clips", torch.zeros(MAX_STEPS, dtype=torch.int64), dist_reduce_fx="sum")
 
-    @abstractmethod
-    def of_frames(self, made: Tensor, real: Tensor) -> Tensor:
-        """A number per frame."""
-
-    def update(self, made: Tensor, real: Tensor) -> None:
-        """Add one clip: made and real frames, T x 3 x H x W in [0, 1].
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add one clip: predicted and target frames, T x 3 x H x W in [0, 1].
 
         Raises:
             ValueError: the shapes differ or are not T x 3 x H x W.
         """
-        if made.shape != real.shape or made.ndim != 4 or made.shape[1] != 3:
-            raise ValueError(f"Clips must both be T x 3 x H x W, not {tuple(made.shape)} and {tuple(real.shape)}.")
-        values = self.of_frames(made[:MOST_STEPS].float(), real[:MOST_STEPS].float())
+        check_frames(preds, target)
+        values = self.per_frame(preds[:MAX_STEPS].float(), target[:MAX_STEPS].float())
         self.total[: len(values)] += values.double()
         self.clips[: len(values)] += 1
 
@@ -60,55 +59,39 @@ class Curve(Metric):
         return (self.total[:steps] / self.clips[:steps]).float()
 
 
-class PSNRCurve(Curve):
-    """Peak signal-to-noise ratio at every step."""
+def relative_brightness(preds: Tensor, target: Tensor) -> Tensor:
+    """Mean brightness of each predicted frame over that of the target frame, T."""
+    return preds.mean(dim=(1, 2, 3)) / target.mean(dim=(1, 2, 3)).clamp_min(1e-6)
 
-    definition = (
+
+CURVES: Mapping[str, Callable[[], Curve]] = {
+    "PSNR": partial(
+        Curve,
+        PSNR.per_frame,
         "peak signal-to-noise ratio in dB (at most 60) of the frame at each step, over clips; step 0 is the still; "
-        "higher is better"
-    )
-
-    def of_frames(self, made: Tensor, real: Tensor) -> Tensor:
-        """Per frame."""
-        each = peak_signal_noise_ratio(made, real, data_range=1.0, reduction="none", dim=(1, 2, 3))
-        return torch.nan_to_num(each, posinf=PSNR_CAP).clamp(max=PSNR_CAP).reshape(-1)
-
-
-class SSIMCurve(Curve):
-    """Structural similarity at every step."""
-
-    definition = (
+        "higher is better",
+    ),
+    "SSIM": partial(
+        Curve,
+        SSIM.per_frame,
         "structural similarity (gaussian window 11, sigma 1.5) of the frame at each step, over clips; step 0 is the "
-        "still; higher is better"
-    )
-
-    def of_frames(self, made: Tensor, real: Tensor) -> Tensor:
-        """Per frame."""
-        value = structural_similarity_index_measure(made, real, data_range=1.0, reduction="none")
-        assert isinstance(value, Tensor)
-        return value.reshape(-1)
-
-
-class BrightnessCurve(Curve):
-    """Mean brightness at every step over the truth's: how far the frames darken."""
-
-    higher_is_better = None
-    definition = (
-        "mean brightness of the made frame over that of the true one at each step, over clips; 1 is right, below it "
-        "the frames have darkened (the paper's Fig. 3)"
-    )
-
-    def of_frames(self, made: Tensor, real: Tensor) -> Tensor:
-        """Per frame."""
-        return made.mean(dim=(1, 2, 3)) / real.mean(dim=(1, 2, 3)).clamp_min(1e-6)
+        "still; higher is better",
+    ),
+    "brightness": partial(
+        Curve,
+        relative_brightness,
+        "mean brightness of the predicted frame over that of the target frame at each step, over clips; 1 is "
+        "correct, below 1 the frames have darkened (Fig. 3 of the strokes paper)",
+    ),
+}
 
 
 def write_curves(folder: Path, curves: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
-    """Write curves.csv and a picture NAME.png for each metric.
+    """Write curves.csv and a picture curve-METRIC.png for each metric.
 
     Args:
         folder: exists.
-        curves: numbers per step by metric and row.
+        curves: values per step by metric and row.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -126,7 +109,7 @@ _WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 640, 360, 60, 30, 20, 40
 
 
 def plot(title: str, rows: Mapping[str, Sequence[float]]) -> np.ndarray:
-    """Draw lines over steps; step 0 is left out, since the still is perfect there. H x W x 3 `uint8`."""
+    """Plot lines over steps; step 0 is left out, since the still has no error. H x W x 3 `uint8`."""
     image = Image.new("RGB", (_WIDTH, _HEIGHT), "white")
     draw = ImageDraw.Draw(image)
     shown = {name: np.asarray(values, float)[1:] for name, values in rows.items() if len(values) > 1}
@@ -150,8 +133,6 @@ def plot(title: str, rows: Mapping[str, Sequence[float]]) -> np.ndarray:
     for number, (name, values) in enumerate(shown.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         line = [at(step, value) for step, value in enumerate(values, start=1) if np.isfinite(value)]
-        if len(line) == 1:
-            line *= 2
-        draw.line(line, fill=colour, width=2)
+        draw.line(line * 2 if len(line) == 1 else line, fill=colour, width=2)
         draw.text((_LEFT + 8, _TOP + 4 + 12 * number), name[-60:], fill=colour)
     return np.asarray(image)

@@ -1,18 +1,50 @@
 """Inception v3 up to its pooled features (Szegedy et al. 2015, arXiv 1512.00567), for FID.
 
-The parts bear torchvision's names, so its weights fit, and those that pytorch-fid ported from TensorFlow. The
-two differ in how the branches beside the convolutions pool, see `Pooling`.
+Modules have torchvision's names, so its weights fit, and those that pytorch-fid ported from TensorFlow. The two
+differ in how the pooling branches pool, see `InceptionV3`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stillmotion.errors import StillmotionError
+from stillmotion.evaluation.extractors.base import NetworkFeatures, load_weights
+from stillmotion.files import read_weights
+
 FEATURES = 2048
+
+
+def open_inception(path: Path, sha256: str, device: str | torch.device = "cpu") -> NetworkFeatures:
+    """Inception v3 with weights of torchvision (1000 classes) or of pytorch-fid (1008 classes).
+
+    The classifier is not used, but its size tells which of the two poolings belongs to the weights.
+
+    Raises:
+        StillmotionError: the file is not the one that was named, or holds other weights.
+    """
+    tensors = read_weights(path, sha256)
+    classes = len(tensors["fc.bias"]) if "fc.bias" in tensors else 0
+    if classes not in (1000, 1008):
+        raise StillmotionError(
+            f"{path} holds no Inception v3 with its classifier (fc.bias of 1000 or 1008 classes); convert the whole "
+            "file of torchvision or pytorch-fid."
+        )
+    tensorflow = classes == 1008
+    network = InceptionV3(tensorflow)
+    load_weights(network, tensors, path, ignored=("fc.", "AuxLogits."))
+    origin = "pytorch-fid's port of TensorFlow's" if tensorflow else "torchvision's"
+    description = (
+        f"Inception v3, {origin} weights (SHA-256 {sha256}), features before the classifier; frames scaled "
+        "bilinearly to 299 x 299, values in [-1, 1]"
+    )
+    return NetworkFeatures(network, FEATURES, (299, 299), lambda x: 2 * x - 1, description, device)
+
 
 Pooling = Callable[[Tensor], Tensor]
 

@@ -1,4 +1,4 @@
-"""Metrics of truth on cases whose answer is worked out by hand; each must also see what is wrong."""
+"""Metrics of control accuracy against values worked out by hand, for correct and for wrong predictions."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from stillmotion.evaluation.likeness import portraits
-from stillmotion.evaluation.truth_metrics import (
-    PCK,
-    TRUTH_METRICS,
-    Counterfactual,
-    Follow,
-    Identity,
-    Reach,
-    Spill,
-    distance_to_stroke,
-    resting,
-    spill_per_frame,
+from stillmotion.evaluation.extractors.pixel_identity import face_crops
+from stillmotion.evaluation.metrics.control import (
+    CONTROL_METRICS,
+    BackgroundChange,
+    CounterfactualAccuracy,
+    EndpointError,
+    TrajectoryError,
+    background_change,
+    distance_to_polyline,
+    static_pixels,
 )
+from stillmotion.evaluation.metrics.feature import IdentityAccuracy
+from stillmotion.evaluation.metrics.keypoint import PCK
 from stillmotion.worlds import faces
 
 NAN = float("nan")
@@ -39,7 +39,7 @@ def places(*points: tuple[float, float]) -> Tensor:
     return torch.tensor(points, dtype=torch.float32)
 
 
-# --- reach ---------------------------------------------------------------------------------------------------------
+# --- endpoint error -------------------------------------------------------------------------------------------------
 
 START, TARGET = places((10, 10)), places((13, 14))  # a poke of 5 pixels
 
@@ -53,68 +53,68 @@ START, TARGET = places((10, 10)), places((13, 14))  # a poke of 5 pixels
         ((7, 6), 2.0),  # as far in the other direction
         ((16, 18), 1.0),  # as far again
         ((13, 15), 0.2),
-        ((NAN, NAN), 1.0),  # destroying the point is no better than leaving it
+        ((NAN, NAN), 1.0),  # a lost point counts as one at rest
     ],
 )
-def test_reach_by_hand(final: tuple[float, float], left: float) -> None:
-    assert value(Reach(), (places(final), START, TARGET)) == pytest.approx(left)
+def test_endpoint_error_by_hand(final: tuple[float, float], left: float) -> None:
+    assert value(EndpointError(), (places(final), START, TARGET)) == pytest.approx(left)
 
 
-def test_reach_is_a_share_of_each_poke_and_pokes_weigh_alike() -> None:
+def test_endpoint_error_is_relative_to_each_poke_and_pokes_weigh_alike() -> None:
     start, target = places((0, 0), (0, 0)), places((10, 0), (1, 0))
-    assert value(Reach(), (places((8, 0), (0, 0)), start, target)) == pytest.approx((0.2 + 1) / 2)
+    assert value(EndpointError(), (places((8, 0), (0, 0)), start, target)) == pytest.approx((0.2 + 1) / 2)
 
 
 def test_a_poke_without_length_does_not_count() -> None:
     start = places((3, 3), (0, 0))
     final, target = places((9, 9), (0, 1)), places((3, 3), (0, 2))
-    assert value(Reach(), (final, start, target)) == pytest.approx(0.5)
-    assert math.isnan(value(Reach(), (final[:1], start[:1], target[:1])))
+    assert value(EndpointError(), (final, start, target)) == pytest.approx(0.5)
+    assert math.isnan(value(EndpointError(), (final[:1], start[:1], target[:1])))
 
 
-# --- follow --------------------------------------------------------------------------------------------------------
+# --- trajectory error -----------------------------------------------------------------------------------------------
 
 STROKE = places((0, 0), (2, 0), (4, 0), (4, 3))  # length 7
 
 
-def test_follow_a_shifted_path() -> None:
+def test_trajectory_error_of_a_shifted_path() -> None:
     beside = STROKE + torch.tensor([0.0, -2.0])
-    assert value(Follow(), (STROKE, STROKE)) == 0
-    assert value(Follow(), (beside, STROKE)) == pytest.approx(2)
-    assert value(Follow("length"), (beside, STROKE)) == pytest.approx(2 / 7)
+    assert value(TrajectoryError(), (STROKE, STROKE)) == 0
+    assert value(TrajectoryError(), (beside, STROKE)) == pytest.approx(2)
+    assert value(TrajectoryError("length"), (beside, STROKE)) == pytest.approx(2 / 7)
 
 
-def test_a_late_thing_is_on_the_way_but_not_in_time() -> None:
+def test_a_late_object_is_on_the_stroke_but_not_in_time() -> None:
     late = STROKE[[0, 0, 1, 2]]  # one frame behind: 0, 2, 2, 3 pixels away
-    assert value(Follow(), (late, STROKE)) == pytest.approx(7 / 4)
-    assert value(Follow(timed=False), (late, STROKE)) == 0
+    assert value(TrajectoryError(), (late, STROKE)) == pytest.approx(7 / 4)
+    assert value(TrajectoryError(timed=False), (late, STROKE)) == 0
 
 
-def test_a_thing_that_rests_does_not_follow() -> None:
-    resting_thing = STROKE[:1].repeat(4, 1)
-    assert value(Follow(), (resting_thing, STROKE)) == pytest.approx((0 + 2 + 4 + 5) / 4)
+def test_an_object_at_rest_has_an_error() -> None:
+    at_rest = STROKE[:1].repeat(4, 1)
+    assert value(TrajectoryError(), (at_rest, STROKE)) == pytest.approx((0 + 2 + 4 + 5) / 4)
 
 
-def test_a_lost_thing_rests_where_it_was_last_seen() -> None:
+def test_a_lost_object_static_at_its_last_known_position() -> None:
     lost = places((0, 0), (2, 0), (NAN, NAN), (NAN, NAN))
-    assert value(Follow(), (lost, STROKE)) == pytest.approx((0 + 0 + 2 + math.sqrt(13)) / 4)
+    assert value(TrajectoryError(), (lost, STROKE)) == pytest.approx((0 + 0 + 2 + math.sqrt(13)) / 4)
     never = torch.full((4, 2), NAN)
-    assert value(Follow(), (never, STROKE)) == pytest.approx((0 + 2 + 4 + 5) / 4)
+    assert value(TrajectoryError(), (never, STROKE)) == pytest.approx((0 + 2 + 4 + 5) / 4)
 
 
-def test_follow_weighs_clips_alike() -> None:
+def test_trajectory_error_weighs_clips_alike() -> None:
     short, other = STROKE[:2], torch.zeros(8, 2)
     updates = (short + places((0, 1)), short), (other + places((5, 0)), other)
-    assert value(Follow(), *updates) == pytest.approx((1 + 5) / 2)
+    assert value(TrajectoryError(), *updates) == pytest.approx((1 + 5) / 2)
     # A stroke without length has no share.
-    assert value(Follow("length"), *updates) == pytest.approx(1 / 2)
+    assert value(TrajectoryError("length"), *updates) == pytest.approx(1 / 2)
 
 
 def test_distance_to_the_nearest_part_of_a_stroke() -> None:
     points = places((1, -3), (-3, -4), (6, 2), (4, 5), (4, 1))
-    found = distance_to_stroke(points, STROKE[[0, 1, 1, 2, 3]])  # a point twice makes a part without length
+    found = distance_to_polyline(points, STROKE[[0, 1, 1, 2, 3]])  # a point twice makes a part without length
     assert found.tolist() == pytest.approx([3, 5, 2, 2, 0])
-    assert distance_to_stroke(points, STROKE[:1])[1] == 5
+    assert distance_to_polyline(points, STROKE[:1])[1] == 5
 
 
 # --- PCK -----------------------------------------------------------------------------------------------------------
@@ -158,44 +158,44 @@ def test_pck_weighs_joints_alike_and_leaves_frames_without_a_box_out() -> None:
 
 def test_the_pose_error_is_the_joints_distance() -> None:
     real, made = joints((0, 0, 1), (9, 9, 1), (5, 5, 0)), joints((3, 4, 1), (9, 10, 1), (80, 80, 1))
-    assert value(TRUTH_METRICS["pose error"](), (made, real)) == pytest.approx(3)
+    assert value(CONTROL_METRICS["pose error"](), (made, real)) == pytest.approx(3)
 
 
-# --- spill ---------------------------------------------------------------------------------------------------------
+# --- background change ----------------------------------------------------------------------------------------------
 
 
-def test_spill_of_a_copy_and_of_a_known_change() -> None:
+def test_background_change_of_a_copy_and_of_a_known_change() -> None:
     still = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0))
-    rests = torch.ones(4, 5)
-    rests[0] = 0  # the thing moves in the first row, so 15 pixels rest
+    static = torch.ones(4, 5)
+    static[0] = 0  # the object moves in the first row, so 15 pixels are static
     made = still.repeat(2, 1, 1, 1)
     made[:, :, 0] += 0.7
-    assert value(Spill(), (made, still, rests)) == 0
+    assert value(BackgroundChange(), (made, still, static)) == 0
     made[1, 0, 2, 2] += 0.3
     made[1, 1, 3, 4] -= 0.6
-    assert value(Spill(), (made, still, rests)) == pytest.approx(0.9 / (2 * 3 * 15))
-    assert spill_per_frame(made, still, rests).tolist() == pytest.approx([0, 0.9 / (3 * 15)])
+    assert value(BackgroundChange(), (made, still, static)) == pytest.approx(0.9 / (2 * 3 * 15))
+    assert background_change(made, still, static).tolist() == pytest.approx([0, 0.9 / (3 * 15)])
 
 
-def test_spill_leaves_clips_out_in_which_nothing_rests() -> None:
+def test_clips_without_static_pixels_are_left_out() -> None:
     still = torch.zeros(3, 2, 2)
-    assert math.isnan(value(Spill(), (torch.ones(1, 3, 2, 2), still, torch.zeros(2, 2))))
+    assert math.isnan(value(BackgroundChange(), (torch.ones(1, 3, 2, 2), still, torch.zeros(2, 2))))
 
 
-def test_pixels_that_rest_are_clear_of_the_mask_and_of_the_flow() -> None:
+def test_static_pixels_are_off_the_mask_and_without_flow() -> None:
     mask = np.zeros((3, 12, 12), np.uint8)
     mask[1, 2, 2] = 255
     flow = np.zeros((2, 12, 12, 2), np.float16)
     flow[1, 9, 8, 1] = -0.25
     expected = np.ones((12, 12), bool)
     expected[2, 2] = expected[9, 8] = False
-    assert (resting(mask, flow, margin=0) == expected).all()
+    assert (static_pixels(mask, flow, margin=0) == expected).all()
     expected[1:4, 1:4] = expected[8:11, 7:10] = False
-    assert (resting(mask, flow, margin=1) == expected).all()
-    assert (resting(mask, flow) == expected).all()  # a 32nd, rounded up
-    assert resting(mask, margin=1).sum() == 144 - 9
+    assert (static_pixels(mask, flow, margin=1) == expected).all()
+    assert (static_pixels(mask, flow) == expected).all()  # a 32nd, rounded up
+    assert static_pixels(mask, margin=1).sum() == 144 - 9
     flow[0] = 0.5  # a camera that moves leaves nothing
-    assert not resting(mask, flow).any()
+    assert not static_pixels(mask, flow).any()
 
 
 # --- counterfactual ------------------------------------------------------------------------------------------------
@@ -209,19 +209,19 @@ A, B = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
         (A, B, 100),
         (B, A, 0),
         (A + 0.4, B - 0.4, 100),
-        (A + 0.2, A + 0.2, 50),  # the same answer to both
+        (A + 0.2, A + 0.2, 50),  # the same prediction for both
         (A + 0.5, A + 0.5, 50),  # and in the middle
-        (A, A * NAN, 50),  # no answer is a wrong one
+        (A, A * NAN, 50),  # a NaN is wrong
     ],
 )
 def test_counterfactual_by_hand(for_a: Tensor, for_b: Tensor, percent: float) -> None:
-    assert value(Counterfactual(), (for_a, A, B), (for_b, B, A)) == percent
+    assert value(CounterfactualAccuracy(), (for_a, A, B), (for_b, B, A)) == percent
 
 
-def test_what_both_truths_share_does_not_matter_and_equal_truths_ask_nothing() -> None:
+def test_the_common_part_of_both_outcomes_cancels_and_equal_outcomes_do_not_count() -> None:
     first, second = places((0, 0), (1, 0), (2, 0)), places((0, 0), (1, 0), (-2, 0))
-    assert value(Counterfactual(), (first + places((9, 0), (9, 0), (0, 0)), first, second)) == 100
-    assert math.isnan(value(Counterfactual(), (first, first, first)))
+    assert value(CounterfactualAccuracy(), (first + places((9, 0), (9, 0), (0, 0)), first, second)) == 100
+    assert math.isnan(value(CounterfactualAccuracy(), (first, first, first)))
 
 
 # --- identity ------------------------------------------------------------------------------------------------------
@@ -232,34 +232,37 @@ def test_identity_on_toy_features() -> None:
     features = places((1, 1), (9, 1), (4, 1), (0, 0))
     right = torch.tensor([0, 1, 1, 2])
     # Right, right, nearer to the first, on top of the first.
-    assert value(Identity(), (features, gallery, right)) == 50
-    assert value(Identity(), (features, gallery, torch.tensor([0, 1, 0, 0]))) == 100
+    assert value(IdentityAccuracy(), (features, gallery, right)) == 50
+    assert value(IdentityAccuracy(), (features, gallery, torch.tensor([0, 1, 0, 0]))) == 100
 
 
-def test_features_that_tell_nobody_apart_are_wrong() -> None:
-    assert value(Identity(), (torch.ones(3, 2), torch.zeros(3, 2), torch.arange(3))) == 0
+def test_identical_features_are_wrong() -> None:
+    assert value(IdentityAccuracy(), (torch.ones(3, 2), torch.zeros(3, 2), torch.arange(3))) == 0
 
 
 # --- all -----------------------------------------------------------------------------------------------------------
 
 CASES: dict[str, tuple[tuple[Tensor, ...], ...]] = {
-    "reach": ((places((1, 2)), START, TARGET), (places((9, 9), (12, 14)), START.repeat(2, 1), TARGET.repeat(2, 1))),
-    "follow": ((STROKE + 1, STROKE), (STROKE.flip(0), STROKE)),
-    "follow (share)": ((STROKE + 1, STROKE), (STROKE.flip(0), STROKE)),
+    "endpoint error": (
+        (places((1, 2)), START, TARGET),
+        (places((9, 9), (12, 14)), START.repeat(2, 1), TARGET.repeat(2, 1)),
+    ),
+    "trajectory error": ((STROKE + 1, STROKE), (STROKE.flip(0), STROKE)),
+    "trajectory error (relative)": ((STROKE + 1, STROKE), (STROKE.flip(0), STROKE)),
     "pose error": ((joints((1, 2, 1)), joints((0, 0, 1))), (joints((1, 7, 1)).repeat(2, 1, 1), torch.ones(2, 1, 3))),
     "PCK@0.2": (
         (joints((1, 2, 1)), joints((0, 0, 1)), BOX),
         (joints((40, 40, 1), (1, 2, 1)), joints((0, 0, 1), (0, 0, 1)), BOX),
     ),
-    "spill": tuple((frames, torch.zeros(3, 4, 4), torch.ones(4, 4)) for frames in (A + 0.3, B)),
-    "counterfactual": ((A + 0.2, A, B), (A + 0.2, B, A), (A, A, B)),
-    "identity": tuple((f, places((0, 0), (3, 3)), torch.zeros(len(f))) for f in (START, torch.zeros(2, 2))),
+    "background change": tuple((frames, torch.zeros(3, 4, 4), torch.ones(4, 4)) for frames in (A + 0.3, B)),
+    "counterfactual accuracy": ((A + 0.2, A, B), (A + 0.2, B, A), (A, A, B)),
+    "identity accuracy": tuple((f, places((0, 0), (3, 3)), torch.zeros(len(f))) for f in (START, torch.zeros(2, 2))),
 }
 
 
-@pytest.mark.parametrize("name", TRUTH_METRICS)
+@pytest.mark.parametrize("name", CONTROL_METRICS)
 def test_two_processes_give_what_one_gives(name: str) -> None:
-    alone, first, second = (TRUTH_METRICS[name]() for _ in range(3))
+    alone, first, second = (CONTROL_METRICS[name]() for _ in range(3))
     for metric, part in ((alone, CASES[name]), (first, CASES[name][:1]), (second, CASES[name][1:])):
         for case in part:
             metric.update(*case)
@@ -271,14 +274,14 @@ def test_two_processes_give_what_one_gives(name: str) -> None:
     assert math.isfinite(float(alone.compute()))
 
 
-@pytest.mark.parametrize("name", TRUTH_METRICS)
-def test_every_metric_says_its_definition_and_forgets_on_reset(name: str) -> None:
-    metric = TRUTH_METRICS[name]()
+@pytest.mark.parametrize("name", CONTROL_METRICS)
+def test_every_metric_has_a_definition_and_resets(name: str) -> None:
+    metric = CONTROL_METRICS[name]()
     better = "higher" if metric.higher_is_better else "lower"
     assert len(metric.definition) > 60
     assert f"{better} is better" in metric.definition
     first, *_, last = CASES[name]
-    fresh = value(TRUTH_METRICS[name](), last)
+    fresh = value(CONTROL_METRICS[name](), last)
     metric.update(*first)
     metric.reset()
     assert value(metric, last) == fresh
@@ -287,18 +290,18 @@ def test_every_metric_says_its_definition_and_forgets_on_reset(name: str) -> Non
 @pytest.mark.parametrize(
     ("metric", "shapes"),
     [
-        (Reach(), [(2, 2), (2, 2), (1, 2)]),
-        (Reach(), [(2, 3)] * 3),
-        (Follow(), [(4, 2), (4, 3)]),
-        (Follow(), [(4, 2), (0, 2)]),
+        (EndpointError(), [(2, 2), (2, 2), (1, 2)]),
+        (EndpointError(), [(2, 3)] * 3),
+        (TrajectoryError(), [(4, 2), (4, 3)]),
+        (TrajectoryError(), [(4, 2), (0, 2)]),
         (PCK(), [(2, 5, 3), (2, 5, 3), (1, 4)]),
         (PCK(), [(2, 5, 2), (2, 5, 2), (2, 4)]),
-        (Spill(), [(2, 3, 4, 4), (3, 4, 4), (4, 5)]),
-        (Spill(), [(2, 3, 4, 4), (3, 5, 4), (4, 4)]),
-        (Counterfactual(), [(2, 2), (2, 2), (3, 2)]),
-        (Identity(), [(2, 4), (3, 5), (2,)]),
-        (Identity(), [(2, 4), (1, 4), (2,)]),
-        (Identity(), [(2, 4), (3, 4), (3,)]),
+        (BackgroundChange(), [(2, 3, 4, 4), (3, 4, 4), (4, 5)]),
+        (BackgroundChange(), [(2, 3, 4, 4), (3, 5, 4), (4, 4)]),
+        (CounterfactualAccuracy(), [(2, 2), (2, 2), (3, 2)]),
+        (IdentityAccuracy(), [(2, 4), (3, 5), (2,)]),
+        (IdentityAccuracy(), [(2, 4), (1, 4), (2,)]),
+        (IdentityAccuracy(), [(2, 4), (3, 4), (3,)]),
     ],
 )
 def test_other_shapes_are_refused(metric: Metric, shapes: list[tuple[int, ...]]) -> None:
@@ -308,45 +311,45 @@ def test_other_shapes_are_refused(metric: Metric, shapes: list[tuple[int, ...]])
 
 def test_other_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="pixels, length"):
-        Follow("width")
+        TrajectoryError("height")
     with pytest.raises(ValueError, match="3 points, 4 frames"):
-        Follow().update(STROKE, STROKE[:3])
-    assert value(Follow(timed=False), (STROKE, STROKE[:3])) > 0
+        TrajectoryError().update(STROKE, STROKE[:3])
+    assert value(TrajectoryError(timed=False), (STROKE, STROKE[:3])) > 0
 
 
 def test_the_code_on_the_page() -> None:
     page = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8")
-    truth = page.partition("## Metrics of truth")[2]
+    truth = page.partition("## Control metrics")[2]
     exec(compile(truth.partition("```python\n")[2].partition("```")[0], "evaluation.md", "exec"), {})
-    for name in TRUTH_METRICS:
+    for name in CONTROL_METRICS:
         assert f"| {name} |" in truth
 
 
-def test_a_portrait_is_the_face_alone_made_small() -> None:
-    """Four quarters of a face on noise: each cell of the 2 x 2 portrait is its quarter's colour."""
+def test_a_face_crop_is_the_face_alone_downsampled() -> None:
+    """Four quarters of a face on noise: each cell of the 2 x 2 crop is its quarter's colour."""
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
     colours = np.array([[[250, 0, 0], [0, 250, 0]], [[0, 0, 250], [100, 100, 100]]], np.uint8)
     frames[0, 8:24, 10:26] = colours.repeat(8, axis=0).repeat(8, axis=1)
     boxes = np.array([[10, 8, 25, 23], [np.nan] * 4], np.float32)
-    found = portraits(frames, boxes, side=2)
+    found = face_crops(frames, boxes, side=2)
     assert found.shape == (2, 12)
     assert torch.allclose(found[0], torch.from_numpy(colours.reshape(-1) / np.float32(255)), atol=0.07)
     assert found[1].isnan().all()
     gallery = torch.stack([found[0], torch.full((12,), 0.5)])
-    metric = Identity()
+    metric = IdentityAccuracy()
     metric.update(found, gallery, torch.tensor([0, 0]))
     assert metric.compute() == 50  # the frame without a face is wrong
     with pytest.raises(ValueError, match="boxes T x 4"):
-        portraits(frames, boxes[:1])
+        face_crops(frames, boxes[:1])
 
 
 def test_faces_of_the_world_are_recognised_with_anothers_expression() -> None:
     people = [faces.sample_description(np.random.default_rng([4, index])) for index in range(5)]
     stills = [faces.render(face, 48, 1) for face in people]
-    gallery = torch.cat([portraits(video, tracks["box"]) for video, tracks in stills])
-    metric = Identity()
+    gallery = torch.cat([face_crops(video, tracks["box"]) for video, tracks in stills])
+    metric = IdentityAccuracy()
     for index, face in enumerate(people):
         video, tracks = faces.render(faces.retarget(people[(index + 1) % 5], face), 48, 12)
-        metric.update(portraits(video, tracks["box"])[::4], gallery, torch.full((3,), index))
+        metric.update(face_crops(video, tracks["box"])[::4], gallery, torch.full((3,), index))
     assert metric.compute() == 100

@@ -1,8 +1,8 @@
-"""The instrument: where a point or a thing of the first frame is in every later frame of any video.
+"""Tracking of points and objects of the first frame through any video.
 
-It knows nothing of how a video was made, so it serves made video without leaking the truth. It rests on dense optical
-flow between neighbours (OpenCV's DIS, see `data.tracks.flow`), chained, and on matching with the first frame, which
-bounds the drift of the chain. `instrument` measures its own error on clips whose truth is known.
+The input is pixels only, so predictions and target clips are tracked alike. Dense optical flow between neighbouring
+frames (OpenCV's DIS, see `data.tracks.flow`) is chained; matching with the first frame bounds its drift.
+`calibration` measures the error of these trackers on clips with ground truth.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from stillmotion import media
 from stillmotion.data.tracks import boxes, flow
 from stillmotion.geometry import to_normalised, warp
 
-LEAST_CONFIDENCE = 0.5
-"""Below this a place is a guess; `known` turns it into NaN."""
+MIN_CONFIDENCE = 0.5
+"""`drop_uncertain` turns positions with less than this into NaN."""
 
-# Patches have about an eighth of the picture's side and are sought within a twentieth of it: the flow seldom
-# errs by more in one step.
+# A patch is about an eighth of the picture's side; it is searched within a twentieth of the side, since the flow
+# seldom errs by more in one step.
 _PATCH_SHARE, _SEARCH_SHARE = 1 / 8, 1 / 20
-# A match must be this alike (correlation) to overrule the flow: patches on limbs that turn soon are not.
-_LEAST_SCORE = 0.8
-# What the farthest match must be better by: along a straight edge all places match alike.
-_FAR_COSTS = 0.3
-# Patches with less contrast (deviation of their values in [0, 1]) match anywhere.
-_LEAST_CONTRAST = 0.02
-# Trust falls to 1/e when forward and backward flow disagree by a 64th of the picture's side.
+# A match with at least this correlation replaces the flow: patches on rotating limbs soon fall below it.
+_MIN_CORRELATION = 0.8
+# Penalty on the correlation at the edge of the search window: along a straight edge all positions match equally.
+_DISTANCE_PENALTY = 0.3
+# Patches with less contrast (standard deviation of values in [0, 1]) match anywhere.
+_MIN_CONTRAST = 0.02
+# Confidence falls to 1/e when forward and backward flow disagree by a 64th of the picture's side.
 _DISAGREEMENT = 1 / 64
-_OBJECT_POINTS, _FEWEST_POINTS = 40, 3
+_OBJECT_POINTS, _MIN_POINTS = 40, 3
 
 
 def track_points(frames: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Follow points of the first frame.
+    """Track points of the first frame.
 
-    Every point moves with the flow. Then the patch that surrounded it in the first frame is sought around the new
-    place by normalised cross-correlation; where it is found again, it overrules the flow.
+    Every point moves with the flow. Then the patch around it in the first frame is searched around the new position
+    by normalised cross-correlation; where it is found, the match replaces the flow.
 
     Args:
         frames: `uint8`, T x H x W x 3.
         points: N x 2, (x, y) in pixels of the first frame.
 
     Returns:
-        Places (`float32`, T x N x 2; the first are `points`) and the confidence in them (`float32`, T x N, 0 to 1).
+        Positions (`float32`, T x N x 2; the first are `points`) and their confidence (`float32`, T x N, 0 to 1).
         Confidence falls where forward and backward flow disagree, and rises to the correlation where the patch is
-        found; it is 0 outside the picture. A point that is hidden tends to stay with what hides it.
+        found; it is 0 outside the picture. A point that is occluded tends to move with what occludes it.
 
     Raises:
         ValueError: another shape, or a point that is not finite.
@@ -56,29 +56,29 @@ def track_points(frames: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
         raise ValueError(f"Points must be N x 2 finite numbers, not {points.shape}.")
     side = min(frames.shape[1:3])
-    ahead, back = flow(frames), flow(frames[::-1])[::-1]
-    reach = int(np.clip(round(side * _SEARCH_SHARE), 2, 6))
+    forward, backward = flow(frames), flow(frames[::-1])[::-1]
+    search = int(np.clip(round(side * _SEARCH_SHARE), 2, 6))
     half = int(np.clip(round(side * _PATCH_SHARE / 2), 3, 8))
-    places = [torch.from_numpy(points.astype(np.float32))]
-    template = _patches(_picture(frames[0]), places[0], half)
-    trust = [_inside(places[0], frames)]
+    positions = [torch.from_numpy(points.astype(np.float32))]
+    template = _patches(_picture(frames[0]), positions[0], half)
+    confidence = [_inside(positions[0], frames)]
     for t in range(len(frames) - 1):
-        step = _sample_map(ahead[t], places[t])
-        guess = places[t] + step
-        disagreement = (step + _sample_map(back[t], guess)).norm(dim=1) / (side * _DISAGREEMENT)
-        found, score = _match(_picture(frames[t + 1]), template, guess, half, reach)
-        anchored = score >= _LEAST_SCORE
-        place = torch.where(anchored[:, None], found, guess)
-        sure = trust[t] * torch.exp(-disagreement.square())
-        sure = torch.where(anchored, torch.maximum(sure, score), sure)
-        places.append(place)
-        trust.append(sure * _inside(place, frames))
-    return torch.stack(places).numpy(), torch.stack(trust).numpy()
+        step = _sample_map(forward[t], positions[t])
+        guess = positions[t] + step
+        disagreement = (step + _sample_map(backward[t], guess)).norm(dim=1) / (side * _DISAGREEMENT)
+        matched, score = _match(_picture(frames[t + 1]), template, guess, half, search)
+        anchored = score >= _MIN_CORRELATION
+        position = torch.where(anchored[:, None], matched, guess)
+        certain = confidence[t] * torch.exp(-disagreement.square())
+        certain = torch.where(anchored, torch.maximum(certain, score), certain)
+        positions.append(position)
+        confidence.append(certain * _inside(position, frames))
+    return torch.stack(positions).numpy(), torch.stack(confidence).numpy()
 
 
-def known(places: np.ndarray, confidence: np.ndarray, least: float = LEAST_CONFIDENCE) -> np.ndarray:
-    """Places (... x 2) with NaN where the confidence (...) lies below `least`: what the metrics take as lost."""
-    return np.where(confidence[..., None] >= least, places, np.nan).astype(places.dtype)
+def drop_uncertain(positions: np.ndarray, confidence: np.ndarray, minimum: float = MIN_CONFIDENCE) -> np.ndarray:
+    """Positions (... x 2) with NaN where the confidence (...) is below `minimum`: lost, for the metrics."""
+    return np.where(confidence[..., None] >= minimum, positions, np.nan).astype(positions.dtype)
 
 
 def track_object(
@@ -88,20 +88,20 @@ def track_object(
     mask: np.ndarray | None = None,
     background: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Follow the centre of one thing, given as a box or a mask in the first frame, or by its background.
+    """Track the centre of one object, given as a box or a mask in the first frame, or by its background.
 
-    By box or mask, the centre of the box moves with the median of the points that are followed inside: right for
-    what moves as a whole, and for any camera. By background, it is the centre of the box around all that differs:
-    right for what changes its outline, and only for a camera that stands still.
+    By box or mask, the centre of the box moves with the median of the points tracked inside: for rigid objects and
+    any camera. By background, it is the centre of the box around all that differs: for deforming objects and a
+    static camera only.
 
     Args:
         frames: `uint8`, T x H x W x 3.
-        box: (x0, y0, x1, y1) in the first frame. Only the ellipse inside is followed: corners are background.
-        mask: H x W, above 0 on the thing in the first frame.
-        background: `uint8`, H x W x 3, without the thing.
+        box: (x0, y0, x1, y1) in the first frame. Only the ellipse inside is tracked: corners are background.
+        mask: H x W, above 0 on the object in the first frame.
+        background: `uint8`, H x W x 3, without the object.
 
     Returns:
-        `float32`, T x 2: (x, y) in pixels; NaN where the thing is lost.
+        `float32`, T x 2: (x, y) in pixels; NaN where the object is lost.
 
     Raises:
         ValueError: not exactly one of the three, another shape, or an empty mask.
@@ -113,7 +113,7 @@ def track_object(
     if background is not None:
         if background.shape != frames.shape[1:]:
             raise ValueError(f"The background must be {frames.shape[1:]}, not {background.shape}.")
-        return np.stack([_centre_before(background, frame) for frame in frames])
+        return np.stack([_foreground_centre(background, frame) for frame in frames])
     if mask is None:
         box = np.asarray(box, np.float64)
         mask = _ellipse(box, size)
@@ -123,17 +123,17 @@ def track_object(
         y, x = np.nonzero(mask)
         box = np.array([x.min(), y.min(), x.max(), y.max()])
     centre = (box[:2] + box[2:]) / 2
-    places, confidence = track_points(frames, _points_inside(frames[0], mask))
-    moved = known(places, confidence) - places[:1]
-    seen = np.isfinite(moved[..., 0]).sum(axis=1) >= min(_FEWEST_POINTS, places.shape[1])
+    positions, confidence = track_points(frames, _points_inside(frames[0], mask))
+    moved = drop_uncertain(positions, confidence) - positions[:1]
+    seen = np.isfinite(moved[..., 0]).sum(axis=1) >= min(_MIN_POINTS, positions.shape[1])
     centres = np.full((len(frames), 2), np.nan, np.float32)
     centres[seen] = centre + np.nanmedian(moved[seen], axis=1)
     return centres
 
 
-def _centre_before(background: np.ndarray, frame: np.ndarray) -> np.ndarray:
+def _foreground_centre(background: np.ndarray, frame: np.ndarray) -> np.ndarray:
     """Centre of the box around what differs; NaN if nothing does."""
-    # Two frames of background make it the median, and the third frame's box is not smoothed.
+    # With two frames of background it is the median; the box of the third frame is not smoothed.
     box = boxes(np.stack([background, background, frame]))[-1]
     height, width = frame.shape[:2]
     if (box == (0, 0, width - 1, height - 1)).all():
@@ -151,13 +151,13 @@ def _ellipse(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _points_inside(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The corners that are best to follow; N x 2. Pixels spread evenly if there is no corner."""
+    """The best corners to track, N x 2; evenly spread pixels if there are no corners."""
     grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
     marked = (np.asarray(mask) > 0).astype(np.uint8)
     if not marked.any():
         raise ValueError("The box lies outside the picture.")
     corners = cv2.goodFeaturesToTrack(grey, _OBJECT_POINTS, 0.01, 2, mask=marked, blockSize=3)
-    if corners is not None and len(corners) >= _FEWEST_POINTS:
+    if corners is not None and len(corners) >= _MIN_POINTS:
         return corners[:, 0]
     y, x = np.nonzero(marked)
     chosen = np.linspace(0, len(x) - 1, min(len(x), _OBJECT_POINTS)).round().astype(int)
@@ -198,45 +198,45 @@ def _patches(image: Tensor, centres: Tensor, half: int) -> Tensor:
     return _sample(image, centres[:, None, None] + around).transpose(0, 1)
 
 
-def _match(image: Tensor, template: Tensor, around: Tensor, half: int, reach: int) -> tuple[Tensor, Tensor]:
-    """Find each N x C x side x side template near N x 2 places.
+def _match(image: Tensor, template: Tensor, around: Tensor, half: int, search: int) -> tuple[Tensor, Tensor]:
+    """Find each N x C x side x side template near N x 2 positions.
 
-    The correlation is weighted by a gaussian, since the border of a patch may show what moves otherwise.
+    The correlation is weighted by a gaussian, since the border of a patch may show something that moves differently.
 
     Returns:
-        N x 2 places, to parts of a pixel, and the N correlations; -1 for a template without contrast.
+        N x 2 positions with subpixel precision, and the N correlations; -1 for a template without contrast.
     """
-    side, span = 2 * half + 1, 2 * reach + 1
+    side, span = 2 * half + 1, 2 * search + 1
     weight = torch.exp(-torch.arange(-half, half + 1.0).square() / (half**2)).view(1, -1)
     weight = (weight.T * weight / weight.sum() ** 2).flatten()  # sums to 1
-    windows = F.unfold(_patches(image, around, half + reach), side)
+    windows = F.unfold(_patches(image, around, half + search), side)
     windows = windows.view(len(around), image.shape[1], side * side, span * span)
     flat = template.flatten(2)  # N x C x side^2
     centred = flat - (flat * weight).sum(-1, keepdim=True)
     own = (centred.square() * weight).sum((1, 2))
     cross = torch.einsum("ncp,ncpo->no", centred * weight, windows)
-    # By the mean square less the squared mean, channel by channel; rounding may leave less than nothing.
+    # Mean of squares less the squared mean, per channel; rounding may leave a negative number.
     mean = torch.einsum("p,ncpo->nco", weight, windows)
     other = (torch.einsum("p,ncpo->no", weight, windows.square()) - mean.square().sum(1)).clamp_min(1e-6)
     score = (cross / (own[:, None].clamp_min(1e-12) * other).sqrt()).view(-1, span, span)
-    score = torch.where((own > _LEAST_CONTRAST**2)[:, None, None], score, -1.0)
-    steps = torch.arange(-reach, reach + 1.0)
-    far = (steps[:, None].square() + steps.square()) / reach**2
-    best = (score - _FAR_COSTS * far).flatten(1).argmax(1)
+    score = torch.where((own > _MIN_CONTRAST**2)[:, None, None], score, -1.0)
+    steps = torch.arange(-search, search + 1.0)
+    far = (steps[:, None].square() + steps.square()) / search**2
+    best = (score - _DISTANCE_PENALTY * far).flatten(1).argmax(1)
     row, column = best // span, best % span
     n = torch.arange(len(score))
     top = score[n, row, column]
     dx = _vertex(score[n, row, (column - 1).clamp_min(0)], top, score[n, row, (column + 1).clamp_max(span - 1)])
     dy = _vertex(score[n, (row - 1).clamp_min(0), column], top, score[n, (row + 1).clamp_max(span - 1), column])
-    offset = torch.stack([column - reach + dx, row - reach + dy], dim=1)
+    offset = torch.stack([column - search + dx, row - search + dy], dim=1)
     return around + offset, top
 
 
 def _vertex(before: Tensor, top: Tensor, after: Tensor) -> Tensor:
-    """Where the parabola through three neighbours peaks, at most half a step away."""
-    bend = before - 2 * top + after
-    offset = 0.5 * (before - after) / torch.where(bend < -1e-6, bend, -1.0)
-    return torch.where(bend < -1e-6, offset, 0.0).clamp(-0.5, 0.5)
+    """Offset of the peak of the parabola through three neighbours, at most half a step."""
+    curvature = before - 2 * top + after
+    offset = 0.5 * (before - after) / torch.where(curvature < -1e-6, curvature, -1.0)
+    return torch.where(curvature < -1e-6, offset, 0.0).clamp(-0.5, 0.5)
 
 
 def _inside(points: Tensor, frames: np.ndarray) -> Tensor:
