@@ -195,7 +195,6 @@ class System(ABC):
         config_class: a frozen dataclass with every number of the system, among them `size`, the networks' side.
         presets: configurations by name.
         protocol: the protocol that `evaluate` takes unless another is named.
-        main_stage: the training stage that `bench` times.
         layer_captions: what each layer shows.
         config: of the class `config_class`.
         networks: what is saved; in eval mode unless a training says otherwise.
@@ -205,10 +204,9 @@ class System(ABC):
 
     name: ClassVar[str]
     controls: ClassVar[tuple[type[Control], ...]]
-    config_class: ClassVar[type]
+    config_class: ClassVar[type[Any]]
     presets: ClassVar[Mapping[str, Any]]
     protocol: ClassVar[str] = "reconstruction"
-    main_stage: ClassVar[str]
     layer_captions: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: Any, networks: nn.Module, card: Mapping[str, Any] | None = None):
@@ -225,6 +223,11 @@ class System(ABC):
     @abstractmethod
     def rollout(self, still: np.ndarray, control: Control | None, output: Output) -> Rollout:
         """Start a roll-out; the arguments have been checked. See `open`."""
+
+    @property
+    @abstractmethod
+    def main_stage(self) -> str:
+        """The training stage that `bench` times."""
 
     @abstractmethod
     def control_of(self, clip: Clip) -> Control:
@@ -316,7 +319,7 @@ class System(ABC):
         stored = stored or read_config(folder)
         if stored["system"] != cls.name:
             raise StillmotionError(f"{folder} holds a {stored['system']} model, not a {cls.name} model.")
-        config = parse_settings(cls.config_class, stored["config"], str(folder / CONFIG))
+        config: Any = parse_settings(cls.config_class, stored["config"], str(folder / CONFIG))
         # First without memory: a configuration may ask for more than there is room for.
         shapes = tensor_shapes(folder / WEIGHTS)
         with _without_memory(4 * len(shapes) + 1000, str(folder / CONFIG)):
@@ -372,7 +375,7 @@ def folded(network: Network) -> Network:
     for part in list(made.modules()):
         if (fold := getattr(part, "fold", None)) is not None:
             fold()
-    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 @contextmanager
