@@ -162,8 +162,7 @@ class Animation:
             The number of frames.
 
         Raises:
-            StillmotionError: the file exists, cannot be written, or a frame could not be made; what was there
-                before stays.
+            StillmotionError: the file exists, cannot be written, or a frame fails; what was there before stays.
         """
         path = Path(path)
         with ExitStack() as stack:
@@ -174,12 +173,11 @@ class Animation:
                 writer.write(step.frame)
                 for name, picture in step.layers.items() if layers else ():
                     if name not in layer_writers:
-                        with writing(Path(layers or "")):
-                            Path(layers or "").mkdir(parents=True, exist_ok=True)
                         target = Path(layers or "") / f"{name}{path.suffix}"
-                        layer_writers[name] = stack.enter_context(
-                            media.open_writer(target, fps=self.fps, overwrite=overwrite)
-                        )
+                        with writing(target.parent):
+                            target.parent.mkdir(parents=True, exist_ok=True)
+                        layer = media.open_writer(target, fps=self.fps, overwrite=overwrite)
+                        layer_writers[name] = stack.enter_context(layer)
                     layer_writers[name].write(picture)
                 if progress:
                     progress(count)
@@ -312,8 +310,8 @@ class System(ABC):
             stored: its configuration, if `read_config` has read it already.
 
         Raises:
-            StillmotionError: a file is missing or damaged, the configuration has an unknown field or a wrong
-                value, a tensor is missing, superfluous, of another shape, or not finite.
+            StillmotionError: a file is missing or damaged, a field is unknown or has a wrong value, a tensor is
+                missing, superfluous, of another shape, or not finite.
         """
         folder = Path(folder)
         stored = stored or read_config(folder)
@@ -354,15 +352,14 @@ class System(ABC):
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The stored configuration of a model folder, checked as far as it is the same for all systems."""
-    stored = read_json(folder / CONFIG)
+    path = folder / CONFIG
+    stored = read_json(path)
     if not isinstance(stored, dict) or not isinstance(stored.get("config"), dict) or "system" not in stored:
-        raise StillmotionError(f"{folder / CONFIG} is not the configuration of a stillmotion model.")
+        raise StillmotionError(f"{path} is not the configuration of a stillmotion model.")
     if stored.get("format") != FORMAT:
-        raise StillmotionError(
-            f"{folder / CONFIG} has format {stored.get('format')!r}; this version reads format {FORMAT}."
-        )
+        raise StillmotionError(f"{path} has format {stored.get('format')!r}; this version reads format {FORMAT}.")
     if not isinstance(stored.get("card") or {}, dict):
-        raise StillmotionError(f"{folder / CONFIG}: the card must be an object with names and values.")
+        raise StillmotionError(f"{path}: the card must be an object with names and values.")
     return stored
 
 
