@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stillmotion.controls import Drive, Stroke, StrokeFrom
 
 from stillmotion import media
-from stillmotion.controls import Drive, Stroke, StrokeFrom
 from stillmotion.data.object_detection import find_object, reachable
 from stillmotion.errors import StillmotionError, StillmotionWarning
 from stillmotion.systems.strokes import composing, drawing, planning

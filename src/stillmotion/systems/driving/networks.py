@@ -256,7 +256,6 @@ class DenseMotion(nn.Module):
         shifts = torch.cat([torch.zeros_like(shifts[:, :1]), shifts], dim=1)  # the background stays
         embedding, moved = self.embed(still, heat, shifts)
         out = self.head(self.unet(self.groups(embedding))).float()  # N x (K+1 + 2) x s x s
-
         displacement, masks, mixture = torch.zeros_like(out[:, :2]), None, None
         if self.config.motion.coarse:  # Eq. 4
             masks = F.softmax(out[:, : self.config.keypoints.count + 1], dim=1)
