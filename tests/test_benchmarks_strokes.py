@@ -11,7 +11,7 @@ import pytest
 
 from stillmotion.files import read_json
 from stillmotion.systems.strokes.config import PRESETS
-from stillmotion.worlds.write import write_world
+from stillmotion.worlds.dataset import write_world
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TINY = {

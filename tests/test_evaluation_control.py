@@ -345,7 +345,7 @@ def test_a_face_crop_is_the_face_alone_downsampled() -> None:
 
 
 def test_faces_of_the_world_are_recognised_with_anothers_expression() -> None:
-    people = [faces.describe(np.random.default_rng([4, index])) for index in range(5)]
+    people = [faces.sample_description(np.random.default_rng([4, index])) for index in range(5)]
     stills = [faces.render(face, 48, 1) for face in people]
     gallery = torch.cat([face_crops(video, tracks["box"]) for video, tracks in stills])
     metric = IdentityAccuracy()

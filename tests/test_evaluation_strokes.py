@@ -40,7 +40,7 @@ from stillmotion.evaluation.trackers.gait import stride_rate
 from stillmotion.files import save_tensors
 from stillmotion.nn.vgg import random_vgg
 from stillmotion.worlds import sample_clip
-from stillmotion.worlds.write import write_world
+from stillmotion.worlds.dataset import write_world
 
 
 @cache

@@ -17,19 +17,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
-from stillmotion import media, systems
+from stillmotion import media
 from stillmotion.animate import Animator, load, own_times, shipped_models
-from stillmotion.controls import Control, Drive, Stroke
 from stillmotion.data.clip import Clip
 from stillmotion.files import write_json
-from stillmotion.nn.precision import choose
+from stillmotion.nn.device import choose_precision
+from stillmotion.options import Control
 from stillmotion.systems.base import Animation, Step, System
 from stillmotion.version import __version__
 
@@ -116,43 +116,17 @@ def make_exercise(system: System, folder: Path) -> Exercise:
         system: what is timed.
         folder: for a video that the control reads.
     """
-    if not hasattr(system, "example_clip"):  # until systems declare example_clip
-        size = system.config.size
-        noise = np.random.default_rng(0).integers(0, 256, (FRAMES, size, size, 3), dtype=np.uint8)
-        return EXERCISES[system.control](system.config, noise, folder)
-    clip, control_of = system.example_clip(FRAMES), getattr(system, "control_of")  # noqa: B009
+    clip = system.example_clip(FRAMES)
     still = np.asarray(clip.frames)[0]
-    first = next(iter(system.animate(still, control_of(clip), len(clip), size="model"))).frame
+    first = next(iter(system.animate(still, system.control_of(clip), len(clip), size="model"))).frame
     if copied := int(np.array_equal(first, still)):  # frame 0 is the still and not generated
         clip = system.example_clip(FRAMES + 1)
-    control = given = control_of(clip)
+    control = given = system.control_of(clip)
     video = getattr(control, "video", None)
     if isinstance(video, np.ndarray):
         media.write_video(folder / "control.mp4", iter(video), fps=clip.fps)
-        given = replace(control, video=folder / "control.mp4")
-    stage = getattr(system, "main_stage", None)
-    return Exercise(still, control, given, len(clip), len(clip) - copied, stage, [clip])
-
-
-def _drive(config: Any, video: np.ndarray, folder: Path) -> Exercise:
-    media.write_video(folder / "drive.mp4", iter(video), fps=25)
-    clips = [Clip("made", video, 25.0)]
-    return Exercise(video[0], Drive(video), Drive(folder / "drive.mp4"), FRAMES, FRAMES, "motion", clips)
-
-
-def _stroke(config: Any, video: np.ndarray, folder: Path) -> Exercise:
-    """A stroke through the middle; frame 0 is the still. Grey coding has no more than a training clip's points."""
-    generated = config.frames - 1 if config.coding == "grey" else FRAMES
-    length = max(generated + 1, (config.frames - 1) * config.frame_step + 1)
-    points = np.linspace(0.25, 0.75, length)[:, None] * np.array([config.size, config.size])
-    stroke = Stroke(points)
-    frames = np.resize(video, (length, *video.shape[1:]))
-    clips = [Clip("made", frames, 25.0, {"points": points.astype(np.float32)})]
-    return Exercise(video[0], stroke, stroke, generated + 1, generated, "stroke", clips)
-
-
-EXERCISES: Mapping[type, Callable[[Any, np.ndarray, Path], Exercise]] = {Drive: _drive, Stroke: _stroke}
-"""By the control of a system: makes its exercise of its configuration, a video and a folder for files."""
+        given = replace(cast(Any, control), video=folder / "control.mp4")
+    return Exercise(still, control, given, len(clip), len(clip) - copied, system.main_stage, [clip])
 
 
 def bench_model(animator: Animator, repeats: int, device: str | torch.device = "cpu") -> dict[str, Any]:
@@ -210,7 +184,7 @@ def _first(animation: Animation, before: int) -> Step:
 
 def _bf16(animator: Animator, exercise: Exercise, fp32_s: float, device: torch.device) -> dict[str, Any]:
     """bf16 against fp32: the probe that `auto` decides by, the network's time, the error in grey levels."""
-    chosen, probe = choose("auto", device, True, lambda *_: own_times(animator.system))
+    chosen, probe = choose_precision("auto", device, True, lambda *_: own_times(animator.system))
     rough = copy.copy(animator.system)
     rough.precision = "bf16"
     before = exercise.frames - exercise.generated
@@ -240,7 +214,7 @@ def _training(animator: Animator, exercise: Exercise, repeats: int, device: str 
 
     system = copy.deepcopy(animator.system)
     only = (exercise.stage,) if exercise.stage else ()
-    stage = systems.find(system.name).stages(system, exercise.clips, (), only)[0]
+    stage = system.stages(exercise.clips, only=only)[0]
     batch = send_to_device(default_collate([stage.dataset[i] for i in range(stage.batch)]), device)
     for network in stage.networks.values():
         network.train()

@@ -38,7 +38,7 @@ def choose_protocol(name: str | None, models: Mapping[str, System]) -> Protocol:
         StillmotionError: there is none of this name, it does not fit a model, or the models declare different ones.
     """
     if name is None:
-        own = {model: declared_protocol(system) for model, system in models.items()}
+        own = {model: system.protocol for model, system in models.items()}
         if len(set(own.values())) != 1:
             listed = ", ".join(f"{model}: {protocol}" for model, protocol in own.items()) or "there is no model"
             raise StillmotionError(f"The models have no protocol in common ({listed}); choose one with --protocol.")
@@ -47,13 +47,6 @@ def choose_protocol(name: str | None, models: Mapping[str, System]) -> Protocol:
     for system in models.values():
         check_fits(protocol, system)
     return protocol
-
-
-def declared_protocol(system: System) -> str:
-    """The protocol that a system declares as its own."""
-    declared = getattr(system, "protocol", None)
-    # until systems declare protocol
-    return declared or next(protocol.name for protocol in PROTOCOLS.values() if fits(protocol, system))
 
 
 def check_fits(protocol: Protocol, system: System) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from stillmotion.animate import Animator
-from stillmotion.controls import Control, Drive
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionWarning
 from stillmotion.evaluation.metrics.curves import Curve
 from stillmotion.evaluation.protocols.columns import Case, Column
+from stillmotion.options import Control
 from stillmotion.systems.base import System
 
 Predictor = Callable[[Case, int], np.ndarray | None]
@@ -77,16 +77,6 @@ def copy_still(case: Case, sample: int = 0) -> np.ndarray:
     return np.repeat(case.still[None], len(case.target), axis=0)
 
 
-def control_of(system: System, clip: Clip) -> Control:
-    """The control that makes a clip of its first frame, as the system declares it."""
-    declared = getattr(system, "control_of", None)
-    # until systems declare control_of
-    return declared(clip) if declared else Drive(np.asarray(clip.frames), transfer="absolute")
-
-
 def fits(protocol: Protocol, system: System) -> bool:
     """Whether a system takes what a protocol feeds."""
-    controls = getattr(system, "controls", None) or (system.control,)  # until systems declare controls
-    if not protocol.controls:
-        return hasattr(system, "control_of") or Drive in controls  # until systems declare control_of
-    return any(control.__name__ in protocol.controls for control in controls)
+    return not protocol.controls or any(control.__name__ in protocol.controls for control in system.controls)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from stillmotion.data.clip import Clip
-from stillmotion.evaluation.protocols.base import Protocol, control_of, copy_still, feed
+from stillmotion.evaluation.protocols.base import Protocol, copy_still, feed
 from stillmotion.evaluation.protocols.columns import (
     FID_COLUMN,
     Case,
@@ -34,7 +34,7 @@ PROTOCOL = Protocol(
     definition="frame 0 of each clip is the still and the control is the clip's own (of a driving video: the whole "
     "clip, absolute keypoints), the clip's size",
     cases=reconstruction_cases,
-    predictor=feed(lambda system, case: control_of(system, case.clip)),
+    predictor=feed(lambda system, case: system.control_of(case.clip)),
     baselines={"copy the still": copy_still, "mean frame": mean_frame},
     columns=(*pixel_columns(), *keypoint_columns(), *identity_columns(target_frames), FID_COLUMN),
 )

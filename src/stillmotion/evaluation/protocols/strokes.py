@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from stillmotion import media
-from stillmotion.controls import Stroke
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.extractors.digits import DigitClassifier, load_classifier, read_digits
@@ -41,6 +40,7 @@ from stillmotion.evaluation.protocols.columns import (
 from stillmotion.evaluation.trackers.gait import stride_rate
 from stillmotion.evaluation.trackers.tracking import track_object
 from stillmotion.systems.base import System
+from stillmotion.systems.strokes import Stroke
 
 LONG_STEPS, LONG_CASES = 200, 8
 PAIR_SEED = 0

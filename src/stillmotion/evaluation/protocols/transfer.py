@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
-from stillmotion.controls import Drive, Transfer
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.protocols.base import Protocol, copy_still, feed
@@ -17,6 +17,7 @@ from stillmotion.evaluation.protocols.columns import (
     keypoint_columns,
     still_frame,
 )
+from stillmotion.systems.driving import Drive
 
 PAIRS, PAIRS_SEED = 100, 0
 """Random pairs, as many as in Monkey-Net's code."""
@@ -46,7 +47,7 @@ def copy_driving(case: Case, sample: int = 0) -> np.ndarray:
     return case.target
 
 
-def transfer_protocol(name: str, transfer: Transfer) -> Protocol:
+def transfer_protocol(name: str, transfer: Literal["relative", "absolute"]) -> Protocol:
     """Transfer with relative or absolute keypoints."""
     return Protocol(
         name=name,
