@@ -13,20 +13,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from driving_tools import driving_frames, tiny_driving
+from stillmotion import media
 from stillmotion.animate import Animator
-from stillmotion.controls import Control, Drive
 from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo
 from stillmotion.data.shards import write_dataset
 from stillmotion.errors import StillmotionError
-from stillmotion.evaluation import protocols
+from stillmotion.evaluation import protocols, report
 from stillmotion.evaluation.extractors.base import NetworkFeatures
 from stillmotion.evaluation.metrics.feature import LPIPS
 from stillmotion.evaluation.metrics.pixel import L1, MSE, PSNR
 from stillmotion.evaluation.metrics.samples import BestOfSamples, SampleDiversity
 from stillmotion.evaluation.protocols import PROTOCOLS, check_fits, choose_protocol
-from stillmotion.evaluation.protocols.base import Protocol, control_of, copy_still, feed
+from stillmotion.evaluation.protocols.base import Protocol, copy_still, feed
 from stillmotion.evaluation.protocols.columns import (
     LPIPS_COLUMN,
     Case,
@@ -39,8 +38,8 @@ from stillmotion.evaluation.protocols.columns import (
 )
 from stillmotion.evaluation.protocols.reconstruction import reconstruction_cases
 from stillmotion.evaluation.report import evaluate_models
-from stillmotion.systems.driving.animating import Driving
-from strokes_tools import tiny_strokes
+from stillmotion.systems.driving import Drive
+from toy_tools import Push, Toy, ToyConfig
 
 
 def grey(*values: int) -> np.ndarray:
@@ -113,7 +112,7 @@ def toy_protocol(**changes: Any) -> Protocol:
         "name": "toy",
         "definition": "a toy",
         "cases": reconstruction_cases,
-        "predictor": feed(lambda system, case: control_of(system, case.clip)),
+        "predictor": feed(lambda system, case: system.control_of(case.clip)),
         "baselines": {"copy the still": copy_still, "brighter": brighter},
         "columns": (
             *pixel_columns(),
@@ -164,93 +163,76 @@ def test_a_missing_extractor_of_videos_is_named(greys: Path, tmp_path: Path, mon
     assert "FVD (needs extractors={'video': ...} from Python)" in text
 
 
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Every model is the toy; what is loaded and where to."""
+    loaded: list[tuple[str, str]] = []
+
+    def load(model: str, device: str = "cpu") -> Animator:
+        loaded.append((model, device))
+        return Animator(Toy.build(ToyConfig()))
+
+    monkeypatch.setattr(report, "load", load)
+    return loaded
+
+
 def test_the_sample_is_the_seed() -> None:
-    seen: list[int | None] = []
-
-    class Seeded(Animator):
-        def __call__(
-            self, still: Any, control: Control, frames: int | None = None, seed: int | None = None, **o: Any
-        ):  # type: ignore[no-untyped-def, override]
-            seen.append(seed)
-            return super().__call__(still, control, frames, seed, **o)
-
-    frames = driving_frames(2)
-    predict = PROTOCOLS["reconstruction"].predictor(Seeded(tiny_driving()))
-    case = Case("a", frames[0], frames, Clip("a", frames, 25.0))
-    assert all(predict(case, sample) is not None for sample in range(3))
-    assert seen == [0, 1, 2]
+    (case,) = reconstruction_cases([Clip("a", grey(10, 20, 3), 25.0)])
+    predict = PROTOCOLS["reconstruction"].predictor(Animator(Toy.build(ToyConfig())))
+    samples = [predict(case, sample) for sample in range(3)]
+    assert all(frames is not None and frames.shape == (3, 32, 32, 3) for frames in samples)
+    # The seed is in the red channel; the clip's own control makes each frame brighter by 3 % 7 + 1.
+    assert [frames[1, 0, 0].tolist() for frames in samples if frames is not None] == [
+        [18, 18, 18], [19, 18, 18], [20, 18, 18],
+    ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("toy")
 def test_a_report_shows_every_sample(greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stillmotion import media
-
-    tiny_driving().save_pretrained(tmp_path / "model")
     monkeypatch.setattr(protocols, "PROTOCOLS", {"toy": toy_protocol()})
-    evaluate_models([str(tmp_path / "model")], greys, "toy", tmp_path / "out", split="all")
-    assert media.read_picture(tmp_path / "out" / "one.png").shape == (3 * 32, 3 * 32, 3)  # target, two samples
+    evaluate_models(["model"], greys, "toy", tmp_path / "out", split="all")
+    picture = media.read_picture(tmp_path / "out" / "one.png")
+    assert picture.shape == (3 * 32, 3 * 32, 3)  # target, two samples
+    assert (picture[64, 0] - picture[32, 0]).tolist() == [1, 0, 0]
 
 
 # --- which protocol ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("toy")
 def test_a_protocol_that_does_not_fit_is_refused_before_any_work(tmp_path: Path) -> None:
-    tiny_driving().save_pretrained(tmp_path / "model")
-    with pytest.raises(
-        StillmotionError,
-        match=r"'strokes' feeds Stroke, which the system driving does not take; protocols that fit it are "
-        r"reconstruction, transfer, transfer-absolute\.",
-    ):
-        evaluate_models([str(tmp_path / "model")], tmp_path / "missing", "strokes", tmp_path / "out")
-    with pytest.raises(StillmotionError, match=r"feeds Drive, .* fit it are strokes\."):
-        check_fits(PROTOCOLS["transfer"], tiny_strokes())
+    words = r"'strokes' feeds Stroke, which the system toy does not take; protocols that fit it are reconstruction\."
+    with pytest.raises(StillmotionError, match=words):
+        evaluate_models(["model"], tmp_path / "missing", "strokes", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_declared_controls_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Push:
-        """A control that no protocol feeds."""
-
-    system = tiny_driving()
-    monkeypatch.setattr(Driving, "controls", (Push, Drive), raising=False)
-    check_fits(PROTOCOLS["transfer"], system)
-    monkeypatch.setattr(Driving, "controls", (Push,))
-    with pytest.raises(StillmotionError, match="protocols that fit it are none"):
-        check_fits(PROTOCOLS["transfer"], system)
-    monkeypatch.setattr(Driving, "control_of", staticmethod(lambda clip: Push()), raising=False)
-    check_fits(PROTOCOLS["reconstruction"], system)  # which feeds whatever control_of makes
+    monkeypatch.setattr(Toy, "controls", (Push, Drive))
+    check_fits(PROTOCOLS["transfer"], Toy.build(ToyConfig()))
+    monkeypatch.setattr(Toy, "controls", (Push,))
+    with pytest.raises(StillmotionError, match=r"feeds Drive, .* protocols that fit it are reconstruction\."):
+        check_fits(PROTOCOLS["transfer"], Toy.build(ToyConfig()))
+    check_fits(PROTOCOLS["reconstruction"], Toy.build(ToyConfig()))  # which feeds whatever control_of makes
 
 
-def test_models_bring_their_own_protocol(greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny_driving().save_pretrained(tmp_path / "one")
-    monkeypatch.setattr(Driving, "protocol", "reconstruction", raising=False)
-    evaluate_models([str(tmp_path / "one")], greys, None, tmp_path / "out", split="all")
+def test_models_bring_their_own_protocol(
+    greys: Path, tmp_path: Path, toy: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate_models(["a", "b"], greys, None, tmp_path / "out", split="all", device="fake")
     assert json.loads((tmp_path / "out" / "report.json").read_text())["protocol"] == "reconstruction"
-    monkeypatch.setattr(Driving, "protocol", "transfer")
-    assert choose_protocol(None, {"a": tiny_driving()}).name == "transfer"
-    with pytest.raises(StillmotionError, match=r"no protocol in common \(a: transfer, b: strokes\); choose one with"):
-        choose_protocol(None, {"a": tiny_driving(), "b": tiny_strokes()})
+    assert toy == [("a", "fake"), ("b", "fake")]
+
+    class Other(Toy):
+        protocol = "transfer"
+
+    one, other = Toy.build(ToyConfig()), Other.build(ToyConfig())
+    with pytest.raises(StillmotionError, match=r"in common \(a: reconstruction, b: transfer\); choose one with"):
+        choose_protocol(None, {"a": one, "b": other})
+    monkeypatch.setattr(Other, "controls", (Drive,))
+    assert choose_protocol(None, {"b": other}).name == "transfer"
     with pytest.raises(StillmotionError, match="there is no model"):
         choose_protocol(None, {})
-
-
-def test_reconstruction_takes_the_systems_own_control(monkeypatch: pytest.MonkeyPatch) -> None:
-    frames, seen = driving_frames(4), []
-
-    def backwards(clip: Clip) -> Drive:
-        seen.append(clip.name)
-        return Drive(np.asarray(clip.frames)[::-1].copy(), transfer="absolute")
-
-    animator = Animator(tiny_driving())
-    (case,) = reconstruction_cases([Clip("a", frames, 25.0)])
-    plain = PROTOCOLS["reconstruction"].predictor(animator)(case, 0)
-    assert plain is not None
-    assert np.array_equal(plain, animator(frames[0], Drive(frames, transfer="absolute")).frames())
-    monkeypatch.setattr(Driving, "control_of", staticmethod(backwards), raising=False)
-    found = PROTOCOLS["reconstruction"].predictor(animator)(case, 0)
-    assert found is not None
-    assert np.array_equal(found, animator(frames[0], backwards(case.clip)).frames())
-    assert not np.array_equal(found, plain)
-    assert seen == ["a", "a"]
 
 
 def test_adding_a_protocol_is_adding_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,17 +249,9 @@ def test_adding_a_protocol_is_adding_a_file(tmp_path: Path, monkeypatch: pytest.
 # --- devices -------------------------------------------------------------------------------------------------------
 
 
-def test_networks_go_to_the_device(greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_network_of_an_extractor_goes_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fake device: where modules are sent is recorded, and they stay on the CPU."""
-    tiny_driving().save_pretrained(tmp_path / "model")
     sent: list[str] = []
-
-    def to(module: nn.Module, device: str = "", **_: object) -> nn.Module:
-        sent.extend([device] * bool(device))
-        return module
-
-    monkeypatch.setattr(nn.Module, "to", to)
-    evaluate_models([str(tmp_path / "model")], greys, "reconstruction", tmp_path / "out", split="all", device="fake")
-    assert sent == ["fake"]
+    monkeypatch.setattr(nn.Module, "to", lambda module, device: sent.append(device) or module)
     NetworkFeatures(nn.Flatten(), 1, (4, 4), lambda x: x, "", "fake")
-    assert sent == ["fake", "fake"]
+    assert sent == ["fake"]

@@ -57,7 +57,7 @@ def evaluate_models(
     *,
     split: str = "test",
     extractors: Mapping[str, FeatureExtractor] | None = None,
-    device: str | torch.device = "cpu",
+    device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
     """Evaluate every model and every baseline on every case of a protocol, and write the report.
@@ -70,7 +70,7 @@ def evaluate_models(
             protocol has curves, curves.csv and curve-METRIC.png.
         split: `train`, `test` or `all`.
         extractors: what `open_extractors` gave; columns whose extractor is missing are left out and named.
-        device: where the models run.
+        device: where the models run: `cpu`, `cuda` or `auto`.
         progress: called with (predictions done, predictions in all).
 
     Returns:
@@ -81,16 +81,14 @@ def evaluate_models(
     """
     if protocol is not None:
         find_protocol(protocol)  # before anything is loaded
-    animators = {str(model): load(model) for model in models}
+    animators = {str(model): load(model, device=device) for model in models}
     chosen = choose_protocol(protocol, {name: animator.system for name, animator in animators.items()})
     clips = choose_split(open_dataset(data), split)
     cases = chosen.cases(clips)
     cache = FeatureCache(extractors or {})
     columns = measured_columns(chosen, cache)
     predictors = {f"baseline: {name}": predictor for name, predictor in chosen.baselines.items()}
-    for name, animator in animators.items():
-        animator.system.networks.to(device)
-        predictors[name] = chosen.predictor(animator)
+    predictors |= {name: chosen.predictor(animator) for name, animator in animators.items()}
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     rows = {name: new_row(chosen, predictor, columns, cache) for name, predictor in predictors.items()}
