@@ -7,6 +7,8 @@ Everything is written beside its final place, synced to the disk and renamed int
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import difflib
 import errno
 import hashlib
 import json
@@ -14,16 +16,19 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from torch import Tensor, nn
 
 from stillmotion.errors import StillmotionError
+
+Settings = TypeVar("Settings")
 
 _TEMPORARY = ".tmp-"
 _REPLACED = ".old-"
@@ -72,18 +77,100 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most_bytes: int = 2**28) -> Any:
     """Read a JSON file.
 
     Raises:
-        StillmotionError: the file is missing, unreadable or not JSON.
+        StillmotionError: the file is missing, unreadable, larger than `most_bytes` or not JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            content = file.read(most_bytes + 1)
+        if len(content) > most_bytes:
+            raise StillmotionError(f"The file {path} is larger than {most_bytes} bytes.")
+        return json.loads(content)
     except FileNotFoundError as error:
         raise StillmotionError(f"The file {path} does not exist.") from error
     except (OSError, ValueError, RecursionError) as error:
         raise StillmotionError(f"The file {path} is not readable JSON ({error}).") from error
+
+
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""For dataclasses of settings: unknown fields, NaN and infinity are refused; text that spells a number is one."""
+
+
+def parse_settings(settings_class: type[Settings], values: Mapping[str, Any], where: str) -> Settings:
+    """Make a dataclass of settings from plain values, nested as its fields are.
+
+    Raises:
+        StillmotionError: an unknown field (names the nearest known one), or a value of the wrong kind or outside its
+            range; begins with `where`.
+    """
+    try:
+        return TypeAdapter(settings_class).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "unexpected_keyword_argument":
+            known = setting_names(settings_class)
+            raise StillmotionError(f"{where}: {unknown_setting(name, known)}") from error
+        reason = str(first.get("ctx", {}).get("error") or f"{first['msg']}.")
+        named = name and not reason.startswith(name.rpartition(".")[2])
+        raise StillmotionError(f"{where}: {name + ': ' if named else ''}{reason}") from error
+
+
+def change_settings(settings: Settings, changes: Mapping[str, Any], where: str) -> Settings:
+    """The same settings with some fields changed.
+
+    Args:
+        settings: a dataclass, nested by owner.
+        changes: new values by dotted name, such as `generator.width`; an entry of a tuple of dataclasses is named by
+            its field `name` (`motion.joint.steps`).
+        where: begins the sentence of an error.
+
+    Raises:
+        StillmotionError: there is no such field (names the nearest one), or the value cannot be used.
+    """
+    values: Any = dataclasses.asdict(cast(Any, settings))
+    for name, value in changes.items():
+        place, parts = values, name.split(".")
+        for number, part in enumerate(parts):
+            if isinstance(place, list | tuple):
+                place = {entry["name"]: entry for entry in place if isinstance(entry, dict)}
+            if not isinstance(place, dict) or part not in place:
+                raise StillmotionError(f"{where}: {unknown_setting(name, _dotted(values))}")
+            if number == len(parts) - 1:
+                place[part] = None if value in ("none", "None") else value
+            place = place[part]
+    return parse_settings(type(settings), values, where)
+
+
+def unknown_setting(name: str, known: Sequence[str]) -> str:
+    """A sentence about a setting that there is not; names the most similar one."""
+    last = {each.rpartition(".")[2]: each for each in known}
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    near = near or [last[each] for each in difflib.get_close_matches(name.rpartition(".")[2], list(last), 1, 0.5)]
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
+    return f"{name!r} is not a setting; {hint}"
+
+
+def setting_names(settings_class: type) -> list[str]:
+    """Dotted names of all fields of a dataclass of settings."""
+    found = []
+    hints = get_type_hints(settings_class)
+    for each in dataclasses.fields(settings_class):
+        inner = [kind for kind in (hints[each.name], *get_args(hints[each.name])) if dataclasses.is_dataclass(kind)]
+        found += [each.name] if not inner else [f"{each.name}.{name}" for name in setting_names(cast(type, inner[0]))]
+    return found
+
+
+def _dotted(values: Any) -> list[str]:
+    """Dotted names of the leaves of nested plain values."""
+    if isinstance(values, list | tuple) and values and isinstance(values[0], dict):
+        values = {entry["name"]: entry for entry in values}
+    if not isinstance(values, dict):
+        return [""]
+    return [f"{key}.{name}".rstrip(".") for key, value in values.items() for name in _dotted(value)]
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -127,6 +214,37 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
             raise StillmotionError(f"The tensor {name!r} in {path} holds NaN or infinity; it cannot be used.")
     return tensors
+
+
+def check_shapes(network: nn.Module, shapes: Mapping[str, Sequence[int]], where: str) -> None:
+    """Compare stored tensors, by name and shape, with what a network wants.
+
+    Raises:
+        StillmotionError: a tensor is missing, superfluous or of another shape.
+    """
+    state = network.state_dict()
+    missing, extra = sorted(set(state) - set(shapes)), sorted(set(shapes) - set(state))
+    if missing or extra:
+        what = f"lacks {missing[0]!r}" if missing else f"has {extra[0]!r}, which the networks lack"
+        raise StillmotionError(f"{where} {what}: weights and configuration do not belong together.")
+    for name, value in state.items():
+        if value.shape != tuple(shapes[name]):
+            raise StillmotionError(
+                f"{where}: {name!r} has the shape {tuple(shapes[name])} where the configuration asks for "
+                f"{tuple(value.shape)}."
+            )
+
+
+@torch.no_grad()
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Copy stored tensors into a network.
+
+    Raises:
+        StillmotionError: as `check_shapes`.
+    """
+    check_shapes(network, {name: value.shape for name, value in tensors.items()}, where)
+    for name, value in network.state_dict().items():
+        value.copy_(tensors[name])
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:

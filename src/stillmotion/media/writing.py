@@ -62,7 +62,7 @@ class VideoWriter:
         self._open = True
 
     def write(self, frame: np.ndarray) -> None:
-        """Add one frame, `uint8` H x W x 3; the first one fixes the size. A failure to encode it aborts the video.
+        """Add one frame, `uint8` H x W x 3; the first fixes the size. If it cannot be encoded, the video is aborted.
 
         Raises:
             MediaError: the size differs, the disk is full, or the format cannot hold such frames.
