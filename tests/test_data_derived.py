@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -164,6 +166,17 @@ means(squares(), Dying(), Path({str(tmp_path)!r}))
     assert make.asked == ["c2", "c3", "c4"]
     assert np.array_equal(made[0].tracks["means"], Counting()(squares()[0]))
     assert not list((tmp_path / "means").glob(".tmp*"))
+
+
+def test_a_full_disk_leaves_no_half_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(StillmotionError, match="the disk is full"):
+            means(squares(), Counting(), tmp_path)
+    assert list((tmp_path / "means").iterdir()) == []
 
 
 @pytest.mark.parametrize("damage", ["cut", "header", "length", "list"])

@@ -1,8 +1,8 @@
 """Derived tracks: what a finished network says about clips, computed once and stored beside the run.
 
 Pseudo-labels, codes and forecasts of a frozen stage are arrays per clip, so they become one more track. Every array
-is stored under a digest of what made it: a key, such as the digest of the network's weights, and the clip's content. A
-resumed training reads what is stored; for another key or clip nothing is stored, and it is computed.
+is stored under a digest of what made it: a key, such as the digest of the network's weights, and the clip's content.
+A resumed training reads what is stored; for another key or clip nothing is stored, and it is computed.
 """
 
 from __future__ import annotations
