@@ -281,11 +281,14 @@ def test_a_tracker_of_opencv_needs_something_that_moves() -> None:
 
 def test_trackers_by_name(tmp_path: Path) -> None:
     assert sorted(TRACKERS) == [
-        "boxes", "flow", "joints", "points", "points:patch", "points:person", "points:tracker",
+        "boxes", "flow", "flow_backward", "flow_forward", "joints", "points", "points:patch", "points:person",
+        "points:tracker",
     ]  # fmt: skip
     check_trackers(["flow", "points:tracker=mil"])
     assert find_tracker("points:patch")[0] == "points"
-    with pytest.raises(StillmotionError, match="no tracker 'pose': choose from boxes, flow, joints, points"):
+    with pytest.raises(
+        StillmotionError, match="no tracker 'pose': choose from boxes, flow, flow_backward, flow_forward"
+    ):
         check_trackers(["flow", "pose"])
     with pytest.raises(StillmotionError, match="one track 'points'"):
         check_trackers(["points", "points:patch"])

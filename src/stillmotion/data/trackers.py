@@ -18,7 +18,7 @@ from stillmotion.data.points import (
     tracker_from_detector,
 )
 from stillmotion.data.pose import joints
-from stillmotion.data.tracks import boxes, flow
+from stillmotion.data.tracks import boxes, flow, flow_backward
 from stillmotion.errors import StillmotionError
 
 Tracker = Callable[[np.ndarray, float], np.ndarray]
@@ -39,6 +39,8 @@ def _patch(value: str) -> Tracker:
 TRACKERS: Mapping[str, Callable[[str], Tracker]] = MappingProxyType(
     {
         "flow": lambda value: flow,
+        "flow_forward": lambda value: flow,
+        "flow_backward": lambda value: flow_backward,
         "boxes": lambda value: boxes,
         "points": lambda value: _points(track_moving_object),
         "points:patch": _patch,

@@ -41,6 +41,11 @@ def flow(frames: np.ndarray, fps: float = 0.0) -> np.ndarray:
     return found
 
 
+def flow_backward(frames: np.ndarray, fps: float = 0.0) -> np.ndarray:
+    """Estimate backward optical flow as `flow` does: entry t is from frame t + 1 to frame t; (T - 1) x H x W x 2."""
+    return flow(frames[::-1], fps)[::-1]
+
+
 def boxes(frames: np.ndarray, fps: float = 0.0) -> np.ndarray:
     """Detect what moves in every frame, before a static background.
 
