@@ -27,7 +27,9 @@ def puppet(action: str = "wave2") -> Clip:
     return sample_clip("puppets", 0, 1, size=64, frames=4, action=action)
 
 
-def targets(clip: Clip, frames: list[int], keypoints: int = 12, params: AugmentParams = PLAIN) -> dict[str, torch.Tensor]:
+def targets(
+    clip: Clip, frames: list[int], keypoints: int = 12, params: AugmentParams = PLAIN
+) -> dict[str, torch.Tensor]:
     return joint_targets(clip, np.array(frames), params, keypoints)
 
 

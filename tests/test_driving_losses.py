@@ -18,9 +18,7 @@ def generated(stage: MotionTraining) -> tuple[dict[str, Tensor], GeneratorOutput
     """A batch, what is generated of it, and the photometric terms."""
     batch = batch_of(stage)
     made = stage.model(gather_inputs(stage.model, batch["source"], batch["driving"]))
-    terms = losses.reconstruction_losses(
-        made, batch["source"], batch["driving"], stage.stage.losses, stage.config
-    )
+    terms = losses.reconstruction_losses(made, batch["source"], batch["driving"], stage.stage.losses, stage.config)
     return batch, made, terms
 
 
@@ -155,7 +153,8 @@ def test_equivariance_is_zero_for_a_detector_that_follows_the_picture() -> None:
 
     right, wrong = Centre()(blob), Keypoints(torch.zeros(2, 1, 2), torch.eye(2).expand(2, 1, 2, 2))
     told = [
-        losses.equivariance(Centre(), blob, found, torch.Generator().manual_seed(0)).item() for found in (right, wrong)
+        losses.equivariance(Centre(), blob, found, torch.Generator().manual_seed(0)).item()
+        for found in (right, wrong)
     ]
     assert told[0] < 0.01 < told[1]
 

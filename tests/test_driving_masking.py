@@ -166,7 +166,9 @@ def test_a_kept_background_is_the_stills_own_to_the_pixel_and_what_left_is_paint
     assert not np.array_equal(composite(canvas, made)[:15], picture[:15])  # without the option paint is everywhere
 
 
-@pytest.mark.parametrize("changes", [at("generator", blend_masks=True), *(at("motion", flow=f) for f in ("residual", "none"))])
+@pytest.mark.parametrize(
+    "changes", [at("generator", blend_masks=True), *(at("motion", flow=f) for f in ("residual", "none"))]
+)
 def test_keeping_the_background_runs_with_and_without_masks_and_shares(changes: dict[str, object]) -> None:
     driving = system(**changes)
     plain = driving.animate(STILL, Drive(VIDEO), frames=1).frames()
@@ -176,6 +178,7 @@ def test_keeping_the_background_runs_with_and_without_masks_and_shares(changes: 
 
 
 # --- weights -------------------------------------------------------------------------------------------------------
+
 
 def test_sampled_places_are_where_the_flow_looks() -> None:
     displacement = torch.zeros(2, 8, 8, 2)

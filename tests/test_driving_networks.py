@@ -332,7 +332,11 @@ def test_discriminator_map_sizes(size: int, sizes: list[int]) -> None:
 
 
 def adversarial(losses: dict[str, Any]) -> bool:
-    return changed_config(**{f"{LOSSES}.{name}": value for name, value in losses.items()}).motion_stages[0].losses.adversarial
+    return (
+        changed_config(**{f"{LOSSES}.{name}": value for name, value in losses.items()})
+        .motion_stages[0]
+        .losses.adversarial
+    )
 
 
 def test_a_discriminator_takes_part_where_a_loss_asks_for_it() -> None:

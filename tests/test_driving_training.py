@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +116,7 @@ def test_a_stage_has_a_discriminator_where_its_losses_use_one() -> None:
 def test_the_gradient_of_generator_and_detector_is_clipped_together(limit: float, told: float | None) -> None:
     stage, seen = training_of(**at(STAGE, clip_grad=limit)), {}
     step = stepper(stage)
-    stage.step(
-        batch_of(stage), lambda name, loss, clip_grad=None: seen.update({name: clip_grad}) or step(name, loss)
-    )
+    stage.step(batch_of(stage), lambda name, loss, clip_grad=None: seen.update({name: clip_grad}) or step(name, loss))
     assert seen == {"generator": told, "discriminator": None}
 
 
@@ -229,7 +227,12 @@ def test_the_seed_decides_the_samples() -> None:
     [
         ([], {}, (), "no clips"),
         ([moving_square("small", size=32)], {}, (), "--size 64"),
-        ([moving_square("a")], {}, ("dance",), "no stage 'dance'; known are keypoint_supervision, motion, keypoint_p"),
+        (
+            [moving_square("a")],
+            {},
+            ("dance",),
+            "no stage 'dance'; known are keypoint_supervision, motion, keypoint_p",
+        ),
         ([moving_square("a")], {}, ("keypoint_supervision",), "add --steps N"),
         ([moving_square("a")], {}, ("keypoint_prediction",), "no keypoint predictor: .* --set predictor.hidden=N"),
         ([moving_square("a")], at("keypoint_supervision", steps=1), (), "needs clips with a track `joints`"),

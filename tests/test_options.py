@@ -116,9 +116,7 @@ def test_fields_are_checked_and_replaced_by_what_their_check_returns() -> None:
     assert toy.path.dtype == np.float64
     assert Toy([[1, 2], [3, 4]], plain="anything").plain == "anything"  # type: ignore[arg-type]
     assert refused(Toy, [[1, 2]]).startswith("path must be 2 to 10000, not 1")
-    assert refused(Toy, [[1, 2], [3, 4]], times=[0, 1, 2]) == (
-        "times must be as many as path: 3 are given for 2."
-    )
+    assert refused(Toy, [[1, 2], [3, 4]], times=[0, 1, 2]) == ("times must be as many as path: 3 are given for 2.")
     assert refused(Toy, [[1, 2], [3, 4]], times=[1, 1]).startswith("times must be a row of numbers that rise")
     assert refused(Toy, [[1, 2], [3, 4]], speed=0.4) == "speed must be at least 0.5, not 0.4."
     assert Toy([[1, 2], [3, 4]], speed=0.5).speed == 0.5
@@ -304,7 +302,9 @@ def test_help_tells_defaults_and_survives_a_percent_sign() -> None:
     assert "default: ()" not in told
     assert "None" not in told
     assert "100 % of it (default: soft)" in parser_of(Toy, required=False).format_help()
-    assert [each.name for each, _ in options_of(Toy)] == [f.name for f in dataclasses.fields(Toy) if f.name != "plain"]
+    assert [each.name for each, _ in options_of(Toy)] == [
+        f.name for f in dataclasses.fields(Toy) if f.name != "plain"
+    ]
 
 
 @pytest.mark.parametrize("words", [["--kind", "loud"], ["--toy-speed", "fast"]])

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from stillmotion.nn.fold import folded
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stillmotion.nn.fold import folded
 from stillmotion.nn.padding import SameConv2d, same_padding
 from stillmotion.nn.spectral import SpectralConv2d, SpectralConvTranspose2d, SpectralLinear, frozen_power_iteration
 from stillmotion.systems.strokes import coding

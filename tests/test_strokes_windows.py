@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
 from stillmotion.controls import Stroke
+
 from stillmotion.data.augment import AUGMENTATIONS, AugmentParams, augment_frames, sample_params
 from stillmotion.data.clip import Clip
 from stillmotion.systems.strokes.windows import Masks, before_grey, smooth, stroke_of, window_points

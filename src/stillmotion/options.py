@@ -74,6 +74,7 @@ def options_of(declared: type) -> Iterator[tuple[dataclasses.Field[Any], Option]
             yield each, each.metadata["option"]
 
 
+@dataclass(frozen=True, eq=False)
 class Control:
     """What a person gives beside the still; subclasses are frozen dataclasses.
 

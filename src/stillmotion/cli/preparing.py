@@ -106,7 +106,7 @@ class World:
     def run(self) -> None:
         """Make the clips, with progress."""
         from stillmotion.cli import Progress
-        from stillmotion.worlds.write import write_world
+        from stillmotion.worlds.dataset import write_world
 
         with Progress("clips", self.clips) as progress:
             info = write_world(

@@ -56,7 +56,7 @@ class Stage(Protocol):
 
     These may be there as well:
         schedulers (`Mapping[str, LRScheduler]`): each is stepped once after every step.
-        ema (`Mapping[str, nn.Module]`): networks, all of them in `networks` under the same name, of which a
+        ema (`Mapping[str, nn.Module]`): networks, all of them in `networks` under the same name, of which an
             EMA of the weights is kept. `preview` runs with the averaged weights, and the networks take them over
             when the stage ends.
         generators (`Mapping[str, torch.Generator]`): CPU generators that `step` uses beside torch's

@@ -44,7 +44,6 @@ class Driving(System):
     controls = CONTROLS
     config_class = DrivingConfig
     presets: ClassVar[Mapping[str, Any]] = PRESETS
-    main_stage: ClassVar[str] = "motion"
     layer_captions: ClassVar[Mapping[str, str]] = {
         "driving": "the driving video with its keypoints",
         "keypoints": "where the keypoints are sent",
@@ -72,6 +71,11 @@ class Driving(System):
                 "This model has no keypoint predictor: train one with `stillmotion train driving DATA --from MODEL "
                 "--preset people --stages keypoint_prediction -o RUN`, or give a driving video."
             )
+
+    @property
+    def main_stage(self) -> str:
+        """The last motion stage."""
+        return self.config.motion_stages[-1].name
 
     def control_of(self, clip: Clip) -> Drive:
         """The clip drives its own first frame (reconstruction, Sec. 4)."""

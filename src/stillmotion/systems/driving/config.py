@@ -221,7 +221,7 @@ def _release(config: DrivingConfig, max_width: int = 1024, **changes: object) ->
     networks = {
         name: replace(getattr(config, name), max_width=max_width) for name in ("detector", "motion", "generator")
     }
-    return replace(config, **{**networks, **changes})  # type: ignore[arg-type]
+    return replace(config, **{**networks, **changes})
 
 
 _RELEASE = DrivingConfig(generator=GeneratorConfig(flow_resize="nearest"))

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from stillmotion.controls import Control, Stroke, StrokeFrom
+from stillmotion.data.object_detection import ObjectDetector, find_object
 from stillmotion.errors import StillmotionError, StillmotionWarning
 from stillmotion.nn.fold import folded
 from stillmotion.systems.base import Animation, Step, System
 from stillmotion.systems.strokes import coding, drawing, planning
 from stillmotion.systems.strokes.composing import Canvas, Change, compose
 from stillmotion.systems.strokes.config import GREY_POINTS, StrokesConfig
-from stillmotion.data.object_detection import ObjectDetector, find_object
 from stillmotion.systems.strokes.networks import Drawn, StrokesNetworks
 from stillmotion.systems.strokes.windows import smooth
 

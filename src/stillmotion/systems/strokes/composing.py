@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stillmotion import geometry, media
-from stillmotion.systems.strokes import drawing
 from stillmotion.data.object_detection import reachable
+from stillmotion.systems.strokes import drawing
 from stillmotion.systems.strokes.networks import Drawn
 
 CHANGE_FROM, CHANGE_FULL = 0.04, 0.12

@@ -9,8 +9,8 @@ import numpy as np
 
 from stillmotion import media
 from stillmotion.controls import Stroke, StrokeFrom, frame_count, resample
-from stillmotion.errors import StillmotionError
 from stillmotion.data.object_detection import ObjectDetector
+from stillmotion.errors import StillmotionError
 
 MOST_FRAMES = 100_000
 """The longest animation; it is streamed, so only patience limits it."""
@@ -114,7 +114,7 @@ def stroke_from(control: StrokeFrom, size: tuple[int, int]) -> Stroke:
     Raises:
         StillmotionError: the video cannot be read, has one frame, nothing moves in it, or there is no such tracker.
     """
-    from stillmotion.data.points import bridged  # these need OpenCV
+    from stillmotion.data.points import fill_gaps  # these need OpenCV
     from stillmotion.data.trackers import find_tracker
 
     track, tracker = find_tracker(control.tracker)
@@ -123,7 +123,7 @@ def stroke_from(control: StrokeFrom, size: tuple[int, int]) -> Stroke:
     frames = np.stack(list(_seen(control.video)))
     if len(frames) < 2:
         raise StillmotionError("The video to take the stroke from has one frame; it needs two or more.")
-    places = bridged(tracker(frames, 0.0))
+    places = fill_gaps(tracker(frames, 0.0))
     points = laid_over(places.astype(np.float64), (frames.shape[1], frames.shape[2]), size)
     return Stroke(points, spacing=control.spacing)
 
