@@ -366,8 +366,8 @@ def folded(network: Network) -> Network:
     Equal but for rounding. The copy cannot be trained on, and its weights have other names.
     """
     made = copy.deepcopy(network).eval().requires_grad_(False)
-    for part in [part for part in made.modules() if hasattr(part, "fold")]:
-        part.fold()
+    for part in list(made.modules()):
+        getattr(part, "fold", lambda: None)()
     return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
