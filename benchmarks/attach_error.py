@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from stillmotion.systems.strokes.finding import find_object
+from stillmotion.data.object_detection import find_object
 from stillmotion.worlds import sample_clip
 
 SEED = 7

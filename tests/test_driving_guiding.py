@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from driving_tools import moving_square, tiny
-from stillmotion.data.augment import Augmentation, Draw
+from stillmotion.data.augment import Augmentation, AugmentParams
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError
 from stillmotion.geometry import to_pixels
@@ -133,7 +133,9 @@ def test_a_step_moves_the_detector_only():
 def test_a_pair_played_backwards_aims_at_its_joints_backwards():
     clip = puppet()
     chosen = np.array([0, 3])
-    plain, back = (joint_aims(clip, chosen, Draw((64, 64), (64, 64), reverse=way), 12) for way in (False, True))
+    plain, back = (
+        joint_aims(clip, chosen, AugmentParams((64, 64), (64, 64), reverse=way), 12) for way in (False, True)
+    )
     assert not torch.allclose(plain["points"][0], plain["points"][1])
     assert torch.allclose(back["points"], plain["points"].flip(0))
     assert torch.allclose(back["weights"], plain["weights"].flip(0))

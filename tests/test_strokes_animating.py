@@ -17,7 +17,7 @@ from stillmotion.errors import StillmotionError, StillmotionWarning
 from stillmotion.systems.strokes import composing, drawing, planning
 from stillmotion.systems.strokes.animating import Strokes
 from stillmotion.systems.strokes.composing import Canvas, Change, changed, compose, distance_to_way
-from stillmotion.systems.strokes.finding import find_object, reached
+from stillmotion.data.object_detection import find_object, reachable
 from stillmotion.systems.strokes.networks import Drawn
 from stillmotion.systems.strokes.planning import Plan, laid_over, make_plan
 from strokes_tools import spot, tiny_strokes
@@ -259,13 +259,13 @@ def test_distances_to_a_way_by_hand() -> None:
     assert float(point[7, 5]) == 5
 
 
-def test_reached_follows_a_crooked_part_and_leaves_the_others() -> None:
+def test_reachable_follows_a_crooked_part_and_leaves_the_others() -> None:
     mask = torch.zeros(1, 1, 6, 6, dtype=torch.bool)
     mask[0, 0, 0, :5] = mask[0, 0, 1:5, 5] = True  # round a corner, over a diagonal
     mask[0, 0, 4, 0] = True
     seed = torch.zeros_like(mask)
     seed[0, 0, 0, 0] = seed[0, 0, 2, 2] = True
-    found = reached(mask, seed)[0, 0]
+    found = reachable(mask, seed)[0, 0]
     assert found.sum() == 9
     assert not found[4, 0]
 

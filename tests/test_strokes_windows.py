@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stillmotion.controls import Stroke
-from stillmotion.data.augment import AUGMENTATIONS, Draw, apply, draw
+from stillmotion.data.augment import AUGMENTATIONS, AugmentParams, augment_frames, sample_params
 from stillmotion.data.clip import Clip
 from stillmotion.systems.strokes.windows import Masks, before_grey, smooth, stroke_of, window_points
 from strokes_tools import TINY_STROKES, spot, tiny_strokes
@@ -63,7 +63,7 @@ def test_training_and_animating_read_the_same_stroke() -> None:
     assert np.array_equal(stroke_of(clip, TINY_STROKES), rough.astype(np.float32))
     wanted = smooth(rough, 3).astype(np.float32)
     assert not np.allclose(wanted, rough, atol=0.1)
-    drawn = window_points(clip, np.arange(4, 9), Draw((32, 32), (32, 32)), config)
+    drawn = window_points(clip, np.arange(4, 9), AugmentParams((32, 32), (32, 32)), config)
     torch.testing.assert_close(drawn["points"], torch.from_numpy(wanted[4:9]))  # the whole clip's fit, cut after it
     inside = np.clip(rough, 0, 31)
     facts = [step.facts["point"] for step in tiny_strokes(smooth_points=3).animate(spot(), Stroke(inside), 12)]
@@ -98,9 +98,9 @@ def test_what_moves_is_left_before_grey(marked: bool) -> None:
 def test_masks_move_as_their_pixels_do_and_have_no_colours() -> None:
     clip = walker()
     clip.tracks["mask"] = (clip.frames[..., 0] == 230).astype(np.uint8)
-    drawn = draw((32, 32), np.random.default_rng(0), AUGMENTATIONS["bold"])
+    drawn = sample_params((32, 32), np.random.default_rng(0), AUGMENTATIONS["bold"])
     moved = Masks().window(clip, np.array([4]), drawn)[0, 0].numpy()
-    pixels = apply(clip.frames[[4]], drawn)[0].mean(-1)
+    pixels = augment_frames(clip.frames[[4]], drawn)[0].mean(-1)
     inside, outside = pixels[moved > 0.95], pixels[moved < 0.05]
     assert moved.max() == pytest.approx(1.0, abs=1e-5)
     assert inside.std() < 0.02

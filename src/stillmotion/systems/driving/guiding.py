@@ -19,7 +19,14 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 
 from stillmotion import geometry
-from stillmotion.data.augment import AUGMENTATIONS, Augmentation, Draw, apply, draw, move_points
+from stillmotion.data.augment import (
+    AUGMENTATIONS,
+    Augmentation,
+    AugmentParams,
+    augment_frames,
+    move_points,
+    sample_params,
+)
 from stillmotion.data.sampling import clip_index, sample_rng, to_tensor
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.driving.config import DrivingConfig
@@ -96,12 +103,16 @@ class GuideDataset(Dataset[dict[str, Any]]):
         rng = sample_rng(self.seed, index)
         chosen = rng.integers(len(clip), size=1)
         frames = clip.frames[chosen]
-        drawn = draw(frames.shape[1:3], rng, self.augmentation)
+        drawn = sample_params(frames.shape[1:3], rng, self.augmentation)
         aims = joint_aims(clip, chosen, drawn, self.keypoints)
-        return {"frame": to_tensor(apply(frames, drawn))[0], "name": clip.name, **{k: v[0] for k, v in aims.items()}}
+        return {
+            "frame": to_tensor(augment_frames(frames, drawn))[0],
+            "name": clip.name,
+            **{k: v[0] for k, v in aims.items()},
+        }
 
 
-def joint_aims(clip: Any, chosen: np.ndarray, drawn: Draw, keypoints: int) -> dict[str, Tensor]:
+def joint_aims(clip: Any, chosen: np.ndarray, drawn: AugmentParams, keypoints: int) -> dict[str, Tensor]:
     """Where keypoints belong in T frames of a clip after an augmentation, and how much each counts.
 
     Returns:

@@ -18,7 +18,7 @@ from stillmotion.systems.base import Animation, Step, System
 from stillmotion.systems.strokes import coding, drawing, planning
 from stillmotion.systems.strokes.composing import Canvas, Change, compose
 from stillmotion.systems.strokes.config import GREY_POINTS, StrokesConfig
-from stillmotion.systems.strokes.finding import Finder, find_object
+from stillmotion.data.object_detection import ObjectDetector, find_object
 from stillmotion.systems.strokes.networks import Drawn, StrokesNetworks
 from stillmotion.systems.strokes.windows import smooth
 
@@ -37,7 +37,7 @@ class Strokes(System):
     control: ClassVar[type] = Stroke
     config_class: ClassVar[type] = StrokesConfig
     networks: StrokesNetworks
-    finder: Finder = staticmethod(find_object)
+    finder: ObjectDetector = staticmethod(find_object)
 
     @classmethod
     def build(cls, config: StrokesConfig, card: Mapping[str, Any] | None = None) -> Self:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from stillmotion import geometry, media
 from stillmotion.systems.strokes import drawing
-from stillmotion.systems.strokes.finding import reached
+from stillmotion.data.object_detection import reachable
 from stillmotion.systems.strokes.networks import Drawn
 
 CHANGE_FROM, CHANGE_FULL = 0.04, 0.12
@@ -85,7 +85,7 @@ class Change:
         amount = changed(drawn.frame.float(), self.still, self.unmoved)
         # Nothing makes G keep what it paints as well: a pixel it keeps by half shows only where it changed.
         weight = amount if drawn.keep is None else amount * (1 - drawn.keep.float())
-        moved = reached(amount > CLEAR, self.near)
+        moved = reachable(amount > CLEAR, self.near)
         # What is faint shows beside what is clear, and with a soft edge.
         gate = F.avg_pool2d(F.max_pool2d(moved.float(), 5, stride=1, padding=2), 3, stride=1, padding=1)
         return weight * gate * (weight > ACTIVE)

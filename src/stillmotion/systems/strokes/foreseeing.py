@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stillmotion.data.augment import Draw
+from stillmotion.data.augment import AugmentParams
 from stillmotion.data.clip import Clip
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.networks import StrokesNetworks
@@ -115,7 +115,7 @@ class ForeseeStage:
 
 
 def _points_and_masks(
-    clip: Clip, chosen: np.ndarray, drawn: Draw, config: StrokesConfig, masks: Masks
+    clip: Clip, chosen: np.ndarray, drawn: AugmentParams, config: StrokesConfig, masks: Masks
 ) -> dict[str, Any]:
     found = window_points(clip, chosen, drawn, config)
     return found | {"masks": masks.window(clip, chosen, drawn)} if config.plain_wall else found

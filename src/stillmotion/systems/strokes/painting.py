@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from stillmotion.data.augment import AUGMENTATIONS, Augmentation, apply, draw, move_points
+from stillmotion.data.augment import AUGMENTATIONS, Augmentation, augment_frames, move_points, sample_params
 from stillmotion.data.sampling import clip_index, sample_rng, to_tensor
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.networks import StrokesNetworks
@@ -127,8 +127,8 @@ class FrameDataset(Dataset[dict[str, Any]]):
         rng = sample_rng(self.config.seed, index)
         chosen = np.sort(rng.choice(np.flatnonzero(usable(clip, self.config)), size=2))
         frames = clip.frames[chosen]
-        drawn = draw(frames.shape[1:3], rng, self.augmentation)
-        still, frame = to_tensor(apply(frames, drawn))
+        drawn = sample_params(frames.shape[1:3], rng, self.augmentation)
+        still, frame = to_tensor(augment_frames(frames, drawn))
         points = np.ascontiguousarray(move_points(stroke_of(clip, self.config)[chosen], drawn))
         shown = frame
         if self.config.plain_wall:

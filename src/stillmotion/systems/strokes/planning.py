@@ -10,7 +10,7 @@ import numpy as np
 from stillmotion import media
 from stillmotion.controls import Stroke, StrokeFrom, frame_count, resample
 from stillmotion.errors import StillmotionError
-from stillmotion.systems.strokes.finding import Finder
+from stillmotion.data.object_detection import ObjectDetector
 
 MOST_FRAMES = 100_000
 """The longest animation; it is streamed, so only patience limits it."""
@@ -68,7 +68,7 @@ def make_plan(
     *,
     fps: float,
     least: int,
-    finder: Finder,
+    finder: ObjectDetector,
 ) -> Plan:
     """Say where the object is to be in every frame.
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from stillmotion.data.augment import AUGMENTATIONS, Draw, apply, move_points
+from stillmotion.data.augment import AUGMENTATIONS, AugmentParams, augment_frames, move_points
 from stillmotion.data.background import moving_masks
 from stillmotion.data.clip import Clip
+from stillmotion.data.colour import ColourParams
 from stillmotion.data.sampling import WindowDataset, window_starts
 from stillmotion.systems.strokes.config import StrokesConfig
 
@@ -80,7 +81,7 @@ def stroke_of(clip: Clip, config: StrokesConfig) -> np.ndarray:
     return smooth(np.asarray(clip.tracks[TRACK]), config.smooth_points).astype(np.float32)
 
 
-def window_points(clip: Clip, chosen: np.ndarray, drawn: Draw, config: StrokesConfig) -> dict[str, Any]:
+def window_points(clip: Clip, chosen: np.ndarray, drawn: AugmentParams, config: StrokesConfig) -> dict[str, Any]:
     """The points of a window, moved as its pixels are: `points`, T x 2 float32."""
     points = stroke_of(clip, config)[chosen]
     return {TRACK: torch.from_numpy(np.ascontiguousarray(move_points(points, drawn)))}
@@ -111,7 +112,7 @@ class Masks:
     def __init__(self) -> None:
         self.found: dict[str, np.ndarray] = {}
 
-    def window(self, clip: Clip, chosen: np.ndarray, drawn: Draw | None = None) -> torch.Tensor:
+    def window(self, clip: Clip, chosen: np.ndarray, drawn: AugmentParams | None = None) -> torch.Tensor:
         """The masks of some frames, moved as their pixels are: n x 1 x H x W in [0, 1]."""
         known = clip.tracks.get("mask")
         if known is None and clip.name not in self.found:
@@ -119,8 +120,8 @@ class Masks:
         masks = np.asarray(self.found[clip.name] if known is None else known)[chosen] > 0
         pixels = np.repeat(masks.reshape(len(chosen), *clip.frames.shape[1:3], 1), 3, axis=-1).astype(np.float32)
         if drawn is not None:
-            still = replace(drawn, hue=0.0, mixing=None, contrast=1.0, brightness=0.0, gamma=1.0, dyes=())
-            pixels = apply(pixels, still)
+            still = replace(drawn, colour=ColourParams())
+            pixels = augment_frames(pixels, still)
         return torch.from_numpy(np.ascontiguousarray(pixels[..., :1].transpose(0, 3, 1, 2)))
 
 
