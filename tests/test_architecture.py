@@ -25,7 +25,7 @@ MAY_KNOW = {
     "version": set(),
     "geometry": set(),
     "losses": {"geometry"},
-    "nn": {"geometry"},
+    "nn": {"geometry", "errors"},
     "boxes": {"errors"},
     "controls": {"errors", "boxes"},
     "media": BASE,
@@ -33,7 +33,7 @@ MAY_KNOW = {
     "data": {"media", "geometry", "files"} | BASE,
     "worlds": {"data", "files"} | BASE,
     "training": {"data.sampling", "files", "nn"} | BASE,
-    "systems": {"data"} | TOOLS | BASE,
+    "systems": {"data", "training.schedules"} | TOOLS | BASE,
     "animate": {"systems", "media", "controls", "nn"} | BASE,
     "evaluation": {"animate", "systems", "controls", "data", "media", "files", "geometry", "nn"} | BASE,
     "train": {"systems", "data", "training", "animate", "files"} | BASE,
@@ -174,7 +174,7 @@ def test_nothing_reaches_for_the_network() -> None:
             else:
                 continue
             # The processes of a training on one machine find each other over a local socket.
-            if path != SOURCE / "training" / "processes.py":
+            if path != SOURCE / "training" / "distributed.py":
                 assert not names & modules, f"{path}:{node.lineno}"
 
 
@@ -197,7 +197,7 @@ def test_convention_random_numbers_come_from_a_generator() -> None:
     """No hidden stream of numpy or of the standard library; only trainings seed torch's own, once."""
     for path in FILES:
         for line, name, _ in calls(path):
-            if module(path) == "training.randomness":  # stores and restores every stream
+            if module(path) == "training.rng":  # stores and restores every stream
                 continue
             hidden = re.match(r"(np|numpy)\.random\.(?!default_rng\b|Generator\b|PCG64\b|SeedSequence\b)", name)
             assert not hidden, f"{path}:{line}: {name}"

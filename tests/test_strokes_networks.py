@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillmotion.nn.fold import folded
-from stillmotion.nn.same import SameConv2d, same_padding
-from stillmotion.nn.spectral import SpectralConv2d, SpectralConvTranspose2d, SpectralLinear, forgetting
+from stillmotion.nn.padding import SameConv2d, same_padding
+from stillmotion.nn.spectral import SpectralConv2d, SpectralConvTranspose2d, SpectralLinear, frozen_power_iteration
 from stillmotion.systems.strokes import coding
 from stillmotion.systems.strokes.config import PRESETS, StrokesConfig
 from stillmotion.systems.strokes.judges import FrameDiscriminator, PairDiscriminator
@@ -259,7 +259,7 @@ def test_u_stays_in_eval_mode_and_where_it_is_to_be_forgotten() -> None:
     judge = FrameDiscriminator(RELEASE).train()
     before = {name: value.clone() for name, value in judge.named_buffers()}
     assert len(before) == 15
-    with forgetting(judge):
+    with frozen_power_iteration(judge):
         judge(still(), still(16))
     judge.eval()
     judge(still(), still(16))

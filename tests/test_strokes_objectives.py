@@ -193,7 +193,7 @@ def test_vgg_has_torchvisions_names_and_counts(depth: int, parameters: int, last
     names = [name for name, _ in network.named_parameters()]
     assert names[:4] == ["features.0.weight", "features.0.bias", "features.2.weight", "features.2.bias"]
     assert names[-1] == f"features.{last}.bias"
-    assert [i + 1 for i in network.taken] == [4, 9, 16, 23, 30] if depth == 16 else [4, 9, 18, 27, 36]
+    assert [i + 1 for i in network.feature_layers] == [4, 9, 16, 23, 30] if depth == 16 else [4, 9, 18, 27, 36]
 
 
 @pytest.mark.usefixtures("narrow_vgg")

@@ -127,7 +127,7 @@ def load(model: str | Path, precision: str = "fp32", device: str = "cpu") -> Ani
         system.networks.to(devices.choose_device(device))
     system.precision = precision
     if precision == "auto":
-        system.precision, _ = devices.choose(precision, system.device, True, lambda *_: own_times(system))
+        system.precision, _ = devices.choose_precision(precision, system.device, True, lambda *_: own_times(system))
     return Animator(system)
 
 
@@ -151,7 +151,7 @@ def own_times(system: System, frames: int = 8) -> dict[str, float]:
         return 1000 * (time.perf_counter() - start)
 
     once("bf16")  # the first call prepares its kernels
-    return devices.compare(once)
+    return devices.best_times(once)
 
 
 def find_model(model: str | Path) -> Path:

@@ -30,7 +30,7 @@ from stillmotion.animate import Animator, load, own_times, shipped_models
 from stillmotion.controls import Control, Drive, Stroke
 from stillmotion.data.clip import Clip
 from stillmotion.files import write_json
-from stillmotion.nn.precision import choose
+from stillmotion.nn.device import choose_precision
 from stillmotion.systems.base import Animation, Step, System
 from stillmotion.version import __version__
 
@@ -176,7 +176,7 @@ def _first(animation: Animation, before: int) -> Step:
 
 def _bf16(animator: Animator, still: np.ndarray, exercise: Exercise, fp32_s: float) -> dict[str, Any]:
     """What bf16 costs and spares: the probe that `auto` decides by, times the network, error in grey levels."""
-    chosen, probe = choose("auto", torch.device("cpu"), True, lambda *_: own_times(animator.system))
+    chosen, probe = choose_precision("auto", torch.device("cpu"), True, lambda *_: own_times(animator.system))
     rough = copy.copy(animator.system)
     rough.precision = "bf16"
     before = exercise.frames - exercise.made

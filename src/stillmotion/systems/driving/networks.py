@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillmotion import geometry
-from stillmotion.nn.hourglass import ConvBlock, Decoder, Encoder, Residual, UNet
-from stillmotion.nn.norm import without_statistics
+from stillmotion.nn.unet import ConvBlock, Decoder, Encoder, Residual, UNet, without_statistics
 from stillmotion.systems.driving.config import DrivingConfig
 
 SHARE_GAIN = 8.0

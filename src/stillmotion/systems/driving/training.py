@@ -159,7 +159,7 @@ class MotionStage:
     ) -> dict[str, Tensor]:
         """The generator's and detector's loss, term by term, with the weights applied (sheet section 4)."""
         config, terms = self.config, {}
-        weights = losses.moving_weights(source, driving, config.motion_focus) if config.motion_focus else None
+        weights = losses.motion_weights(source, driving, config.motion_focus) if config.motion_focus else None
         if config.pyramid_weight:
             terms["pyramid"] = config.pyramid_weight * losses.pyramid_l1(made.frame, driving, weights=weights)
         if config.warp_weight:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stillmotion.nn.same import SameConv2d
+from stillmotion.nn.padding import SameConv2d
 from stillmotion.nn.spectral import SpectralConvTranspose2d
 from stillmotion.systems.strokes import carrying, coding
 from stillmotion.systems.strokes.config import StrokesConfig

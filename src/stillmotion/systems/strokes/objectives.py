@@ -13,7 +13,7 @@ from stillmotion import losses
 from stillmotion.errors import StillmotionError
 from stillmotion.files import read_weights
 from stillmotion.nn import vgg
-from stillmotion.nn.spectral import forgetting
+from stillmotion.nn.spectral import frozen_power_iteration
 from stillmotion.systems.base import fill
 from stillmotion.systems.strokes import carrying, coding
 from stillmotion.systems.strokes.config import StrokesConfig
@@ -193,7 +193,7 @@ class Objectives:
         if self.perceiver is not None:
             terms["perceptual"] = config.perceptual_weight * self.perceptual(frame, truth, moment.corners)
         if self.networks.frame_discriminator is not None:
-            with forgetting(self.networks.frame_discriminator):
+            with frozen_power_iteration(self.networks.frame_discriminator):
                 *maps, score = self.judge_frame(frame, made, moment)
                 terms["gan"] = config.gan_weight * losses.log_generator(score)
                 if config.feature_weight:
@@ -202,7 +202,7 @@ class Objectives:
                     terms["features"] = losses.feature_matching(maps, real, [config.feature_weight] * len(maps))
         if self.networks.pair_discriminator is not None:
             assert current is not None
-            with forgetting(self.networks.pair_discriminator):
+            with frozen_power_iteration(self.networks.pair_discriminator):
                 score = self.networks.pair_discriminator(frame, current, moment.step)
             terms["pair_gan"] = config.pair_gan_weight * losses.log_generator(score)
         return terms
@@ -210,7 +210,7 @@ class Objectives:
     def frame_discriminator(self, made: Made, moment: Moment) -> Tensor:
         """D1's loss. Its vectors u are kept from the fake pass alone (release)."""
         assert self.networks.frame_discriminator is not None
-        with forgetting(self.networks.frame_discriminator):
+        with frozen_power_iteration(self.networks.frame_discriminator):
             real = self.judge_frame(moment.truth, made, moment)[-1]
         return losses.log_discriminator(real, self.judge_frame(made.drawn.frame.detach(), made, moment)[-1])
 
@@ -219,7 +219,7 @@ class Objectives:
         judge = self.networks.pair_discriminator
         assert judge is not None
         assert current is not None
-        with forgetting(judge):
+        with frozen_power_iteration(judge):
             real = judge(moment.truth, moment.current, moment.step)
         return losses.log_discriminator(real, judge(made.drawn.frame.detach(), current, moment.step))
 
@@ -249,13 +249,14 @@ class Objectives:
         moving, painting = self.config.moving_focus, self.config.painting_focus
         if not (moving or painting):
             return None
-        changed = losses.changed(moment.still, moment.truth, CHANGED)
+        changed = losses.frame_difference(moment.still, moment.truth, CHANGED)
         weights = 1 + moving * changed
         if painting:
             assert moment.camera is not None
             # Where neither shows the truth, somebody has to paint: limbs, and what the object uncovers.
             moved = carrying.moved(moment.still, moment.camera.shift)
-            weights = weights + painting * torch.minimum(changed, losses.changed(moved, moment.truth, CHANGED))
+            uncovered = losses.frame_difference(moved, moment.truth, CHANGED)
+            weights = weights + painting * torch.minimum(changed, uncovered)
         return weights / weights.mean()
 
     def distance(self, made: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:

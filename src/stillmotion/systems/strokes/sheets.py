@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from stillmotion.data.sampling import window_starts
-from stillmotion.nn.modes import evaluating
+from stillmotion.nn.modes import eval_mode
 from stillmotion.systems.strokes.drawing import draw_stroke, to_frames, to_picture
 from stillmotion.systems.strokes.networks import StrokesNetworks
 from stillmotion.systems.strokes.objectives import held
@@ -50,7 +50,7 @@ def rollout_sheet(
         shown: frames of each.
         scale: enlargement.
     """
-    with evaluating(networks):
+    with eval_mode(networks):
         return np.concatenate([row for clip in _spread(clips, rows) for row in _rolled(networks, clip, shown, scale)])
 
 
@@ -80,7 +80,7 @@ def painting_sheet(networks: StrokesNetworks, clips: Sequence[Any], rows: int = 
         rows: clips in the sheet.
         shown: frames of each.
     """
-    with evaluating(networks):
+    with eval_mode(networks):
         return np.concatenate([row for clip in _spread(clips, rows) for row in _painted(networks, clip, shown)])
 
 

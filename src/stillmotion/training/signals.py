@@ -1,4 +1,4 @@
-"""Stopping in time: Ctrl-C, SIGTERM and the time limit end a run after a step, with a checkpoint."""
+"""Early stop: Ctrl-C, SIGTERM and the time limit end a run after a whole step, with a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,27 +11,30 @@ from types import FrameType
 from typing import Any
 
 
-class Stopper:
+class StopSignal:
     """Watches for reasons to stop while its `with` block runs.
 
-    The first Ctrl-C (or SIGTERM, which schedulers send before they kill) lets the step finish; the second
-    Ctrl-C stops at once.
+    The first Ctrl-C (or SIGTERM, which job schedulers send before they kill) lets the step finish. The second Ctrl-C
+    stops at once.
+
+    Attributes:
+        reason: `Ctrl-C`, `SIGTERM`, `time limit`, or empty.
     """
 
     def __init__(self, time_limit_s: float | None):
         self.reason = ""
         self._deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
-        self._before: dict[int, Any] = {}
+        self._previous_handlers: dict[int, Any] = {}
 
-    def __enter__(self) -> Stopper:
+    def __enter__(self) -> StopSignal:
         # Only the main thread may set handlers; a training inside a thread is stopped by its time limit.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._on_signal)
+                self._previous_handlers[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
@@ -47,11 +50,11 @@ class Stopper:
 
     @contextlib.contextmanager
     def children_ignore_interrupts(self) -> Iterator[None]:
-        """Start worker processes in here, so that Ctrl-C, which reaches them too, does not end them early.
+        """Start worker processes in this block, so that Ctrl-C, which reaches them too, does not end them early.
 
-        An ignored signal stays ignored in a child, a handler does not.
+        An ignored signal stays ignored in a child process, a handler does not.
         """
-        if not self._before:
+        if not self._previous_handlers:
             yield
             return
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)

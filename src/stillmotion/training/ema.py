@@ -1,4 +1,4 @@
-"""A running average of a network's weights (EMA)."""
+"""Exponential moving average of network weights (EMA)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import torch
 from torch import Tensor, nn
 
 
-def decay_at(update: int, decay: float) -> float:
-    """Share of the old average kept at update number `update` (0, 1, 2, ...).
+def warmup_decay(update: int, decay: float) -> float:
+    """Share of the average that is kept at update number `update` (0, 1, 2, ...).
 
-    It grows from 0.1 to `decay`, so that the random weights of the start are soon forgotten.
+    It rises from 0.1 to `decay`, so that the initial random weights drop out of the average within few updates.
     """
     return min(decay, (1 + update) / (10 + update))
 
 
-class Average:
-    """Averaged copies of some networks.
+class EMA:
+    """Averaged copies of networks.
 
-    Parameters are averaged in float32; buffers (running statistics, counters) are copied: they are averages
+    Parameters are averaged in float32. Buffers (running statistics, counters) are copied, because they are averages
     already.
 
     Attributes:
-        tensors: the averaged weights and copied buffers, `NETWORK.KEY` -> tensor.
+        shadow: the averaged parameters and copied buffers, `NETWORK.KEY` -> tensor.
         updates: how often `update` was called.
     """
 
@@ -32,7 +32,7 @@ class Average:
         self.networks = dict(networks)
         self.decay = decay
         self.updates = 0
-        self.tensors = {key: _start(value) for key, value in self._live().items()}
+        self.shadow = {key: _copy(value) for key, value in self._live().items()}
         self._averaged = {
             f"{name}.{key}"
             for name, network in networks.items()
@@ -48,24 +48,24 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the average towards the networks as they are now."""
-        weight = 1 - decay_at(self.updates, self.decay)
+        """Move the average towards the present weights."""
+        weight = 1 - warmup_decay(self.updates, self.decay)
         for key, live in self._live().items():
             if key in self._averaged and live.is_floating_point():
-                self.tensors[key].lerp_(live.float(), weight)
+                self.shadow[key].lerp_(live.float(), weight)
             else:
-                self.tensors[key].copy_(live)
+                self.shadow[key].copy_(live)
         self.updates += 1
 
     @torch.no_grad()
     def copy_to_networks(self) -> None:
         """Overwrite the networks with the average."""
         for key, live in self._live().items():
-            live.copy_(self.tensors[key])
+            live.copy_(self.shadow[key])
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Let the networks have the averaged weights for a while, then their own again, bit for bit."""
+        """Swap the averaged weights in for the duration of a block; the networks' own come back bit for bit."""
         kept = {key: live.clone() for key, live in self._live().items()}
         self.copy_to_networks()
         try:
@@ -76,5 +76,5 @@ class Average:
                     live.copy_(kept[key])
 
 
-def _start(value: Tensor) -> Tensor:
+def _copy(value: Tensor) -> Tensor:
     return value.float().clone() if value.is_floating_point() else value.clone()

@@ -1,4 +1,4 @@
-"""What the loop asks of the processes of a run, be it one or many."""
+"""Communication between the processes of a run, be it one or many."""
 
 from __future__ import annotations
 
@@ -12,24 +12,28 @@ from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
 
 from stillmotion.errors import StillmotionError
+from stillmotion.nn.device import choose_device
 from stillmotion.training.settings import LoopSettings
 
 
 def start(settings: LoopSettings) -> Accelerator:
-    """Join the processes that `torchrun` started, or be the only one."""
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    # Unless told that this is a CPU, accelerate takes each of torchrun's processes on one for a lone process.
-    cpu = settings.device == "cpu" or not torch.accelerator.is_available()
-    # Precision is the loop's business: accelerate would wrap models, and no model passes through it here.
-    return Accelerator(cpu=cpu, mixed_precision="no")
-
-
-def on_first(accelerator: Accelerator, work: Any, *arguments: Any) -> None:
-    """Let the first process do something while the others wait; if it cannot, all of them stop.
+    """Join the processes that `torchrun` started, or be the only one.
 
     Raises:
-        StillmotionError: on the first process what `work` raised, on the others that it did.
+        StillmotionError: the device of the settings is not there.
+    """
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    # Without `cpu=True` on a CPU, accelerate takes each of torchrun's processes for a single one.
+    # Precision is set by the loop: accelerate would wrap models, and no model passes through it here.
+    return Accelerator(cpu=choose_device(settings.device).type == "cpu", mixed_precision="no")
+
+
+def on_main(accelerator: Accelerator, work: Any, *arguments: Any) -> None:
+    """Let the main process do something while the others wait; if it fails, all of them stop.
+
+    Raises:
+        StillmotionError: on the main process what `work` raised, on the others that it did.
     """
     failure: StillmotionError | None = None
     if accelerator.is_main_process:
@@ -37,14 +41,14 @@ def on_first(accelerator: Accelerator, work: Any, *arguments: Any) -> None:
             work(*arguments)
         except StillmotionError as error:
             failure = error
-    failed = flag(accelerator, failure is not None)
+    failed = any_process(accelerator, failure is not None)
     if failure is not None:
         raise failure
     if failed:
         raise StillmotionError("The first process stopped, see its message, so this one stops too.")
 
 
-def flag(accelerator: Accelerator, raised: bool) -> bool:
+def any_process(accelerator: Accelerator, raised: bool) -> bool:
     """True on all processes if it is on any."""
     if accelerator.num_processes == 1:
         return raised
@@ -64,15 +68,15 @@ def mean(accelerator: Accelerator, values: Iterable[float]) -> list[float]:
     return (tensor / accelerator.num_processes).tolist()
 
 
-def agree(accelerator: Accelerator, value: Any) -> Any:
-    """The first process's value, on all processes."""
+def broadcast_value(accelerator: Accelerator, value: Any) -> Any:
+    """The main process's value, on all processes."""
     if accelerator.num_processes == 1:
         return value
     return broadcast_object_list([value])[0]
 
 
-def share_weights(accelerator: Accelerator, networks: Mapping[str, nn.Module]) -> None:
-    """Start all processes from the first one's weights and buffers."""
+def broadcast_weights(accelerator: Accelerator, networks: Mapping[str, nn.Module]) -> None:
+    """Start all processes from the main process's weights and buffers."""
     if accelerator.num_processes == 1:
         return
     with torch.no_grad():
@@ -81,7 +85,7 @@ def share_weights(accelerator: Accelerator, networks: Mapping[str, nn.Module]) -
                 value.copy_(broadcast(value.clone(), from_process=0))
 
 
-def collect(accelerator: Accelerator, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def gather_by_rank(accelerator: Accelerator, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of all processes, of the same shapes everywhere, as `RANK.NAME` on the CPU."""
     everyone: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -90,7 +94,7 @@ def collect(accelerator: Accelerator, tensors: Mapping[str, Tensor]) -> dict[str
     return everyone
 
 
-def own(accelerator: Accelerator, everyone: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Undo `collect`."""
+def own_rank(accelerator: Accelerator, everyone: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """This process's part of what `gather_by_rank` returned."""
     prefix = f"{accelerator.process_index}."
     return {name.removeprefix(prefix): value for name, value in everyone.items() if name.startswith(prefix)}

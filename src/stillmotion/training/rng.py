@@ -1,4 +1,4 @@
-"""Random number generators of one process: seeding, storing, restoring."""
+"""Random number generators of one process: seed, capture, restore."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-def derived_seed(*parts: int | str) -> int:
+def derive_seed(*parts: int | str) -> int:
     """A seed that is the same for the same parts and unrelated for others."""
     text = "/".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "little")
@@ -20,10 +20,10 @@ def derived_seed(*parts: int | str) -> int:
 
 def seed_all(seed: int, stage: str, rank: int, generators: Mapping[str, torch.Generator]) -> None:
     """Seed Python's, torch's and the stage's own generators, independently for each stage and process."""
-    random.seed(derived_seed(seed, stage, rank, "python"))
-    torch.manual_seed(derived_seed(seed, stage, rank, "torch"))
+    random.seed(derive_seed(seed, stage, rank, "python"))
+    torch.manual_seed(derive_seed(seed, stage, rank, "torch"))
     for name, generator in generators.items():
-        generator.manual_seed(derived_seed(seed, stage, rank, "generator", name))
+        generator.manual_seed(derive_seed(seed, stage, rank, "generator", name))
 
 
 def capture(generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:
@@ -37,7 +37,7 @@ def capture(generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:
 
 
 def restore(states: Mapping[str, Tensor], generators: Mapping[str, torch.Generator]) -> None:
-    """Undo what happened to the generators since `capture`."""
+    """Put the generators back to the states that `capture` returned."""
     torch.set_rng_state(states["torch"])
     _set_python_state(states["python"])
     if "cuda" in states and torch.cuda.is_available():

@@ -7,10 +7,10 @@ from torch.nn import functional as F
 
 
 def same_padding(length: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after an axis so that it gets ceil(length / stride) long; an odd one goes after.
+    """Zeros before and after an axis for an output of ceil(length / stride); an odd zero goes after.
 
-    With kernel 3 and stride 2 on an even length that is (0, 1): the windows begin at the even pixels, where the
-    symmetric padding of 1 lets them begin at the odd ones.
+    With kernel 3 and stride 2 on an even length that is (0, 1): the windows start at the even pixels; with
+    symmetric padding of 1 they start at the odd ones.
     """
     total = max((-(-length // stride) - 1) * stride + kernel - length, 0)
     return total // 2, total - total // 2

@@ -1,6 +1,6 @@
-"""What `nn.upsample.conv_doubled` saves: `python benchmarks/doubling.py FILE.json [repeats]`.
+"""The speed of `nn.unet.upsample_conv2d`: `python benchmarks/upsample_conv.py FILE.json [repeats]`.
 
-Per layer of `driving`'s decoder (small preset, batch 16): doubling first against the rewritten convolution, forward
+Per layer of `driving`'s decoder (small preset, batch 16): upsampling first against the rewritten convolution, forward
 alone and forward with backward, in rounds that time every variant once.
 """
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from stillmotion.evaluation.speed import interleaved, machine, spread
 from stillmotion.files import write_json
-from stillmotion.nn.upsample import conv_doubled
+from stillmotion.nn.unet import upsample_conv2d
 
 LAYERS = ((138, 128, 4), (266, 64, 8), (138, 32, 16), (74, 16, 32))  # inputs, outputs, side of the small map
 BATCH = 16
@@ -30,19 +30,19 @@ def main(out: str, repeats: int = 15) -> None:
         def plain(x: Tensor = x, conv: nn.Conv2d = conv) -> Tensor:
             return conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
-        def quick(x: Tensor = x, conv: nn.Conv2d = conv) -> Tensor:
-            return conv_doubled(x, conv)
+        def fast(x: Tensor = x, conv: nn.Conv2d = conv) -> Tensor:
+            return upsample_conv2d(x, conv)
 
         with torch.no_grad():
-            times = interleaved({"plain": plain, "quick": quick}, repeats)
+            times = interleaved({"plain": plain, "fast": fast}, repeats)
         both = interleaved(
-            {"plain": lambda: plain().sum().backward(), "quick": lambda: quick().sum().backward()}, repeats
+            {"plain": lambda: plain().sum().backward(), "fast": lambda: fast().sum().backward()}, repeats
         )
         entry = {}
         for what, found in (("forward", times), ("with backward", both)):
             entry[what] = {name: spread(seconds) for name, seconds in found.items()}
-            ratio = statistics.median(found["plain"]) / statistics.median(found["quick"])
-            entry[what]["plain / quick"] = ratio
+            ratio = statistics.median(found["plain"]) / statistics.median(found["fast"])
+            entry[what]["plain / fast"] = ratio
             print(f"{inputs} -> {outputs} at {side}, {what}: {ratio:.2f} times")
         report["layers"][f"{inputs} -> {outputs} at {side}"] = entry
     write_json(Path(out), report)
