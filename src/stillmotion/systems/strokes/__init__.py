@@ -77,9 +77,7 @@ class StrokeFrom(Control):
     spacing: Spacing = option("--spacing", default="time", choices=("time", "even"), help=_SPACING)
     attach: bool = option("--attach", default=False, help=_ATTACH)
     fps: float | None = option("--fps", default=None, metavar="FPS", parse=rate, above=0, help=_FPS)
-    tracker: str = option(
-        "--tracker", default="points", metavar="NAME", help="what finds that object (docs/data.md)"
-    )
+    tracker: str = option("--tracker", default="points", metavar="NAME", help="what finds that object (docs/data.md)")
 
 
 CONTROLS = (Stroke, StrokeFrom)

@@ -137,12 +137,13 @@ class LossConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class StageConfig:
-    """A stage of ours before the paper's (Adam, beta 0.9 and 0.999); see training.py."""
+    """A stage of training; these are the numbers of ours, before the paper's. See training.py."""
 
     steps: Steps = 0
     batch: Count = 8
     learning_rate: Positive = 1.5e-3
-    schedule: Schedule = Schedule(kind="linear", warmup=50)
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of Adam; beta2 is 0.999
+    schedule: Schedule = Schedule(kind="linear", warmup=50, floor=0.02)
     clip_grad: Weight = 1.0  # largest norm of the gradient; 0: no limit
 
 
@@ -156,16 +157,15 @@ class AutoencoderConfig(StageConfig):
 
 
 @dataclass(frozen=True, config=STRICT)
-class SingleStepConfig:
+class SingleStepConfig(StageConfig):
     """Single time step training (Sec. III-C): one update per time step, `clip.frames` - 1 per batch of clips."""
 
     steps: Steps = 200_000  # batches of clips
     batch: Count = 4
     learning_rate: Positive = 2e-4
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    schedule: Schedule = Schedule(kind="staircase", decay=0.9, every=20_000)  # it counts updates
-    schedule_steps: Steps = 0  # batches of clips that the schedule is made for; 0: `steps`
-    clip_grad: Weight = 0.0  # largest norm of the generator side's gradient; 0: no limit
+    schedule: Schedule = Schedule(kind="staircase", decay=0.9, decay_every=20_000)  # counts updates
+    clip_grad: Weight = 0.0  # of the generator side
     teacher_forcing: bool = False  # ablation: the state is the code of the true frame (Fig. 3)
 
 
@@ -232,7 +232,7 @@ PRESETS: dict[str, StrokesConfig] = {
             crop=0.0,
             perceptual=PerceptualConfig(distance="square", region="frame", range="unit"),
         ),
-        single_step=SingleStepConfig(schedule=Schedule(kind="constant")),
+        single_step=SingleStepConfig(schedule=Schedule()),
     ),
     "release": _release,
     # What strokes-digits was trained with: two CPU cores, no discriminators and no VGG.
@@ -257,11 +257,10 @@ PRESETS: dict[str, StrokesConfig] = {
         ),
         single_step=SingleStepConfig(
             steps=118,
-            schedule_steps=700,
             batch=8,
             learning_rate=1e-3,
             beta1=0.9,
-            schedule=Schedule(kind="cosine", warmup=200),
+            schedule=Schedule(kind="cosine", warmup=200, floor=0.02, total=700 * 15),  # stopped early
             clip_grad=1.0,
         ),
         annealing=SingleStepConfig(
@@ -269,7 +268,7 @@ PRESETS: dict[str, StrokesConfig] = {
             batch=8,
             learning_rate=6e-4,
             beta1=0.9,
-            schedule=Schedule(kind="cosine", warmup=30),
+            schedule=Schedule(kind="cosine", warmup=30, floor=0.02),
             clip_grad=1.0,
         ),
     ),
