@@ -45,7 +45,8 @@ from variants import (
 from stillmotion.animate import load
 from stillmotion.data.clipset import open_dataset
 from stillmotion.errors import StillmotionError
-from stillmotion.evaluation.networks import Source, open_networks
+from stillmotion.evaluation.extractors import open_extractors
+from stillmotion.evaluation.extractors.base import FeatureExtractor
 from stillmotion.evaluation.report import evaluate_models
 from stillmotion.evaluation.speed import machine
 from stillmotion.files import read_json, write_json
@@ -133,7 +134,7 @@ def run(options: argparse.Namespace) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     loop = LoopSettings(preview_every=0, precision="fp32", threads=options.threads)
-    networks = open_networks(options.network)  # before the trainings: one that is missing is told now
+    extractors = open_extractors(options.network)  # before the trainings: one that is missing is told now
     plan = agreed_plan(options, loop)
     failed, stopped = train_each(
         NAME,
@@ -148,7 +149,7 @@ def run(options: argparse.Namespace) -> int:
         return 130
     done = [key for key in VARIANTS if finished(options.out / key, plan.steps)]
     if done:
-        print(write_table(plan, options.out, done, networks))
+        print(write_table(plan, options.out, done, extractors))
     return 1 if failed else 0
 
 
@@ -176,9 +177,11 @@ def _steps(plan: Plan, loop: LoopSettings) -> int:
         return steps_in(plan.minutes or 0.0, request, loop, train, log_lines)
 
 
-def write_table(plan: Plan, out: Path, done: Sequence[str], networks: Mapping[str, Source]) -> str:
+def write_table(plan: Plan, out: Path, done: Sequence[str], extractors: Mapping[str, FeatureExtractor]) -> str:
     """Measure the trained variants; write RUNS/report, table2.json and table2.md. Returns the Markdown."""
-    evaluate_models([str(out / key) for key in done], plan.test, "reconstruction", out / "report", networks=networks)
+    evaluate_models(
+        [str(out / key) for key in done], plan.test, "reconstruction", out / "report", extractors=extractors
+    )
     report = read_json(out / "report" / "report.json")
     sets = [open_dataset(folder_of(item)).info.title for item in plan.data]
     found = {

@@ -103,12 +103,12 @@ def not_settable(only: Sequence[str]) -> tuple[str, ...]:
 
 
 COLUMNS = {
-    "follow (% of width)": ("follow, % of width", ".2f"),
-    "follow": ("follow, px", ".2f"),
-    "two ends": ("two ends, %", ".0f"),
+    "trajectory error (% of width)": ("trajectory error, % of width", ".2f"),
+    "trajectory error": ("trajectory error, px", ".2f"),
+    "endpoint accuracy": ("endpoint accuracy, %", ".0f"),
     "PSNR": ("PSNR", ".2f"),
-    "class kept": ("class kept, %", ".0f"),
-    "spill": ("spill", ".4f"),
+    "class accuracy": ("class accuracy, %", ".0f"),
+    "background change": ("background change", ".4f"),
 }
 """Columns of the report that the table shows, and how."""
 

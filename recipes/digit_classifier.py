@@ -1,4 +1,4 @@
-"""Train the digit classifier of `evaluation/digits.py` and say how often it is right.
+"""Train the digit classifier of `evaluation/extractors/digits.py` and say how often it is right.
 
     python recipes/digit_classifier.py ../shared/data/mnist/digits-8k-images-idx3-ubyte.gz
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stillmotion.evaluation.digits import SIDE, WEIGHTS, DigitClassifier, read_digits
+from stillmotion.evaluation.extractors.digits import SIDE, WEIGHTS, DigitClassifier, read_digits
 from stillmotion.files import save_tensors
 from stillmotion.worlds import sample_clip
 from stillmotion.worlds.digits.idx import read_digits as read_idx_digits

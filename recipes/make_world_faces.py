@@ -11,23 +11,23 @@ from dataclasses import replace
 import numpy as np
 
 from stillmotion import media
-from stillmotion.worlds.faces import EMOTIONS, Face, describe, render
+from stillmotion.worlds.faces import EMOTIONS, Face, render, sample_description
 
 SEED, PEOPLE, SIZE = 0, (5, 1, 7, 19), 84
 
 
 def at_once(face: Face, emotion: str) -> Face:
     """The same person at the apex of an emotion from the second frame on, without blinks."""
-    made = describe(np.random.default_rng([SEED, 100]), emotion).performance
+    made = sample_description(np.random.default_rng([SEED, 100]), emotion).performance
     made = replace(made, start=0.0, onset=1.0, apex=10.0, blinks=(100.0, 100.0), place=(0.5, 0.5, 0.36))
-    return replace(face, performance=replace(made, turn=face.performance.turn))
+    return replace(face, performance=replace(made, rest=face.performance.rest))
 
 
 def sheet() -> np.ndarray:
     """One row per person."""
     rows = []
     for person in PEOPLE:
-        face = describe(np.random.default_rng([SEED, person]))
+        face = sample_description(np.random.default_rng([SEED, person]))
         made = {emotion: render(at_once(face, emotion), SIZE, 2) for emotion in EMOTIONS}
         neutral = made["happiness"][0][0]
         map_ = made["happiness"][1]["normals"][1].astype(np.float32)

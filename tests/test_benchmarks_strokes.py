@@ -11,7 +11,7 @@ import pytest
 
 from stillmotion.files import read_json
 from stillmotion.systems.strokes.config import PRESETS
-from stillmotion.worlds.write import write_world
+from stillmotion.worlds.dataset import write_world
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TINY = {
@@ -36,11 +36,11 @@ def ablations() -> ModuleType:
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Four clips of digits, and preset `small` made tiny."""
-    import stillmotion.evaluation.stroke_cases as stroke_cases
+    import stillmotion.evaluation.protocols.strokes as protocol
     import stillmotion.systems.strokes.config as config
 
     monkeypatch.setitem(PRESETS, "small", config.replace(PRESETS["small"], **TINY))
-    monkeypatch.setattr(stroke_cases, "LONG_STEPS", 12)
+    monkeypatch.setattr(protocol, "LONG_STEPS", 12)
     write_world("digits", tmp_path / "data", clips=4, size=32, frames=5, test_share=0.25)
     return tmp_path / "data"
 

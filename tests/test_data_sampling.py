@@ -220,7 +220,7 @@ def two_pixels(frame: torch.Tensor) -> list[int]:
 
 @pytest.mark.parametrize(
     ("preset", "index", "clip", "pixels"),
-    # Two pixels each of: source and driving frame, second frame of a window, first frame of a window of usable frames.
+    # Two pixels each of source and driving frame, of a window's second frame, and of a usable window's first one.
     [
         ("none", 0, "w3", [252, 171, 236, 237, 168, 252, 168, 252]),
         ("none", 6, "w3", [80, 208, 15, 126, 15, 126, 80, 208]),

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stillmotion.media import Limits, MediaError, open_video, read_picture, read_video, sniff, write_video
-from stillmotion.media.files import file_type
-from stillmotion.media.structure import is_cut_short
+from stillmotion.media.decoding import is_truncated
+from stillmotion.media.pictures import file_type
 
 RNG = np.random.default_rng(0)
 COUNT = 30
@@ -71,7 +71,8 @@ def test_whole_films_are_whole(tmp_path: Path, kind: str) -> None:
     path = put(tmp_path, film(kind))
     found = file_type(path)
     assert found is not None
-    assert not is_cut_short(path, found)
+    with path.open("rb") as file:
+        assert not is_truncated(file, found)
     assert len(read_video(path)[0]) == COUNT
 
 
@@ -106,7 +107,8 @@ def test_a_missing_index_at_the_end_harms_no_frame(tmp_path: Path) -> None:
     for kind in ("webm", "avi"):
         data = film(kind)
         path = put(tmp_path, data[:-4])
-        assert is_cut_short(path, "matroska" if kind == "webm" else "avi")
+        with path.open("rb") as file:
+            assert is_truncated(file, "matroska" if kind == "webm" else "avi")
         assert len(read_video(path)[0]) == COUNT
 
 

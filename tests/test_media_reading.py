@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stillmotion.media import Limits, MediaError, open_video, read_video, write_picture, write_video
-from stillmotion.media.sequences import natural_order
-from stillmotion.media.timing import DamagedError, even_rate, resample
+from stillmotion.media.decoding import DamagedError, constant_fps
+from stillmotion.media.reading import resample
+from stillmotion.media.sequences import natural_key
 
 
 def grey_frames(count: int, size: tuple[int, int] = (32, 48)) -> np.ndarray:
@@ -233,11 +234,11 @@ def test_resampling_keeps_the_last_frame_before_damage() -> None:
     assert frames == [0.0, 1.0]
 
 
-def test_even_rate() -> None:
-    assert even_rate([0.0, 0.04, 0.08], [25.0]) == 25.0
-    assert even_rate([5.0, 5.04, 5.08], [30.0]) == 30.0  # less than half a frame off, and named first
-    assert even_rate([i / 25 for i in range(50)], [30.0]) == pytest.approx(25.0)
-    assert even_rate([0.0, 0.1, 0.5], [10.0]) is None
+def test_constant_fps() -> None:
+    assert constant_fps([0.0, 0.04, 0.08], [25.0]) == 25.0
+    assert constant_fps([5.0, 5.04, 5.08], [30.0]) == 30.0  # less than half a frame off, and named first
+    assert constant_fps([i / 25 for i in range(50)], [30.0]) == pytest.approx(25.0)
+    assert constant_fps([0.0, 0.1, 0.5], [10.0]) is None
 
 
 def test_strips(tmp_path: Path) -> None:
@@ -274,7 +275,7 @@ def test_folders_in_natural_order(tmp_path: Path) -> None:
 
 def test_natural_order() -> None:
     names = ["b1", "a10", "a2", "a02", "A1", "10", "9", "a", "²"]
-    assert sorted(names, key=natural_order) == ["9", "10", "a", "A1", "a02", "a2", "a10", "b1", "²"]
+    assert sorted(names, key=natural_key) == ["9", "10", "a", "A1", "a02", "a2", "a10", "b1", "²"]
 
 
 def test_folders_that_are_no_videos(tmp_path: Path) -> None:

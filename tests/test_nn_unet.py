@@ -68,4 +68,6 @@ def test_unet_has_the_channels_and_names_of_monkey_net() -> None:
     assert network.out_channels == 4 + 3
     assert network(torch.zeros(2, 3, 16, 16)).shape == (2, 7, 16, 16)
     names = {name.rpartition(".")[0] for name in network.state_dict()}
-    assert names == {f"{side}coder.blocks.{i}.{part}" for side in ("en", "de") for i in range(3) for part in ("conv", "norm")}
+    assert names == {
+        f"{side}coder.blocks.{i}.{part}" for side in ("en", "de") for i in range(3) for part in ("conv", "norm")
+    }

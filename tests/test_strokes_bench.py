@@ -44,4 +44,4 @@ def test_a_bench_measures_what_it_says(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_grey_model_is_given_no_more_points_than_it_has_greys(tmp_path: Path) -> None:
     config = tiny_strokes(coding="grey", stroke_window=0).config
     exercise = speed.EXERCISES[speed.Stroke](config, torch.zeros(32, 32, 32, 3).byte().numpy(), tmp_path)
-    assert (exercise.frames, exercise.made) == (5, 4)
+    assert (exercise.frames, exercise.generated) == (5, 4)

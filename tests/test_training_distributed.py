@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from stillmotion import losses as shared_losses
 from stillmotion.errors import StillmotionError
 from stillmotion.nn.norm import BatchNorm2d
 from test_training_gan import Gan, at_step, everything, losses, same, train
@@ -29,6 +30,7 @@ def test_two_processes_train_like_one(tmp_path):
     check_nan(two)
     check_full_disk(two)
     check_batch_norm(two)
+    check_global_mean(two)
 
 
 def check_the_doubled_batch(two, tmp_path):
@@ -72,6 +74,39 @@ def check_batch_norm(two):
         assert result["dtype"] == ["torch.float32", "torch.bfloat16"]
         for name, error in result["errors"].items():
             assert error < (0.02 if name == "bf16" else 2e-4), (name, error)
+
+
+def check_global_mean(two):
+    """Values 2, 4, 6 with weights 1, 1, 4, the last on process 1: mean (2 + 4 + 24) / 6 = 5, not (3 + 6) / 2.
+
+    x is a factor of all values and y one of the last weight, both 1: d/dx = 5, d/dy = (24 - 5 * 4) / 6 = 2/3.
+    """
+    results = [json.loads((two / f"mean-{rank}.json").read_text()) for rank in (0, 1)]
+    for result in results:
+        assert (result["mean"], result["empty"]) == (pytest.approx(5.0), 0)
+        assert result["gradient"] == pytest.approx([5.0, 2 / 3])
+    # Motion weights: 1 + 8 for the one moving pixel of four, and 2 * 4 pixels in all: the mean is (9 + 7) / 8 = 2.
+    assert [result["weights"] for result in results] == [[4.5, 0.5, 0.5, 0.5], [0.5] * 4]
+
+
+def _global_mean(rank, folder):
+    x, y = (torch.ones((), requires_grad=True) for _ in range(2))
+    weights = torch.ones(2) if rank == 0 else 4 * y.reshape(1)
+    values = x * (torch.tensor([2.0, 4.0]) if rank == 0 else torch.tensor([6.0]))
+    mean = shared_losses.global_mean((weights * values).sum(), weights.sum())
+    mean.backward()
+    # What `update` does: the mean of the processes' gradients.
+    gradient = torch.stack([torch.zeros(()) if v.grad is None else v.grad for v in (x, y)])
+    torch.distributed.all_reduce(gradient)
+    source, target = torch.zeros(1, 3, 1, 4), torch.zeros(1, 3, 1, 4)
+    target[..., 0] = 1.0 - rank
+    result = {
+        "mean": mean.item(),
+        "gradient": (gradient / 2).tolist(),
+        "empty": shared_losses.global_mean(torch.tensor(0.0), 0.0).item(),
+        "weights": shared_losses.motion_weights(source, target, gain=8)[0, 0, 0].tolist(),
+    }
+    (folder / f"mean-{rank}.json").write_text(json.dumps(result))
 
 
 def _norm(rank, folder):
@@ -122,6 +157,7 @@ def main(folder):
         nn.init.zeros_(plain.generator[0].weight)
     train(folder / "plain", [plain])
     _norm(rank, folder)
+    _global_mean(rank, folder)
 
     train(folder / "whole", [Gan()])
     stage = Gan()

@@ -81,7 +81,7 @@ class Gan:
             hook(batch)
         real = batch["picture"]
         # Both sources of randomness that the loop promises to store.
-        drawn = torch.randn(real.shape, generator=self.generators["noise"]) + torch.randn_like(real)
+        drawn = torch.randn(real.shape, generator=self.generators["noise"]).to(real.device) + torch.randn_like(real)
         fake = self.generator(real + self.noise * drawn)
         d_loss = (1 - self.discriminator(real)).relu().mean() + (1 + self.discriminator(fake.detach())).relu().mean()
         update("discriminator", d_loss)

@@ -11,18 +11,18 @@ import pytest
 
 from stillmotion.errors import StillmotionError
 from stillmotion.worlds import sample_clip
-from stillmotion.worlds.arm import Push, describe, physics, render, run, sample
-from stillmotion.worlds.arm.physics import STEPS_PER_SECOND, TOLERANCE, Body, overlaps, simulate
-from stillmotion.worlds.arm.robot import Plan
-from stillmotion.worlds.arm.shapes import HOLLOW, Shape, centred, line, measure
-from stillmotion.worlds.arm.things import _KINDS, Thing, inside
+from stillmotion.worlds.arm import Push, physics, render, run, sample, sample_description
+from stillmotion.worlds.arm.objects import KINDS, BinObject, wall_clearance
+from stillmotion.worlds.arm.physics import STEPS_PER_SECOND, TOLERANCE, RigidBody, overlaps, simulate
+from stillmotion.worlds.arm.robot import Trajectory
+from stillmotion.worlds.arm.shapes import HOLLOW, Shape, centred, moments, polyline
 
 HALF = (0.4, 0.4)
 
 
 @cache
 def push(seed: int) -> Push:
-    return describe(np.random.default_rng([3, seed]))
+    return sample_description(np.random.default_rng([3, seed]))
 
 
 def quiet(made: Push) -> Push:
@@ -30,8 +30,8 @@ def quiet(made: Push) -> Push:
     return replace(made, scene=replace(made.scene, shadow=0.0, noise=0.0, softness=0.0))
 
 
-def disc(radius: float, give: float = 1.0, turn: float = 0.0) -> Body:
-    return Body(np.array([[0.0, 0.0, radius]]), give, turn)
+def disc(radius: float, give: float = 1.0, turn: float = 0.0) -> RigidBody:
+    return RigidBody(np.array([[0.0, 0.0, radius]]), give, turn)
 
 
 def way(first: tuple[float, float], last: tuple[float, float], steps: int) -> np.ndarray:
@@ -44,11 +44,11 @@ def way(first: tuple[float, float], last: tuple[float, float], steps: int) -> np
 
 
 def test_distances_areas_and_centres_are_those_of_the_textbook() -> None:
-    square = line([(0, 0), (0.1, 0), (0.1, 0.1), (0, 0.1)], 0.02, filled=True)
+    square = polyline([(0, 0), (0.1, 0), (0.1, 0.1), (0, 0.1)], 0.02, filled=True)
     x, y = np.array([0.05, 0.05, 0.2, -0.05, 0.01]), np.array([0.05, -0.03, 0.05, -0.05, 0.05])
     expected = [-0.07, 0.01, 0.08, np.hypot(0.05, 0.05) - 0.02, -0.03]
     assert square.distance(x, y) == pytest.approx(expected)
-    area, middle_x, middle_y, spread = measure(line([(0.3, 0.2), (0.3, 0.2)], 0.05))
+    area, middle_x, middle_y, spread = moments(polyline([(0.3, 0.2), (0.3, 0.2)], 0.05))
     assert area == pytest.approx(np.pi * 0.05**2, rel=0.01)
     assert (middle_x, middle_y) == pytest.approx((0.3, 0.2), abs=1e-4)
     assert spread == pytest.approx(2 / 3 * 0.05, rel=0.01)  # mean distance from a disc's centre
@@ -56,7 +56,7 @@ def test_distances_areas_and_centres_are_those_of_the_textbook() -> None:
 
 def test_discs_follow_the_outline() -> None:
     for made in (push(seed) for seed in range(4)):
-        for thing in made.things:
+        for thing in made.objects:
             rim = thing.body().discs
             # Nothing sticks out, and between two discs at most the stated hollow is missing.
             assert thing.shape.distance(rim[:, 0], rim[:, 1]).max() <= -rim[:, 2].min() + 1e-6
@@ -93,7 +93,7 @@ def test_one_small_push_divides_into_shift_and_turn_as_the_limit_surface_says(
 ) -> None:
     monkeypatch.setattr(physics, "_FRICTION", 0.0)
     arm, deep, give, turn = 0.06, 0.004, 2.0, 500.0
-    bar = Body(np.array([[-arm, 0.0, 0.01], [arm, 0.0, 0.01]]), give, turn)
+    bar = RigidBody(np.array([[-arm, 0.0, 0.01], [arm, 0.0, 0.01]]), give, turn)
     plan = way((arm, -0.03), (arm, -0.03 + deep), 2)
     things, _ = simulate([bar], np.zeros((1, 3)), HALF, disc(0.02, 0.0), plan, 1)
     # The least motion, counted in friction, that moves the point at the arm by `deep`: w = give + turn arm^2.
@@ -125,19 +125,19 @@ def test_a_push_is_passed_on_and_the_arm_stalls_at_the_wall() -> None:
 def test_things_stay_in_the_bin_and_out_of_each_other(seed: int) -> None:
     made = push(seed)
     things, hands = run(made, 26)
-    bodies = [*(thing.body() for thing in made.things), made.robot.body()]
+    bodies = [*(thing.body() for thing in made.objects), made.robot.gripper_body()]
     for poses, hand in zip(things[::5], hands[::5], strict=True):
         deep = overlaps(bodies, np.concatenate([poses, hand[None]]))
         assert deep.max() <= TOLERANCE + 1e-9
         for body, pose in zip(bodies, poses, strict=False):
-            assert inside(body, pose, made.scene.half) >= -TOLERANCE - 1e-9
+            assert wall_clearance(body, pose, made.scene.half) >= -TOLERANCE - 1e-9
 
 
 def test_nothing_moves_unless_the_hand_pushes_it_or_something_that_it_pushes() -> None:
     moves = 0
     for seed in range(8):
         made = push(seed)
-        bodies = [*(thing.body() for thing in made.things), made.robot.body()]
+        bodies = [*(thing.body() for thing in made.objects), made.robot.gripper_body()]
         things, hands = run(made, 2 * STEPS_PER_SECOND, fps=STEPS_PER_SECOND)  # every step of the physics
         for t in np.flatnonzero((np.diff(things, axis=0) != 0).any((1, 2)))[::5] + 1:
             moved = set(np.flatnonzero((things[t] != things[t - 1]).any(-1)).tolist())
@@ -183,18 +183,18 @@ def test_links_keep_their_length_and_the_hand_follows_the_plan() -> None:
     for seed in range(10):
         made = push(seed)
         tips = np.random.default_rng(seed).uniform(-1, 1, (50, 2)) * made.scene.half
-        hands = np.concatenate([tips, made.robot.heading(tips)[:, None]], 1)
+        hands = made.robot.gripper_poses(tips)
         shoulder, elbow, wrist = np.moveaxis(made.robot.joints(hands), 1, 0)
         assert np.linalg.norm(elbow - shoulder, axis=1) == pytest.approx(made.robot.upper)
         assert np.linalg.norm(wrist - elbow, axis=1) == pytest.approx(made.robot.fore)
         assert np.linalg.norm(wrist - tips, axis=1) == pytest.approx(0.13)
-        alone = replace(made, things=())
+        alone = replace(made, objects=())
         _, hands = run(alone, 20)
-        assert hands[:, :2] == pytest.approx(alone.plan.at(np.arange(20) / 10), abs=1e-6)
+        assert hands[:, :2] == pytest.approx(alone.trajectory.at(np.arange(20) / 10), abs=1e-6)
 
 
 def test_the_plan_goes_from_stop_to_stop_without_jumps() -> None:
-    plan = Plan(((0.0, 0.0), (0.2, 0.0), (0.2, 0.1)), (1.0, 0.5, 2.0))
+    plan = Trajectory(((0.0, 0.0), (0.2, 0.0), (0.2, 0.1)), (1.0, 0.5, 2.0))
     assert plan.at(np.array([0.0, 0.5, 1.0, 1.5, 3.5])) == pytest.approx(
         np.array([[0, 0], [0.1, 0], [0.2, 0], [0.2, 0.1], [0, 0]]), abs=1e-12
     )
@@ -229,8 +229,8 @@ def test_shapes_and_meta() -> None:
 
 
 def test_all_kinds_of_things_appear() -> None:
-    counts = [len(push(seed).things) for seed in range(30)]
-    assert {thing.kind for seed in range(30) for thing in push(seed).things} == set(_KINDS)
+    counts = [len(push(seed).objects) for seed in range(30)]
+    assert {thing.kind for seed in range(30) for thing in push(seed).objects} == set(KINDS)
     assert min(counts) >= 2
     assert max(counts) >= 7
 
@@ -272,10 +272,10 @@ def test_poses_are_where_the_things_are_seen(monkeypatch: pytest.MonkeyPatch) ->
         made = quiet(push(seed))
         robot = replace(made.robot, base=(0.9, 0.0))
         angle = float(np.random.default_rng(seed).uniform(-1.2, 1.2))
-        thing = Thing("brush", bar, "plain", (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), 0.01, 1.0, (-0.2, 0.1, angle), 0)
-        plan = Plan(((0.3, -0.3), (0.3, -0.3)), (5.0, 5.0))
+        thing = BinObject("brush", bar, "plain", (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), 0.01, 1.0, (-0.2, 0.1, angle), 0)
+        plan = Trajectory(((0.3, -0.3), (0.3, -0.3)), (5.0, 5.0))
         # A thing moves only if it is pushed, so the pose is that of the description, in pixels.
-        _, tracks = render(replace(made, robot=robot, plan=plan, things=(thing,)), 128, 2)
+        _, tracks = render(replace(made, robot=robot, trajectory=plan, objects=(thing,)), 128, 2)
         x, y, turned = tracks["poses"][1, 0]
         assert turned == pytest.approx(angle + made.scene.tilt)
         near = (np.hypot(*np.mgrid[-y : 127.5 - y, -x : 127.5 - x]) < 24) & (tracks["mask"][1] == 255)
@@ -299,7 +299,7 @@ def test_gripper_and_box_belong_to_the_hand() -> None:
         for t in range(4):
             u, v = np.moveaxis((np.stack([x, y], -1) - tracks["gripper"][t]) @ back.T, -1, 0)
             c, s = np.cos(hands[t, 2]), np.sin(hands[t, 2])
-            on = made.robot.hand().distance(c * u + s * v, c * v - s * u) < -0.003
+            on = made.robot.gripper().distance(c * u + s * v, c * v - s * u) < -0.003
             rows, columns = np.nonzero(on)
             found = np.array([columns.min(), rows.min(), columns.max(), rows.max()])
             assert np.abs(tracks["box"][t] - found).max() < 1.8

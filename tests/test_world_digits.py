@@ -15,11 +15,11 @@ from stillmotion.cli import main
 from stillmotion.data.shards import open_dataset
 from stillmotion.errors import StillmotionError
 from stillmotion.worlds import sample_clip
-from stillmotion.worlds.digits import describe, render, sample
-from stillmotion.worlds.digits.glyphs import FONTS, Hand, sample_hand, write
+from stillmotion.worlds.dataset import write_world
+from stillmotion.worlds.digits import render, sample, sample_description
+from stillmotion.worlds.digits.glyphs import FONTS, GlyphStyle, draw_glyph, sample_glyph_style
 from stillmotion.worlds.digits.idx import labels_path, read_digits, read_idx
-from stillmotion.worlds.digits.motion import DIGIT, WINDOW, sample_path
-from stillmotion.worlds.write import write_world
+from stillmotion.worlds.digits.trajectory import DIGIT, WINDOW, sample_trajectory
 
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist" / "digits-8k-images-idx3-ubyte.gz"
 
@@ -161,12 +161,12 @@ def test_the_command_line_takes_the_file_for_digits_only(tmp_path: Path, capsys:
 
 def test_glyphs_fill_twenty_of_twenty_eight_units_around_their_centre_of_mass() -> None:
     rng = np.random.default_rng(0)
-    hands = [sample_hand(rng) for _ in range(60)]
-    assert {hand.font for hand in hands} == set(FONTS)
-    assert {hand.label for hand in hands} == set(range(10))
-    for hand in hands:
-        ink = write(hand)
-        rows, columns = np.flatnonzero(ink.max(1) > 0.25 * hand.ink), np.flatnonzero(ink.max(0) > 0.25 * hand.ink)
+    styles = [sample_glyph_style(rng) for _ in range(60)]
+    assert {style.font for style in styles} == set(FONTS)
+    assert {style.label for style in styles} == set(range(10))
+    for style in styles:
+        ink = draw_glyph(style)
+        rows, columns = np.flatnonzero(ink.max(1) > 0.25 * style.ink), np.flatnonzero(ink.max(0) > 0.25 * style.ink)
         assert 68 <= max(np.ptp(rows), np.ptp(columns)) <= 84  # 80 of the 112 pixels, give or take the blur
         place = np.arange(112)
         middle = np.array([(ink.sum(0) * place).sum(), (ink.sum(1) * place).sum()]) / ink.sum()
@@ -176,17 +176,17 @@ def test_glyphs_fill_twenty_of_twenty_eight_units_around_their_centre_of_mass() 
 
 def test_the_same_digit_is_written_in_many_ways() -> None:
     rng = np.random.default_rng(1)
-    written = [write(replace(sample_hand(rng), label=3)) for _ in range(12)]
+    written = [draw_glyph(replace(sample_glyph_style(rng), label=3)) for _ in range(12)]
     apart = [np.abs(a - b).mean() for i, a in enumerate(written) for b in written[:i]]
     assert min(apart) > 0.01
     assert len({hashlib.sha256(ink.tobytes()).hexdigest() for ink in written}) == 12
 
 
 def test_thickening_and_turning_do_what_they_say() -> None:
-    plain = Hand(7, "outline", 0, 0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0)
-    thin, thick = (write(replace(plain, thicken=by)) > 0.5 for by in (0, 4))
+    plain = GlyphStyle(7, "outline", 0, 0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0)
+    thin, thick = (draw_glyph(replace(plain, dilation=by)) > 0.5 for by in (0, 4))
     assert thick.sum() > 1.3 * thin.sum()
-    upright, turned = (write(replace(plain, label=1, turn=turn)) for turn in (0.0, 0.5))
+    upright, turned = (draw_glyph(replace(plain, label=1, rotation=turn)) for turn in (0.0, 0.5))
     y, x = np.mgrid[:112, :112] - 55.5
     # Positive turns x towards y: the upper end of the stroke goes to the right.
     lean = [float((ink * x * -y).sum() / (ink * y * y).sum()) for ink in (upright, turned)]
@@ -199,7 +199,7 @@ def test_thickening_and_turning_do_what_they_say() -> None:
 def test_paths_stay_inside_are_smooth_and_differ_in_speed() -> None:
     times, speeds = np.arange(0, 400, 0.5), []
     for seed in range(60):
-        path = sample_path(np.random.default_rng(seed))
+        path = sample_trajectory(np.random.default_rng(seed))
         places = path.at(times)
         assert places.min() >= DIGIT / 2
         assert places.max() <= WINDOW - DIGIT / 2
@@ -233,7 +233,7 @@ def test_shapes_and_meta() -> None:
 
 def test_the_light_moves_exactly_as_the_points_do() -> None:
     for seed in range(12):
-        moving, _ = describe(np.random.default_rng(seed))
+        moving = sample_description(np.random.default_rng(seed))
         for size in (48, 112):
             video, tracks = render(moving, size, 6)
             light = video[..., 0].astype(float)
@@ -249,7 +249,7 @@ def test_the_points_are_the_middle_of_the_picture() -> None:
     square = np.zeros((28, 28), np.float32)
     square[4:24, 4:24] = 1
     for size in (32, 64, 112):
-        video, tracks = render(replace(describe(np.random.default_rng(5))[0], ink=square), size, 4)
+        video, tracks = render(replace(sample_description(np.random.default_rng(5)), ink=square), size, 4)
         light, place = video[..., 0].astype(float), np.arange(size)
         middle = np.stack([light.sum(1) @ place, light.sum(2) @ place], -1) / light.sum(axis=(1, 2))[:, None]
         assert middle == pytest.approx(tracks["points"], abs=0.02)
@@ -259,7 +259,7 @@ def test_the_points_are_the_middle_of_the_picture() -> None:
 
 
 def test_points_scale_with_the_picture() -> None:
-    moving, _ = describe(np.random.default_rng(4))
+    moving = sample_description(np.random.default_rng(4))
     small, large = render(moving, 32, 3)[1], render(moving, 128, 3)[1]
     for track in ("points", "box"):
         assert large[track] == pytest.approx((small[track] + 0.5) * 4 - 0.5, abs=1e-3)
@@ -275,7 +275,7 @@ def warp(frame: np.ndarray, flow: np.ndarray) -> np.ndarray:
 def test_flow_reproduces_the_neighbouring_frame_wherever_there_is_ink() -> None:
     errors, still = [], []
     for seed in range(12):
-        video, tracks = render(describe(np.random.default_rng([9, seed]))[0], 112, 5)
+        video, tracks = render(sample_description(np.random.default_rng([9, seed])), 112, 5)
         for t in range(4):
             for flow, here, there in (("flow_forward", t, t + 1), ("flow_backward", t + 1, t)):
                 inked = video[here, ..., 0] > 2
@@ -289,7 +289,7 @@ def test_flow_reproduces_the_neighbouring_frame_wherever_there_is_ink() -> None:
 
 def test_mask_and_box_lie_on_the_ink() -> None:
     for seed in range(12):
-        video, tracks = render(describe(np.random.default_rng([2, seed]))[0], 112, 3)
+        video, tracks = render(sample_description(np.random.default_rng([2, seed])), 112, 3)
         bright = video[..., 0] >= 128
         assert np.array_equal(tracks["mask"] == 255, bright)
         for t in range(3):

@@ -9,49 +9,37 @@ import pytest
 from stillmotion.errors import StillmotionError
 from stillmotion.worlds import sample_clip
 from stillmotion.worlds.faces import (
-    ACTIONS,
+    ACTION_UNITS,
     EMOTIONS,
-    PARTS,
     TRAITS,
     Face,
-    describe,
     normal_maps,
     project,
     render,
     retarget,
     rotation,
     sample,
+    sample_description,
     shape,
 )
 from stillmotion.worlds.faces.expression import BASIS as EXPRESSIONS
 from stillmotion.worlds.faces.expression import coefficients
+from stillmotion.worlds.faces.grid import COLUMN_S, COLUMNS, EYES, MOUTH, MOUTH_HALF, ROW_T, ROWS, S
 from stillmotion.worlds.faces.identity import BASIS as IDENTITIES
 from stillmotion.worlds.faces.landmarks import VERTICES, landmarks
-from stillmotion.worlds.faces.mesh import (
-    COLUMN_S,
-    COLUMNS,
-    EYE_END,
-    EYE_ROW,
-    MEAN,
-    MOUTH_END,
-    MOUTH_HALF,
-    MOUTH_ROW,
-    ROW_T,
-    ROWS,
-    S,
-)
+from stillmotion.worlds.faces.mean_face import MEAN
 from stillmotion.worlds.faces.model import PIVOT, normals
 from stillmotion.worlds.faces.raster import rasterise
-from stillmotion.worlds.puppets.textures import Wall
+from stillmotion.worlds.textures import Surface
 
 SEEDS = range(4)
 STRAIGHT = np.array([[0.0, 0.0, 0.0, 0.5, 0.5, 0.35]])
-REST = np.zeros((1, len(ACTIONS)))
-PLAIN = Wall("plain", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 0.2, 0.0, 0)
+REST = np.zeros((1, len(ACTION_UNITS)))
+PLAIN = Surface("plain", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 0.2, 0.0, 0)
 
 
 def face(seed: int, emotion: str | None = None) -> Face:
-    return describe(np.random.default_rng([5, seed]), emotion)
+    return sample_description(np.random.default_rng([5, seed]), emotion)
 
 
 def quiet(made: Face) -> Face:
@@ -82,7 +70,7 @@ def test_mean_and_bases_are_symmetric() -> None:
 
 def test_shape_is_mean_plus_identity_plus_expression() -> None:
     rng = np.random.default_rng(0)
-    identity, expression = rng.normal(size=len(TRAITS)), rng.random((2, len(ACTIONS)))
+    identity, expression = rng.normal(size=len(TRAITS)), rng.random((2, len(ACTION_UNITS)))
     made = shape(identity, expression)
     by_hand = MEAN.copy()
     for value, field in zip(identity, IDENTITIES, strict=True):
@@ -97,11 +85,11 @@ def test_no_expression_is_the_persons_own_face_with_closed_lips_and_open_eyes() 
         identity = np.array(face(seed).person.identity)
         own = shape(identity, REST)[0]
         assert np.allclose(own, MEAN + np.tensordot(identity, IDENTITIES, 1), atol=1e-5)
-        upper, lower = own[MOUTH_ROW], own[MOUTH_END]
+        upper, lower = own[MOUTH.first], own[MOUTH.last]
         assert np.allclose(upper[:, :2], lower[:, :2], atol=1e-5)
         beside = np.abs(S[0]) >= MOUTH_HALF - 1e-9
         assert np.allclose(upper[beside], lower[beside], atol=1e-5)
-        assert (own[EYE_ROW] - own[EYE_END])[:, 1].max() > 0.05
+        assert (own[EYES.first] - own[EYES.last])[:, 1].max() > 0.05
 
 
 def test_the_surface_hardly_folds() -> None:
@@ -170,9 +158,9 @@ def test_emotions_move_the_named_landmarks_the_right_way() -> None:
 def test_a_blink_closes_the_eyes() -> None:
     for seed in SEEDS:
         found = shape(np.array(face(seed).person.identity), coefficients({"blink": 1.0})[None])[0]
-        gap = (found[EYE_ROW] - found[EYE_END])[:, 1]
+        gap = (found[EYES.first] - found[EYES.last])[:, 1]
         assert gap.max() < 0.06
-        assert gap.max() < 0.5 * (MEAN[EYE_ROW] - MEAN[EYE_END])[:, 1].max()
+        assert gap.max() < 0.5 * (MEAN[EYES.first] - MEAN[EYES.last])[:, 1].max()
 
 
 @pytest.mark.parametrize("emotion", EMOTIONS)
@@ -239,7 +227,7 @@ def test_clip_has_the_promised_shapes_and_meta() -> None:
     clip = sample(np.random.default_rng(1), size=32, frames=4, action="fear")
     shapes = {name: (track.shape, track.dtype) for name, track in clip.tracks.items()}
     assert shapes == {
-        "identity": ((4, len(TRAITS)), np.float32), "expression": ((4, len(ACTIONS)), np.float32),
+        "identity": ((4, len(TRAITS)), np.float32), "expression": ((4, len(ACTION_UNITS)), np.float32),
         "pose": ((4, 6), np.float32), "normals": ((4, 32, 32, 3), np.float16), "landmarks": ((4, 68, 3), np.float32),
         "box": ((4, 4), np.float32), "mask": ((4, 32, 32), np.uint8),
     }  # fmt: skip
@@ -250,7 +238,7 @@ def test_clip_has_the_promised_shapes_and_meta() -> None:
     assert meta["world"] == "faces"
     assert meta["action"] == "fear"
     assert meta["traits"] == list(TRAITS)
-    assert meta["actions"] == list(ACTIONS)
+    assert meta["actions"] == list(ACTION_UNITS)
     assert (clip.tracks["identity"] == clip.tracks["identity"][0]).all()
 
 
@@ -331,7 +319,7 @@ def test_landmarks_are_where_the_vertices_are() -> None:
 def test_landmarks_have_ibugs_order() -> None:
     found = landmarks(MEAN[None])[0]
     x, y = found[:, 0], found[:, 1]
-    assert (np.diff(x[PARTS["jaw"]]) > 0).all()
+    assert (np.diff(x[:17]) > 0).all()
     assert (np.diff(x[17:27]) > 0).all()
     assert (np.diff(y[27:31]) < 0).all()
     assert (np.diff(x[31:36]) > 0).all()
@@ -361,9 +349,9 @@ def test_inner_landmarks_lie_on_the_face() -> None:
 
 def test_landmarks_behind_the_head_are_not_visible() -> None:
     made = quiet(face(2))
-    bald = replace(made, person=replace(made.person, looks=replace(made.person.looks, style="bald")))
+    bald = replace(made, person=replace(made.person, appearance=replace(made.person.appearance, style="bald")))
     for yaw, hidden, seen in ((0.6, 16, 0), (-0.6, 0, 16)):
-        turned = replace(bald, performance=replace(bald.performance, turn=(yaw, 0.0, 0.0)))
+        turned = replace(bald, performance=replace(bald.performance, rest=(yaw, 0.0, 0.0)))
         visible = render(turned, 64, 1)[1]["landmarks"][0, :, 2]
         assert visible[seen] == 1
         assert visible[hidden] == 0
@@ -405,7 +393,7 @@ def test_mask_is_where_the_person_hides_the_wall() -> None:
     made = quiet(face(3))
     shown = []
     for level in (0.0, 1.0):
-        wall = Wall("plain", (level,) * 3, (level,) * 3, 0.2, 0.0, 0)
+        wall = Surface("plain", (level,) * 3, (level,) * 3, 0.2, 0.0, 0)
         scene = replace(made.scene, wall=wall, tint=(1.0, 1.0, 1.0))
         video, tracks = render(replace(made, scene=scene), 48, 2)
         shown.append(video.astype(float))

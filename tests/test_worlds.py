@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stillmotion.worlds.puppets.textures import Wall
 
 from stillmotion.data.shards import open_dataset
 from stillmotion.errors import StillmotionError
 from stillmotion.worlds import WORLDS, sample_clip
+from stillmotion.worlds.dataset import write_world
 from stillmotion.worlds.puppets import ACTIONS, JOINTS, Puppet, describe, render, sample
 from stillmotion.worlds.puppets.gaits import walked
 from stillmotion.worlds.puppets.render import stage
 from stillmotion.worlds.puppets.skeleton import joints, place, sole_reach
-from stillmotion.worlds.puppets.textures import Wall
-from stillmotion.worlds.write import write_world
 
 J = {name: i for i, name in enumerate(JOINTS)}
 BONES = [("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle")]

@@ -199,7 +199,8 @@ def _described(folder: Path) -> tuple[str, ...]:
         return (f"unusable: {error}", "", "", "", "")
     card: Mapping[str, Any] = stored.get("card") or {}
     size = str(stored["config"].get("size", ""))
-    return (system.name, system.controls[0].__name__, size, str(card.get("data", "")), str(card.get("licence", "yours")))
+    control = system.controls[0].__name__
+    return (system.name, control, size, str(card.get("data", "")), str(card.get("licence", "yours")))
 
 
 def _is_model(folder: Path) -> bool:

@@ -100,7 +100,7 @@ def read_json(path: Path, most_bytes: int = 2**28) -> Any:
 
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-"""For dataclasses of settings: unknown fields, NaN and infinity are refused; text that spells a number becomes one."""
+"""For dataclasses of settings: unknown fields, NaN and infinity are refused; text that spells a number is one."""
 
 
 def parse_settings(settings_class: type[Settings], values: Mapping[str, Any], where: str) -> Settings:
@@ -154,7 +154,8 @@ def unknown_setting(name: str, known: Sequence[str]) -> str:
     last = {each.rpartition(".")[2]: each for each in known}
     near = difflib.get_close_matches(name, known, 1, 0.5)
     near = near or [last[each] for each in difflib.get_close_matches(name.rpartition(".")[2], list(last), 1, 0.5)]
-    return f"{name!r} is not a setting; " + (f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}.")
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
+    return f"{name!r} is not a setting; {hint}"
 
 
 def setting_names(settings_class: type) -> list[str]:

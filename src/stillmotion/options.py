@@ -62,6 +62,11 @@ def option(*flags: str, default: Any = MISSING, **about: Any) -> Any:
     return field(default=default, metadata={"option": Option(flags=flags, **about)})
 
 
+def device_option(default: str) -> Any:
+    """The field `device`, the same for all verbs."""
+    return option("--device", default=default, choices=("auto", "cpu", "cuda"), help="auto: CUDA where there is one")
+
+
 def options_of(declared: type) -> Iterator[tuple[dataclasses.Field[Any], Option]]:
     """The fields of a dataclass that were made by `option`."""
     for each in dataclasses.fields(declared):
@@ -69,6 +74,7 @@ def options_of(declared: type) -> Iterator[tuple[dataclasses.Field[Any], Option]
             yield each, each.metadata["option"]
 
 
+@dataclass(frozen=True, eq=False)
 class Control:
     """What a person gives beside the still; subclasses are frozen dataclasses.
 
@@ -121,28 +127,41 @@ def checked(name: str, value: Any, about: Option) -> Any:
 # --- the command line ----------------------------------------------------------------------------------------------
 
 
-def add_option(parser: argparse._ActionsContainer, each: dataclasses.Field[Any], about: Option) -> None:
-    """Add a field to a parser; left out, it leaves no attribute, so that defaults stand in the dataclass alone."""
+def option_name(flag: str) -> str:
+    """The name under which a parser keeps an option: `--stroke-from` -> `stroke_from`."""
+    return flag.lstrip("-").replace("-", "_")
+
+
+def add_option(
+    parser: argparse._ActionsContainer, each: dataclasses.Field[Any], about: Option, required: bool = True
+) -> None:
+    """Add a field to a parser; left out, it leaves no attribute, so that defaults stand in the dataclass alone.
+
+    Args:
+        parser: or a group of one.
+        each: the field.
+        about: its option.
+        required: whether a field without a default must be typed.
+    """
+    settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": _told(each, about)}
     if not about.flags[0].startswith("-"):
-        few: dict[str, Any] = {"nargs": about.many} if about.many else {}
-        if each.default is not MISSING and not about.many:
-            few["nargs"] = "?"
+        nargs = about.many or (None if each.default is MISSING else "?")
         parser.add_argument(
-            each.name, metavar=about.metavar or each.name.upper(), type=about.parse, help=_told(each, about),
-            default=argparse.SUPPRESS, **few,
-        )  # fmt: skip
+            each.name, metavar=about.metavar or each.name.upper(), type=about.parse, nargs=nargs, **settings
+        )
         return
-    common: dict[str, Any] = {"dest": each.name, "default": argparse.SUPPRESS, "help": _told(each, about)}
+    # Controls of several systems share a parser, and only their options' names tell their fields apart.
+    settings |= {"dest": each.name if required else option_name(about.flags[0])}
     if each.default is False:
-        parser.add_argument(*about.flags, action="store_true", **common)
-    elif about.many:
-        parser.add_argument(*about.flags, action="append", metavar=about.metavar, type=about.parse, **common)
-    elif about.choices:
-        parser.add_argument(*about.flags, choices=about.choices, required=each.default is MISSING, **common)
+        parser.add_argument(*about.flags, action="store_true", **settings)
+        return
+    settings |= {"required": required and each.default is MISSING}
+    if about.choices:
+        parser.add_argument(*about.flags, choices=about.choices, **settings)
     else:
-        required = each.default is MISSING
+        action = "append" if about.many else "store"
         parser.add_argument(
-            *about.flags, metavar=about.metavar or "VALUE", type=about.parse, required=required, **common
+            *about.flags, action=action, metavar=about.metavar or "VALUE", type=about.parse, **settings
         )
 
 
@@ -152,9 +171,9 @@ def _told(each: dataclasses.Field[Any], about: Option) -> str:
     return text.replace("%", "%%")
 
 
-def made_from(declared: type, typed: Mapping[str, Any]) -> Any:
+def made_from(declared: type, typed: Mapping[str, Any], **others: Any) -> Any:
     """An instance of a dataclass out of what was typed; fields that were not typed keep their defaults."""
-    values: dict[str, Any] = {}
+    values = others
     for each, _ in options_of(declared):
         if each.name in typed:
             value = typed[each.name]
@@ -251,7 +270,7 @@ def check_video(name: str, video: Any) -> Any:
         raise StillmotionError(f"A {name} is a path or an array of frames, not {type(video).__name__}.")
     if video.ndim != 4 or video.shape[3] != 3 or video.dtype != "uint8":
         raise StillmotionError(
-            f"The frames of a {name} must be uint8, T x H x W x 3, not {video.dtype} {video.shape}; convert them first."
+            f"The frames of a {name} must be uint8, T x H x W x 3, not {video.dtype} {video.shape}; convert them."
         )
     if min(video.shape[:3]) < 1:
         raise StillmotionError(f"The {name} has no frames; give at least one.")
@@ -325,5 +344,6 @@ def read_points(given: str | Path) -> dict[str, Any]:
 
     stored = read_json(Path(given), most_bytes=_MOST_BYTES)
     if not isinstance(stored, dict) or "points" not in stored or set(stored) - {"points", "times"}:
-        raise StillmotionError(f'The file {given} must read {{"points": [[x, y], ...], "times": [seconds, ...]}}.')
+        form = '{"points": [[x, y], ...], "times": [seconds, ...]}'
+        raise StillmotionError(f"The file {given} must read {form}.")
     return stored

@@ -1,9 +1,9 @@
 """Augmentation of frames: parameters are sampled once per sample, then applied to all of its frames alike.
 
 `sample_params` takes every random decision and returns it as a value; `augment_frames` changes the frames and has no
-randomness. So a clip's tracks follow the pixels (`move_points`, `track_augment.augment_tracks`), and a test can ask for
-one exact change. The order is that of Monkey-Net's fact sheet, section 6: flips, rotation, resize, crop, colour;
-an elastic deformation comes after the crop.
+randomness. So a clip's tracks follow the pixels (`move_points`, `track_augment.augment_tracks`), and a test can ask
+for one exact change. The order is flips, affine, resize, crop, elastic deformation, colour; without the deformation
+it is Monkey-Net's.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ _BOLD = replace(
 AUGMENTATIONS: Mapping[str, Augmentation] = MappingProxyType(
     {
         "none": Augmentation(),
-        # The five of Monkey-Net's fact sheet, section 6. Its crops to the frame's own size are no-ops there.
+        # Monkey-Net's published settings. Its crops to the frame's own size are no-ops.
         "taichi": Augmentation(time_flip=0.5, horizontal_flip=0.5),
         "nemo": Augmentation(time_flip=0.5, horizontal_flip=0.5),
         "bair": Augmentation(horizontal_flip=0.5),

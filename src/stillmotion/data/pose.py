@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-import cv2
 import numpy as np
 
 from stillmotion.errors import StillmotionError
@@ -94,7 +93,9 @@ def _detector(tracking: bool) -> Iterator[Any]:
 
 
 def _landmarks(detector: Any, frame: np.ndarray) -> np.ndarray | None:
-    """The 33 landmarks of one frame as (x, y, visibility), in its own pixels; None if nobody is seen."""
+    """The 33 landmarks of one frame as (x, y, visibility), in its own pixels; None if nobody is found."""
+    import cv2  # here, so that the names of the joints are known without OpenCV
+
     height, width = frame.shape[:2]
     pad = round(_MARGIN * max(height, width))
     padded = cv2.copyMakeBorder(frame, pad, pad, pad, pad, cv2.BORDER_REPLICATE)

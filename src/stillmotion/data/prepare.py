@@ -14,7 +14,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from stillmotion.boxes import parse_box
 from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo, Quarantined
 from stillmotion.data.pool import map_in_order
@@ -27,6 +26,7 @@ from stillmotion.data.tracks import boxes
 from stillmotion.errors import StillmotionError
 from stillmotion.media import crop as cut
 from stillmotion.media import open_video, resize
+from stillmotion.options import parse_box
 
 Progress = Callable[[int, int, str, str | None], None]
 Box = tuple[int, int, int, int]

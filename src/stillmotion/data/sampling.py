@@ -108,7 +108,7 @@ def _classes(clips: Sequence[Clip], key: str) -> list[list[int]]:
     for number, clip in enumerate(clips):
         if key not in clip.meta:
             raise StillmotionError(
-                f"The clip {clip.name!r} has no {key!r} in its meta to balance by: leave it out or prepare it with one."
+                f"The clip {clip.name!r} has no {key!r} in its meta to balance by: leave the clip out or add it."
             )
         members.setdefault(str(clip.meta[key]), []).append(number)
     return [members[value] for value in sorted(members)]
@@ -188,7 +188,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
     """Frames of one clip with its tracks, augmented alike; the base of the three samplers below.
 
     Item n is sample number n of the training, for any n >= 0, and a function of the seed and n alone: a dict of the
-    frames, `name`, one entry per track (see `track_to_tensor`), and what `extra` adds. A sampler of one's own overrides
+    frames, `name`, one entry per track (see `track_to_tensor`), and what `extra` adds. Another sampler overrides
     `choose_frames`, and `arrange` if its frames are not a run called `frames`.
     """
 

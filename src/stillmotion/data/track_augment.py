@@ -28,8 +28,8 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "labels": "T x H x W integers, sampled from the nearest pixel",
         "map": "T x H x W or T x H x W x C numbers, sampled bilinearly",
         "rgb": "T x H x W x 3 pictures, which also change colour as the frames do",
-        "normals": "T x H x W x 3 unit vectors (x right, y up, z to the viewer) or zero; meta['normals'] is 'object' or "
-        "'camera', see `augment_tracks`",
+        "normals": "T x H x W x 3 unit vectors (x right, y up, z to the viewer) or zero, in the axes of "
+        "meta['normals']: 'object' (the default) or 'camera'",
         "flow_forward": "(T - L) x H x W x 2 pixels: what is at (x, y) in frame t is at (x, y) + flow in frame t + L",
         "flow_backward": "(T - L) x H x W x 2 pixels, from frame t + L to frame t",
         "values": "T x ... numbers without a place: only the order of frames changes",
@@ -82,13 +82,13 @@ def augment_tracks(
 ) -> dict[str, np.ndarray]:
     """Move tracks as `augment_frames(clip.frames[indices], params)` moves the frames.
 
-    Points and boxes may leave the picture, and a joint's visibility stays the one in the original frame. A box
-    becomes the box around its four moved corners. A flow vector becomes the difference of its moved ends, so it turns
-    and scales with the transform at its place; the fields returned are those whose both ends are among the chosen
-    frames (of a window of n neighbouring frames n - 1), and playing backwards exchanges the fields of `*_forward` and
-    `*_backward`. Normals are in the axes of the object (`meta["normals"]` is "object" or absent: a turn in the picture
-    turns the object and keeps them, only a mirror negates x) or of the camera ("camera": they turn and stretch with
-    the picture).
+    * Points and boxes may leave the picture. A joint's visibility stays the one in the original frame.
+    * A box becomes the box around its moved corners and edges.
+    * A flow vector becomes the difference of its moved ends, so it turns and scales with the transform at its place.
+      The fields returned are those that join two chosen frames: n - 1 for a window of n neighbours. Playing backwards
+      exchanges `*_forward` and `*_backward`.
+    * Normals in the object's axes (as in the world `faces`) are the same after a rotation in the picture; only a
+      mirror negates x. Normals in the camera's axes rotate and stretch with the picture.
 
     Args:
         clip: with the tracks.
@@ -147,7 +147,7 @@ def _chosen(clip: Clip, name: str, kind: str, indices: np.ndarray, params: Augme
     values = _track(clip, name)
     if len(values) != len(clip):
         raise StillmotionError(
-            f"The track {name!r} of clip {clip.name!r} has {len(values)} entries for {len(clip)} frames: prepare it again."
+            f"The track {name!r} of clip {clip.name!r} has {len(values)} entries for {len(clip)} frames: remake it."
         )
     values = values[indices]
     return values[::-1] if params.reverse else values
@@ -191,7 +191,8 @@ def _moved(
 ) -> np.ndarray:
     if kind in _ON_PIXELS and values.shape[1:3] != params.size:
         raise StillmotionError(
-            f"A track of kind {kind} in clip {clip.name!r} has {values.shape[1:3]} pixels and not the frames' {params.size}."
+            f"A track of kind {kind!r} in clip {clip.name!r} has {values.shape[1:3]} pixels where the frames have "
+            f"{params.size}: make it at their size, or name it 'values'."
         )
     if kind == "values":
         return _plain(values)
@@ -218,7 +219,7 @@ def _move_joints(joints: np.ndarray, clip: Clip, params: AugmentParams) -> np.nd
         return moved
     names = list(clip.meta.get("joints", ()))
     order = [names.index(m) for name in names if (m := mirrored_name(name)) in names]
-    if len(order) != joints.shape[1]:
+    if sorted(order) != list(range(joints.shape[1])):
         raise StillmotionError(
             f"The joints of clip {clip.name!r} cannot be mirrored: meta['joints'] must name all {joints.shape[1]}, "
             "with a right_* for every left_*."
@@ -227,15 +228,15 @@ def _move_joints(joints: np.ndarray, clip: Clip, params: AugmentParams) -> np.nd
 
 
 def _move_boxes(boxes: np.ndarray, params: AugmentParams) -> np.ndarray:
-    # Corners of pixels, not their centres: so a box of n pixels that is doubled has 2 n.
-    x0, y0, x1, y1 = np.moveaxis(boxes.astype(np.float64) + [-0.5, -0.5, 0.5, 0.5], -1, 0)
-    corners = np.stack([np.stack(c, -1) for c in ((x0, y0), (x1, y0), (x0, y1), (x1, y1))], axis=-2)
-    moved = transform_points(corners, params)
+    # Outer edges of pixels, not their centres: so a box of n pixels that is doubled has 2 n.
+    first, last = boxes[..., :2] - 0.5, boxes[..., 2:] + 0.5
+    shares = [np.array([x, y]) for x in (0, 0.5, 1) for y in (0, 0.5, 1)]  # an elastic deformation bends the edges
+    moved = transform_points(np.stack([first + share * (last - first) for share in shares], axis=-2), params)
     return np.concatenate([moved.min(axis=-2) + 0.5, moved.max(axis=-2) - 0.5], axis=-1).astype(np.float32)
 
 
 def _augment_like(pictures: np.ndarray, frames: np.ndarray, params: AugmentParams) -> np.ndarray:
-    """Augment pictures with the frames' own statistics of colour; both in the order of the result... x 3."""
+    """Augment pictures (in the order of the result) with the colour statistics of frames (in the clip's order)."""
     frames = frames[::-1] if params.reverse else frames
     as_float = [np.multiply(x, np.float32(1 / 255)) if x.dtype == np.uint8 else x for x in (frames, pictures)]
     return augment_frames(np.concatenate(as_float), replace(params, reverse=False), len(frames))[len(frames) :]
@@ -255,7 +256,7 @@ def _move_normals(normals: np.ndarray, axes: str, params: AugmentParams, sources
         sampled = np.stack([*turned, sampled[..., 2]], axis=-1)
         sampled *= (length / np.maximum(np.linalg.norm(sampled, axis=-1), 1e-6))[..., None]
     elif params.mirror:
-        sampled = sampled * np.float32([-1, 1, 1])
+        sampled = sampled * np.array([-1, 1, 1], np.float32)
     length = np.linalg.norm(sampled, axis=-1, keepdims=True)
     unit: np.ndarray = np.where(length >= _MIN_COVER, sampled / np.maximum(length, _MIN_COVER), 0).astype(np.float32)
     return unit
@@ -287,13 +288,8 @@ def _sample(values: np.ndarray, sources: np.ndarray) -> np.ndarray:
     size = (values.shape[1], values.shape[2])
     grid = geometry.to_normalised(torch.from_numpy(sources), size).float()
     channels = torch.from_numpy(numbers.reshape(*values.shape[:3], -1)).permute(0, 3, 1, 2)
-    sampled = geometry.warp(channels, grid.expand(len(values), -1, -1, -1), padding="border")
-    return (
-        sampled.permute(0, 2, 3, 1)
-        .contiguous()
-        .numpy()
-        .reshape(*sampled.shape[:1], *sources.shape[:2], *values.shape[3:])
-    )
+    sampled = geometry.warp(channels, grid.expand(len(values), -1, -1, -1), padding="border").permute(0, 2, 3, 1)
+    return sampled.contiguous().numpy().reshape(len(values), *sources.shape[:2], *values.shape[3:])
 
 
 def _plain(values: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillmotion.nn.norm import BatchNorm2d
-from stillmotion.nn.spectral import spectral_norm as normalize_weight
+from stillmotion.nn.spectral import spectral_norm as normalise
 
 Norm = Literal["instance", "batch", "none"]
 
@@ -39,7 +39,7 @@ class PatchDiscriminator(nn.Module):
             nn.Conv2d(a, b, 4, stride, padding=1)
             for a, b, stride in zip(widths[:-1], widths[1:], strides, strict=True)
         ]
-        self.convs = nn.ModuleList(normalize_weight(conv) if spectral_norm else conv for conv in convs)
+        self.convs = nn.ModuleList(normalise(conv) if spectral_norm else conv for conv in convs)
         self.norms = nn.ModuleList(_norm2d(norm, channels) for channels in widths[2:-1])
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -180,7 +180,7 @@ def _conv3d(
     padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     conv = nn.Conv3d(in_channels, out_channels, kernel, stride, padding, bias=False)
     nn.init.orthogonal_(conv.weight)
-    return normalize_weight(conv) if spectral_norm else conv
+    return normalise(conv) if spectral_norm else conv
 
 
 def _norm2d(norm: Norm, channels: int) -> nn.Module:

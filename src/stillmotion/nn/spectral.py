@@ -36,7 +36,7 @@ class SpectralConv2d(SameConv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """N x inputs x H x W -> N x outputs x ceil(H / stride) x ceil(W / stride)."""
-        return self.convolve(input, normalized_weight(self))
+        return self.convolve(input, normalised_weight(self))
 
     def fold(self) -> None:
         """Make the normalised weight the layer's own, for inference only; see `fold.folded`."""
@@ -59,7 +59,7 @@ class SpectralConvTranspose2d(nn.ConvTranspose2d):
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """N x inputs x h x w -> N x outputs x (stride h) x (stride w), if kernel = stride + 2 padding."""
         assert not isinstance(self.padding, str)
-        return F.conv_transpose2d(input, normalized_weight(self), self.bias, self.stride, self.padding)
+        return F.conv_transpose2d(input, normalised_weight(self), self.bias, self.stride, self.padding)
 
     def fold(self) -> None:
         """Make the normalised weight the layer's own, for inference only; see `fold.folded`."""
@@ -78,7 +78,7 @@ class SpectralLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """N x inputs -> N x outputs."""
-        return F.linear(input, normalized_weight(self), self.bias)
+        return F.linear(input, normalised_weight(self), self.bias)
 
 
 Spectral = SpectralConv2d | SpectralConvTranspose2d | SpectralLinear
@@ -91,7 +91,7 @@ def register_u(layer: nn.Module) -> None:
     layer.stores_vectors = True  # type: ignore[assignment]
 
 
-def normalized_weight(layer: Spectral) -> Tensor:
+def normalised_weight(layer: Spectral) -> Tensor:
     """The weight of a layer over its largest singular value, as one more power iteration estimates it."""
     if not hasattr(layer, "u"):  # folded
         return layer.weight
@@ -108,7 +108,7 @@ def normalized_weight(layer: Spectral) -> Tensor:
 @torch.no_grad()
 def fold(layer: Spectral) -> None:
     """Make the normalised weight the layer's own and remove u."""
-    layer.weight.copy_(normalized_weight(layer))
+    layer.weight.copy_(normalised_weight(layer))
     del layer.u
 
 
@@ -118,7 +118,8 @@ def spectral_norm(layer: Layer) -> Layer:
     Its matrix is outputs x (the rest). The parameter becomes `parametrizations.weight.original`, and the buffers are
     `parametrizations.weight.0.u` and `.v`. Initialise the weight before.
     """
-    parametrize.register_parametrization(layer, "weight", SpectralNorm(cast(Tensor, layer.weight)))
+    # "Unsafe" skips a trial run, which would fail for networks on the meta device.
+    parametrize.register_parametrization(layer, "weight", SpectralNorm(cast(Tensor, layer.weight)), unsafe=True)
     return layer
 
 

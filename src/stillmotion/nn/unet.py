@@ -5,7 +5,7 @@ Shapes: N x C x h x w. The encoder halves both sides per block, the decoder doub
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -239,3 +239,14 @@ def _phases_along(weight: Tensor, axis: int) -> Tensor:
     """Three weights along an axis become two, for even positions (a, b + c) and for odd ones (a + b, c)."""
     a, b, c = weight.unbind(axis)
     return torch.cat([torch.stack([a, b + c], axis), torch.stack([a + b, c], axis)])
+
+
+def zero_init(conv: nn.Conv2d, bias: Mapping[int, float] | None = None) -> nn.Conv2d:
+    """Start a convolution at zero, so that what it corrects starts unchanged; some channels' biases may differ."""
+    assert conv.bias is not None
+    with torch.no_grad():
+        conv.weight.zero_()
+        conv.bias.zero_()
+        for channel, value in (bias or {}).items():
+            conv.bias[channel] = value
+    return conv

@@ -106,8 +106,9 @@ class Rollout(ABC):
     def done(self) -> bool:
         """Whether the control has been carried out; with no control, always."""
 
+    @abstractmethod
     def close(self) -> None:
-        """Release what is open; there are no steps afterwards."""
+        """Release what is open."""
 
     def __enter__(self) -> Self:
         return self
@@ -191,24 +192,21 @@ class System(ABC):
     Attributes:
         name: that of its folder.
         controls: what directs it.
-        config_class: a frozen dataclass with every number of the system, among them `size`, the side that the networks
-            work at.
+        config_class: a frozen dataclass with every number of the system, among them `size`, the networks' side.
         presets: configurations by name.
         protocol: the protocol that `evaluate` takes unless another is named.
-        main_stage: the training stage that `bench` times.
-        layer_captions: what each layer shows, for people.
+        layer_captions: what each layer shows.
         config: of the class `config_class`.
         networks: what is saved; in eval mode unless a training says otherwise.
         card: facts about the weights (data, licence, steps, ...), JSON values, shown by `stillmotion models`.
-        precision: `fp32`, or `bf16`: convolutions under autocast; flow, grids and warps stay float32.
+        precision: `fp32`, or `bf16`: convolutions under autocast; coordinates and warps stay float32.
     """
 
     name: ClassVar[str]
     controls: ClassVar[tuple[type[Control], ...]]
-    config_class: ClassVar[type]
+    config_class: ClassVar[type[Any]]
     presets: ClassVar[Mapping[str, Any]]
     protocol: ClassVar[str] = "reconstruction"
-    main_stage: ClassVar[str]
     layer_captions: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: Any, networks: nn.Module, card: Mapping[str, Any] | None = None):
@@ -225,6 +223,11 @@ class System(ABC):
     @abstractmethod
     def rollout(self, still: np.ndarray, control: Control | None, output: Output) -> Rollout:
         """Start a roll-out; the arguments have been checked. See `open`."""
+
+    @property
+    @abstractmethod
+    def main_stage(self) -> str:
+        """The training stage that `bench` times."""
 
     @abstractmethod
     def control_of(self, clip: Clip) -> Control:
@@ -251,7 +254,7 @@ class System(ABC):
             layers: also draw the layers that explain each frame.
 
         Raises:
-            StillmotionError: the control is of another kind or does not fit; some of it shows only with the first step.
+            StillmotionError: the control is of another kind or does not fit; some of it only with the first step.
         """
         if control is not None:
             self.check_control(control)
@@ -277,10 +280,12 @@ class System(ABC):
 
         return moving_square(self.config.size, frames)
 
-    def stages(self, clips: Sequence[Any], preview_clips: Sequence[Any] = (), only: Sequence[str] = ()) -> Sequence[Any]:
+    def stages(
+        self, clips: Sequence[Any], preview_clips: Sequence[Any] = (), only: Sequence[str] = (), seed: int = 0
+    ) -> Sequence[Any]:
         """The training stages, or only those named; see the system's `training.py`. Needs the `train` extra."""
         training = import_module(f"stillmotion.systems.{self.name}.training")
-        stages: Sequence[Any] = training.stages(self, clips, preview_clips, only)
+        stages: Sequence[Any] = training.stages(self, clips, preview_clips, only, seed)
         return stages
 
     @property
@@ -314,7 +319,7 @@ class System(ABC):
         stored = stored or read_config(folder)
         if stored["system"] != cls.name:
             raise StillmotionError(f"{folder} holds a {stored['system']} model, not a {cls.name} model.")
-        config = parse_settings(cls.config_class, stored["config"], str(folder / CONFIG))
+        config: Any = parse_settings(cls.config_class, stored["config"], str(folder / CONFIG))
         # First without memory: a configuration may ask for more than there is room for.
         shapes = tensor_shapes(folder / WEIGHTS)
         with _without_memory(4 * len(shapes) + 1000, str(folder / CONFIG)):
@@ -370,7 +375,7 @@ def folded(network: Network) -> Network:
     for part in list(made.modules()):
         if (fold := getattr(part, "fold", None)) is not None:
             fold()
-    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 @contextmanager

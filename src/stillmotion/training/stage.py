@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -55,7 +56,7 @@ class Stage(Protocol):
 
     These may be there as well:
         schedulers (`Mapping[str, LRScheduler]`): each is stepped once after every step.
-        ema (`Mapping[str, nn.Module]`): networks, all of them in `networks` under the same name, of which a
+        ema (`Mapping[str, nn.Module]`): networks, all of them in `networks` under the same name, of which an
             EMA of the weights is kept. `preview` runs with the averaged weights, and the networks take them over
             when the stage ends.
         generators (`Mapping[str, torch.Generator]`): CPU generators that `step` uses beside torch's
@@ -152,3 +153,8 @@ def check_clips(clips: Sequence[Any], size: int) -> None:
             f"The clips are {height} x {width} pixels where the configuration says size {size}: "
             f"prepare them with --size {size} or train with --set size={height}."
         )
+
+
+def stage_seed(seed: int, name: str) -> int:
+    """The seed of a stage's samples: the same for the same run, unrelated between stages."""
+    return zlib.crc32(f"{seed}/{name}".encode())

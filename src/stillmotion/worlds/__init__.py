@@ -1,13 +1,14 @@
-"""Worlds: generators of made clips with exact truth, so that everything can be tried without a download.
+"""Worlds: generators of synthetic clips with exact ground truth, so that everything can be tried without a download.
 
-A world is a module with `sample(rng, *, size, frames, action=None) -> Clip`. `WORLDS` names them all; a
-world's module (and OpenCV with it) is imported only when its first clip is made. The worlds in `READERS` can also
-take their pictures from a file: their `sample` knows `source` and `share`.
+A world is a module with `sample(rng, *, size, frames, action=None) -> Clip`. A world's module (and OpenCV with it) is
+imported only when its first clip is made. Only `digits` also takes pictures from a file (`source`, `share`), only
+`puppets` knows distant figures (`far`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,28 +20,9 @@ from stillmotion.errors import StillmotionError
 if TYPE_CHECKING:
     from stillmotion.data.clip import Clip
 
-__all__ = ["READERS", "WORLDS", "sample_clip"]
+__all__ = ["WORLDS", "sample_clip"]
 
-
-def _lazy(module: str) -> Callable[..., Clip]:
-    def sample(
-        rng: np.random.Generator, *, size: int = 64, frames: int = 32, action: str | None = None, **reading: Any
-    ) -> Clip:
-        """Make one clip of this world; see the world's own `sample`."""
-        made: Clip = import_module(module).sample(rng, size=size, frames=frames, action=action, **reading)
-        return made
-
-    return sample
-
-
-WORLDS: dict[str, Callable[..., Clip]] = {
-    "arm": _lazy("stillmotion.worlds.arm"),
-    "digits": _lazy("stillmotion.worlds.digits"),
-    "faces": _lazy("stillmotion.worlds.faces"),
-    "plants": _lazy("stillmotion.worlds.plants"),
-    "puppets": _lazy("stillmotion.worlds.puppets"),
-}
-READERS = ("digits",)
+WORLDS = ("arm", "digits", "faces", "plants", "puppets")
 
 
 def sample_clip(
@@ -58,16 +40,16 @@ def sample_clip(
     """Make clip number `index` of an endless, repeatable list of clips.
 
     Args:
-        world: a key of `WORLDS`.
-        seed: names the list; at least 0.
-        index: place in the list; at least 0. Clips do not depend on each other: any order and any number
-            of worker processes give the same clips.
+        world: one of `WORLDS`.
+        seed: of the list; at least 0.
+        index: place in the list; at least 0. Clips are independent: any order and any number of worker processes
+            give the same clips.
         size: height and width in pixels.
         frames: number of frames.
-        action: one of the world's actions, several of them to draw one from, or None to draw one from all.
-        source: a file to take pictures from, for the worlds in `READERS` only.
-        share: which part of that file to use, as shares of its pictures: (0, 1) is all of it.
-        far: small figures before a camera that stands still; puppets that walk, jog or run only.
+        action: one of the world's actions, several to draw one from, or None to draw from all.
+        source: a file to take pictures from; digits only.
+        share: the part of that file to use, as shares of its pictures: (0, 1) is all of it.
+        far: small figures in front of a static camera; puppets that walk, jog or run only.
 
     Returns:
         The clip, named `WORLD-SEED-INDEX`; the same arguments always give the same bytes on the same machine.
@@ -76,25 +58,23 @@ def sample_clip(
         StillmotionError: the world is unknown or reads no file, the file cannot be used, or a number is out of range.
     """
     if world not in WORLDS:
-        raise StillmotionError(f"There is no world {world!r}; choose one of: {', '.join(sorted(WORLDS))}.")
+        raise StillmotionError(f"There is no world {world!r}; choose one of: {', '.join(WORLDS)}.")
     if seed < 0 or index < 0:
         raise StillmotionError(f"Seed and index must be 0 or more, not {seed} and {index}.")
-    if source is not None and world not in READERS:
+    if source is not None and world != "digits":
         raise StillmotionError(f"The world {world!r} reads no file; leave {source} out.")
     if far and world != "puppets":
-        raise StillmotionError(f"Only puppets can be seen from afar, not the world {world!r}.")
-    # Imported here so that naming the worlds stays free of the data package.
-    from dataclasses import replace
-
+        raise StillmotionError(f"Only puppets have distant figures, not the world {world!r}.")
     rng = np.random.default_rng([seed, index])
     if action is not None and not isinstance(action, str):
-        # A world draws its action before all else: the same number chooses here, so that naming all of a world's
-        # actions gives the clips that naming none would.
+        # A world draws its action first: the same number chooses here, so that naming all of a world's actions
+        # gives the clips that naming none does.
         action = action[int(np.random.default_rng([seed, index]).integers(len(action)))] if action else None
-    reading: dict[str, Any] = {} if source is None else {"source": source, "share": share}
+    options: dict[str, Any] = {} if source is None else {"source": source, "share": share}
     if far:
-        reading["far"] = True
-    clip = WORLDS[world](rng, size=size, frames=frames, action=action, **reading)
+        options["far"] = True
+    module = import_module(f"stillmotion.worlds.{world}")
+    clip: Clip = module.sample(rng, size=size, frames=frames, action=action, **options)
     return replace(
         clip, name=f"{world}-{seed}-{index:06d}", meta={**clip.meta, "seed": int(seed), "index": int(index)}
     )

@@ -7,6 +7,7 @@ dimension, and the values. MNIST's pictures have the type 8 (unsigned bytes) and
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
 from functools import lru_cache
@@ -64,19 +65,15 @@ def _read(path: Path, file: BinaryIO, dimensions: int) -> np.ndarray:
     if len(sizes) < 4 * dimensions:
         raise StillmotionError(f"{path} ends within its header; fetch the file again.")
     shape = struct.unpack(f">{dimensions}I", sizes)
-    total = 1
-    for side in shape:
-        total *= side
+    total, sizes_text = math.prod(shape), " x ".join(map(str, shape))
     if total == 0:
-        raise StillmotionError(
-            f"{path} holds nothing (its sizes are {' x '.join(map(str, shape))}); name another file."
-        )
+        raise StillmotionError(f"{path} holds nothing (its sizes are {sizes_text}); name another file.")
     if total > MAX_BYTES or any(side > MAX_SIDE for side in shape[1:]):
         raise StillmotionError(
-            f"{path} declares {' x '.join(map(str, shape))} values; the limits are {MAX_BYTES >> 20} MiB in all and "
+            f"{path} declares {sizes_text} values; the limits are {MAX_BYTES >> 20} MiB in all and "
             f"{MAX_SIDE} pixels a side."
         )
-    # One byte more than declared tells a longer file, and never unpacks a gzip bomb.
+    # One byte more than declared: enough to detect a longer file, and a gzip bomb is never unpacked.
     values = file.read(total + 1)
     if len(values) < total:
         raise StillmotionError(
@@ -88,7 +85,7 @@ def _read(path: Path, file: BinaryIO, dimensions: int) -> np.ndarray:
 
 
 def labels_path(pictures: Path | str) -> Path:
-    """Return where MNIST's naming puts the labels of a file of pictures (`images-idx3` becomes `labels-idx1`)."""
+    """Return the path of a picture file's labels under MNIST's naming (`images-idx3` becomes `labels-idx1`)."""
     pictures = Path(pictures)
     return pictures.with_name(
         pictures.name.replace("images-idx3", "labels-idx1").replace("images.idx3", "labels.idx1")
@@ -96,7 +93,7 @@ def labels_path(pictures: Path | str) -> Path:
 
 
 def read_digits(path: Path | str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read digit pictures, and their labels if the file of labels lies beside them under MNIST's name.
+    """Read digit pictures, and their labels if the file of labels is beside them under MNIST's name.
 
     Returns:
         Pictures (`uint8`, N x H x W, ink is bright) and labels (`uint8`, N) or None.

@@ -1,4 +1,4 @@
-"""Rendering: one bright digit on black, moved by fractions of a pixel, with exact tracks."""
+"""Rendering of a moving digit at subpixel positions, with exact tracks."""
 
 from __future__ import annotations
 
@@ -7,28 +7,23 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from stillmotion.worlds.digits.motion import DIGIT, WINDOW, Path
+from stillmotion.worlds.compositing import supersampling
+from stillmotion.worlds.digits.trajectory import DIGIT, WINDOW, Trajectory
 
-# Pixels of at most two grey levels are background.
-FAINT = 2.5 / 255
+_BACKGROUND = 2.5 / 255  # pixels of at most two grey levels are background
 
 
 @dataclass(frozen=True)
 class MovingDigit:
-    """The whole description of a clip, independent of its size and length.
+    """The whole description of a clip, independent of its size and length."""
 
-    Attributes:
-        ink: float32, N x N, in [0, 1]: the digit's square picture, 28 window units a side.
-        label: 0 to 9, or None where the file's labels are not there.
-        path: where the picture's centre is.
-    """
-
-    ink: np.ndarray
-    label: int | None
-    path: Path
+    ink: np.ndarray  # float32, N x N, in [0, 1]: the digit's square picture, 28 window units a side
+    label: int | None  # 0 to 9, or None where the file of labels is missing
+    trajectory: Trajectory  # of the picture's centre
+    origin: dict[str, object]  # the file's name and the picture's number in it, or the glyph's style
 
 
-def _sprite(ink: np.ndarray, size: int, factor: int) -> np.ndarray:
+def _resample(ink: np.ndarray, size: int, factor: int) -> np.ndarray:
     """Return the picture at the resolution it is drawn at: `factor` samples per pixel."""
     side = max(1, round(DIGIT / WINDOW * size * factor))
     shrinks = side < ink.shape[0]
@@ -43,8 +38,8 @@ def _draw(sprite: np.ndarray, centre: np.ndarray, size: int, factor: int) -> np.
     wide = 2 * reach + 2
     # Sample k of the fine canvas lies at (k + 0.5) / factor - 0.5 pixels from the window's first pixel.
     shift = (centre - first + 0.5) * factor - 0.5 - 0.5 * (side - 1)
-    moved = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
-    fine = cv2.warpAffine(sprite, moved, (wide * factor, wide * factor), flags=cv2.INTER_LINEAR)
+    translation = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
+    fine = cv2.warpAffine(sprite, translation, (wide * factor, wide * factor), flags=cv2.INTER_LINEAR)
     coarse = cv2.resize(fine, (wide, wide), interpolation=cv2.INTER_AREA)
     frame = np.zeros((size, size), np.float32)
     (x0, y0), (x1, y1) = np.clip(first, 0, size), np.clip(first + wide, 0, size)
@@ -52,41 +47,39 @@ def _draw(sprite: np.ndarray, centre: np.ndarray, size: int, factor: int) -> np.
     return frame
 
 
-def _box(ink: np.ndarray, centres: np.ndarray, size: int) -> np.ndarray:
-    """Return T x 4: the box around the ink, which moves rigidly with the digit (pixels, with fractions)."""
-    dark = float(ink.max()) / 2
-    columns, rows = np.flatnonzero(ink.max(0) >= dark), np.flatnonzero(ink.max(1) >= dark)
+def _ink_box(ink: np.ndarray, centres: np.ndarray, size: int) -> np.ndarray:
+    """Return T x 4: the box around the ink, which moves rigidly with the digit (subpixel)."""
+    threshold = float(ink.max()) / 2
+    columns, rows = np.flatnonzero(ink.max(0) >= threshold), np.flatnonzero(ink.max(1) >= threshold)
     unit = DIGIT / WINDOW * size / ink.shape[0]
     corners = (np.array([columns[0], rows[0], columns[-1], rows[-1]]) - 0.5 * (ink.shape[0] - 1)) * unit
     return (np.tile(centres, 2) + corners).astype(np.float32)
 
 
-def render(moving: MovingDigit, size: int, frames: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Paint a description.
+def render(digit: MovingDigit, size: int, frames: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Render a description.
 
     Args:
-        moving: what to paint.
+        digit: the description.
         size: height and width in pixels of the 112-unit window.
         frames: number of frames; the first frames of a longer clip are those of a shorter one.
 
     Returns:
         Frames (`uint8`, T x H x W x 3, grey) and tracks, in pixels: `points` (float32, T x 2: the centre of the
-        digit's picture), `box` (float32, T x 4: x0, y0, x1, y1 around the ink that is at least half as bright as
-        the brightest), `mask` (`uint8`, T x H x W, 255 where the pixel is at least half ink), `flow_forward` and
+        digit's picture), `box` (float32, T x 4: x0, y0, x1, y1 around the ink of at least half the highest
+        brightness), `mask` (`uint8`, T x H x W, 255 where the pixel is at least half ink), `flow_forward` and
         `flow_backward` (float16, T-1 x H x W x 2: the digit's translation where there is ink, 0 elsewhere).
     """
-    factor = 3 if size <= 96 else 2
-    centres = moving.path.at(np.arange(frames)) * (size / WINDOW) - 0.5
-    sprite = _sprite(moving.ink, size, factor)
+    factor = supersampling(size)
+    centres = digit.trajectory.at(np.arange(frames)) * (size / WINDOW) - 0.5
+    sprite = _resample(digit.ink, size, factor)
     ink = np.stack([_draw(sprite, centre, size, factor) for centre in centres])
-    video = np.repeat((ink * 255 + 0.5).astype(np.uint8)[..., None], 3, axis=-1)
-    inked = (ink > FAINT)[..., None]
+    inked = (ink > _BACKGROUND)[..., None]
     steps = np.diff(centres, axis=0)[:, None, None].astype(np.float16)
-    tracks = {
+    return np.repeat((ink * 255 + 0.5).astype(np.uint8)[..., None], 3, axis=-1), {
         "points": centres.astype(np.float32),
-        "box": _box(moving.ink, centres, size),
+        "box": _ink_box(digit.ink, centres, size),
         "mask": np.where(ink >= 0.5, 255, 0).astype(np.uint8),
         "flow_forward": np.where(inked[:-1], steps, np.float16(0)),
         "flow_backward": np.where(inked[1:], -steps, np.float16(0)),
     }
-    return video, tracks

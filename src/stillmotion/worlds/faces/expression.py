@@ -1,110 +1,95 @@
-"""The expression basis: facial actions as fields of displacements, and the six emotions as mixtures of them.
+"""The expression basis: action units as displacement fields, and the six emotions as mixtures of them.
 
-The actions follow the Facial Action Coding System (their numbers are in the comments), the mixtures its usual
-prototypes of the emotions. Coefficients are near [0, 1]: 0 = at rest, 1 = fully done.
+The action units follow the Facial Action Coding System (their numbers are in the comments), the mixtures its usual
+prototypes of the emotions. Coefficients are near [0, 1]: 0 = at rest, 1 = full intensity.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from stillmotion.worlds.faces.mesh import (
-    EYE_X,
-    LIP,
-    LOWER_EYE,
-    LOWER_LIP,
-    MEAN,
-    MOUTH_HALF,
-    MOUTH_T,
-    UPPER_EYE,
-    UPPER_LIP,
-    S,
-    T,
-    bump,
-    close_poles,
-    field,
-    lids,
-    pair,
-    step,
-)
+from stillmotion.worlds.easing import smoothstep
+from stillmotion.worlds.faces.fields import displacement, gaussian, lid_rise, merge_poles, mirrored_gaussian
+from stillmotion.worlds.faces.grid import EYE_X, EYES, MOUTH, MOUTH_HALF, MOUTH_T, S, T
+from stillmotion.worlds.faces.mean_face import MEAN
 
 
-def _jaw() -> np.ndarray:
+def _jaw_drop() -> np.ndarray:
     """Return the jaw's drop: between the mouth's corners the lower lip goes down, further below the whole chin."""
     whole = np.exp(-((S / 0.6) ** 4))
-    whole = whole + (1 - whole) * step(T, -0.86, -0.99)
-    share = step(T, MOUTH_T, -0.84)
-    down = LOWER_LIP * ((1 - share) * LIP + share * whole)
-    cheeks = bump(0, MOUTH_T - 0.05, 0.5, 0.16) * (1 - LOWER_LIP * LIP)
-    _, narrower = pair(MOUTH_HALF, MOUTH_T, 0.13, 0.12)
-    return field(x=-0.035 * narrower, y=-0.29 * down - 0.10 * cheeks, z=-0.07 * down)
+    whole = whole + (1 - whole) * smoothstep(T, -0.86, -0.99)
+    share = smoothstep(T, MOUTH_T, -0.84)
+    down = MOUTH.lower * ((1 - share) * MOUTH.profile + share * whole)
+    cheeks = gaussian(0, MOUTH_T - 0.05, 0.5, 0.16) * (1 - MOUTH.lower * MOUTH.profile)
+    _, narrower = mirrored_gaussian(MOUTH_HALF, MOUTH_T, 0.13, 0.12)
+    return displacement(x=-0.035 * narrower, y=-0.29 * down - 0.10 * cheeks, z=-0.07 * down)
 
 
-def _actions() -> dict[str, np.ndarray]:
-    """Return the fields, each for a coefficient of 1."""
-    inner, inner_side = pair(0.15, 0.24, 0.14, 0.22)
-    outer, _ = pair(0.4, 0.24, 0.16, 0.22)
-    brow, _ = pair(0.25, 0.2, 0.2, 0.1)
-    apple, apple_side = pair(0.38, -0.25, 0.17, 0.14)
-    under, _ = pair(EYE_X, -0.08, 0.16, 0.06)
-    wings, wings_side = pair(0.12, -0.36, 0.09, 0.1)
-    furrow, _ = pair(0.25, -0.42, 0.06, 0.12)
-    corners, _ = pair(MOUTH_HALF, MOUTH_T, 0.13, 0.12)
-    # Sideways the corners take more of the cheek along, or the skin beside them would fold over.
-    _, corners_side = pair(MOUTH_HALF, MOUTH_T, 0.19, 0.14)
-    above = UPPER_LIP * np.exp(-(((T - MOUTH_T) / 0.12) ** 2))
-    beneath = LOWER_LIP * np.exp(-(((T - MOUTH_T) / 0.12) ** 2))
-    press = np.exp(-(((T - MOUTH_T) / 0.09) ** 2)) * np.tanh((T - MOUTH_T) / 0.06)
-    frown, _ = pair(0.15, 0.22, 0.14, 0.21)
-    chin = bump(0, -0.84, 0.2, 0.13)
-    glabella = bump(0, 0.14, 0.09, 0.1)
+def _blink() -> np.ndarray:
+    near_eye = np.exp(-(np.maximum((np.abs(np.abs(S) - EYE_X) - 0.14) / 0.03, 0) ** 2))
+    lid_seam = np.exp(-((T / 0.06) ** 2)) * np.maximum(1 - ((np.abs(S) - EYE_X) / 0.16) ** 2, 0)
     closing = MEAN[..., 1] * np.exp(-((T / 0.2) ** 2))
+    return displacement(
+        y=-closing * np.where(T == 0, EYES.upper + EYES.lower, 1.0) * near_eye - 0.02 * near_eye * lid_seam
+    )
+
+
+def _action_units() -> dict[str, np.ndarray]:
+    """Return the fields, each for a coefficient of 1."""
+    lip = MOUTH.profile
+    inner, inner_side = mirrored_gaussian(0.15, 0.24, 0.14, 0.22)
+    outer, _ = mirrored_gaussian(0.4, 0.24, 0.16, 0.22)
+    brow, _ = mirrored_gaussian(0.25, 0.2, 0.2, 0.1)
+    apple, apple_side = mirrored_gaussian(0.38, -0.25, 0.17, 0.14)
+    under, _ = mirrored_gaussian(EYE_X, -0.08, 0.16, 0.06)
+    wings, wings_side = mirrored_gaussian(0.12, -0.36, 0.09, 0.1)
+    furrow, _ = mirrored_gaussian(0.25, -0.42, 0.06, 0.12)
+    corners, _ = mirrored_gaussian(MOUTH_HALF, MOUTH_T, 0.13, 0.12)
+    # Sideways the corners move more of the cheek, or the skin beside them would fold over.
+    _, corners_side = mirrored_gaussian(MOUTH_HALF, MOUTH_T, 0.19, 0.14)
+    above = MOUTH.upper * np.exp(-(((T - MOUTH_T) / 0.12) ** 2))
+    beneath = MOUTH.lower * np.exp(-(((T - MOUTH_T) / 0.12) ** 2))
+    press = np.exp(-(((T - MOUTH_T) / 0.09) ** 2)) * np.tanh((T - MOUTH_T) / 0.06)
+    frown, _ = mirrored_gaussian(0.15, 0.22, 0.14, 0.21)
+    chin = gaussian(0, -0.84, 0.2, 0.13)
+    glabella = gaussian(0, 0.14, 0.09, 0.1)
+    cupid_bow = 1 - 0.25 * np.exp(-((S / 0.06) ** 2))
     return {
-        "inner_brow_raise": field(y=0.12 * inner),  # 1
-        "outer_brow_raise": field(y=0.11 * outer),  # 2
-        "brow_lower": field(x=-0.045 * inner_side, y=-0.105 * frown - 0.035 * outer, z=0.03 * glabella + 0.02 * brow),
-        "upper_lid_raise": field(y=lids(0.045, -0.008)),  # 5
-        "cheek_raise": field(y=0.055 * apple + 0.03 * under + lids(0.0, 0.022), z=0.055 * apple + 0.02 * under),  # 6
-        "lid_tighten": field(y=lids(-0.022, 0.022)),  # 7
-        "nose_wrinkle": field(
-            x=0.02 * wings_side,
-            y=0.05 * wings - 0.025 * frown,
-            z=0.03 * wings + 0.03 * bump(0, 0.0, 0.08, 0.09),
+        "inner_brow_raise": displacement(y=0.12 * inner),  # 1
+        "outer_brow_raise": displacement(y=0.11 * outer),  # 2
+        "brow_lower": displacement(
+            x=-0.045 * inner_side, y=-0.105 * frown - 0.035 * outer, z=0.03 * glabella + 0.02 * brow
+        ),  # 4
+        "upper_lid_raise": displacement(y=lid_rise(0.045, -0.008)),  # 5
+        "cheek_raise": displacement(
+            y=0.055 * apple + 0.03 * under + lid_rise(0.0, 0.022), z=0.055 * apple + 0.02 * under
+        ),  # 6
+        "lid_tighten": displacement(y=lid_rise(-0.022, 0.022)),  # 7
+        "nose_wrinkle": displacement(
+            x=0.02 * wings_side, y=0.05 * wings - 0.025 * frown, z=0.03 * wings + 0.03 * gaussian(0, 0.0, 0.08, 0.09)
         ),  # 9
-        "upper_lip_raise": field(
-            y=above * (0.085 * LIP * (1 - 0.25 * np.exp(-((S / 0.06) ** 2)))) + 0.03 * furrow, z=0.02 * furrow
-        ),  # 10
-        "corner_pull": field(
+        "upper_lip_raise": displacement(y=above * (0.085 * lip * cupid_bow) + 0.03 * furrow, z=0.02 * furrow),  # 10
+        "corner_pull": displacement(
             x=0.088 * corners_side + 0.015 * apple_side,
             y=0.115 * corners + 0.03 * apple,
             z=-0.045 * corners + 0.03 * apple,
         ),  # 12
-        "corner_depress": field(x=0.02 * corners_side, y=-0.10 * corners, z=-0.01 * corners),  # 15
-        "chin_raise": field(
-            y=0.05 * chin + 0.035 * bump(0, MOUTH_T, 0.16, 0.1), z=0.035 * chin + 0.03 * beneath * LIP
+        "corner_depress": displacement(x=0.02 * corners_side, y=-0.10 * corners, z=-0.01 * corners),  # 15
+        "chin_raise": displacement(
+            y=0.05 * chin + 0.035 * gaussian(0, MOUTH_T, 0.16, 0.1), z=0.035 * chin + 0.03 * beneath * lip
         ),  # 17
-        "lip_stretch": field(x=0.09 * corners_side, y=-0.03 * corners, z=-0.035 * corners),  # 20
-        "lip_press": field(x=-0.02 * corners_side, y=-0.03 * press * LIP, z=-0.03 * np.abs(press) * LIP),  # 24
-        "lips_part": field(y=LIP * (0.028 * above - 0.055 * beneath)),  # 25
-        "jaw_drop": _jaw(),  # 26
-        "blink": field(
-            y=-closing * np.where(T == 0, UPPER_EYE + LOWER_EYE, 1.0) * _near_eye() - 0.02 * _near_eye() * _lid_seam()
-        ),  # 45
+        "lip_stretch": displacement(x=0.09 * corners_side, y=-0.03 * corners, z=-0.035 * corners),  # 20
+        "lip_press": displacement(x=-0.02 * corners_side, y=-0.03 * press * lip, z=-0.03 * np.abs(press) * lip),  # 24
+        "lips_part": displacement(y=lip * (0.028 * above - 0.055 * beneath)),  # 25
+        "jaw_drop": _jaw_drop(),  # 26
+        "blink": _blink(),  # 45
     }
 
 
-def _near_eye() -> np.ndarray:
-    return np.exp(-(np.maximum((np.abs(np.abs(S) - EYE_X) - 0.14) / 0.03, 0) ** 2))
-
-
-def _lid_seam() -> np.ndarray:
-    return np.exp(-((T / 0.06) ** 2)) * np.maximum(1 - ((np.abs(S) - EYE_X) / 0.16) ** 2, 0)
-
-
-_FIELDS = _actions()
-ACTIONS: tuple[str, ...] = tuple(_FIELDS)
+_FIELDS = _action_units()
+ACTION_UNITS: tuple[str, ...] = tuple(_FIELDS)
 """The names of the expression coefficients, in order."""
-BASIS = close_poles(np.stack(list(_FIELDS.values())))
+BASIS = merge_poles(np.stack(list(_FIELDS.values())))
 """The expression basis, E x R x C x 3."""
 
 EMOTIONS: dict[str, dict[str, float]] = {
@@ -129,9 +114,9 @@ EMOTIONS: dict[str, dict[str, float]] = {
         "inner_brow_raise": 0.95, "outer_brow_raise": 1.0, "upper_lid_raise": 0.8, "lips_part": 0.3, "jaw_drop": 0.95,
     },
 }  # fmt: skip
-"""The six emotions: coefficients at full intensity; actions that are not named rest."""
+"""The six emotions: coefficients at full intensity; action units that are not named are 0."""
 
 
 def coefficients(weights: dict[str, float]) -> np.ndarray:
-    """Return the E expression coefficients that are named in `weights`, the others 0."""
-    return np.array([weights.get(name, 0.0) for name in ACTIONS])
+    """Return the E expression coefficients named in `weights`, the others 0."""
+    return np.array([weights.get(name, 0.0) for name in ACTION_UNITS])

@@ -1,4 +1,4 @@
-"""Hair: a shell over the head's mesh, and what hangs behind the head."""
+"""Hair: a shell over the head's mesh, and a sprite of what hangs behind the head."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stillmotion.worlds.faces.looks import Looks
-from stillmotion.worlds.faces.mesh import AZIMUTH, ROWS, Grid, S, T, step
-from stillmotion.worlds.faces.skin import Sheet
-from stillmotion.worlds.puppets.sprites import Easel, Sprite
-from stillmotion.worlds.puppets.textures import smooth_noise
+from stillmotion.worlds.easing import smoothstep
+from stillmotion.worlds.faces.appearance import Appearance
+from stillmotion.worlds.faces.grid import AZIMUTH, ROWS, Grid, S, T
+from stillmotion.worlds.faces.texture_map import TextureMap
+from stillmotion.worlds.sprites import Canvas, Sprite
+from stillmotion.worlds.textures import value_noise
 
 _DEGREES = (0, 15, 30, 45, 55, 65, 75, 82, 92, 105, 118, 131)
 
 
 @dataclass(frozen=True)
 class _Style:
-    """A cut: the hairline's height (T) over the azimuth's size (`_DEGREES`), thickness, raggedness of its edge."""
+    """A haircut."""
 
-    line: tuple[float, ...]
+    line: tuple[float, ...]  # the hairline's height (T) at the azimuths of `_DEGREES`
     thickness: float
-    ragged: float
+    ragged: float  # roughness of the hairline
     edge: float = 0.25  # thickness at the hairline, as a share
     curls: float = 0.0
-    hangs: float = 0.0  # how far down it hangs behind the head, in y; 0 = does not
+    hangs: float = 0.0  # how far down it hangs behind the head, in y; 0 = not at all
 
 
 _EARS_FREE = (0.10, -0.06, -0.08, 0.16, 0.0, -0.5, -0.9)
@@ -44,108 +45,88 @@ _STYLES = {
 
 
 @dataclass(frozen=True)
-class Shell:
-    """The hair on the head.
+class HairShell:
+    """The hair on the head."""
 
-    Attributes:
-        thickness: R x C, how far it stands off the head.
-        texture: RGBA (straight, not multiplied), `fine` texels per cell of the grid.
-        quads: (R - 1) x (C - 1), where there is any hair.
-        over_ears: whether it lies over the ears.
-    """
+    thickness: Grid  # R x C, its distance from the head
+    texture: np.ndarray  # RGBA (straight, not premultiplied), `fine` texels per cell of the grid
+    quads: np.ndarray  # (R - 1) x (C - 1), where there is any hair
+    over_ears: bool  # whether it covers the ears
 
-    thickness: Grid
-    texture: np.ndarray
-    quads: np.ndarray
-    over_ears: bool
+    def row_count(self) -> int:
+        """Return how many of the grid's rows, from the crown, the shell needs: an odd number."""
+        needed = int(np.flatnonzero(self.quads.any(1))[-1]) + 2
+        return min(needed | 1, ROWS - 1 + ROWS % 2)
 
 
-def _above_line(looks: Looks, style: _Style, s: np.ndarray, azimuth: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Return how far above the hairline a place lies, in T."""
+def _height_above_hairline(appearance: Appearance, style: _Style, azimuth: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Return how far above the hairline a place is, in T."""
     degrees = np.degrees(azimuth)
     line = np.interp(np.abs(degrees), _DEGREES, style.line)
-    if looks.style in ("side", "long", "bob"):
-        # The parting opens the hairline on one side and sweeps it down on the other.
-        aside = degrees / 35 - 0.8 * looks.parting
-        line = line + (0.10 if looks.style == "side" else 0.14) * np.exp(-((aside / 0.45) ** 2))
-        if looks.style == "side":
-            line = line - 0.12 * np.exp(-(((degrees / 35 + 0.6 * np.sign(looks.parting)) / 0.7) ** 2))
+    if appearance.style in ("side", "long", "bob"):
+        # The parting raises the hairline on one side and lowers it on the other.
+        aside = degrees / 35 - 0.8 * appearance.parting
+        line = line + (0.10 if appearance.style == "side" else 0.14) * np.exp(-((aside / 0.45) ** 2))
+        if appearance.style == "side":
+            line = line - 0.12 * np.exp(-(((degrees / 35 + 0.6 * np.sign(appearance.parting)) / 0.7) ** 2))
     return t - line
 
 
-def _strands(looks: Looks, s: np.ndarray, t: np.ndarray) -> np.ndarray:
-    if looks.style == "curls":
-        return smooth_noise(looks.seed + 5, s * 17 + 20, t * 17 + 20, 2)
-    return smooth_noise(looks.seed + 5, s * 42 + 20, t * 4 + 20, 2)
-
-
-def grow_hair(looks: Looks, fine: int) -> Shell | None:
+def build_hair_shell(appearance: Appearance, fine: int) -> HairShell | None:
     """Return the hair (or the hat) on a person's head; None for a bald one."""
-    if looks.style == "bald":
+    if appearance.style == "bald":
         return None
-    style = _STYLES[looks.style]
-    thickness = style.thickness * (looks.volume if looks.style != "beanie" else 1.0)
-    rise = _above_line(looks, style, S, AZIMUTH, T)
-    body = style.edge + (1 - style.edge) * step(rise, 0.0, 0.3)
-    lumps = (
-        style.curls
-        * 0.16
-        * smooth_noise(looks.seed + 6, S.astype(np.float32) * 7 + 20, T.astype(np.float32) * 7 + 20)
-    )
-    sheet = Sheet(fine)
-    strands = _strands(looks, sheet.s, sheet.t)
-    above = _above_line(looks, style, sheet.s, sheet.azimuth, sheet.t)
-    tufts = smooth_noise(looks.seed + 7, sheet.s * 24 + 20, sheet.t * 2 + 20, 2)
-    alpha = step(above + style.ragged * 0.6 * tufts, -0.012, 0.018)
-    if looks.style == "beanie":
-        knit = 0.5 + 0.5 * np.sin(sheet.azimuth * 55)
-        sheet.colour[:] = np.array(looks.hat, np.float32) * (0.86 + 0.2 * knit)[..., None]
-        sheet.darken(0.3 * np.exp(-(((above - 0.14) / 0.012) ** 2)))
+    style, seed, beanie = _STYLES[appearance.style], appearance.seed, appearance.style == "beanie"
+    height = _height_above_hairline(appearance, style, AZIMUTH, T)
+    profile = style.edge + (1 - style.edge) * smoothstep(height, 0.0, 0.3)
+    s, t = S.astype(np.float32), T.astype(np.float32)
+    lumps = style.curls * 0.16 * value_noise(seed + 6, s * 7 + 20, t * 7 + 20)
+    thickness = style.thickness * (1.0 if beanie else appearance.volume) * profile * (1 + lumps)
+    hair = TextureMap(fine)
+    above = _height_above_hairline(appearance, style, hair.azimuth, hair.t)
+    tufts = value_noise(seed + 7, hair.s * 24 + 20, hair.t * 2 + 20, 2)
+    alpha = smoothstep(above + style.ragged * 0.6 * tufts, -0.012, 0.018)
+    if beanie:
+        knit = 0.5 + 0.5 * np.sin(hair.azimuth * 55)
+        hair.colour[:] = np.array(appearance.hat, np.float32) * (0.86 + 0.2 * knit)[..., None]
+        hair.darken(0.3 * np.exp(-(((above - 0.14) / 0.012) ** 2)))
     else:
-        gleam = np.exp(-(((sheet.t - 0.78) / 0.08) ** 2)) * np.exp(-((sheet.s / 0.7) ** 4))
-        light = 1 + 0.24 * strands + 0.16 * gleam - 0.16 * step(above, 0.12, 0.0)
-        sheet.colour[:] = np.array(looks.hair, np.float32) * light[..., None] + 0.035 * gleam[..., None]
-    if looks.style == "receding":
+        across, along = (17, 17) if appearance.style == "curls" else (42, 4)
+        strands = value_noise(seed + 5, hair.s * across + 20, hair.t * along + 20, 2)
+        gleam = np.exp(-(((hair.t - 0.78) / 0.08) ** 2)) * np.exp(-((hair.s / 0.7) ** 4))
+        light = 1 + 0.24 * strands + 0.16 * gleam - 0.16 * smoothstep(above, 0.12, 0.0)
+        hair.colour[:] = np.array(appearance.hair, np.float32) * light[..., None] + 0.035 * gleam[..., None]
+    if appearance.style == "receding":
         alpha = alpha * 0.85
-    texture = np.dstack([np.clip(sheet.colour, 0, 1), alpha]).astype(np.float32)
+    texture = np.dstack([np.clip(hair.colour, 0, 1), alpha]).astype(np.float32)
     # A quad is drawn if any of its texels shows hair.
-    dense = np.add.reduceat(
-        np.add.reduceat(alpha[:-1, :-1] > 0, np.arange(0, len(alpha) - 1, fine), 0),
-        np.arange(0, alpha.shape[1] - 1, fine),
-        1,
-    )
-    return Shell(thickness * body * (1 + lumps), texture, dense > 0, style.line[9] < -0.15 or looks.style == "beanie")
+    rows, columns = (np.arange(0, count - 1, fine) for count in alpha.shape)
+    texels = np.add.reduceat(np.add.reduceat(alpha[:-1, :-1] > 0, rows, 0), columns, 1)
+    return HairShell(thickness, texture, texels > 0, style.line[9] < -0.15 or beanie)
 
 
-def hang_hair(looks: Looks, scale: float) -> Sprite | None:
-    """Paint what is seen behind head and neck: long hair, a bun; (0, 0) is the model's origin, y down.
+def paint_back_hair(appearance: Appearance, scale: float) -> Sprite | None:
+    """Paint the hair behind head and neck (long hair, a bun); (0, 0) is the model's origin, y down.
 
     Args:
-        looks: the person.
+        appearance: the person.
         scale: pixels per unit of the model.
     """
-    style = _STYLES.get(looks.style)
-    if style is None or (style.hangs == 0 and looks.style != "bun"):
+    style = _STYLES.get(appearance.style)
+    if style is None or (style.hangs == 0 and appearance.style != "bun"):
         return None
-    dark = 0.72 * np.array(looks.hair, np.float32)
-    easel = Easel((-1.2, -1.5, 1.2, 2.0), scale)
-    light = 1 + 0.3 * smooth_noise(looks.seed + 8, easel.x * 22 + 20, easel.y * 2 + 20, 2)
-    turn = np.linspace(0, 2 * np.pi, 60, endpoint=False)
-    if looks.style == "bun":
-        outline = np.stack([0.3 * np.cos(turn) * looks.volume, -1.12 + 0.26 * np.sin(turn) * looks.volume], -1)
+    canvas = Canvas((-1.2, -1.5, 1.2, 2.0), scale)
+    light = 1 + 0.3 * value_noise(appearance.seed + 8, canvas.x * 22 + 20, canvas.y * 2 + 20, 2)
+    angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    if appearance.style == "bun":
+        radii = 0.3 * np.cos(angle) * appearance.volume, 0.26 * np.sin(angle) * appearance.volume
+        outline = np.stack([radii[0], -1.12 + radii[1]], -1)
     else:
-        end, full = -style.hangs, 0.70 + 0.09 * looks.volume
-        top = np.stack([full * np.cos(turn[30:]), -0.35 + 0.6 * np.sin(turn[30:])], -1)
+        end, full = -style.hangs, 0.70 + 0.09 * appearance.volume
+        top = np.stack([full * np.cos(angle[30:]), -0.35 + 0.6 * np.sin(angle[30:])], -1)
         y = np.array([0.0, 0.5 * end, 0.85 * end, end])
         right = np.stack([full * np.array([1.0, 1.04, 1.02, 0.85]), y], -1)
         outline = np.concatenate([top, right, right[::-1] * np.array([-1, 1])])
-    easel.lay(outline, dark * light[..., None])
-    shade = np.clip(1.1 - 0.5 * np.abs(easel.x) ** 3, 0.6, 1.1)
-    easel.shade(shade.astype(np.float32))
-    return easel.sprite()
-
-
-def covered_rows(shell: Shell) -> int:
-    """Return how many of the grid's rows, from the crown, the shell needs: an odd number."""
-    needed = int(np.flatnonzero(shell.quads.any(1))[-1]) + 2
-    return min(needed | 1, ROWS - 1 + ROWS % 2)
+    canvas.fill(outline, 0.72 * np.array(appearance.hair, np.float32) * light[..., None])
+    canvas.shade(np.clip(1.1 - 0.5 * np.abs(canvas.x) ** 3, 0.6, 1.1).astype(np.float32))
+    return canvas.sprite()

@@ -1,25 +1,14 @@
 """The 68 landmarks in iBUG's order, as vertices of the mesh.
 
 "Left" and "right" in the names of this file are the picture's. The jaw's points are fixed on the head (as in 3D
-annotations), they do not slide along its outline when it turns.
+annotations): they do not slide along its outline when it rotates.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from stillmotion.worlds.faces.mesh import (
-    COLUMN_S,
-    EYE_END,
-    EYE_HALF,
-    EYE_ROW,
-    EYE_X,
-    MOUTH_END,
-    MOUTH_HALF,
-    MOUTH_ROW,
-    MOUTH_T,
-    ROW_T,
-)
+from stillmotion.worlds.faces.grid import COLUMN_S, EYE_HALF, EYE_X, EYES, MOUTH, MOUTH_HALF, MOUTH_T, ROW_T
 
 _EYE = (EYE_X - EYE_HALF, EYE_X - 0.055, EYE_X + 0.055, EYE_X + EYE_HALF)
 _HALF_JAW = (
@@ -31,7 +20,7 @@ _HALF_BROW = ((0.48, 0.17), (0.42, 0.21), (0.33, 0.23), (0.24, 0.215), (0.15, 0.
 def _nearest_row(t: float) -> int:
     distance = np.abs(ROW_T - t)
     # Never inside a slit: its rows share one T, and only its edges are skin.
-    distance[EYE_ROW + 1 : EYE_END] = distance[MOUTH_ROW + 1 : MOUTH_END] = np.inf
+    distance[EYES.between(np.arange(len(ROW_T)))] = distance[MOUTH.between(np.arange(len(ROW_T)))] = np.inf
     return int(distance.argmin())
 
 
@@ -47,35 +36,19 @@ def _vertices() -> np.ndarray:
     for side in (-1, 1):
         inner, a, b, outer = _EYE
         across = (-outer, -b, -a, -inner) if side < 0 else (inner, a, b, outer)
-        points += [(EYE_ROW, s) for s in across] + [(EYE_END, s) for s in across[2:0:-1]]
-    corner = MOUTH_HALF
-    points += [
-        (MOUTH_ROW, -corner),
-        *skin((-0.15, up - 0.015), (-0.06, up), (0, up - 0.01), (0.06, up), (0.15, up - 0.015)),
-    ]
-    points += [
-        (MOUTH_ROW, corner),
-        *skin((0.15, down + 0.02), (0.06, down), (0, down), (-0.06, down), (-0.15, down + 0.02)),
-    ]
+        points += [(EYES.first, s) for s in across] + [(EYES.last, s) for s in across[2:0:-1]]
+    points += [(MOUTH.first, -MOUTH_HALF)]
+    points += skin((-0.15, up - 0.015), (-0.06, up), (0, up - 0.01), (0.06, up), (0.15, up - 0.015))
+    points += [(MOUTH.first, MOUTH_HALF)]
+    points += skin((0.15, down + 0.02), (0.06, down), (0, down), (-0.06, down), (-0.15, down + 0.02))
     inner_lip = MOUTH_HALF - 0.03
-    points += [(MOUTH_ROW, s) for s in (-inner_lip, -0.09, 0.0, 0.09, inner_lip)]
-    points += [(MOUTH_END, s) for s in (0.09, 0.0, -0.09)]
+    points += [(MOUTH.first, s) for s in (-inner_lip, -0.09, 0.0, 0.09, inner_lip)]
+    points += [(MOUTH.last, s) for s in (0.09, 0.0, -0.09)]
     return np.array([(row, int(np.abs(COLUMN_S - s).argmin())) for row, s in points])
 
 
 VERTICES = _vertices()
 """68 x 2: row and column of every landmark's vertex."""
-PARTS = {
-    "jaw": slice(0, 17),
-    "left_brow": slice(17, 22),
-    "right_brow": slice(22, 27),
-    "nose": slice(27, 36),
-    "left_eye": slice(36, 42),
-    "right_eye": slice(42, 48),
-    "outer_lips": slice(48, 60),
-    "inner_lips": slice(60, 68),
-}
-"""Which landmarks belong to which part; left is the picture's left, as in iBUG's numbering."""
 
 
 def landmarks(vertices: np.ndarray) -> np.ndarray:

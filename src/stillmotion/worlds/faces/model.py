@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from stillmotion.worlds.faces import expression as expressions
-from stillmotion.worlds.faces import identity as identities
-from stillmotion.worlds.faces.mesh import EYE_END, EYE_ROW, MEAN, MOUTH_END, MOUTH_ROW
+from stillmotion.worlds.faces.expression import BASIS as EXPRESSION_BASIS
+from stillmotion.worlds.faces.grid import EYES, MOUTH
+from stillmotion.worlds.faces.identity import BASIS as IDENTITY_BASIS
+from stillmotion.worlds.faces.mean_face import MEAN
 
-_EXPRESSIONS = expressions.BASIS.astype(np.float32)
-# Where the head turns on the neck, in the model's axes.
+_EXPRESSION_BASIS = EXPRESSION_BASIS.astype(np.float32)
+# The head's centre of rotation on the neck, in the model's axes.
 PIVOT = np.array([0.0, -0.55, -0.15])
 
 
@@ -21,15 +22,15 @@ def shape(identity: np.ndarray, expression: np.ndarray) -> np.ndarray:
         expression: T x E coefficients.
 
     Returns:
-        T x R x C x 3, float32: mean + identity basis x identity + expression basis x expression (paper 5,
-        section 3.1). With all expressions 0 it is the person's own face.
+        T x R x C x 3, float32: mean + identity basis x identity + expression basis x expression (structures paper,
+        Sec. 3.1). With all expressions 0 it is the person's neutral face.
     """
-    # Not as a product of matrices: no library of many threads decides the order of the sums.
-    own = MEAN + np.einsum("k,krcd->rcd", identity, identities.BASIS)
-    made = np.repeat(own.astype(np.float32)[None], len(expression), 0)
-    for action in np.flatnonzero(np.abs(expression).max(axis=0) > 0):
-        made += expression[:, action, None, None, None].astype(np.float32) * _EXPRESSIONS[action]
-    return made
+    # einsum and not a matrix product: BLAS may sum in an order that depends on the number of threads.
+    neutral = MEAN + np.einsum("k,krcd->rcd", identity, IDENTITY_BASIS)
+    vertices = np.repeat(neutral.astype(np.float32)[None], len(expression), 0)
+    for unit in np.flatnonzero(np.abs(expression).max(axis=0) > 0):
+        vertices += expression[:, unit, None, None, None].astype(np.float32) * _EXPRESSION_BASIS[unit]
+    return vertices
 
 
 def normals(vertices: np.ndarray) -> np.ndarray:
@@ -50,13 +51,14 @@ def normals(vertices: np.ndarray) -> np.ndarray:
 
 
 def _close_slits(down: list[np.ndarray]) -> list[np.ndarray]:
-    """Replace the differences between rows that lie on each other, in closed slits, by those at the slit's edge."""
-    for first, last in ((EYE_ROW, EYE_END), (MOUTH_ROW, MOUTH_END)):
-        if down[0].shape[-2] <= last:
+    """Replace the differences between rows that coincide, in closed slits, by those at the slit's edge."""
+    for slit in (EYES, MOUTH):
+        if down[0].shape[-2] <= slit.last:
             continue
-        closed = sum(np.abs(part[..., first + 1 : last, :]) for part in down) < 1e-6
+        inside = np.s_[..., slit.first + 1 : slit.last, :]
+        closed = sum(np.abs(part[inside]) for part in down) < 1e-6
         for part in down:
-            np.copyto(part[..., first + 1 : last, :], part[..., first : first + 1, :], where=closed)
+            np.copyto(part[inside], part[..., slit.first : slit.first + 1, :], where=closed)
     return down
 
 
@@ -72,7 +74,7 @@ def _differences(part: np.ndarray, axis: int) -> np.ndarray:
 def rotation(pose: np.ndarray) -> np.ndarray:
     """Return the rotations, T x 3 x 3, of poses (T x 6): first pitch, then yaw, then roll.
 
-    Yaw turns the nose to the picture's right, pitch lifts it, roll turns the head clockwise as the viewer sees it.
+    Yaw turns the nose to the picture's right, pitch raises it, roll turns the head clockwise in the picture.
     """
     yaw, pitch, roll = pose[:, 0], pose[:, 1], pose[:, 2]
     zero, one = np.zeros_like(yaw), np.ones_like(yaw)
@@ -80,14 +82,14 @@ def rotation(pose: np.ndarray) -> np.ndarray:
     def matrix(*entries: np.ndarray) -> np.ndarray:
         return np.stack(entries, -1).reshape(-1, 3, 3)
 
-    nod = matrix(one, zero, zero, zero, np.cos(pitch), np.sin(pitch), zero, -np.sin(pitch), np.cos(pitch))
-    turn = matrix(np.cos(yaw), zero, np.sin(yaw), zero, one, zero, -np.sin(yaw), zero, np.cos(yaw))
-    tilt = matrix(np.cos(roll), np.sin(roll), zero, -np.sin(roll), np.cos(roll), zero, zero, zero, one)
-    return np.einsum("tij,tjk,tkl->til", tilt, turn, nod)
+    about_x = matrix(one, zero, zero, zero, np.cos(pitch), np.sin(pitch), zero, -np.sin(pitch), np.cos(pitch))
+    about_y = matrix(np.cos(yaw), zero, np.sin(yaw), zero, one, zero, -np.sin(yaw), zero, np.cos(yaw))
+    about_z = matrix(np.cos(roll), np.sin(roll), zero, -np.sin(roll), np.cos(roll), zero, zero, zero, one)
+    return np.einsum("tij,tjk,tkl->til", about_z, about_y, about_x)
 
 
 def project(points: np.ndarray, pose: np.ndarray, size: int) -> np.ndarray:
-    """Place points of the model in the picture: rotation about the neck, then weak perspective.
+    """Project points of the model into the picture: rotation about the neck, then weak perspective.
 
     Args:
         points: T x ... x 3, in the model's axes.
@@ -99,14 +101,14 @@ def project(points: np.ndarray, pose: np.ndarray, size: int) -> np.ndarray:
         T x ... x 3: x and y in pixels (centres at integers) and depth in pixels, larger = nearer to the viewer.
     """
     pose = np.asarray(pose, float)
-    spread = (len(points),) + (1,) * (points.ndim - 2)
-    turn = rotation(pose) * (pose[:, 5] * size)[:, None, None]
+    per_frame = (len(points),) + (1,) * (points.ndim - 2)
+    linear = rotation(pose) * (pose[:, 5] * size)[:, None, None]
     neck = pose[:, 3:5] + pose[:, 5:] * PIVOT[:2] * [1, -1]
     origin = np.concatenate([neck * size - 0.5, np.zeros((len(pose), 1))], 1)
-    origin -= np.array([1, -1, 1]) * np.einsum("tij,j->ti", turn, PIVOT)
-    turn, origin = turn.astype(points.dtype), origin.astype(points.dtype)
+    origin -= np.array([1, -1, 1]) * np.einsum("tij,j->ti", linear, PIVOT)
+    linear, origin = linear.astype(points.dtype), origin.astype(points.dtype)
     placed = np.empty_like(points)
     for i, direction in enumerate((1, -1, 1)):
-        moved = sum(turn[:, i, j].reshape(spread) * points[..., j] for j in range(3))
-        placed[..., i] = origin[:, i].reshape(spread) + direction * moved
+        moved = sum(linear[:, i, j].reshape(per_frame) * points[..., j] for j in range(3))
+        placed[..., i] = origin[:, i].reshape(per_frame) + direction * moved
     return placed

@@ -7,56 +7,47 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from stillmotion.worlds.faces.expression import ACTIONS
+from stillmotion.worlds.compositing import expose, mask_box, over
+from stillmotion.worlds.faces.appearance import Appearance
+from stillmotion.worlds.faces.expression import ACTION_UNITS
 from stillmotion.worlds.faces.identity import EAR_SIZE, TRAITS
 from stillmotion.worlds.faces.landmarks import landmarks
-from stillmotion.worlds.faces.looks import Looks
-from stillmotion.worlds.faces.mesh import EARS
+from stillmotion.worlds.faces.mean_face import EARS
 from stillmotion.worlds.faces.model import normals, project, rotation, shape
-from stillmotion.worlds.faces.painter import Painter, dot
 from stillmotion.worlds.faces.performance import Performance
-from stillmotion.worlds.faces.raster import Hits, rasterise
+from stillmotion.worlds.faces.raster import Fragments, rasterise
 from stillmotion.worlds.faces.scene import Scene
-from stillmotion.worlds.faces.skin import FACE, look_up
-from stillmotion.worlds.puppets.textures import paint_wall
+from stillmotion.worlds.faces.shading import Shader, dot
+from stillmotion.worlds.faces.skin import FACE_VERTICES
+from stillmotion.worlds.faces.texture_map import interpolate
+from stillmotion.worlds.textures import paint_surface
 
-_FACTOR = 2  # pixels are averaged from this many samples in each direction
-_HIDING = 0.1  # a landmark is hidden by what lies this much nearer, in the model's units
+_FACTOR = 2  # samples per pixel and axis
+_OCCLUSION = 0.1  # a landmark is hidden by what is this much nearer, in the model's units
 
 
 @dataclass(frozen=True)
 class Person:
-    """Who is seen.
+    """Who is seen."""
 
-    Attributes:
-        identity: the identity coefficients, one per name in `TRAITS`.
-        looks: everything that is not geometry.
-    """
-
-    identity: tuple[float, ...]
-    looks: Looks
+    identity: tuple[float, ...]  # one coefficient per name in `TRAITS`
+    appearance: Appearance
 
 
 @dataclass(frozen=True)
 class Face:
-    """The whole description of a clip, independent of its size and length.
-
-    Attributes:
-        person: who.
-        performance: expression and pose over time.
-        scene: background, light and camera.
-    """
+    """The whole description of a clip, independent of its size and length."""
 
     person: Person
-    performance: Performance
-    scene: Scene
+    performance: Performance  # expression and pose over time
+    scene: Scene  # background, light and camera
 
 
 def render(face: Face, size: int, frames: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Paint a description.
+    """Render a description.
 
     Args:
-        face: what to paint.
+        face: the description.
         size: height and width in pixels.
         frames: number of frames; the first frames of a longer clip are those of a shorter one.
 
@@ -73,12 +64,12 @@ def render(face: Face, size: int, frames: int) -> tuple[np.ndarray, dict[str, np
     vertices = shape(identity, expression)
     ears = (EARS * (1 + EAR_SIZE * identity[TRAITS.index("ears")])).astype(np.float32)
     side = size * _FACTOR
-    neutral = shape(identity, np.zeros((1, len(ACTIONS))))[0] - ears
-    painter = Painter(face.person.looks, face.scene, neutral, face.performance.place, side)
-    shell = None
-    if painter.hair is not None:
-        shell = project(np.repeat(painter.hair_vertices[None], frames, 0), pose, side)
-        if painter.hair.over_ears:
+    neutral = shape(identity, np.zeros((1, len(ACTION_UNITS))))[0] - ears
+    shader = Shader(face.person.appearance, face.scene, neutral, face.performance.place, side)
+    hair = None
+    if shader.hair is not None:
+        hair = project(np.repeat(shader.hair_vertices[None], frames, 0), pose, side)
+        if shader.hair.over_ears:
             vertices = vertices - ears
     placed, turns = project(vertices, pose, side), rotation(pose).astype(np.float32)
     wall, noise = _paint_wall(face.scene, size), np.random.default_rng(face.scene.noise_seed)
@@ -88,23 +79,20 @@ def render(face: Face, size: int, frames: int) -> tuple[np.ndarray, dict[str, np
     marks = landmarks(placed)
     visible = np.empty(marks.shape[:2], bool)
     for t in range(frames):
-        canvas = painter.behind(pose[t])
+        canvas = shader.layer_behind(pose[t])
         head = rasterise(placed[t], side)
         normal = _unit_normals(normals(vertices[t]), head)  # frame by frame: all at once leave the cache
         flat, depth = canvas.reshape(-1, 4), np.full(side * side, -np.inf, np.float32)
-        flat[head.pixels, :3] = painter.face(head, vertices[t], normal, turns[t])
+        flat[head.pixels, :3] = shader.face(head, vertices[t], normal, turns[t])
         flat[head.pixels, 3], depth[head.pixels] = 1, head.depth
-        if shell is not None:
-            painter.cover(flat, depth, rasterise(shell[t], side, painter.hair_quads), turns[t])
+        if hair is not None:
+            shader.draw_hair(flat, depth, rasterise(hair[t], side, shader.hair_quads), turns[t])
         maps[t] = _average_normals(normal, head, size)
         person = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
         mask[t] = np.where(person[..., 3] >= 0.5, 255, 0)
-        # Merged to three equal channels: broadcasting over the last axis would take thrice as long.
-        seen: np.ndarray = np.asarray(cv2.merge([1 - person[..., 3]] * 3), np.float32)
-        seen *= wall
-        seen += person[..., :3]
-        video[t] = _film(seen, face.scene, noise)
-        visible[t] = _visible(marks[t], depth, side, _HIDING * pose[t, 5] * side)
+        tint = np.asarray(face.scene.tint, np.float32)
+        video[t] = expose(over(person, wall), face.scene.softness, face.scene.noise, noise, tint)
+        visible[t] = _visible(marks[t], depth, side, _OCCLUSION * pose[t, 5] * side)
     places = (marks[..., :2] + 0.5) / _FACTOR - 0.5
     return video, {
         "identity": np.repeat(identity[None], frames, 0).astype(np.float32),
@@ -112,7 +100,7 @@ def render(face: Face, size: int, frames: int) -> tuple[np.ndarray, dict[str, np
         "pose": pose.astype(np.float32),
         "normals": maps,
         "landmarks": np.concatenate([places, visible[..., None]], -1).astype(np.float32),
-        "box": np.stack([_bounds((one != 0).any(-1)) for one in maps]),
+        "box": np.stack([mask_box((one != 0).any(-1)) for one in maps]),
         "mask": mask,
     }
 
@@ -120,9 +108,9 @@ def render(face: Face, size: int, frames: int) -> tuple[np.ndarray, dict[str, np
 def normal_maps(identity: np.ndarray, expression: np.ndarray, pose: np.ndarray, size: int) -> np.ndarray:
     """Render the normal maps of any coefficients: those of a track, or one person's with another's expression.
 
-    The vectors are those of the model's axes (x to the picture's right, y up, z towards the viewer) before the pose
-    is applied: a head that turns moves its map and keeps its vectors (paper 5's code; there they point into the
-    head, here out of it). `rotation(pose)` turns them into the picture's axes.
+    The vectors are in the model's axes (x to the picture's right, y up, z towards the viewer) before the pose is
+    applied: a rotating head moves its map and keeps its vectors (as in the structures paper's code; there they point
+    into the head, here out of it). `rotation(pose)` rotates them into the picture's axes.
 
     Args:
         identity: K coefficients.
@@ -131,52 +119,41 @@ def normal_maps(identity: np.ndarray, expression: np.ndarray, pose: np.ndarray, 
         size: height and width in pixels.
 
     Returns:
-        float16, T x H x W x 3: unit vectors where at least half of a pixel is face, else zero. Hair is not seen.
+        float16, T x H x W x 3: unit vectors where at least half of a pixel is face, else zero. Hair is left out.
     """
     side = size * _FACTOR
     vertices = shape(np.asarray(identity, float), np.asarray(expression, float))
-    placed, around = project(vertices, pose, side), normals(vertices)
-    hits = [rasterise(one, side) for one in placed]
-    maps = [_average_normals(_unit_normals(a, h), h, size) for a, h in zip(around, hits, strict=True)]
+    heads = [rasterise(one, side) for one in project(vertices, pose, side)]
+    maps = [_average_normals(_unit_normals(n, h), h, size) for n, h in zip(normals(vertices), heads, strict=True)]
     return np.stack(maps).astype(np.float16)
 
 
-def _unit_normals(around: np.ndarray, hits: Hits) -> np.ndarray:
-    normal = look_up(around, hits.column, hits.row)
+def _unit_normals(vertex_normals: np.ndarray, head: Fragments) -> np.ndarray:
+    normal = interpolate(vertex_normals, head.column, head.row)
     return normal / np.maximum(np.sqrt(dot(normal, normal.T)), 1e-6)[:, None]
 
 
-def _average_normals(normal: np.ndarray, hits: Hits, size: int) -> np.ndarray:
-    """Return the normal map (H x W x 3): the samples' mean, made unit, where at least half of them show the face."""
+def _average_normals(normal: np.ndarray, head: Fragments, size: int) -> np.ndarray:
+    """Return the normal map (H x W x 3): the samples' mean, normalised, where at least half of them show the face."""
     side = size * _FACTOR
-    vertex = np.rint(hits.row).astype(np.int32) * FACE.shape[1] + np.rint(hits.column).astype(np.int32)
-    on = np.flatnonzero(np.take(FACE, vertex))
+    vertex = np.rint(head.row).astype(np.int32) * FACE_VERTICES.shape[1] + np.rint(head.column).astype(np.int32)
+    on = np.flatnonzero(np.take(FACE_VERTICES, vertex))
     samples, face = np.zeros((side * side, 4), np.float32), np.ones((len(on), 4), np.float32)
     face[:, :3] = normal.take(on, axis=0)
-    samples[hits.pixels.take(on)] = face
+    samples[head.pixels.take(on)] = face
     mean = cv2.resize(samples.reshape(side, side, 4), (size, size), interpolation=cv2.INTER_AREA).reshape(-1, 4)
     shown = np.flatnonzero(mean[:, 3] >= 0.5)
     found = np.zeros((size * size, 3), np.float32)
     vectors = mean[shown, :3]
     length = np.sqrt(dot(vectors, vectors.T))
-    # Opposite normals could cancel out in the mean; such a pixel shows no direction.
+    # Opposite normals can cancel out in the mean; such a pixel has no direction.
     found[shown] = np.where((length > 0.1)[:, None], vectors / np.maximum(length, 0.1)[:, None], 0)
     return found.reshape(size, size, 3)
 
 
 def _paint_wall(scene: Scene, size: int) -> np.ndarray:
     x, y = np.meshgrid(*(2 * [(np.arange(2 * size, dtype=np.float32) * 0.5 + 0.25) / size]))
-    return cv2.resize(paint_wall(scene.wall, x, y), (size, size), interpolation=cv2.INTER_AREA)
-
-
-def _film(picture: np.ndarray, scene: Scene, noise: np.random.Generator) -> np.ndarray:
-    size = len(picture)
-    if scene.softness * size > 0.1:
-        picture = cv2.GaussianBlur(picture, (0, 0), scene.softness * size)
-    picture = picture * np.asarray(scene.tint, np.float32)
-    if scene.noise > 0:
-        picture = picture + np.float32(scene.noise) * noise.standard_normal(picture.shape, dtype=np.float32)
-    return np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8)
+    return cv2.resize(paint_surface(scene.wall, x, y), (size, size), interpolation=cv2.INTER_AREA)
 
 
 def _visible(marks: np.ndarray, depth: np.ndarray, side: int, slack: float) -> np.ndarray:
@@ -185,10 +162,3 @@ def _visible(marks: np.ndarray, depth: np.ndarray, side: int, slack: float) -> n
     inside = (x >= 0) & (x < side) & (y >= 0) & (y < side)
     front = depth[np.clip(y, 0, side - 1) * side + np.clip(x, 0, side - 1)]
     return inside & (front <= marks[:, 2] + slack)
-
-
-def _bounds(mask: np.ndarray) -> np.ndarray:
-    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-    if len(columns) == 0:
-        return np.full(4, np.nan, np.float32)
-    return np.array([columns[0], rows[0], columns[-1], rows[-1]], np.float32)

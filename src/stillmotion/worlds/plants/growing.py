@@ -65,11 +65,11 @@ def leaf(
     attach: float = 1.0, layer: float | None = None,
 ) -> int:  # fmt: skip
     """Add a leaf of a little varied size, turn and shade; it may turn its face away, which narrows it."""
-    near = float(rng.uniform(-1, 1)) if layer is None else layer
-    size, facing = float(rng.uniform(0.8, 1.15)), float(rng.uniform(0.55, 1.0))
+    near = rng.uniform(-1, 1) if layer is None else layer
+    size, facing = rng.uniform(0.8, 1.15), rng.uniform(0.55, 1.0)
     return segment(
-        rows, parent, angle + float(rng.normal(0, 0.15)), length * size, 0.05 * width * length, width * size * length
-        * facing, kind, attach=attach, light=float(rng.uniform(0.88, 1.08)) * (1 + 0.1 * near), layer=near,
+        rows, parent, angle + rng.normal(0, 0.15), length * size, 0.05 * width * length, width * size * length
+        * facing, kind, attach=attach, light=rng.uniform(0.88, 1.08) * (1 + 0.1 * near), layer=near,
         weight=0.25, leaf=True, grip=0.6,
     )  # fmt: skip
 

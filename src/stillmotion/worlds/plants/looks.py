@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stillmotion.worlds.puppets.textures import Colour, smooth_noise
+from stillmotion.worlds.colours import Colour
+from stillmotion.worlds.textures import value_noise
 
 # Tiles reach a little beyond the outline, so that no edge mixes with the tile beside it.
 _MARGIN = 0.2
@@ -142,7 +143,7 @@ def _base(look: Look, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _noise(look: Look, u: np.ndarray, v: np.ndarray, fine: float, octaves: int = 2) -> np.ndarray:
-    return smooth_noise(look.seed, (u + 1) * fine, (v + 2) * fine, octaves)
+    return value_noise(look.seed, (u + 1) * fine, (v + 2) * fine, octaves)
 
 
 def _paint_leaf(look: Look, u: np.ndarray, v: np.ndarray) -> np.ndarray:

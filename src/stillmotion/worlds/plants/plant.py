@@ -63,9 +63,7 @@ def describe(rng: np.random.Generator, action: str | None = None) -> Plant:
     # As tall as wanted, if it then fits into the picture.
     foot = (pot.x, pot.top + 0.02 * pot.wide)
     scale = min(
-        (foot[1] - float(rng.uniform(0.04, 0.2))) / -y0,
-        (0.97 - foot[0]) / max(x1, 0.01),
-        (foot[0] - 0.03) / max(-x0, 0.01),
+        (foot[1] - rng.uniform(0.04, 0.2)) / -y0, (0.97 - foot[0]) / max(x1, 0.01), (foot[0] - 0.03) / max(-x0, 0.01)
     )
     if y1 > 0.01:
         scale = min(scale, max(0.2 / y1, 0.5 * scale))

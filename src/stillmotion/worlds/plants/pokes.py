@@ -149,9 +149,9 @@ def sample_poke(
         away: the other poke: half of the time the same node is moved another way, else another node.
     """
     if kind == "push":
-        rise, hold = float(rng.uniform(0.16, 0.4)), 0.0
+        rise, hold = rng.uniform(0.16, 0.4), 0.0
     else:
-        rise, hold = float(rng.uniform(0.2, 0.5)), float(rng.uniform(0.0, 0.16)) if kind == "pluck" else 0.0
+        rise, hold = rng.uniform(0.2, 0.5), rng.uniform(0.0, 0.16) if kind == "pluck" else 0.0
     # Stems and branches move more of the plant than a leaf does, and are fewer.
     weights = np.sqrt(ancestors(tree)[nodes].sum(1))
     for _ in range(40):
@@ -176,8 +176,8 @@ def _sample_move(rng: np.random.Generator, dyn: Dynamics, way: Way) -> np.ndarra
     """Draw a displacement (2) along which the plant yields, or None if the draw leads nowhere."""
     still = np.zeros(len(way.joints))
     home = way.point(still)[0]
-    wanted = float(rng.uniform(0.08, 0.28))
-    angle = float(rng.uniform(0, 2 * np.pi))
+    wanted = rng.uniform(0.08, 0.28)
+    angle = rng.uniform(0, 2 * np.pi)
     flexible = compliance(dyn, way, still)
     # A force of any direction moves the node mostly the way its branch gives.
     along = np.einsum("xy,y->x", flexible, np.array([np.cos(angle), np.sin(angle)]))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from stillmotion.worlds.flow import flows
+from stillmotion.worlds.flow import flow_tracks
 from stillmotion.worlds.plants.looks import paint_tiles
 from stillmotion.worlds.plants.painting import POINTS, Cutout, colour, cut_out, lookups, moves, rigid, stamp
 from stillmotion.worlds.plants.physics import Motion, dynamics, node_paths
@@ -84,7 +84,7 @@ def _with_tracks(plant: Plant, paints: Paints, motion: Motion, size: int) -> tup
     video, parts, mask = paint(plant, paints, motion, size)
     moved = moves(plant.tree, motion.bends, size)
     return video, {
-        **flows(parts, moved), "mask": mask, "path": node_path(plant, motion, size), "parts": parts,
+        **flow_tracks(parts, moved), "mask": mask, "path": node_path(plant, motion, size), "parts": parts,
         "moves": moved.astype(np.float32),
     }  # fmt: skip
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from stillmotion.worlds.puppets.clothes import mix, vary
-from stillmotion.worlds.puppets.scene import sample_wall
-from stillmotion.worlds.puppets.sprites import Easel, ellipse
-from stillmotion.worlds.puppets.textures import Colour, Wall, paint_wall, smooth_noise
+from stillmotion.worlds.colours import Colour, jitter, mix
+from stillmotion.worlds.sprites import Canvas, ellipse
+from stillmotion.worlds.textures import Surface, paint_surface, sample_wall, value_noise
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,8 @@ class Scene:
     """
 
     pot: Pot
-    wall: Wall
-    table: Wall
+    wall: Surface
+    table: Surface
     horizon: float
     shadow: float
     haze: float
@@ -76,7 +75,7 @@ class Scene:
 
 def _hsv(rng: np.random.Generator, *ranges: tuple[float, float]) -> Colour:
     """Draw a colour from ranges of hue, saturation and value."""
-    hue, saturation, value = (float(rng.uniform(*reach)) for reach in ranges)
+    hue, saturation, value = (rng.uniform(*reach) for reach in ranges)
     return colorsys.hsv_to_rgb(hue, saturation, value)
 
 
@@ -88,14 +87,14 @@ def _sample_pot(rng: np.random.Generator) -> Pot:
         colour = _hsv(rng, (0.0, 1.0), (0.2, 0.8), (0.35, 0.85))
     else:
         value = float(rng.uniform(0.82, 0.95) if style == "white" else rng.uniform(0.12, 0.3))
-        colour = vary(rng, (value, value, value), 0.03)
-    accent = mix(colour, (1, 1, 1) if rng.random() < 0.5 else (0.1, 0.1, 0.12), float(rng.uniform(0.25, 0.6)))
-    wide, height = float(rng.uniform(0.1, 0.19)), float(rng.uniform(0.16, 0.27))
-    bottom = float(rng.uniform(0.86, 1.08))
+        colour = jitter(rng, (value, value, value), 0.03)
+    accent = mix(colour, (1, 1, 1) if rng.random() < 0.5 else (0.1, 0.1, 0.12), rng.uniform(0.25, 0.6))
+    wide, height = rng.uniform(0.1, 0.19), rng.uniform(0.16, 0.27)
+    bottom = rng.uniform(0.86, 1.08)
     return Pot(
-        x=0.5 + float(rng.normal(0, 0.04)), top=bottom - height, bottom=bottom, wide=wide,
-        narrow=wide * float(rng.uniform(0.6, 0.95)), belly=float(rng.uniform(0, 0.18)) * wide,
-        rim=0.0 if rng.random() < 0.35 else float(rng.uniform(0.025, 0.05)), colour=colour, accent=accent,
+        x=0.5 + rng.normal(0, 0.04), top=bottom - height, bottom=bottom, wide=wide,
+        narrow=wide * rng.uniform(0.6, 0.95), belly=rng.uniform(0, 0.18) * wide,
+        rim=0.0 if rng.random() < 0.35 else rng.uniform(0.025, 0.05), colour=colour, accent=accent,
         pattern=str(rng.choice(["plain", "bands", "dots", "drip", "speckle"], p=[0.4, 0.2, 0.1, 0.1, 0.2])),
         soil=_hsv(rng, (0.05, 0.1), (0.3, 0.6), (0.12, 0.3)),
         seed=int(rng.integers(2**31)),
@@ -107,17 +106,17 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     pot = _sample_pot(rng)
     kind = str(rng.choice(["planks", "plain", "paving", "concrete"], p=[0.5, 0.2, 0.15, 0.15]))
     first = _hsv(rng, (0.04, 0.13), (0.05, 0.6), (0.3, 0.85))
-    table = Wall(
-        kind, first, mix(first, (0.08, 0.05, 0.03), 0.5), 0.12, float(rng.uniform(0.3, 1)), int(rng.integers(2**31))
+    table = Surface(
+        kind, first, mix(first, (0.08, 0.05, 0.03), 0.5), 0.12, rng.uniform(0.3, 1), int(rng.integers(2**31))
     )
     wall = sample_wall(rng)
     if wall.kind == "foliage":  # a plant before a hedge: darker than the plant, else nobody sees where one ends
         wall = replace(wall, first=mix(wall.first, (0, 0, 0), 0.6), second=mix(wall.second, (0, 0, 0), 0.5))
     return Scene(
-        pot=pot, wall=wall, table=table, horizon=pot.bottom - float(rng.uniform(0.03, 0.12)),
-        shadow=float(rng.uniform(0.25, 0.65)), haze=0.02 * float(rng.random()) ** 2,
-        softness=0.004 * float(rng.random()) ** 2, tint=vary(rng, (0.96, 0.96, 0.96), 0.04),
-        light_side=float(rng.uniform(-1, 1)),
+        pot=pot, wall=wall, table=table, horizon=pot.bottom - rng.uniform(0.03, 0.12),
+        shadow=rng.uniform(0.25, 0.65), haze=0.02 * rng.random() ** 2,
+        softness=0.004 * rng.random() ** 2, tint=jitter(rng, (0.96, 0.96, 0.96), 0.04),
+        light_side=rng.uniform(-1, 1),
     )  # fmt: skip
 
 
@@ -127,10 +126,10 @@ def _profile(pot: Pot, y: np.ndarray) -> np.ndarray:
     return pot.wide + (pot.narrow - pot.wide) * s + pot.belly * np.sin(np.pi * s)
 
 
-def _paint_pot(easel: Easel, scene: Scene) -> None:
+def _paint_pot(canvas: Canvas, scene: Scene) -> None:
     """Paint the pot seen a little from above: foot and rim are ellipses."""
     pot, flat = scene.pot, 0.17
-    x, y = easel.x - pot.x, easel.y
+    x, y = canvas.x - pot.x, canvas.y
     heights = np.linspace(pot.top, pot.bottom, 24)
     half = _profile(pot, heights)
     turn = np.linspace(0, np.pi, 24)
@@ -146,51 +145,51 @@ def _paint_pot(easel: Easel, scene: Scene) -> None:
         bend = np.arcsin(np.clip(across, -1, 1)) * 3
         share = (np.hypot(np.mod(bend, 1) - 0.5, np.mod(down * 4, 1) - 0.5) < 0.24).astype(np.float32)
     elif pot.pattern == "drip":
-        share = (down < 0.4 + 0.15 * smooth_noise(pot.seed, across * 4, across * 0, 2)).astype(np.float32)
+        share = (down < 0.4 + 0.15 * value_noise(pot.seed, across * 4, across * 0, 2)).astype(np.float32)
     elif pot.pattern == "speckle":
-        share = np.clip(3 * smooth_noise(pot.seed, x * 90, y * 90) - 1.6, 0, 1)
-    grain = 1 + 0.05 * smooth_noise(pot.seed + 1, x * 40, y * 40, 2)
+        share = np.clip(3 * value_noise(pot.seed, x * 90, y * 90) - 1.6, 0, 1)
+    grain = 1 + 0.05 * value_noise(pot.seed + 1, x * 40, y * 40, 2)
     light = grain * (1.06 - 0.42 * np.abs(np.clip(across, -1, 1) - 0.45 * scene.light_side) ** 1.8)
     body = (1 - share[..., None]) * np.asarray(pot.colour) + share[..., None] * np.asarray(pot.accent)
-    easel.lay(outline, (body * light[..., None]).astype(np.float32))
+    canvas.fill(outline, (body * light[..., None]).astype(np.float32))
     if pot.rim > 0:
         lip = 1.06 * pot.wide
         arc = np.stack([lip * np.cos(turn), pot.top + pot.rim + flat * lip * np.sin(turn)], -1)
         edge = np.concatenate([arc, [[-lip, pot.top], [lip, pot.top]]]) + np.array([pot.x, 0])
-        easel.lay(edge + np.array([0, 0.012]), (0.0, 0.0, 0.0), 0.25, inside=easel.cover(outline))
-        easel.lay(edge, (np.asarray(pot.colour) * (1.08 * light)[..., None]).astype(np.float32))
+        canvas.fill(edge + np.array([0, 0.012]), (0.0, 0.0, 0.0), 0.25, clip=canvas.coverage(outline))
+        canvas.fill(edge, (np.asarray(pot.colour) * (1.08 * light)[..., None]).astype(np.float32))
     mouth = 1.06 if pot.rim > 0 else 1.0
-    easel.lay(ellipse(pot.x, pot.top, mouth * pot.wide, flat * mouth * pot.wide), mix(pot.colour, (1, 1, 1), 0.2))
-    soil = np.asarray(pot.soil) * (1 + 0.5 * smooth_noise(pot.seed + 2, x * 70, y * 140, 3))[..., None]
+    canvas.fill(ellipse(pot.x, pot.top, mouth * pot.wide, flat * mouth * pot.wide), mix(pot.colour, (1, 1, 1), 0.2))
+    soil = np.asarray(pot.soil) * (1 + 0.5 * value_noise(pot.seed + 2, x * 70, y * 140, 3))[..., None]
     hole = ellipse(pot.x, pot.top, 0.9 * pot.wide, flat * 0.86 * pot.wide)
-    easel.lay(hole, np.clip(soil, 0, 1).astype(np.float32))
+    canvas.fill(hole, np.clip(soil, 0, 1).astype(np.float32))
     shade = np.clip((pot.top - y) / (flat * pot.wide) + 0.3, 0, 1)[..., None] * np.zeros(3)
-    easel.lay(hole, shade.astype(np.float32), 0.3, inside=np.clip((pot.top - y) / (flat * pot.wide) + 0.3, 0, 1))
+    canvas.fill(hole, shade.astype(np.float32), 0.3, clip=np.clip((pot.top - y) / (flat * pot.wide) + 0.3, 0, 1))
 
 
 def paint_scene(scene: Scene, side: int) -> np.ndarray:
     """Return everything that stands still, `side` x `side` x 3, float32 in [0, 1]."""
     steps = (np.arange(side, dtype=np.float32) + 0.5) / side
     u, v = np.meshgrid(steps, steps)
-    pot, wall = scene.pot, paint_wall(scene.wall, u, v)
+    pot, wall = scene.pot, paint_surface(scene.wall, u, v)
     if scene.haze * side > 0.3:
         wall = cv2.GaussianBlur(wall, (0, 0), scene.haze * side)
-    picture = np.where((v > scene.horizon)[..., None], paint_wall(scene.table, u, v * 2.2), wall)
+    picture = np.where((v > scene.horizon)[..., None], paint_surface(scene.table, u, v * 2.2), wall)
     picture = picture * (1 - 0.3 * np.exp(-np.abs(v - scene.horizon) / 0.005))[..., None]
     slant = u - pot.x + 0.5 * scene.light_side * np.clip(pot.bottom - v + 0.05, 0, 1)
     dark = np.exp(-((slant / (1.25 * pot.narrow)) ** 4)) * np.exp(-(((v - pot.bottom) / 0.05) ** 2))
     picture = (picture * (1 - scene.shadow * dark * (v > scene.horizon))[..., None]).astype(np.float32)
-    # The pot is painted on an easel of its own size, whose pixels are the picture's.
+    # The pot is painted on an canvas of its own size, whose pixels are the picture's.
     reach = 1.1 * (pot.wide + pot.belly)
     x0, x1 = (int(np.clip(edge * side, 0, side)) for edge in (pot.x - reach, pot.x + reach))
     y0, y1 = (
         int(np.clip(edge * side, 0, side)) for edge in (pot.top - 0.25 * pot.wide, pot.bottom + 0.25 * pot.wide)
     )
     bounds = ((x0 + 0.5) / side, (y0 + 0.5) / side, (x1 - 0.5) / side, (y1 - 0.5) / side)
-    easel = Easel(bounds, side)
-    _paint_pot(easel, scene)
-    left, top = (round(o + b * side) for o, b in zip(easel.origin, bounds[:2], strict=True))
-    painted = easel.image[top : top + y1 - y0, left : left + x1 - x0]
+    canvas = Canvas(bounds, side)
+    _paint_pot(canvas, scene)
+    left, top = (round(o + b * side) for o, b in zip(canvas.origin, bounds[:2], strict=True))
+    painted = canvas.image[top : top + y1 - y0, left : left + x1 - x0]
     region = picture[y0:y1, x0:x1]
     region *= 1 - painted[..., 3:]
     region += painted[..., :3]

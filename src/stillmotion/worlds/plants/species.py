@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from stillmotion.worlds.colours import Colour, mix
 from stillmotion.worlds.plants.growing import UP, Grown, Rows, chain, heading, leaf, segment
 from stillmotion.worlds.plants.looks import Look
 from stillmotion.worlds.plants.physics import Springs
-from stillmotion.worlds.puppets.clothes import mix
-from stillmotion.worlds.puppets.textures import Colour
 
 
 def _green(rng: np.random.Generator) -> Colour:
@@ -19,20 +18,14 @@ def _green(rng: np.random.Generator) -> Colour:
     hue = float(
         rng.choice([rng.uniform(0.2, 0.28), rng.uniform(0.27, 0.36), rng.uniform(0.36, 0.42)], p=[0.4, 0.45, 0.15])
     )
-    saturation, value = float(rng.uniform(0.4, 0.85)), float(rng.uniform(0.3, 0.68))
+    saturation, value = rng.uniform(0.4, 0.85), rng.uniform(0.3, 0.68)
     if rng.random() < 0.06:
-        hue, saturation, value = (
-            float(rng.uniform(0.86, 0.97)),
-            float(rng.uniform(0.35, 0.6)),
-            float(rng.uniform(0.3, 0.5)),
-        )
+        hue, saturation, value = (rng.uniform(0.86, 0.97), rng.uniform(0.35, 0.6), rng.uniform(0.3, 0.5))
     return colorsys.hsv_to_rgb(hue, saturation, value)
 
 
 def _bark(rng: np.random.Generator) -> Colour:
-    return colorsys.hsv_to_rgb(
-        float(rng.uniform(0.05, 0.11)), float(rng.uniform(0.2, 0.55)), float(rng.uniform(0.3, 0.6))
-    )
+    return colorsys.hsv_to_rgb(rng.uniform(0.05, 0.11), rng.uniform(0.2, 0.55), rng.uniform(0.3, 0.6))
 
 
 def _look(rng: np.random.Generator, kind: str, first: Colour, second: Colour, **more: object) -> Look:
@@ -43,9 +36,9 @@ def _look(rng: np.random.Generator, kind: str, first: Colour, second: Colour, **
 def _leaf_looks(rng: np.random.Generator, **shape: object) -> tuple[Look, Look]:
     """Two leaves of one plant: an older and a younger one, both variegated or neither."""
     green = _green(rng)
-    veins = mix(green, (0.85, 0.95, 0.6), float(rng.uniform(0.15, 0.5)))
-    pattern = float(rng.uniform(0.15, 0.4)) if rng.random() < 0.22 else 0.0
-    young = mix(green, (0.75, 0.85, 0.3), float(rng.uniform(0.1, 0.35)))
+    veins = mix(green, (0.85, 0.95, 0.6), rng.uniform(0.15, 0.5))
+    pattern = rng.uniform(0.15, 0.4) if rng.random() < 0.22 else 0.0
+    young = mix(green, (0.75, 0.85, 0.3), rng.uniform(0.1, 0.35))
     return (
         _look(rng, "leaf", green, veins, pattern=pattern, **shape),
         _look(rng, "leaf", young, mix(veins, young, 0.3), pattern=pattern, **shape),
@@ -54,8 +47,8 @@ def _leaf_looks(rng: np.random.Generator, **shape: object) -> tuple[Look, Look]:
 
 def _springs(rng: np.random.Generator, pitch: tuple[float, float], leaf_pitch: tuple[float, float]) -> Springs:
     return Springs(
-        float(rng.uniform(*pitch)), float(rng.uniform(*leaf_pitch)), float(rng.uniform(0.03, 0.09)),
-        float(rng.uniform(0.05, 0.11)), float(rng.uniform(0.42, 0.55)),
+        rng.uniform(*pitch), rng.uniform(*leaf_pitch), rng.uniform(0.03, 0.09),
+        rng.uniform(0.05, 0.11), rng.uniform(0.42, 0.55),
     )  # fmt: skip
 
 
@@ -67,15 +60,15 @@ def grow_ficus(rng: np.random.Generator) -> Grown:
     """A little tree: one or two woody stems, branches in turns left and right, pointed or oval leaves along them."""
     bark = _bark(rng)
     older, younger = _leaf_looks(
-        rng, waist=float(rng.uniform(0.5, 0.9)), tip=float(rng.uniform(0.7, 1.3)), petiole=0.14,
+        rng, waist=rng.uniform(0.5, 0.9), tip=rng.uniform(0.7, 1.3), petiole=0.14,
         veins=int(rng.integers(5, 9)),
     )  # fmt: skip
     looks = (_look(rng, "stem", bark, mix(bark, (0.1, 0.08, 0.05), 0.5), pattern=0.3), older, younger)
     rows: Rows = []
-    size, width = float(rng.uniform(0.17, 0.24)), float(rng.uniform(0.2, 0.36))
+    size, width = rng.uniform(0.17, 0.24), rng.uniform(0.2, 0.36)
     stems = 1 if rng.random() < 0.7 else 2
     for stem in range(stems):
-        lean = float(rng.normal(0, 0.07)) + (0.0 if stems == 1 else 0.2 * (2 * stem - 1))
+        lean = rng.normal(0, 0.07) + (0.0 if stems == 1 else 0.2 * (2 * stem - 1))
         trunk = chain(
             rows, -1, UP + lean, np.full(6, 0.115), _taper(0.02, 0.009, 6), rng.normal(0, 0.1, 6), 0,
             base=0.04 * (stem - 0.5 * (stems - 1)), weight=2.0,
@@ -85,12 +78,12 @@ def grow_ficus(rng: np.random.Generator) -> Grown:
             side = -side
             count = 3 if k < 5 else 2
             branch = chain(
-                rows, trunk[k], side * float(rng.uniform(0.5, 1.0)), np.full(count, float(rng.uniform(0.075, 0.115))),
+                rows, trunk[k], side * rng.uniform(0.5, 1.0), np.full(count, rng.uniform(0.075, 0.115)),
                 _taper(0.009, 0.005, count), -side * rng.uniform(0.0, 0.25, count), 0,
-                attach=float(rng.uniform(0.4, 1)), weight=1.5, layer=-0.1,
+                attach=rng.uniform(0.4, 1), weight=1.5, layer=-0.1,
             )  # fmt: skip
             for n, twig in enumerate(branch):
-                turn = float(rng.choice([-1, 1])) * float(rng.uniform(0.5, 1.1))
+                turn = float(rng.choice([-1, 1])) * rng.uniform(0.5, 1.1)
                 leaf(rows, rng, twig, turn, size, width, 1)
                 if n == count - 1:
                     leaf(rows, rng, twig, -turn, size, width, 1 + int(rng.random() < 0.5))
@@ -109,22 +102,22 @@ def grow_grass(rng: np.random.Generator) -> Grown:
     """A tuft of blades that lean outwards and bow; broad and striped (spider plant) or thin (sedge)."""
     green = _green(rng)
     broad = bool(rng.random() < 0.5)
-    striped = float(rng.uniform(0.3, 0.6)) if broad and rng.random() < 0.6 else 0.0
+    striped = rng.uniform(0.3, 0.6) if broad and rng.random() < 0.6 else 0.0
     blade = _look(rng, "blade", green, mix(green, (0.8, 0.9, 0.5), 0.4), pattern=striped)
     rows: Rows = []
     count = int(rng.integers(9, 13)) if broad else int(rng.integers(14, 19))
-    half = float(rng.uniform(0.022, 0.034)) if broad else float(rng.uniform(0.012, 0.018))
-    bow = float(rng.uniform(0.6, 2.2)) if broad else float(rng.uniform(0.2, 1.2))
+    half = rng.uniform(0.022, 0.034) if broad else rng.uniform(0.012, 0.018)
+    bow = rng.uniform(0.6, 2.2) if broad else rng.uniform(0.2, 1.2)
     crown = _crown(rows)
     for k in rng.permutation(count):
-        spread = (k + 0.5) / count * 2 - 1 + float(rng.normal(0, 0.06))
-        length, joints = float(rng.uniform(0.75, 1.1)), 6 if broad else 5
+        spread = (k + 0.5) / count * 2 - 1 + rng.normal(0, 0.06)
+        length, joints = rng.uniform(0.75, 1.1), 6 if broad else 5
         bends = np.linspace(0.4, 1.6, joints) * bow * spread / joints + rng.normal(0, 0.03, joints)
-        near = float(rng.uniform(-1, 1))
+        near = rng.uniform(-1, 1)
         widths = half * np.array([0.6, 0.9, 1.0, 0.95, 0.8, 0.55, 0.12])[-(joints + 1) :]
         chain(
             rows, crown, 0.62 * spread, np.full(joints, length / joints), widths, bends, 0,
-            attach=float(rng.random()), layer=near, light=float(rng.uniform(0.9, 1.08)) * (1 + 0.14 * near),
+            attach=rng.random(), layer=near, light=rng.uniform(0.9, 1.08) * (1 + 0.14 * near),
         )  # fmt: skip
     return Grown("grass", rows, (blade,), _springs(rng, (1.2, 2.6), (3, 5)))
 
@@ -134,18 +127,18 @@ def grow_fern(rng: np.random.Generator) -> Grown:
     green = _green(rng)
     frond = _look(rng, "frond", green, mix(green, (0.35, 0.25, 0.1), 0.6), veins=3)
     rows: Rows = []
-    count, half = int(rng.integers(8, 12)), float(rng.uniform(0.08, 0.13))
-    bow = float(rng.uniform(1.0, 2.0))
+    count, half = int(rng.integers(8, 12)), rng.uniform(0.08, 0.13)
+    bow = rng.uniform(1.0, 2.0)
     crown = _crown(rows)
     for k in rng.permutation(count):
-        spread = (k + 0.5) / count * 2 - 1 + float(rng.normal(0, 0.06))
-        length, joints = float(rng.uniform(0.75, 1.0)), 7
+        spread = (k + 0.5) / count * 2 - 1 + rng.normal(0, 0.06)
+        length, joints = rng.uniform(0.75, 1.0), 7
         bends = np.linspace(0.3, 1.7, joints) * bow * spread / joints + rng.normal(0, 0.03, joints)
-        near = float(rng.uniform(-1, 1))
-        widths = half * float(rng.uniform(0.7, 1.1)) * np.array([0.3, 0.85, 1.0, 0.95, 0.8, 0.6, 0.35, 0.08])
+        near = rng.uniform(-1, 1)
+        widths = half * rng.uniform(0.7, 1.1) * np.array([0.3, 0.85, 1.0, 0.95, 0.8, 0.6, 0.35, 0.08])
         chain(
             rows, crown, 0.75 * spread, np.full(joints, length / joints), widths, bends, 0, weight=0.5,
-            attach=float(rng.random()), layer=near, light=float(rng.uniform(0.9, 1.05)) * (1 + 0.18 * near),
+            attach=rng.random(), layer=near, light=rng.uniform(0.9, 1.05) * (1 + 0.18 * near),
         )  # fmt: skip
     return Grown("fern", rows, (frond,), _springs(rng, (1.0, 2.0), (3, 5)))
 
@@ -154,53 +147,53 @@ def grow_flowers(rng: np.random.Generator) -> Grown:
     """Thin stems with a few leaves and a flower each: daisies, or cups seen from the side (tulips)."""
     green = _green(rng)
     hue = float(np.mod(rng.uniform(0.48, 1.18), 1.0))  # any but green
-    petal = colorsys.hsv_to_rgb(hue, float(rng.uniform(0.0, 0.9)), float(rng.uniform(0.8, 1.0)))
+    petal = colorsys.hsv_to_rgb(hue, rng.uniform(0.0, 0.9), rng.uniform(0.8, 1.0))
     stalk = mix(green, (0.45, 0.6, 0.3), 0.4)
     daisy = bool(rng.random() < 0.7)
-    older, younger = _leaf_looks(rng, waist=0.7, tip=float(rng.uniform(0.9, 1.5)), petiole=0.06, veins=5)
-    tips = mix(petal, (1, 1, 1) if rng.random() < 0.5 else (0.5, 0.1, 0.2), float(rng.uniform(0.1, 0.5)))
+    older, younger = _leaf_looks(rng, waist=0.7, tip=rng.uniform(0.9, 1.5), petiole=0.06, veins=5)
+    tips = mix(petal, (1, 1, 1) if rng.random() < 0.5 else (0.5, 0.1, 0.2), rng.uniform(0.1, 0.5))
     middle = (0.9, 0.7, 0.12) if rng.random() < 0.6 else (0.32, 0.2, 0.1)
     if daisy:
         head = _look(
             rng, "flower", petal, tips, third=middle, veins=int(rng.integers(5, 14)),
-            pattern=float(rng.uniform(0.22, 0.45)),
+            pattern=rng.uniform(0.22, 0.45),
         )  # fmt: skip
     else:
         head = _look(rng, "leaf", petal, tips, waist=0.45, tip=0.4, petiole=0.02, veins=3)
     looks = (_look(rng, "stem", stalk, mix(stalk, (0.1, 0.15, 0.05), 0.3)), older, younger, head)
     rows: Rows = []
-    count, radius = int(rng.integers(3, 7)), float(rng.uniform(0.085, 0.13))
+    count, radius = int(rng.integers(3, 7)), rng.uniform(0.085, 0.13)
     crown = _crown(rows)
     for k in rng.permutation(count):
         spread = ((k + 0.5) / count * 2 - 1) if count > 1 else 0.0
-        length, joints = float(rng.uniform(0.62, 0.95)), 6
+        length, joints = rng.uniform(0.62, 0.95), 6
         bends = spread * rng.uniform(-0.02, 0.12, joints) + rng.normal(0, 0.04, joints)
-        near = float(rng.uniform(-0.3, 0.3))
+        near = rng.uniform(-0.3, 0.3)
         stem = chain(
             rows, crown, 0.4 * spread, np.full(joints, length / joints), _taper(0.01, 0.0065, joints), bends, 0,
-            attach=float(rng.random()), layer=near - 0.5,
+            attach=rng.random(), layer=near - 0.5,
         )  # fmt: skip
         for n in (1, 2, 3):
             side = -1 if (n + int(k)) % 2 else 1
-            leaf(rows, rng, stem[n], side * float(rng.uniform(0.5, 0.9)), 0.22, 0.2, 1 + n % 2, layer=near - 0.4)
-        shade = float(rng.uniform(0.95, 1.05))
+            leaf(rows, rng, stem[n], side * rng.uniform(0.5, 0.9), 0.22, 0.2, 1 + n % 2, layer=near - 0.4)
+        shade = rng.uniform(0.95, 1.05)
         if daisy:
             segment(
-                rows, stem[-1], float(rng.normal(0, 0.2)), 0.04, 0.006, radius * float(rng.uniform(0.85, 1.1)), 3,
+                rows, stem[-1], rng.normal(0, 0.2), 0.04, 0.006, radius * rng.uniform(0.85, 1.1), 3,
                 layer=near + 0.6, weight=4.0, leaf=True, grip=1.0, light=shade,
             )  # fmt: skip
         else:
             segment(
-                rows, stem[-1], float(rng.normal(0, 0.2)), 2.2 * radius, 0.006, 0.75 * radius, 3, layer=near + 0.6,
+                rows, stem[-1], rng.normal(0, 0.2), 2.2 * radius, 0.006, 0.75 * radius, 3, layer=near + 0.6,
                 weight=1.0, leaf=True, light=shade,
             )  # fmt: skip
     for k in range(6):
         side = 1 if k % 2 else -1
         low = chain(
-            rows, crown, side * float(rng.uniform(0.3, 1.0)), np.full(2, 0.04), _taper(0.006, 0.005, 2), np.zeros(2),
+            rows, crown, side * rng.uniform(0.3, 1.0), np.full(2, 0.04), _taper(0.006, 0.005, 2), np.zeros(2),
             0, layer=-0.6,
         )  # fmt: skip
-        leaf(rows, rng, low[-1], 0.25 * side, 0.3, 0.2, 1, layer=float(rng.uniform(-0.6, 0.9)))
+        leaf(rows, rng, low[-1], 0.25 * side, 0.3, 0.2, 1, layer=rng.uniform(-0.6, 0.9))
     return Grown("flowers", rows, looks, _springs(rng, (1.3, 2.6), (3.5, 7.0)))
 
 
@@ -208,15 +201,15 @@ def grow_dracaena(rng: np.random.Generator) -> Grown:
     """A bare ringed trunk, sometimes forked, with a crown of long strap leaves."""
     bark = mix(_bark(rng), (0.6, 0.55, 0.45), 0.3)
     green = _green(rng)
-    striped = float(rng.uniform(0.2, 0.5)) if rng.random() < 0.5 else 0.0
+    striped = rng.uniform(0.2, 0.5) if rng.random() < 0.5 else 0.0
     edge = (0.9, 0.88, 0.6) if rng.random() < 0.6 else (0.6, 0.15, 0.2)
     strap = _look(rng, "blade", green, mix(green, (0.8, 0.9, 0.5), 0.35), third=edge, pattern=striped)
     looks = (_look(rng, "stem", bark, mix(bark, (0.1, 0.08, 0.05), 0.4), pattern=1.0), strap)
     rows: Rows = []
     heads = 1 if rng.random() < 0.6 else 2
-    half, bow = float(rng.uniform(0.016, 0.03)), float(rng.uniform(0.5, 1.7))
+    half, bow = rng.uniform(0.016, 0.03), rng.uniform(0.5, 1.7)
     trunk = chain(
-        rows, -1, UP + float(rng.normal(0, 0.06)), np.full(4, float(rng.uniform(0.08, 0.15)) / heads),
+        rows, -1, UP + rng.normal(0, 0.06), np.full(4, rng.uniform(0.08, 0.15) / heads),
         _taper(0.026, 0.02, 4), rng.normal(0, 0.08, 4), 0, weight=2.0, layer=-0.3,
     )  # fmt: skip
     for crown in range(heads):
@@ -231,14 +224,14 @@ def grow_dracaena(rng: np.random.Generator) -> Grown:
         straps = int(rng.integers(12, 17)) // (1 if heads == 1 else 2) + 2
         back = heading(rows, top[-1]) - UP
         for k in rng.permutation(straps):
-            spread = (k + 0.5) / straps * 2 - 1 + float(rng.normal(0, 0.05))
+            spread = (k + 0.5) / straps * 2 - 1 + rng.normal(0, 0.05)
             bends = np.linspace(0.4, 1.6, 4) * bow * spread / 4 + rng.normal(0, 0.04, 4)
-            near = float(rng.uniform(-0.9, 1))
-            length = float(rng.uniform(0.4, 0.55)) / (1 if heads == 1 else 1.25)
+            near = rng.uniform(-0.9, 1)
+            length = rng.uniform(0.4, 0.55) / (1 if heads == 1 else 1.25)
             chain(
                 rows, top[-1], 1.25 * spread - back, np.full(4, length / 4),
-                half * np.array([0.6, 1.0, 0.95, 0.7, 0.1]), bends, 1, attach=float(rng.uniform(0.5, 1.0)),
-                layer=near, weight=0.6, light=float(rng.uniform(0.9, 1.06)) * (1 + 0.16 * near),
+                half * np.array([0.6, 1.0, 0.95, 0.7, 0.1]), bends, 1, attach=rng.uniform(0.5, 1.0),
+                layer=near, weight=0.6, light=rng.uniform(0.9, 1.06) * (1 + 0.16 * near),
             )  # fmt: skip
     return Grown("dracaena", rows, looks, _springs(rng, (1.1, 2.0), (3, 5)))
 
@@ -248,26 +241,26 @@ def grow_heartleaf(rng: np.random.Generator) -> Grown:
     green = _green(rng)
     hearts = bool(rng.random() < 0.65)
     older, younger = _leaf_looks(
-        rng, waist=0.3 if hearts else 0.5, tip=float(rng.uniform(0.75, 1.0)) if hearts else 0.5, petiole=0.08,
+        rng, waist=0.3 if hearts else 0.5, tip=rng.uniform(0.75, 1.0) if hearts else 0.5, petiole=0.08,
         veins=int(rng.integers(4, 7)),
     )  # fmt: skip
     stalk = mix(green, (0.5, 0.65, 0.3) if rng.random() < 0.7 else (0.5, 0.15, 0.15), 0.5)
     looks = (_look(rng, "stem", stalk, mix(stalk, (0.1, 0.1, 0.05), 0.3)), older, younger)
     rows: Rows = []
-    count, size = int(rng.integers(8, 14)), float(rng.uniform(0.26, 0.36))
+    count, size = int(rng.integers(8, 14)), rng.uniform(0.26, 0.36)
     crown = _crown(rows)
     for n, k in enumerate(rng.permutation(count)):
-        spread = (k + 0.5) / count * 2 - 1 + float(rng.normal(0, 0.08))
-        length, joints = float(rng.uniform(0.4, 0.75)) * (1 - 0.25 * spread**2), 5
+        spread = (k + 0.5) / count * 2 - 1 + rng.normal(0, 0.08)
+        length, joints = rng.uniform(0.4, 0.75) * (1 - 0.25 * spread**2), 5
         bends = spread * rng.uniform(0.0, 0.22, joints) + rng.normal(0, 0.03, joints)
-        near = float(rng.uniform(-1, 1))
+        near = rng.uniform(-1, 1)
         stem = chain(
             rows, crown, 0.7 * spread, np.full(joints, length / joints), _taper(0.011, 0.007, joints), bends, 0,
-            attach=float(rng.random()), layer=near - 1e-2, light=1 + 0.1 * near,
+            attach=rng.random(), layer=near - 1e-2, light=1 + 0.1 * near,
         )  # fmt: skip
         side = 1.0 if spread > 0 else -1.0
         leaf(
-            rows, rng, stem[-1], side * float(rng.uniform(0.1, 0.9)), size, 0.42 if hearts else 0.45,
+            rows, rng, stem[-1], side * rng.uniform(0.1, 0.9), size, 0.42 if hearts else 0.45,
             2 if n % 4 == 0 else 1, layer=near,
         )  # fmt: skip
     return Grown("heartleaf", rows, looks, _springs(rng, (1.1, 2.2), (2.5, 4.5)))

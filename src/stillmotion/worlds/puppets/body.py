@@ -57,35 +57,35 @@ def sample_body(rng: np.random.Generator) -> Body:
     child = float(rng.random() < 0.12)
     girth = float(np.clip(rng.normal(1.0, 0.16), 0.74, 1.45))
     # -1: broad shoulders, narrow hips; +1: the other way round.
-    figure = float(rng.uniform(-1, 1))
+    figure = rng.uniform(-1, 1)
     head = float(rng.uniform(0.125, 0.15) + 0.035 * child)
-    neck = float(rng.uniform(0.02, 0.036))
-    ankle = float(rng.uniform(0.036, 0.044))
+    neck = rng.uniform(0.02, 0.036)
+    ankle = rng.uniform(0.036, 0.044)
     upright = 1.0 - head - neck - ankle
-    torso = upright * float(rng.uniform(0.355, 0.395))
+    torso = upright * rng.uniform(0.355, 0.395)
     legs = upright - torso
-    thigh = legs * float(rng.uniform(0.495, 0.53))
+    thigh = legs * rng.uniform(0.495, 0.53)
     arm = float(rng.uniform(0.30, 0.34) - 0.02 * child)
-    upper = arm * float(rng.uniform(0.50, 0.54))
+    upper = arm * rng.uniform(0.50, 0.54)
     shoulder = float(0.104 - 0.009 * figure + rng.normal(0, 0.004)) * (0.85 + 0.15 * girth)
     wide = 0.55 + 0.45 * girth
     return Body(
         head=head,
-        head_width=float(rng.uniform(0.68, 0.8)),
+        head_width=rng.uniform(0.68, 0.8),
         neck=neck,
         shoulder=shoulder,
         hip=float(0.047 + 0.005 * figure) * (0.8 + 0.2 * girth),
         torso=torso,
         upper_arm=upper,
         forearm=arm - upper,
-        hand=float(rng.uniform(0.085, 0.1)),
+        hand=rng.uniform(0.085, 0.1),
         thigh=thigh,
         shin=legs - thigh,
         ankle=ankle,
-        foot=float(rng.uniform(0.13, 0.155)),
+        foot=rng.uniform(0.13, 0.155),
         girth=girth,
         chest=float(0.098 - 0.006 * figure) * wide,
         waist=float(0.084 - 0.007 * figure + rng.normal(0, 0.003)) * (0.4 + 0.6 * girth),
         seat=float(0.094 + 0.007 * figure) * wide,
-        depth=float(rng.uniform(0.66, 0.78)),
+        depth=rng.uniform(0.66, 0.78),
     )

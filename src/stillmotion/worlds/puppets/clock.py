@@ -44,7 +44,7 @@ def ease(phase: np.ndarray, sharp: float = 0.0) -> np.ndarray:
 def sample_clock(rng: np.random.Generator, fastest: float, slowest: float) -> Clock:
     """Draw a clock whose period lies between `fastest` and `slowest` frames."""
     period = float(np.exp(rng.uniform(np.log(fastest), np.log(slowest))))
-    return Clock(period, float(rng.random()), float(rng.uniform(0, 0.02)), float(rng.uniform(70, 160)))
+    return Clock(period, rng.random(), rng.uniform(0, 0.02), rng.uniform(70, 160))
 
 
 def glide(phase: np.ndarray, start: float, end: float) -> np.ndarray:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stillmotion.worlds.puppets.textures import Colour, Fabric
+from stillmotion.worlds.colours import Colour, jitter, mix
+from stillmotion.worlds.textures import Fabric
 
 
 @dataclass(frozen=True)
@@ -82,30 +83,17 @@ _HAIR = (
 )
 
 
-def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """Return the colour at `share` of the way from first to second."""
-    a, b, c = (float(np.clip(p + (q - p) * share, 0, 1)) for p, q in zip(first, second, strict=True))
-    return (a, b, c)
-
-
-def vary(rng: np.random.Generator, colour: Colour, amount: float) -> Colour:
-    """Return the colour made a little lighter or darker and a little different in hue."""
-    gain = 1 + rng.normal(0, amount)
-    a, b, c = (float(np.clip(p * gain + rng.normal(0, amount * 0.2), 0, 1)) for p in colour)
-    return (a, b, c)
-
-
 def sample_cloth_colour(rng: np.random.Generator) -> Colour:
     """Draw a clothing colour: mostly dark or muted, sometimes white, sometimes loud."""
     kind = rng.choice(4, p=[0.4, 0.15, 0.25, 0.2])
-    hue = float(rng.random())
+    hue = rng.random()
     if kind == 0:
-        return colorsys.hsv_to_rgb(hue, float(rng.uniform(0, 0.5)), float(rng.uniform(0.08, 0.35)))
+        return colorsys.hsv_to_rgb(hue, rng.uniform(0, 0.5), rng.uniform(0.08, 0.35))
     if kind == 1:
-        return colorsys.hsv_to_rgb(hue, float(rng.uniform(0, 0.12)), float(rng.uniform(0.75, 0.97)))
+        return colorsys.hsv_to_rgb(hue, rng.uniform(0, 0.12), rng.uniform(0.75, 0.97))
     if kind == 2:
-        return colorsys.hsv_to_rgb(hue, float(rng.uniform(0.1, 0.45)), float(rng.uniform(0.35, 0.75)))
-    return colorsys.hsv_to_rgb(hue, float(rng.uniform(0.6, 0.95)), float(rng.uniform(0.45, 0.95)))
+        return colorsys.hsv_to_rgb(hue, rng.uniform(0.1, 0.45), rng.uniform(0.35, 0.75))
+    return colorsys.hsv_to_rgb(hue, rng.uniform(0.6, 0.95), rng.uniform(0.45, 0.95))
 
 
 def sample_fabric(rng: np.random.Generator, patterned: float) -> Fabric:
@@ -116,23 +104,21 @@ def sample_fabric(rng: np.random.Generator, patterned: float) -> Fabric:
     if rng.random() < patterned:
         kind = str(rng.choice(["stripes", "stripes", "checks", "checks", "dots", "blotches"]))
     angle = float(rng.choice([0.0, np.pi / 2, rng.uniform(0, np.pi)], p=[0.6, 0.25, 0.15]))
-    return Fabric(kind, first, second, float(rng.uniform(0.028, 0.08)), angle, int(rng.integers(2**31)))
+    return Fabric(kind, first, second, rng.uniform(0.028, 0.08), angle, int(rng.integers(2**31)))
 
 
 def _sample_trousers(rng: np.random.Generator) -> Fabric:
     if rng.random() < 0.4:
-        blue = colorsys.hsv_to_rgb(
-            float(rng.uniform(0.57, 0.64)), float(rng.uniform(0.3, 0.65)), float(rng.uniform(0.2, 0.65))
-        )
+        blue = colorsys.hsv_to_rgb(rng.uniform(0.57, 0.64), rng.uniform(0.3, 0.65), rng.uniform(0.2, 0.65))
         return Fabric("denim", blue, mix(blue, (1, 1, 1), 0.25), 0.05, 0.0, int(rng.integers(2**31)))
     return sample_fabric(rng, patterned=0.12)
 
 
 def sample_clothes(rng: np.random.Generator) -> Clothes:
     """Draw skin, hair and clothes."""
-    tone = float(rng.uniform(0, len(_SKIN) - 1.001))
-    skin = vary(rng, mix(_SKIN[int(tone)], _SKIN[int(tone) + 1], tone % 1), 0.04)
-    hair = vary(rng, _HAIR[int(rng.choice(len(_HAIR), p=[0.25, 0.22, 0.18, 0.1, 0.12, 0.05, 0.08]))], 0.1)
+    tone = rng.uniform(0, len(_SKIN) - 1.001)
+    skin = jitter(rng, mix(_SKIN[int(tone)], _SKIN[int(tone) + 1], tone % 1), 0.04)
+    hair = jitter(rng, _HAIR[int(rng.choice(len(_HAIR), p=[0.25, 0.22, 0.18, 0.1, 0.12, 0.05, 0.08]))], 0.1)
     style = str(
         rng.choice(
             ["bald", "short", "cap", "bob", "long", "bun", "afro", "hood"],
@@ -146,22 +132,22 @@ def sample_clothes(rng: np.random.Generator) -> Clothes:
         if jacket or rng.random() < 0.45
         else float(rng.choice([0.25, rng.uniform(0.4, 0.7), rng.uniform(1.3, 1.7)], p=[0.15, 0.65, 0.2]))
     )
-    skirt = float(rng.uniform(0.17, 0.34)) if not masculine and rng.random() < 0.3 else 0.0
-    leg = 2.0 if rng.random() < 0.75 else float(rng.uniform(0.7, 1.15))
+    skirt = rng.uniform(0.17, 0.34) if not masculine and rng.random() < 0.3 else 0.0
+    leg = 2.0 if rng.random() < 0.75 else rng.uniform(0.7, 1.15)
     dark = (0.05, 0.05, 0.06)
     shoe = sample_cloth_colour(rng)
     return Clothes(
         skin=skin,
         hair=hair,
         hair_style=style,
-        beard=float(rng.uniform(0.25, 0.8)) if masculine and rng.random() < 0.3 else 0.0,
+        beard=rng.uniform(0.25, 0.8) if masculine and rng.random() < 0.3 else 0.0,
         glasses=bool(rng.random() < 0.12),
         top=sample_fabric(rng, patterned=0.2 if jacket else 0.5),
         inner=sample_fabric(rng, patterned=0.3),
-        open_front=float(rng.uniform(0.015, 0.035)) if jacket and rng.random() < 0.6 else 0.0,
-        neckline=float(rng.uniform(0.0, 0.06)),
+        open_front=rng.uniform(0.015, 0.035) if jacket and rng.random() < 0.6 else 0.0,
+        neckline=rng.uniform(0.0, 0.06),
         sleeve=sleeve,
-        hem=float(rng.uniform(0.0, 0.075)) if jacket else float(rng.uniform(-0.03, 0.05)),
+        hem=rng.uniform(0.0, 0.075) if jacket else rng.uniform(-0.03, 0.05),
         print="none" if jacket or rng.random() < 0.6 else str(rng.choice(["disc", "bar", "bolt"])),
         print_colour=sample_cloth_colour(rng),
         bottom=_sample_trousers(rng),
@@ -172,5 +158,5 @@ def sample_clothes(rng: np.random.Generator) -> Clothes:
         shoes=shoe,
         soles=mix(shoe, (0.95, 0.95, 0.95) if rng.random() < 0.5 else dark, 0.8),
         gloves=dark if rng.random() < 0.04 else None,
-        loose=float(rng.uniform(0.003, 0.014)) + (0.006 if jacket else 0.0),
+        loose=rng.uniform(0.003, 0.014) + (0.006 if jacket else 0.0),
     )

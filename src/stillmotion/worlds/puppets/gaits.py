@@ -114,12 +114,12 @@ def sample_walk(rng: np.random.Generator) -> Walk:
     """Draw a gait, from a stroll to a brisk march."""
     return Walk(
         clock=sample_clock(rng, 21, 36),
-        hip=float(rng.uniform(0.75, 1.2)),
-        knee=float(rng.uniform(0.8, 1.1)),
-        arm=float(rng.uniform(0.2, 0.6)),
-        elbow=float(rng.uniform(0.1, 0.6)),
-        lean=float(rng.uniform(0.0, 0.1)),
-        nod=float(rng.uniform(-0.05, 0.12)),
+        hip=rng.uniform(0.75, 1.2),
+        knee=rng.uniform(0.8, 1.1),
+        arm=rng.uniform(0.2, 0.6),
+        elbow=rng.uniform(0.1, 0.6),
+        lean=rng.uniform(0.0, 0.1),
+        nod=rng.uniform(-0.05, 0.12),
     )
 
 
@@ -208,14 +208,14 @@ def sample_run(rng: np.random.Generator, kind: str) -> Run:
     return Run(
         kind=kind,
         clock=clock,
-        hip=float(rng.uniform(0.86, 1.1)),
-        knee=float(rng.uniform(0.88, 1.1)),
+        hip=rng.uniform(0.86, 1.1),
+        knee=rng.uniform(0.88, 1.1),
         arm=float(rng.uniform(0.3, 0.55) if jog else rng.uniform(0.45, 0.85)),
-        elbow=float(rng.uniform(1.2, 1.85)),
+        elbow=rng.uniform(1.2, 1.85),
         lean=float(rng.uniform(0.03, 0.13) if jog else rng.uniform(0.06, 0.22)),
-        nod=float(rng.uniform(-0.12, 0.06)),
+        nod=rng.uniform(-0.12, 0.06),
         flight=float(rng.uniform(0.14, 0.22) if jog else rng.uniform(0.28, 0.38)),
-        rise=float(rng.uniform(0.015, 0.022)),
+        rise=rng.uniform(0.015, 0.022),
     )
 
 

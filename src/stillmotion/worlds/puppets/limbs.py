@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from stillmotion.worlds.colours import Colour, mix
 from stillmotion.worlds.puppets.body import Body
-from stillmotion.worlds.puppets.clothes import Clothes, mix
-from stillmotion.worlds.puppets.sprites import Easel, Sprite, box, curve, cylinder_light, tube
-from stillmotion.worlds.puppets.textures import Colour, Fabric, paint_fabric
+from stillmotion.worlds.puppets.clothes import Clothes
+from stillmotion.worlds.sprites import Canvas, Sprite, cylinder_shading, hermite, rectangle, tube
+from stillmotion.worlds.textures import Fabric, paint_fabric
 
 _DARK = (0.03, 0.03, 0.03)
 
@@ -33,53 +34,53 @@ def paint_limb(
     places = np.array([k[0] for k in knots]) * length
     radii = np.array([k[1] for k in knots])
     widest = float(radii.max()) + loose + 0.01
-    easel = Easel((-widest, -widest, widest, length + widest), scale)
+    canvas = Canvas((-widest, -widest, widest, length + widest), scale)
     along = np.linspace(0, length, 24)
-    radius = curve(places, radii, along)
-    easel.lay(tube(along, -radius, radius), skin)
-    at = curve(places, radii, easel.y)
+    radius = hermite(places, radii, along)
+    canvas.fill(tube(along, -radius, radius), skin)
+    at = hermite(places, radii, canvas.y)
     if fabric is not None and cover > 0:
         end = min(cover, 1.0) * length
         along = np.linspace(0, end, 24)
         # Cloth hangs looser towards its open end.
-        wide = curve(places, radii, along) + loose * (0.3 + 0.9 * along / length)
+        wide = hermite(places, radii, along) + loose * (0.3 + 0.9 * along / length)
         ends_here = cover <= 1.0
-        cloth = paint_fabric(fabric, easel.x + shift, easel.y + shift)
-        easel.lay(tube(along, -wide, wide, round_end=not ends_here), cloth)
+        cloth = paint_fabric(fabric, canvas.x + shift, canvas.y + shift)
+        canvas.fill(tube(along, -wide, wide, round_end=not ends_here), cloth)
         if ends_here:
-            edge = box(-widest, end - 0.006, widest, end)
-            easel.lay(edge, _DARK, 0.25, inside=easel.cover(tube(along, -wide, wide, round_end=False)))
-        at = np.where(easel.y <= end, at + loose, at)
+            edge = rectangle(-widest, end - 0.006, widest, end)
+            canvas.fill(edge, _DARK, 0.25, clip=canvas.coverage(tube(along, -wide, wide, round_end=False)))
+        at = np.where(canvas.y <= end, at + loose, at)
     # The edges darken only below the joint: above it the limb has to merge with what it hangs on.
-    depth = 0.34 * np.clip(0.15 + easel.y / (0.35 * length), 0.15, 1)
-    easel.shade(dim * cylinder_light(easel.x, -at, at, light_side, depth))
-    return easel.sprite()
+    depth = 0.34 * np.clip(0.15 + canvas.y / (0.35 * length), 0.15, 1)
+    canvas.shade(dim * cylinder_shading(canvas.x, -at, at, light_side, depth))
+    return canvas.sprite()
 
 
 def paint_hand(body: Body, clothes: Clothes, scale: float, light_side: float, dim: float) -> Sprite:
     """Paint a hand; (0, 0) is the wrist, y runs to the finger tips, the thumb is on the -x side."""
     n, g = body.hand, 0.8 + 0.2 * body.girth
     skin = clothes.gloves or clothes.skin
-    easel = Easel((-0.5 * n, -0.2 * n, 0.5 * n, 1.1 * n), scale)
+    canvas = Canvas((-0.5 * n, -0.2 * n, 0.5 * n, 1.1 * n), scale)
     along = np.array([0.0, 0.18, 0.42, 0.6, 0.85, 1.0]) * n
     half = np.array([0.17, 0.22, 0.25, 0.23, 0.18, 0.08]) * n * g
-    easel.lay(tube(along, -half, half), skin)
+    canvas.fill(tube(along, -half, half), skin)
     thumb = np.array([[-0.18, 0.12], [-0.36, 0.36], [-0.38, 0.52], [-0.3, 0.56], [-0.2, 0.44]]) * n * np.array([g, 1])
-    easel.lay(thumb, skin)
+    canvas.fill(thumb, skin)
     for gap in (-0.1, 0.0, 0.1):
-        easel.lay(box((gap - 0.012) * n, 0.55 * n, (gap + 0.012) * n, n), mix(skin, _DARK, 0.5), 0.7)
-    radius = np.full_like(easel.x, 0.28 * n)
-    easel.shade(dim * cylinder_light(easel.x, -radius, radius, light_side, 0.22))
-    return easel.sprite()
+        canvas.fill(rectangle((gap - 0.012) * n, 0.55 * n, (gap + 0.012) * n, n), mix(skin, _DARK, 0.5), 0.7)
+    radius = np.full_like(canvas.x, 0.28 * n)
+    canvas.shade(dim * cylinder_shading(canvas.x, -radius, radius, light_side, 0.22))
+    return canvas.sprite()
 
 
 def paint_shoe(body: Body, clothes: Clothes, view: str, scale: float, dim: float) -> Sprite:
     """Paint a shoe; (0, 0) is the ankle, y points down, x to the toes (side) or outward (front)."""
     a, f = body.ankle, body.foot
-    easel = Easel((-0.5 * f, -1.2 * a, f, 1.2 * a), scale)
+    canvas = Canvas((-0.5 * f, -1.2 * a, f, 1.2 * a), scale)
     sock = clothes.socks or clothes.skin
     neck = 0.021 + 0.003 * body.girth
-    easel.lay(box(-neck, -0.8 * a, neck, 0.4 * a), sock)
+    canvas.fill(rectangle(-neck, -0.8 * a, neck, 0.4 * a), sock)
     if view == "side":
         outline = np.array(
             [
@@ -101,7 +102,7 @@ def paint_shoe(body: Body, clothes: Clothes, view: str, scale: float, dim: float
         )
         sole = np.array([[-0.21, 0.85], [0.36, 0.85], [0.36, 1.05], [-0.19, 1.05]])
         size = np.array([0.85 * f, a])
-    easel.lay(outline * size, clothes.shoes)
-    easel.lay(sole * size, clothes.soles)
-    easel.shade(np.full_like(easel.x, dim))
-    return easel.sprite()
+    canvas.fill(outline * size, clothes.shoes)
+    canvas.fill(sole * size, clothes.soles)
+    canvas.shade(np.full_like(canvas.x, dim))
+    return canvas.sprite()

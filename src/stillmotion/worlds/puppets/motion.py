@@ -113,11 +113,11 @@ def sample_wave(rng: np.random.Generator, both: bool) -> Wave:
         high=float(high),
         bend_low=float(bend_low),
         bend_high=float(bend_high),
-        lag=float(rng.normal(0, 0.02)),
-        rest=float(rng.uniform(0.06, 0.2)),
-        rest_bend=float(rng.uniform(-0.08, 0.02)),
-        stance=float(rng.uniform(0.0, 0.12)),
-        sway=float(rng.uniform(0, 0.02)),
+        lag=rng.normal(0, 0.02),
+        rest=rng.uniform(0.06, 0.2),
+        rest_bend=rng.uniform(-0.08, 0.02),
+        stance=rng.uniform(0.0, 0.12),
+        sway=rng.uniform(0, 0.02),
     )
 
 
@@ -145,17 +145,17 @@ def wave_pose(wave: Wave, body: Body, times: np.ndarray) -> Pose:
 
 def sample_jack(rng: np.random.Generator) -> Jack:
     """Draw a way of doing jumping jacks."""
-    high = float(rng.uniform(2.55, 3.05))
+    high = rng.uniform(2.55, 3.05)
     return Jack(
         clock=sample_clock(rng, 22, 38),
-        low=float(rng.uniform(0.08, 0.35)),
+        low=rng.uniform(0.08, 0.35),
         high=high,
         bend=float(rng.uniform(0.0, 0.7) * (3.3 - high) / 0.5),
-        closed=float(rng.uniform(0.0, 0.06)),
-        open=float(rng.uniform(0.26, 0.5)),
-        hop=float(rng.uniform(0.02, 0.06)),
-        lead=float(rng.uniform(-0.06, 0.06)),
-        sharp=float(rng.uniform(0.0, 0.5)),
+        closed=rng.uniform(0.0, 0.06),
+        open=rng.uniform(0.26, 0.5),
+        hop=rng.uniform(0.02, 0.06),
+        lead=rng.uniform(-0.06, 0.06),
+        sharp=rng.uniform(0.0, 0.5),
     )
 
 
@@ -176,18 +176,18 @@ def jack_pose(jack: Jack, body: Body, times: np.ndarray) -> Pose:
 
 def sample_bend(rng: np.random.Generator) -> Bend:
     """Draw a way of bending down."""
-    deep = float(rng.uniform(0.75, 1.1))
+    deep = rng.uniform(0.75, 1.1)
     return Bend(
         clock=sample_clock(rng, 44, 76),
-        lean=float(rng.uniform(0.85, 1.15)) * deep,
-        curl=float(rng.uniform(0.5, 0.95)) * deep,
+        lean=rng.uniform(0.85, 1.15) * deep,
+        curl=rng.uniform(0.5, 0.95) * deep,
         knee=float(rng.choice([rng.uniform(0.05, 0.3), rng.uniform(0.3, 0.8)], p=[0.7, 0.3])),
-        reach=float(rng.uniform(-0.15, 0.5)),
-        elbow=float(rng.uniform(0.0, 0.4)),
-        nod=float(rng.uniform(-0.5, 0.1)),
-        hold=float(rng.uniform(0.2, 0.6)),
-        rest=float(rng.uniform(-0.1, 0.1)),
-        arm_lag=float(rng.uniform(-0.02, 0.03)),
+        reach=rng.uniform(-0.15, 0.5),
+        elbow=rng.uniform(0.0, 0.4),
+        nod=rng.uniform(-0.5, 0.1),
+        hold=rng.uniform(0.2, 0.6),
+        rest=rng.uniform(-0.1, 0.1),
+        arm_lag=rng.uniform(-0.02, 0.03),
     )
 
 

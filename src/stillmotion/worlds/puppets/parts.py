@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from stillmotion.data.pose import JOINTS
+from stillmotion.worlds.colours import mix
 from stillmotion.worlds.puppets.body import Body
-from stillmotion.worlds.puppets.clothes import Clothes, mix
+from stillmotion.worlds.puppets.clothes import Clothes
 from stillmotion.worlds.puppets.head import paint_head_front, paint_head_side
 from stillmotion.worlds.puppets.limbs import paint_hand, paint_limb, paint_shoe
 from stillmotion.worlds.puppets.props import paint_ball, paint_club
 from stillmotion.worlds.puppets.skeleton import Figure, side_signs, spine_point
 from stillmotion.worlds.puppets.sports import Thing
-from stillmotion.worlds.puppets.sprites import Sprite
 from stillmotion.worlds.puppets.torso import paint_skirt, paint_torso
+from stillmotion.worlds.sprites import Sprite
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from stillmotion.worlds.flow import flows
+from stillmotion.worlds.flow import flow_tracks
 from stillmotion.worlds.puppets.body import Body
 from stillmotion.worlds.puppets.clothes import Clothes
 from stillmotion.worlds.puppets.labels import coverage, label, settle, to_pixels
@@ -16,7 +16,7 @@ from stillmotion.worlds.puppets.parts import Part, build_parts
 from stillmotion.worlds.puppets.scene import Scene
 from stillmotion.worlds.puppets.skeleton import Figure, joints, place
 from stillmotion.worlds.puppets.sports import Thing
-from stillmotion.worlds.puppets.textures import paint_wall
+from stillmotion.worlds.textures import paint_surface
 
 # Motion blur is the mean of this many moments; odd, so that the middle one is the frame's own time.
 _MOMENTS = 3
@@ -154,9 +154,9 @@ def _paint_background(puppet: Puppet, moved: np.ndarray, size: int) -> tuple[np.
     # Painted twice as fine and averaged down: the joints between bricks would alias otherwise.
     x, y = np.meshgrid(*(np.arange(a, b, 0.5) + 0.25 for a, b in zip(first, last, strict=True)))
     u, v = (x / size).astype(np.float32), (y / size).astype(np.float32)
-    picture = paint_wall(scene.wall, u, v)
+    picture = paint_surface(scene.wall, u, v)
     if scene.ground is not None:
-        picture = np.where((v > scene.horizon)[..., None], paint_wall(scene.ground, u, v * 2.5), picture)
+        picture = np.where((v > scene.horizon)[..., None], paint_surface(scene.ground, u, v * 2.5), picture)
         picture = picture * (1 - 0.35 * np.exp(-np.abs(v - scene.horizon) / 0.006))[..., None]
     width, height = (int(n) for n in last - first)
     return cv2.resize(picture.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA), first.astype(float)
@@ -242,7 +242,7 @@ def render(puppet: Puppet, size: int, frames: int) -> tuple[np.ndarray, dict[str
     tracks = _tracks(staged.project(places, size)[own], hidden, mask, labels, parts)
     still = np.concatenate([np.tile(np.eye(2), (frames, 1, 1)), moved[..., None]], -1)
     maps = np.stack([still, *(to_pixels(transform, factor) for transform in transforms)], 1)
-    return video, {**tracks, **flows(labels, maps)}
+    return video, {**tracks, **flow_tracks(labels, maps)}
 
 
 def _labels(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import colorsys
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stillmotion.worlds.puppets.clothes import mix, vary
-from stillmotion.worlds.puppets.textures import Colour, Wall
+from stillmotion.worlds.colours import Colour, jitter
+from stillmotion.worlds.textures import Surface, sample_ground, sample_wall
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,8 @@ class Scene:
     x: float
     floor: float
     facing: int
-    wall: Wall
-    ground: Wall | None
+    wall: Surface
+    ground: Surface | None
     horizon: float
     shadow: float
     camera: Camera
@@ -79,59 +78,11 @@ class Scene:
     shutter: float
 
 
-def sample_wall(rng: np.random.Generator) -> Wall:
-    """Draw a wall; weathered stone, as in many outdoor recordings, is the commonest."""
-    kinds = ["plain", "gradient", "concrete", "brick", "planks", "tiles", "foliage"]
-    kind = str(rng.choice(kinds, p=[0.1, 0.1, 0.36, 0.16, 0.12, 0.06, 0.1]))
-    hue, value = float(rng.random()), float(rng.uniform(0.35, 0.92))
-    saturation = float(rng.uniform(0, 0.16) if kind == "concrete" else rng.uniform(0, 0.4))
-    if kind == "brick":
-        hue, saturation, value = (
-            float(rng.uniform(0.0, 0.08)),
-            float(rng.uniform(0.1, 0.6)),
-            float(rng.uniform(0.35, 0.85)),
-        )
-    elif kind == "planks":
-        hue, saturation = float(rng.uniform(0.05, 0.12)), float(rng.uniform(0.1, 0.55))
-    elif kind == "foliage":
-        hue, saturation, value = (
-            float(rng.uniform(0.2, 0.38)),
-            float(rng.uniform(0.3, 0.65)),
-            float(rng.uniform(0.3, 0.6)),
-        )
-    first = colorsys.hsv_to_rgb(hue, saturation, value)
-    if kind == "gradient":
-        second = vary(
-            rng, mix(first, (1, 1, 1) if rng.random() < 0.5 else (0, 0, 0), float(rng.uniform(0.2, 0.6))), 0.1
-        )
-    elif kind in ("brick", "tiles"):
-        second = vary(rng, mix(first, (0.8, 0.78, 0.74) if rng.random() < 0.6 else (0.2, 0.2, 0.2), 0.7), 0.05)
-    else:
-        second = vary(rng, mix(first, (0.1, 0.09, 0.07), float(rng.uniform(0.35, 0.7))), 0.05)
-    return Wall(
-        kind,
-        first,
-        second,
-        float(rng.uniform(0.1, 0.26)),
-        float(rng.uniform(0.35, 1.0)),
-        int(rng.integers(2**31)),
-    )
-
-
-def sample_ground(rng: np.random.Generator) -> Wall:
-    """Draw a ground: paving, planks or grass."""
-    kind = str(rng.choice(["paving", "plain", "foliage", "planks"], p=[0.5, 0.15, 0.2, 0.15]))
-    hue = float(rng.uniform(0.22, 0.33) if kind == "foliage" else rng.uniform(0.04, 0.16))
-    saturation = float(rng.uniform(0.3, 0.6) if kind == "foliage" else rng.uniform(0, 0.3))
-    first = colorsys.hsv_to_rgb(hue, saturation, float(rng.uniform(0.25, 0.75)))
-    return Wall(kind, first, mix(first, (0, 0, 0), 0.45), 0.08, float(rng.uniform(0.3, 1)), int(rng.integers(2**31)))
-
-
 def sample_camera(rng: np.random.Generator) -> Camera:
     """Draw a camera: a tripod half of the time, else a hand with up to about one percent of shake."""
-    shake = 0.0 if rng.random() < 0.5 else float(rng.uniform(0.001, 0.008))
-    a, b, c, d = (float(rng.uniform(15, 90)) for _ in range(4))
-    e, f, g, h = (float(rng.uniform(0, 2 * np.pi)) for _ in range(4))
+    shake = 0.0 if rng.random() < 0.5 else rng.uniform(0.001, 0.008)
+    a, b, c, d = (rng.uniform(15, 90) for _ in range(4))
+    e, f, g, h = (rng.uniform(0, 2 * np.pi) for _ in range(4))
     return Camera(shake, (a, b, c, d), (e, f, g, h), bool(rng.random() < 0.5))
 
 
@@ -151,11 +102,11 @@ def from_afar(rng: np.random.Generator, scene: Scene) -> Scene:
 
     Everybody begins whole inside the picture: `render.crossed` starts 0.36 to 0.4 of a side behind `x`.
     """
-    stature, lower = float(rng.uniform(0.34, 0.46)), float(rng.uniform(0.0, 0.25))
+    stature, lower = rng.uniform(0.34, 0.46), rng.uniform(0.0, 0.25)
     return replace(
         scene,
         stature=stature,
-        x=0.5 + scene.facing * float(rng.uniform(0.03, 0.06)),
+        x=0.5 + scene.facing * rng.uniform(0.03, 0.06),
         floor=scene.floor - lower,
         horizon=scene.horizon - lower,
         camera=replace(scene.camera, follow=False),
@@ -168,20 +119,20 @@ def sample_scene(rng: np.random.Generator, action: str) -> Scene:
     framing = "full" if action in _WHOLE or rng.random() < 0.45 else "knees"
     if framing == "full":
         # Raised arms reach about 1.25 statures, jumping adds a little.
-        stature = float(rng.uniform(*_WHOLE.get(action, (0.6, 0.72) if raised else (0.7, 0.9))))
-        floor = float(rng.uniform(0.9, 0.975))
+        stature = rng.uniform(*_WHOLE.get(action, (0.6, 0.72) if raised else (0.7, 0.9)))
+        floor = rng.uniform(0.9, 0.975)
     else:
-        stature = float(rng.uniform(0.78, 0.96))
+        stature = rng.uniform(0.78, 0.96)
         # The crown at 0.27 to 0.36 leaves room for raised arms; the lower border cuts the shins.
-        floor = max(float(rng.uniform(0.27, 0.36)) + stature, 1.1)
+        floor = max(rng.uniform(0.27, 0.36) + stature, 1.1)
     facing = 1 if rng.random() < 0.5 else -1
     spread = 0.02 if raised else 0.05
-    x = 0.5 + float(rng.normal(0, spread))
+    x = 0.5 + rng.normal(0, spread)
     if action in ("bend", "throw"):
         x -= 0.13 * stature * facing
-    horizon = floor - float(rng.uniform(0.03, 0.12)) if framing == "full" else 2.0
+    horizon = floor - rng.uniform(0.03, 0.12) if framing == "full" else 2.0
     ground = sample_ground(rng) if framing == "full" and rng.random() < 0.75 else None
-    light = vary(rng, (0.95, 0.95, 0.95), 0.04)
+    light = jitter(rng, (0.95, 0.95, 0.95), 0.04)
     return Scene(
         framing=framing,
         stature=stature,
@@ -191,14 +142,14 @@ def sample_scene(rng: np.random.Generator, action: str) -> Scene:
         wall=sample_wall(rng),
         ground=ground,
         horizon=horizon,
-        shadow=float(rng.uniform(0.15, 0.6)) if ground is not None else 0.0,
+        shadow=rng.uniform(0.15, 0.6) if ground is not None else 0.0,
         camera=sample_camera(rng),
         tint=light,
-        light_side=float(rng.uniform(-1, 1)),
-        flicker=0.0 if rng.random() < 0.5 else float(rng.uniform(0.002, 0.02)),
-        flicker_period=float(rng.uniform(6, 60)),
-        noise=0.0 if rng.random() < 0.3 else float(rng.uniform(0.002, 0.018)),
+        light_side=rng.uniform(-1, 1),
+        flicker=0.0 if rng.random() < 0.5 else rng.uniform(0.002, 0.02),
+        flicker_period=rng.uniform(6, 60),
+        noise=0.0 if rng.random() < 0.3 else rng.uniform(0.002, 0.018),
         noise_seed=int(rng.integers(2**31)),
         softness=float(0.007 * rng.random() ** 2),
-        shutter=float(rng.uniform(0.2, 0.7)) if rng.random() < 0.3 else 0.0,
+        shutter=rng.uniform(0.2, 0.7) if rng.random() < 0.3 else 0.0,
     )

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stillmotion.worlds.colours import Colour
 from stillmotion.worlds.puppets.body import Body
 from stillmotion.worlds.puppets.clock import FPS, Clock, ease, glide, pair, sample_clock, zeros
 from stillmotion.worlds.puppets.skeleton import (
@@ -30,7 +31,6 @@ from stillmotion.worlds.puppets.skeleton import (
     side_signs,
     smooth_max,
 )
-from stillmotion.worlds.puppets.textures import Colour
 
 # Gravity in statures per frame and frame, for a stature of 1.72 m.
 _GRAVITY = 9.81 / 1.72 / FPS**2
@@ -114,19 +114,19 @@ class Throw:
 
 def sample_squat(rng: np.random.Generator) -> Squat:
     """Draw a way of squatting, half or deep."""
-    thigh = float(rng.uniform(1.15, 1.7))
+    thigh = rng.uniform(1.15, 1.7)
     forward = rng.random() < 0.7
     return Squat(
         clock=sample_clock(rng, 36, 72),
         thigh=thigh,
-        shin=float(rng.uniform(0.32, 0.58)),
+        shin=rng.uniform(0.32, 0.58),
         lean=float(rng.uniform(0.3, 0.45) * thigh),
-        curl=float(rng.uniform(0.0, 0.3)),
+        curl=rng.uniform(0.0, 0.3),
         reach=float(rng.uniform(1.2, 1.65) if forward else rng.uniform(0.0, 0.4)),
         elbow=float(rng.uniform(0.0, 0.25) if forward else rng.uniform(0.1, 1.6)),
-        rest=float(rng.uniform(-0.1, 0.1)),
-        hold=float(rng.uniform(0.0, 0.6)),
-        look=float(rng.uniform(0.5, 1.0)),
+        rest=rng.uniform(-0.1, 0.1),
+        hold=rng.uniform(0.0, 0.6),
+        look=rng.uniform(0.5, 1.0),
     )
 
 
@@ -147,17 +147,17 @@ def squat_pose(squat: Squat, body: Body, times: np.ndarray) -> Pose:
 
 def sample_swing(rng: np.random.Generator) -> Swing:
     """Draw a swing; a clip of two seconds holds the stroke."""
-    clock = replace(sample_clock(rng, 84, 112), start=float(rng.uniform(0.05, 0.34)))
-    grey = float(rng.uniform(0.1, 0.8))
+    clock = replace(sample_clock(rng, 84, 112), start=rng.uniform(0.05, 0.34))
+    grey = rng.uniform(0.1, 0.8)
     return Swing(
         clock=clock,
         hand=-1.0 if rng.random() < 0.3 else 1.0,
-        back=float(rng.uniform(2.0, 2.5)),
-        through=float(rng.uniform(2.1, 2.55)),
-        cock=float(rng.uniform(1.3, 1.85)),
-        turn=float(rng.uniform(0.8, 1.1)),
-        stance=float(rng.uniform(0.13, 0.24)),
-        shift=float(rng.uniform(0.01, 0.035)),
+        back=rng.uniform(2.0, 2.5),
+        through=rng.uniform(2.1, 2.55),
+        cock=rng.uniform(1.3, 1.85),
+        turn=rng.uniform(0.8, 1.1),
+        stance=rng.uniform(0.13, 0.24),
+        shift=rng.uniform(0.01, 0.035),
         colour=(grey, grey, grey),
     )
 
@@ -227,19 +227,19 @@ def swing_thing(swing: Swing, body: Body, figure: Figure, times: np.ndarray) -> 
 
 def sample_throw(rng: np.random.Generator) -> Throw:
     """Draw an overarm throw; a clip of one second and a half holds it."""
-    clock = replace(sample_clock(rng, 46, 70), start=float(rng.uniform(0.0, 0.3)))
+    clock = replace(sample_clock(rng, 46, 70), start=rng.uniform(0.0, 0.3))
     colours = [(0.93, 0.93, 0.9), (0.85, 0.9, 0.2), (0.85, 0.2, 0.15), (0.2, 0.35, 0.8), (0.9, 0.5, 0.1)]
     return Throw(
         clock=clock,
         side=int(rng.integers(2)),
-        raised=float(rng.uniform(3.0, 3.7)),
-        cocked=float(rng.uniform(1.4, 2.0)),
-        back=float(rng.uniform(0.08, 0.3)),
-        forward=float(rng.uniform(0.25, 0.6)),
-        stride=float(rng.uniform(0.2, 0.32)),
-        crouch=float(rng.uniform(0.0, 0.025)),
-        other=float(rng.uniform(0.6, 1.5)),
-        ball=float(rng.uniform(0.022, 0.036)),
+        raised=rng.uniform(3.0, 3.7),
+        cocked=rng.uniform(1.4, 2.0),
+        back=rng.uniform(0.08, 0.3),
+        forward=rng.uniform(0.25, 0.6),
+        stride=rng.uniform(0.2, 0.32),
+        crouch=rng.uniform(0.0, 0.025),
+        other=rng.uniform(0.6, 1.5),
+        ball=rng.uniform(0.022, 0.036),
         colour=colours[int(rng.integers(len(colours)))],
     )
 
