@@ -49,7 +49,6 @@ class Strokes(System):
     config_class: ClassVar[type] = StrokesConfig
     presets: ClassVar[Mapping[str, Any]] = PRESETS
     protocol: ClassVar[str] = "strokes"
-    main_stage: ClassVar[str] = "single_step"
     layer_captions: ClassVar[Mapping[str, str]] = {
         "stroke": "the stroke over the still: blue at its start, red at its end, and where the object is to be",
         "encoding": "the stroke as the networks read it: S, what lies ahead, above S_t, the coming step",
@@ -80,6 +79,12 @@ class Strokes(System):
             )
         return Stroke(points, fps=clip.fps)
 
+    @property
+    def main_stage(self) -> str:
+        """The paper's stage, or the last one with steps if it has none."""
+        stages = ("single_step", "generator_finetuning", "latent_prediction", "autoencoder")
+        return next((name for name in stages if getattr(self.config, name).steps), stages[0])
+
     def shipped(self) -> nn.Module:
         """E1, E2, P and G."""
         parts = ("encoder", "motion", "predictor", "decoder")
@@ -104,20 +109,14 @@ class StrokesRollout(Rollout):
     point, the last frame is repeated. A picture that is not square is padded to a square with its own border pixels.
     The mapping is deterministic: `Output.seed` changes nothing.
 
-    The first stroke is resampled to `Output.frames` frames; without that to as many as its times say, without times to
-    a frame per point but at least `clip.frames`, or to a frame per frame of the video. Strokes sent later continue the
-    trajectory behind the points that are not yet reached: as they are in pixels of the still, or with `attach` shifted
-    to the trajectory's end. They have as many frames as their times say, or a frame per point. Whatever takes long,
-    such as tracking a video, is done by the next step.
+    The first stroke is resampled to `Output.frames` frames; without that to as many as its times say, without times
+    to a frame per point but at least `clip.frames`, or to a frame per frame of the video. Strokes sent later continue
+    the trajectory behind the points that are not yet reached: as they are in pixels of the still, or with `attach`
+    shifted to the trajectory's end. They have as many frames as their times say, or a frame per point. The next step
+    does what takes long, such as tracking a video, and raises or warns where a control does not fit the still.
 
     Steps have the facts `point`, (x, y) where the object is to be in pixels of the still; `shift`, (dx, dy) by which
     the last stroke was moved to attach it; and `change`, S x S, how much of the networks' frame shows.
-
-    Raises:
-        StillmotionError: with a step, where a control does not fit the still.
-
-    Warns:
-        StillmotionWarning: with a step, where a stroke leaves the picture.
     """
 
     def __init__(self, system: Strokes, still: np.ndarray, control: Control | None, output: Output):
@@ -165,7 +164,9 @@ class StrokesRollout(Rollout):
         if self._last is None:
             self.system = self.system.for_inference()
             self._canvas = Canvas.prepare(self.still, self.system.config.size)
-            self._last = self._first(self._canvas)
+            seen = from_network(self._canvas.small)
+            frame = self.still.copy() if self.output.native else seen
+            self._last = self._step(self._canvas, frame, seen, torch.zeros(1, 1, *seen.shape[:2]))
         elif self._trajectory is not None and not self._trajectory.arrived:
             assert self._canvas is not None
             self._last = self._advance(self._canvas, self._trajectory)
@@ -182,7 +183,7 @@ class StrokesRollout(Rollout):
         least = config.clip.frames if trajectory is None and stroke is control else 2
         points = plan(stroke, self.output.frames if trajectory is None else None, self.fps, least)
         if control.attach:
-            start = self._find_object(points[0]) if trajectory is None else trajectory.points[-1]
+            start = object_centre(self.system, self.still, points[0]) if trajectory is None else trajectory.points[-1]
             self._shift = start - points[0]
             points = points + self._shift
             points = points if trajectory is None else points[1:]  # the object is at the first one already
@@ -195,21 +196,6 @@ class StrokesRollout(Rollout):
         else:
             trajectory.append(points)
             self._context = self._context if config.stroke.lookahead else None
-
-    def _find_object(self, near: np.ndarray) -> np.ndarray:
-        box = self.system.object_detector(self.still, (float(near[0]), float(near[1])))
-        if box is None:
-            raise StillmotionError(
-                "No object stands out from the still's border, so the stroke cannot be attached to one; start the "
-                "stroke on the object and leave attach out."
-            )
-        return (np.array(box[:2]) + np.array(box[2:])) / 2
-
-    def _first(self, canvas: Canvas) -> Step:
-        """The still."""
-        seen = from_network(canvas.small)
-        nothing = torch.zeros(1, 1, *canvas.small.shape[2:])
-        return self._step(canvas, self.still.copy() if self.output.native else seen, seen, nothing)
 
     def _advance(self, canvas: Canvas, trajectory: Trajectory) -> Step:
         """The frame of the trajectory's next point."""
@@ -234,7 +220,8 @@ class StrokesRollout(Rollout):
                 self._change = ChangeMask(canvas.small, still.frame.cpu())
             outputs = networks(networks.step_inputs(self._context, self._state, stroke, t))
         self._state = outputs.state
-        return GeneratorOutput(*(None if part is None else part.cpu() for part in outputs.generated))
+        parts: Any = (None if part is None else part.cpu() for part in outputs.generated)
+        return GeneratorOutput(*parts)
 
     def _stroke(self, canvas: Canvas, trajectory: Trajectory, index: int) -> tuple[Tensor, int]:
         """The stroke that the networks read at a point of the trajectory, 1 x T x 2 pixels, and that point in it.
@@ -263,6 +250,21 @@ class StrokesRollout(Rollout):
         return layers
 
 
+def object_centre(system: Strokes, still: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """(x, y), the centre of the box of the object that a stroke from `near` means.
+
+    Raises:
+        StillmotionError: none is detected.
+    """
+    box = system.object_detector(still, (float(near[0]), float(near[1])))
+    if box is None:
+        raise StillmotionError(
+            "No object stands out from the still's border, so the stroke cannot be attached to one; start the stroke "
+            "on the object and leave attach out."
+        )
+    return (np.array(box[:2]) + np.array(box[2:])) / 2
+
+
 class Trajectory:
     """Where the object is to be, one point per frame; grows while it is followed.
 
@@ -274,7 +276,7 @@ class Trajectory:
     """
 
     def __init__(self, points: np.ndarray, smoothing_radius: int, keep_all: bool):
-        """Args: `keep_all` keeps the points behind the object; otherwise those are dropped that smoothing does not need."""
+        """Args: `keep_all` keeps all points behind the object, and not only those that smoothing needs."""
         self.radius, self.keep_all = smoothing_radius, keep_all
         self.points, self.path = points, smooth(points, smoothing_radius)
         self.index, self.origin = 0, self.path[:1]
@@ -326,8 +328,8 @@ def resample(stroke: Stroke, frames: int) -> np.ndarray:
     """The position on a stroke in each of `frames` frames, the first at its start and the last at its end.
 
     Returns:
-        frames x 2, `float64`, pixels as the stroke's. With spacing `time`, frames are equal steps of time; with `even`,
-        of the way. A stroke without times that has as many points as there are frames is returned as it is.
+        frames x 2, `float64`, pixels as the stroke's. With spacing `time`, frames are equal steps of time; with
+        `even`, of the way. A stroke without times that has as many points as there are frames stays as it is.
     """
     if frames < 1:
         raise ValueError(f"frames must be at least 1, not {frames}.")

@@ -1,4 +1,4 @@
-"""Output at the still's own size: the still's pixels, except where the networks' frame changed; to be replaced by `rendering`.
+"""Output at the still's own size: the still's pixels, except where the networks' frame changed.
 
 How much of the networks' frame shows is a mask, N x 1 x S x S in [0, 1]: one where the frame differs from the still,
 zero where it does not, with a soft edge. Only regions connected with the path so far may change, so drift and flicker
@@ -23,7 +23,7 @@ CHANGE_FROM, CHANGE_FULL = 0.04, 0.12
 """Difference of a frame from the unmoved still (largest channel, in [0, 1]): from where it counts, and fully."""
 
 CLEAR, ACTIVE = 0.5, 0.05
-"""Connected regions consist of pixels with more of a change than the first; mask values below the second are noise."""
+"""Connected regions consist of pixels above the first amount; mask values below the second are noise."""
 
 REACH = 1 / 8
 """A region may change if it comes this near to the path, as a share of the side; an object's centre may be a hole."""

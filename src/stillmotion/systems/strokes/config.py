@@ -187,7 +187,6 @@ class StrokesConfig:
     generator_finetuning: StageConfig = StageConfig()
     single_step: SingleStepConfig = SingleStepConfig()
     annealing: SingleStepConfig = SingleStepConfig(steps=0)  # single-step training again, from its result
-    seed: Steps = 0
 
     def __post_init__(self) -> None:
         grey, generator, losses = self.stroke.encoding == "grey", self.generator, self.losses
@@ -208,8 +207,8 @@ class StrokesConfig:
             ),
             (
                 not generator.warp_still and (losses.unblended or losses.disocclusion_weighting),
-                "losses.unblended and losses.disocclusion_weighting need generator.warp_still=true: without it all of "
-                "a frame is generated.",
+                "losses.unblended and losses.disocclusion_weighting need generator.warp_still=true: without it all "
+                "of a frame is generated.",
             ),
         ):
             if wrong:

@@ -24,18 +24,18 @@ TRACK = "points"
 """The track with the stroke: T x 2, (x, y) pixels of the clip's frames, NaN where it is not known."""
 
 
-def frame_pairs(clips: Sequence[Any], config: StrokesConfig) -> PairDataset:
-    """Two frames of a clip, the earlier one as the still: `source`, `driving`, `points` (2 x 2), and perhaps `masks`."""
-    return PairDataset(clips, config.seed, find_augmentation(config), usable=_usable(config), extra=_extra(config))
+def frame_pairs(clips: Sequence[Any], config: StrokesConfig, seed: int) -> PairDataset:
+    """Two frames of a clip, the earlier one as the still: `source`, `driving`, `points` (2 x 2), perhaps `masks`."""
+    return PairDataset(clips, seed, find_augmentation(config), usable=_usable(config), extra=_extra(config))
 
 
 def frame_windows(
-    clips: Sequence[Any], config: StrokesConfig, drop_batch: int | None = None, masks: bool = False
+    clips: Sequence[Any], config: StrokesConfig, seed: int, drop_batch: int | None = None, masks: bool = False
 ) -> WindowDataset:
     """Windows of `clip.frames` usable frames: `frames`, `points` (T x 2), and perhaps `masks`."""
     return WindowDataset(
         clips,
-        config.seed,
+        seed,
         config.clip.frames,
         find_augmentation(config),
         step=config.clip.frame_step,
@@ -66,8 +66,8 @@ def training_clips(clips: Sequence[Any], config: StrokesConfig) -> list[Any]:
     if found := clips_with_points(clips, config):
         return found
     raise StillmotionError(
-        f"No clip has {config.clip.frames} frames in a row with a point each (with stroke.encoding=grey, one inside the "
-        "picture): prepare the data with --tracks points, or train with a smaller clip.frames."
+        f"No clip has {config.clip.frames} frames in a row with a point each (with stroke.encoding=grey, one inside "
+        "the picture): prepare the data with --tracks points, or train with a smaller clip.frames."
     )
 
 

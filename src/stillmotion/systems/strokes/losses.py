@@ -40,6 +40,16 @@ class Discriminators(NamedTuple):
     pair: PairDiscriminator | None = None
     perceptual: nn.Module | None = None
 
+    @classmethod
+    def build(cls, config: StrokesConfig) -> Discriminators:
+        """Those that have a weight in the losses; errors as for `perceptual_network`."""
+        weights = config.losses
+        return cls(
+            FrameDiscriminator(config) if weights.gan else None,
+            PairDiscriminator(config) if weights.pair_gan else None,
+            perceptual_network(weights.perceptual) if weights.perceptual.weight else None,
+        )
+
 
 def generator_losses(
     outputs: StepOutputs,
@@ -168,14 +178,12 @@ def perceptual_input(pictures: Tensor, settings: PerceptualConfig) -> Tensor:
     return (pictures + 1) / 2 if settings.range == "unit" else pictures / 255
 
 
-def perceptual_network(settings: PerceptualConfig) -> nn.Module | None:
-    """The frozen VGG of the perceptual loss; None if it has no weight.
+def perceptual_network(settings: PerceptualConfig) -> nn.Module:
+    """The frozen VGG of the perceptual loss.
 
     Raises:
         StillmotionError: no weights given, not those of the digest, or not of this network.
     """
-    if not settings.weight:
-        return None
     if settings.network == "random-vgg16":
         return vgg.random_vgg().eval().requires_grad_(False)
     file, _, digest = settings.file.rpartition("@")

@@ -1,7 +1,7 @@
 """E1, E2, P, G, D1 and D2, from the whole down to the parts (Sec. III, Fig. 2).
 
-Shapes: N clips, s the side of frames, h = s / 8 that of states, C channels of states (`encoder.widths[-1]`). Frames are
-RGB in [-1, 1].
+Shapes: N clips, s the side of frames, h = s / 8 that of states, C channels of states (`encoder.widths[-1]`). Frames
+are RGB in [-1, 1].
 """
 
 from __future__ import annotations
@@ -94,8 +94,7 @@ class StrokesNetworks(nn.Module):
         Args:
             still: N x 3 x s x s in [-1, 1].
             points: N x T x 2, (x, y) in pixels of the networks' frames.
-            fast: work h_0, and E2(S) if it is constant, into the predictor's convolutions: equal but for rounding, and
-                without gradient for P.
+            fast: work h_0, and E2(S) if it is constant, into P's convolutions once; equal but for rounding.
 
         Raises:
             StillmotionError: the stroke cannot be encoded; see `stroke_encoding`.
@@ -184,7 +183,7 @@ def instance_norm(x: Tensor) -> Tensor:
 
 
 class Predictor(nn.Module):
-    """P (Eq. 2, Sec. III-E): dense blocks and a transition; convolutions see all inputs and earlier units, rectified."""
+    """P (Eq. 2, Sec. III-E): dense blocks and a transition, without norms."""
 
     def __init__(self, config: StrokesConfig):
         super().__init__()

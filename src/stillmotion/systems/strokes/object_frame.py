@@ -2,12 +2,12 @@
 
 `WarpGenerator` (`warp_still`) blends generated RGB, the still, and the still translated by the stroke so far.
 
-`ObjectFrameGenerator` (`object_frame`) works in a frame of reference that follows the stroke: E1 sees pictures, and E2
-strokes, translated so that the object is where it is in the still; P predicts and G generates there, and the generated
-foreground is moved along the stroke and composited over the background. In the object's frame a gait is periodic, so
-P sees the same state once per stride, and E1's feature maps of the still are aligned with what G generates, so they
-are skip connections. With `crop_zoom` the networks see the object alone, enlarged; the rest of the still does not
-change.
+`ObjectFrameGenerator` (`object_frame`) works in a frame of reference that follows the stroke: E1 sees pictures, and
+E2 strokes, translated so that the object is where it is in the still; P predicts and G generates there, and the
+generated foreground is moved along the stroke and composited over the background. In the object's frame a gait is
+periodic, so P sees the same state once per stride, and E1's feature maps of the still are aligned with what G
+generates, so they are skip connections. With `crop_zoom` the networks see the object alone, enlarged; the rest of the
+still does not change.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class GeneratorOutput(NamedTuple):
     """A frame and what it is blended of.
 
     frame = still_share * still + (1 - still_share) * (warp_share * warped + (1 - warp_share) * rgb), where warped is
-    the still sampled at displacement - shift (see `ObjectFrame`). Where nothing is blended, all three pictures are one.
+    the still sampled at displacement - shift (see `ObjectFrame`). Without a blend all three pictures are the same.
     """
 
     frame: Tensor  # N x 3 x s x s in [-1, 1]
@@ -116,7 +116,7 @@ class BlendMask(nn.Module):
 
 
 class WarpGenerator(nn.Module):
-    """G with `warp_still`: RGB and the share of the still by one convolution, the share of the warped still by two."""
+    """G with `warp_still`: one convolution gives RGB and the share of the still, two that of the warped still."""
 
     def __init__(self, config: StrokesConfig):
         super().__init__()

@@ -37,22 +37,21 @@ from stillmotion.systems.strokes.losses import (
     frame_discriminator_loss,
     generator_losses,
     pair_discriminator_loss,
-    perceptual_network,
     reconstruction_losses,
 )
-from stillmotion.systems.strokes.networks import Context, FrameDiscriminator, PairDiscriminator, StrokesNetworks
+from stillmotion.systems.strokes.networks import Context, StrokesNetworks
 from stillmotion.systems.strokes.object_frame import object_frame
 from stillmotion.systems.strokes.stroke_encoding import stroke_step
 from stillmotion.systems.strokes.visualization import autoencoding_sheet, rollout_sheet
 from stillmotion.training.schedules import UpdateSchedule, scheduler
-from stillmotion.training.stage import check_clips, chosen_stages
+from stillmotion.training.stage import check_clips, chosen_stages, stage_seed
 
 GENERATED_STEPS = 4
 """Steps per roll-out that `generator_finetuning` generates; P's steps cost little beside them."""
 
 
 def stages(
-    system: System, clips: Sequence[Any], preview_clips: Sequence[Any] = (), only: Sequence[str] = ()
+    system: System, clips: Sequence[Any], preview_clips: Sequence[Any] = (), only: Sequence[str] = (), seed: int = 0
 ) -> list[StrokesStage]:
     """The training stages of the system that have steps, in order.
 
@@ -60,7 +59,8 @@ def stages(
         system: a `Strokes` system; its networks are trained in place.
         clips: clips of the networks' size with the track `points`, T x 2, (x, y) pixels; NaN where it is unknown.
         preview_clips: what previews show; the training clips if empty.
-        only: names of the stages to run; all if empty.
+        only: names of the stages to run; all that have steps if empty.
+        seed: of the samples' order and augmentation.
 
     Raises:
         StillmotionError: no clips, clips of another size than the configuration's, none with enough points, or a
@@ -72,7 +72,7 @@ def stages(
     check_clips(clips, config.size)
     usable = training_clips(clips, config)
     shown = clips_with_points(preview_clips, config) or usable
-    return [STAGES[name](name, networks, config, usable, shown) for name in chosen]
+    return [STAGES[name](name, networks, config, usable, shown, stage_seed(seed, name)) for name in chosen]
 
 
 class StrokesStage:
@@ -81,12 +81,18 @@ class StrokesStage:
     parts: ClassVar[tuple[str, ...]]
 
     def __init__(
-        self, name: str, model: StrokesNetworks, config: StrokesConfig, clips: Sequence[Any], preview: Sequence[Any]
+        self,
+        name: str,
+        model: StrokesNetworks,
+        config: StrokesConfig,
+        clips: Sequence[Any],
+        preview: Sequence[Any],
+        seed: int,
     ):
         self.name, self.model, self.config, self.preview_clips = name, model, config, preview
         self.settings = getattr(config, name)
         self.steps, self.batch = self.settings.steps, self.settings.batch
-        self.dataset = self.sample_from(clips)
+        self.dataset = self.sample_from(clips, seed)
         network = nn.ModuleDict({part: getattr(model, part) for part in self.parts})
         self.networks: dict[str, nn.Module] = {name: network}
         self.ema: Mapping[str, nn.Module] = {name: network}
@@ -94,9 +100,9 @@ class StrokesStage:
         self.schedulers: dict[str, Any] = {name: scheduler(self.optimizers[name], self.settings.schedule, self.steps)}
         self.generators = {"random": torch.Generator()}  # seeded and stored by the loop
 
-    def sample_from(self, clips: Sequence[Any]) -> Dataset[Any]:
+    def sample_from(self, clips: Sequence[Any], seed: int) -> Dataset[Any]:
         """The stage's training samples."""
-        return frame_windows(clips, self.config)
+        return frame_windows(clips, self.config, seed)
 
     def adam(self, network: nn.Module) -> Adam:
         """An optimiser with the stage's settings."""
@@ -112,16 +118,16 @@ class AutoencoderStage(StrokesStage):
 
     parts = ("encoder", "decoder")
 
-    def sample_from(self, clips: Sequence[Any]) -> Dataset[Any]:
+    def sample_from(self, clips: Sequence[Any], seed: int) -> Dataset[Any]:
         """Pairs of frames."""
-        return frame_pairs(clips, self.config)
+        return frame_pairs(clips, self.config, seed)
 
     def step(self, batch: Mapping[str, Any], update: Any) -> dict[str, Tensor]:
         """One training step.
 
         Args:
-            batch: `source` (the still) and `driving`, B x 3 x s x s in [0, 1], `points` of both, B x 2 x 2 pixels, and
-                with `clip.mask_background` their `masks`, B x 2 x 1 x s x s in [0, 1].
+            batch: `source` (the still) and `driving`, B x 3 x s x s in [0, 1], `points` of both, B x 2 x 2 pixels,
+                and with `clip.mask_background` their `masks`, B x 2 x 1 x s x s in [0, 1].
             update: called as `update(name, loss, clip_grad=...)`.
 
         Returns:
@@ -169,9 +175,9 @@ class LatentPredictionStage(StrokesStage):
 
     parts = ("motion", "predictor")
 
-    def sample_from(self, clips: Sequence[Any]) -> Dataset[Any]:
+    def sample_from(self, clips: Sequence[Any], seed: int) -> Dataset[Any]:
         """Windows, with masks where the background is masked."""
-        return frame_windows(clips, self.config, masks=True)
+        return frame_windows(clips, self.config, seed, masks=True)
 
     @property
     def length(self) -> int:
@@ -289,25 +295,19 @@ class SingleStepStage(StrokesStage):
 
     parts = ("encoder", "motion", "predictor", "decoder")
 
-    def __init__(
-        self, name: str, model: StrokesNetworks, config: StrokesConfig, clips: Sequence[Any], preview: Sequence[Any]
-    ):
-        super().__init__(name, model, config, clips, preview)
-        self.discriminators = Discriminators(
-            FrameDiscriminator(config) if config.losses.gan else None,
-            PairDiscriminator(config) if config.losses.pair_gan else None,
-            perceptual_network(config.losses.perceptual),
-        )
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self.discriminators = Discriminators.build(self.config)
         trained = {"frame_discriminator": self.discriminators.frame, "pair_discriminator": self.discriminators.pair}
         self.networks |= {key: network for key, network in trained.items() if network is not None}
         self.optimizers = {key: self.adam(network) for key, network in self.networks.items()}
-        updates = self.steps * (config.clip.frames - 1)
+        updates = self.steps * (self.config.clip.frames - 1)
         self.schedule = UpdateSchedule(self.optimizers, self.settings.schedule, updates)
         self.schedulers = {"updates": self.schedule}
 
-    def sample_from(self, clips: Sequence[Any]) -> Dataset[Any]:
+    def sample_from(self, clips: Sequence[Any], seed: int) -> Dataset[Any]:
         """Windows; the release draws clips without replacement, but of a handful of clips none would be left."""
-        return frame_windows(clips, self.config, drop_batch=self.batch if len(clips) >= self.batch else None)
+        return frame_windows(clips, self.config, seed, drop_batch=self.batch if len(clips) >= self.batch else None)
 
     def step(self, batch: Mapping[str, Any], update: Any) -> dict[str, Tensor]:
         """Train on a batch of clips, time step by time step.
@@ -317,8 +317,8 @@ class SingleStepStage(StrokesStage):
             update: called as `update(optimizer name, loss)`, T - 1 times for each optimiser.
 
         Returns:
-            Every loss term, weighted, detached, the mean over the time steps; and `copy`, the reconstruction loss of a
-            copy of the still.
+            Every loss term, weighted, detached, the mean over the time steps; and `copy`, the reconstruction loss of
+            a copy of the still.
         """
         frames, points = batch["frames"] * 2 - 1, batch[TRACK]
         carried = RecurrentState(None, frames[:, 0])

@@ -17,7 +17,6 @@ from stillmotion.nn.modes import eval_mode
 from stillmotion.systems.strokes.compositing import from_network, to_network
 from stillmotion.systems.strokes.networks import StrokesNetworks
 from stillmotion.systems.strokes.object_frame import object_frame
-from stillmotion.systems.strokes.stroke_encoding import stroke_step, whole_stroke
 
 LAYER_SIDE = 256
 """Layers are enlarged to about this side."""
