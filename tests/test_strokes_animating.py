@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stillmotion.controls import Drive, Stroke, StrokeFrom
+from stillmotion.systems.strokes.composing import Canvas, Change, changed, compose, distance_to_way
+from stillmotion.systems.strokes.planning import Plan, laid_over, make_plan
 
 from stillmotion import media
-from stillmotion.controls import Drive, Stroke, StrokeFrom
 from stillmotion.data.object_detection import find_object, reachable
 from stillmotion.errors import StillmotionError, StillmotionWarning
 from stillmotion.systems.strokes import composing, drawing, planning
 from stillmotion.systems.strokes.animating import Strokes
-from stillmotion.systems.strokes.composing import Canvas, Change, changed, compose, distance_to_way
 from stillmotion.systems.strokes.networks import Drawn
-from stillmotion.systems.strokes.planning import Plan, laid_over, make_plan
 from strokes_tools import spot, tiny_strokes
 
 STILL = spot()

@@ -61,7 +61,7 @@ class EncoderConfig:
     """Encoders E1 and E2: three convolutions, each halves the resolution."""
 
     widths: tuple[Count, Count, Count] = (64, 128, 256)  # the last one is that of states and codes
-    norm: Literal["instance", "none"] = "instance"  # the paper has none
+    norm: Literal["instance"] | None = "instance"  # the paper has none
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -80,14 +80,14 @@ class GeneratorConfig:
     """Generator G: three transposed convolutions, each doubles the resolution, and one to RGB."""
 
     widths: tuple[Count, Count, Count] = (256, 128, 64)
-    norm: Literal["spectral", "none"] = "spectral"  # the paper has none
+    norm: Literal["spectral"] | None = "spectral"  # the paper has none
     output: Literal["tanh", "linear"] = "tanh"  # "linear" (ours): clamped to [-1, 1] in eval mode
     warp_still: bool = False  # ours: G blends generated RGB, the still, and the still moved along the stroke
     object_frame: bool = False  # ours, with warp_still: the networks work where the object is; see object_frame.py
     crop_zoom: Annotated[float, Field(ge=1)] = 1.0  # ours, with object_frame: they see 1 / crop_zoom of the side
 
     def __post_init__(self) -> None:
-        if self.warp_still and (self.norm, self.output) != ("none", "linear"):
+        if self.warp_still and (self.norm, self.output) != (None, "linear"):
             raise StillmotionError("warp_still needs norm=none and output=linear: the still is in the same range.")
         if self.object_frame and not self.warp_still:
             raise StillmotionError("object_frame needs warp_still=true: the object's pixels move with its frame.")
@@ -222,8 +222,8 @@ PRESETS: dict[str, StrokesConfig] = {
     "paper": replace(
         _release,
         size=128,
-        encoder=EncoderConfig(norm="none"),
-        generator=GeneratorConfig(norm="none"),
+        encoder=EncoderConfig(norm=None),
+        generator=GeneratorConfig(norm=None),
         discriminators=DiscriminatorConfig(crop_branch=False, motion_condition=True, pair_sees_step=False),
         losses=LossConfig(
             reconstruction=20.0,
@@ -240,9 +240,9 @@ PRESETS: dict[str, StrokesConfig] = {
         initialisation="scaled",
         clip=ClipConfig(frames=16),
         stroke=StrokeConfig(encoding="gaussian", lookahead=8),
-        encoder=EncoderConfig(widths=(32, 64, 96), norm="none"),
+        encoder=EncoderConfig(widths=(32, 64, 96), norm=None),
         predictor=PredictorConfig(blocks=4, units=4, growth=64, bottleneck=64),
-        generator=GeneratorConfig(widths=(96, 64, 32), norm="none", output="linear", warp_still=True),
+        generator=GeneratorConfig(widths=(96, 64, 32), norm=None, output="linear", warp_still=True),
         discriminators=DiscriminatorConfig(width=16, crop_branch=False),
         losses=LossConfig(
             reconstruction=10.0,

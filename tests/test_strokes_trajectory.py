@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from stillmotion.controls import Stroke, StrokeFrom, frame_count, read_stroke, resample
+
 from stillmotion.errors import StillmotionError
 
 LINE = [[0, 0], [10, 0]]
