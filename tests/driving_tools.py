@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from stillmotion.systems.driving.composing import Still
 
 from stillmotion import geometry
 from stillmotion.data.clip import Clip
 from stillmotion.systems.driving.animating import Driving
-from stillmotion.systems.driving.composing import Still
 from stillmotion.systems.driving.config import DrivingConfig
 from stillmotion.systems.driving.networks import DrivingNetworks, Keypoints
 

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stillmotion.controls import Drive
+from stillmotion.systems.driving.composing import to_network
 
 import stillmotion
 from driving_tools import driving_frames, still_picture, tiny_driving
 from stillmotion import animate, media
 from stillmotion.animate import Animator, describe_models, load, own_times, to_pixels
-from stillmotion.controls import Drive
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.base import Animation, Step
 from stillmotion.systems.driving.animating import BATCH
-from stillmotion.systems.driving.composing import to_network
 from strokes_tools import tiny_strokes
 
 STILL, VIDEO = still_picture(), driving_frames(4)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from stillmotion.cli.progress import Progress
 
 from driving_tools import driving_frames, still_picture, tiny_driving
 from stillmotion import cli, media
-from stillmotion.cli.progress import Progress
 from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo
 from stillmotion.data.shards import write_dataset

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from stillmotion.boxes import parse_box
 from stillmotion.controls import Drive
+
 from stillmotion.errors import StillmotionError
 
 FRAMES = np.zeros((2, 4, 5, 3), np.uint8)

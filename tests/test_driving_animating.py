@@ -8,12 +8,12 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from stillmotion.controls import Drive
+from stillmotion.systems.driving.aligning import transfer
 
 from driving_tools import DRIVER, keypoints, moving_square, own_means, seeing, spot, system
 from stillmotion import cli, media
-from stillmotion.controls import Drive
 from stillmotion.errors import StillmotionError, StillmotionWarning, warnings_told
-from stillmotion.systems.driving.aligning import transfer
 from stillmotion.systems.driving.networks import Keypoints
 
 # Untrained networks find bodies of any size; what fits is tested below with a detector that sees.

@@ -51,12 +51,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stillmotion.controls import Drive
 from torch import Tensor, nn
 
 from checklists import check
 from driving_tools import TINY, moving_square, tiny
 from stillmotion.animate import load
-from stillmotion.controls import Drive
 from stillmotion.data.clip import Clip
 from stillmotion.systems.driving.animating import Driving
 from stillmotion.systems.driving.config import PRESETS, DrivingConfig

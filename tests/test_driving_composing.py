@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from stillmotion.controls import Drive
+from stillmotion.systems.driving.composing import Still, compose
+from stillmotion.systems.driving.holding import Hold, settle
 
 from driving_tools import DRIVER, moving_square, own_means, seeing, spot, system
 from stillmotion import media
-from stillmotion.controls import Drive
 from stillmotion.errors import StillmotionError
-from stillmotion.systems.driving.composing import Still, compose
-from stillmotion.systems.driving.holding import Hold, settle
 from stillmotion.systems.driving.networks import Generated, Motion
 
 # Untrained networks find bodies of any size; what fits is tested below with a detector that sees.

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stillmotion.controls import Drive
+from stillmotion.systems.driving.composing import Still, compose, slice_generated
 
 from driving_tools import TINY_32, keypoints, moving_square, tiny
-from stillmotion.controls import Drive
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.driving.animating import Driving
-from stillmotion.systems.driving.composing import Still, compose, slice_generated
 from stillmotion.systems.driving.networks import DrivingNetworks, Generated, Motion
 from stillmotion.systems.driving.training import reconstruct
 

@@ -5,12 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
-from driving_tools import moving_square, tiny
-from stillmotion.data.augment import Augmentation, AugmentParams
-from stillmotion.data.clip import Clip
-from stillmotion.errors import StillmotionError
-from stillmotion.geometry import to_pixels
 from stillmotion.systems.driving.guiding import (
     JOINTS,
     GuideDataset,
@@ -21,6 +15,12 @@ from stillmotion.systems.driving.guiding import (
     mirrored,
     too_sharp,
 )
+
+from driving_tools import moving_square, tiny
+from stillmotion.data.augment import Augmentation, AugmentParams
+from stillmotion.data.clip import Clip
+from stillmotion.errors import StillmotionError
+from stillmotion.geometry import to_pixels
 from stillmotion.systems.driving.networks import Keypoints
 from stillmotion.systems.driving.training import MotionStage
 from stillmotion.worlds import sample_clip

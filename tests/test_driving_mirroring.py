@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stillmotion.controls import Drive, Predict
 
 from driving_tools import moving_square, tiny_driving
-from stillmotion.controls import Drive, Predict
 from stillmotion.systems.driving import mirroring
 from stillmotion.systems.driving.animating import Driving
 from stillmotion.systems.driving.networks import Keypoints

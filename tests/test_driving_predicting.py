@@ -13,13 +13,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stillmotion.controls import Drive
+from stillmotion.systems.driving.predicting import EpochPlateau, KeypointWindows, PredictStage, detect, window_length
 from torch import Tensor
 
 import stillmotion
 from driving_tools import TINY, moving_square, tiny
 from stillmotion import cli, media
 from stillmotion.animate import load
-from stillmotion.controls import Drive
 from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo
 from stillmotion.data.shards import write_dataset
@@ -28,7 +29,6 @@ from stillmotion.files import load_tensors
 from stillmotion.systems.driving.animating import BATCH, Driving
 from stillmotion.systems.driving.config import PRESETS, DrivingConfig
 from stillmotion.systems.driving.networks import LEAST_VARIANCE, KeypointPredictor, Keypoints
-from stillmotion.systems.driving.predicting import EpochPlateau, KeypointWindows, PredictStage, detect, window_length
 from stillmotion.systems.driving.training import stages
 from stillmotion.train import TrainRequest, train
 from stillmotion.training import LoopSettings, fit

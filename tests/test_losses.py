@@ -138,12 +138,12 @@ def test_feature_matching_wants_one_weight_per_map() -> None:
 
 
 def test_pyramid_by_hand() -> None:
-    made = torch.zeros(1, 1, 4, 4)
-    truth = torch.zeros(1, 1, 4, 4)
-    truth[0, 0, 0, 0], truth[0, 0, 0, 1] = 1, -1
-    assert losses.pyramid_l1(made, truth, levels=1).item() == pytest.approx(2 / 16)
+    generated = torch.zeros(1, 1, 4, 4)
+    target = torch.zeros(1, 1, 4, 4)
+    target[0, 0, 0, 0], target[0, 0, 0, 1] = 1, -1
+    assert losses.pyramid_l1(generated, target, levels=1).item() == pytest.approx(2 / 16)
     # The two cancel in the first halving: only the finest level sees them.
-    assert losses.pyramid_l1(made, truth, levels=3).item() == pytest.approx(2 / 16 / 3)
+    assert losses.pyramid_l1(generated, target, levels=3).item() == pytest.approx(2 / 16 / 3)
     offset = torch.full((2, 3, 8, 8), 0.1)
     assert losses.pyramid_l1(offset, torch.zeros_like(offset)).item() == pytest.approx(0.1)
     assert losses.pyramid_l1(offset, offset) == 0
@@ -151,22 +151,22 @@ def test_pyramid_by_hand() -> None:
 
 def test_gradients_in_float64() -> None:
     generator = torch.Generator().manual_seed(0)
-    made = torch.rand(1, 1, 4, 4, dtype=torch.float64, generator=generator).requires_grad_()
-    truth = torch.rand(1, 1, 4, 4, dtype=torch.float64, generator=generator)
-    assert gradcheck(lambda x: losses.pyramid_l1(x, truth, levels=2), (made,))
+    generated = torch.rand(1, 1, 4, 4, dtype=torch.float64, generator=generator).requires_grad_()
+    target = torch.rand(1, 1, 4, 4, dtype=torch.float64, generator=generator)
+    assert gradcheck(lambda x: losses.pyramid_l1(x, target, levels=2), (generated,))
 
 
 def test_weighted_l1_counts_each_pixel_by_its_weight():
-    made, truth = torch.zeros(1, 3, 1, 2), torch.tensor([1.0, 2.0]).expand(1, 3, 1, 2)
-    assert losses.weighted_l1(made, truth).item() == 1.5
-    assert losses.weighted_l1(made, truth, torch.tensor([[[[2.0, 0.0]]]])).item() == 1.0  # (2 * 1 + 0 * 2) / 2
+    generated, target = torch.zeros(1, 3, 1, 2), torch.tensor([1.0, 2.0]).expand(1, 3, 1, 2)
+    assert losses.weighted_l1(generated, target).item() == 1.5
+    assert losses.weighted_l1(generated, target, torch.tensor([[[[2.0, 0.0]]]])).item() == 1.0  # (2 * 1 + 0 * 2) / 2
 
 
 def test_pyramid_pools_the_weights_with_the_picture():
-    made, truth = torch.zeros(1, 1, 2, 2), torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
+    generated, target = torch.zeros(1, 1, 2, 2), torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
     weights = torch.tensor([[[[4.0, 0.0], [0.0, 0.0]]]])
     # Full size: 4 * 1 / 4 = 1. Half size: the difference 1/4 with the weight 4/4.
-    assert losses.pyramid_l1(made, truth, levels=2, weights=weights).item() == pytest.approx((1 + 0.25) / 2)
+    assert losses.pyramid_l1(generated, target, levels=2, weights=weights).item() == pytest.approx((1 + 0.25) / 2)
 
 
 def test_motion_weights_count_what_changes_and_have_mean_one():

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from driving_tools import tiny
-from stillmotion.nn.fold import folded
 from stillmotion.nn.norm import BatchNorm2d
 from stillmotion.nn.unet import Affine2d, fold_norm
+from stillmotion.systems.base import folded
 from stillmotion.systems.driving.networks import Keypoints
 
 

@@ -65,6 +65,7 @@ def test_unet_has_the_channels_and_names_of_monkey_net() -> None:
     network = UNet(3, width=4, max_width=10, depth=3)
     # Down 8, 10, 10 (the limit); up 10, 8 and 4, each beside its skip: 10 + 10, 8 + 8, 4 + 3.
     assert network.encoder.channels == [3, 8, 10, 10]
+    assert [block.conv.out_channels for block in network.decoder.blocks] == [10, 8, 4]
     assert network.out_channels == 4 + 3
     assert network(torch.zeros(2, 3, 16, 16)).shape == (2, 7, 16, 16)
     names = {name.rpartition(".")[0] for name in network.state_dict()}

@@ -17,7 +17,7 @@ from strokes_tools import tiny_strokes
 
 def test_a_bench_measures_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "FRAMES", 6)
-    monkeypatch.setattr(speed, "choose", lambda *_, **__: ("fp32", {}))  # measuring takes a second
+    monkeypatch.setattr(speed, "choose_precision", lambda *_, **__: ("fp32", {}))  # measuring takes a second
     monkeypatch.setattr(speed, "_LEFT", torch.ones(8, 8))  # the peak is not what is tested
     system = tiny_strokes()
     system.save_pretrained(tmp_path / "tiny")

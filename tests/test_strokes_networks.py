@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from stillmotion.nn.fold import folded
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stillmotion.nn.fold import folded
 from stillmotion.nn.padding import SameConv2d, same_padding
 from stillmotion.nn.spectral import SpectralConvTranspose2d
 from stillmotion.systems.strokes.config import PRESETS, StrokesConfig

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from stillmotion.controls import Drive
 
 from driving_tools import TINY_32, driving_frames, still_picture, tiny_driving
 from stillmotion import systems
 from stillmotion.animate import load
-from stillmotion.controls import Drive
 from stillmotion.errors import StillmotionError
 from stillmotion.systems import base
 from stillmotion.systems.base import CONFIG, WEIGHTS, Animation, Step, in_batches, parse_config

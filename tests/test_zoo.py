@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 import pytest
+from stillmotion.controls import Drive, Stroke
 
 from stillmotion.animate import ZOO, load, shipped_models
-from stillmotion.controls import Drive, Stroke
 from stillmotion.files import load_tensors
 from stillmotion.systems.base import read_config
 

@@ -36,11 +36,7 @@ _REPLACED = ".old-"
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Write `path` in this block; what the operating system says against it becomes a sentence for a person.
-
-    Raises:
-        StillmotionError: instead of any `OSError`.
-    """
+    """Raise a `StillmotionError` about `path` in place of any `OSError` from the `with` block."""
     try:
         yield
     except OSError as error:
@@ -52,7 +48,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that it is afterwards either the old one or the new one, never half of each.
+    """Write a file atomically: it holds the old content or the new, never a part of either.
 
     Raises:
         StillmotionError: the disk is full or the folder cannot be written; the old file is untouched.
@@ -266,7 +262,7 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
-    """Read a safetensors file if it is the one that was meant.
+    """Read a safetensors file whose digest is known.
 
     Args:
         path: the file.
@@ -306,27 +302,27 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
-    """Fill a folder and move it into place as a whole.
+    """Write a folder atomically.
 
-    Yields an empty folder beside `final`. When the block ends well the folder takes the place of `final` (see
-    `replace_folder`); when it raises, the folder is removed and `final` stays what it was.
+    Yields an empty folder beside `final`. When the block ends without an exception, the folder replaces `final`; on
+    an exception it is removed and `final` stays as it was.
     """
     temporary = final.parent / f"{_TEMPORARY}{final.name}-{uuid.uuid4().hex[:8]}"
     with writing(final):
         try:
             temporary.mkdir(parents=True)
             yield temporary
-            replace_folder(temporary, final)
+            _replace_folder(temporary, final)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
 
 
-def replace_folder(temporary: Path, final: Path) -> None:
+def _replace_folder(temporary: Path, final: Path) -> None:
     """Sync a finished folder and rename it to `final`; a folder that was there is removed afterwards.
 
-    Two folders cannot be swapped in one call everywhere, so for an instant the old one bears another name;
-    `remove_stale` gives it its name back if the power went just then.
+    Not every system can swap two folders in one call, so the old one is renamed first; `remove_stale` undoes that if
+    the process ends between the two renames.
     """
     for path in sorted(temporary.rglob("*")):
         if path.is_file():
@@ -344,7 +340,7 @@ def replace_folder(temporary: Path, final: Path) -> None:
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove what a killed process left half-written in `folder`; call it while nobody writes there."""
+    """Remove the temporary files and folders of killed processes from `folder`; no process may be writing there."""
     if not folder.is_dir():
         return
     for path in folder.iterdir():

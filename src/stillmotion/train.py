@@ -26,13 +26,13 @@ class TrainRequest:
         system: a system's name.
         data: folders of prepared data sets; `FOLDER@N` counts a set N times, to balance a small one.
         run: folder of the training; the model ends up in `run/model`.
-        preset: a configuration of the system; None for `small`, or with `stages` for that of `start_from`.
+        preset: a configuration of the system; None for `small`, or with `stages` and `start_from` for that model's own.
         settings: fields of the configuration to change by dotted name, values as text or numbers.
         steps: so many steps for every stage that runs; None for those of the configuration.
         start_from: a model whose weights to start from; its sizes must be those of the configuration. A part that it
             lacks as a whole (a predictor) starts fresh.
         parts: take only the weights whose names begin with one of these; empty for all.
-        stages: run only these of the system's stages, on the finished model `start_from`; empty for all.
+        stages: run only these of the system's stages; empty for all that have steps.
         resume: go on with the run.
     """
 
@@ -50,7 +50,8 @@ class TrainRequest:
     @property
     def preset_name(self) -> str:
         """The preset's name, for people."""
-        return self.preset or (f"as {Path(self.start_from or '').name}" if self.stages else "small")
+        goes_on = self.stages and self.start_from
+        return self.preset or (f"as {Path(self.start_from or '').name}" if goes_on else "small")
 
 
 def train(request: TrainRequest, loop: LoopSettings | None = None) -> str:
@@ -91,8 +92,6 @@ def train(request: TrainRequest, loop: LoopSettings | None = None) -> str:
 def _source(request: TrainRequest) -> System | None:
     """The model to start from, if there is one."""
     if not request.start_from:
-        if request.stages:
-            raise StillmotionError("--stages goes on with a finished model: name it with --from MODEL.")
         return None
     source = load(request.start_from).system
     if source.name != request.system:

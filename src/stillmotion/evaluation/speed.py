@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -125,7 +125,7 @@ def make_exercise(system: System, folder: Path) -> Exercise:
     video, given = getattr(made, "video", None), made
     if isinstance(video, np.ndarray):
         media.write_video(folder / "control.mp4", iter(video), fps=clip.fps)
-        given = replace(made, video=folder / "control.mp4")
+        given = replace(cast(Any, made), video=folder / "control.mp4")
     return Exercise(still, made, given, len(clip), len(clip) - copied, system.main_stage, [clip])
 
 

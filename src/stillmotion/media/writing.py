@@ -35,19 +35,14 @@ _CONVERSION = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FU
 # thread, and no macroblock tree, with which x264 (core 165) read uninitialised memory and gave other bytes in 17 of
 # 3000 runs. `faststart` moves the index to the front so that browsers start to play at once.
 _FORMATS: dict[str, tuple[str, dict[str, str], dict[str, str], str]] = {
-    ".mp4": (
-        "libx264",
-        {"crf": "17", "preset": "veryfast", "mbtree": "0"},
-        {"movflags": "+faststart"},
-        "yuv420p",
-    ),
+    ".mp4": ("libx264", {"crf": "17", "preset": "veryfast", "mbtree": "0"}, {"movflags": "+faststart"}, "yuv420p"),
     ".webm": ("libvpx-vp9", {"crf": "22", "b": "0", "deadline": "good", "cpu-used": "5"}, {}, "yuv420p"),
     ".gif": ("gif", {}, {"loop": "0"}, "pal8"),
 }
 
 
 class VideoWriter:
-    """Takes the frames of one video; made by `open_writer`, used in a `with` block.
+    """Writes the frames of one video; made by `open_writer`, used in a `with` block.
 
     Everything is written to a hidden file beside the output, which is renamed to the output when the block ends
     without an exception. On an exception (Ctrl-C too) it is removed and an old output stays as it was.
@@ -122,10 +117,7 @@ class VideoWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
+        (self.close if kind is None else self.abort)()
 
 
 def open_writer(path: str | Path, *, fps: float, overwrite: bool = False) -> VideoWriter:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -36,9 +36,7 @@ from stillmotion.options import Control
 if TYPE_CHECKING:
     from stillmotion.data.clip import Clip
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
-FORMAT = 2
-
+WEIGHTS, CONFIG, FORMAT = "model.safetensors", "config.json", 2
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -63,7 +61,7 @@ class Output:
 
     Attributes:
         frames: at most so many of a video; a stroke is spread over so many. None lets the control decide.
-        seed: of the random numbers, for systems that draw some.
+        seed: of the random numbers; the same seed gives the same frames on the same CPU.
         native: frames have the still's own size; else the networks'.
         layers: also draw the layers that explain each frame.
     """
@@ -77,8 +75,7 @@ class Output:
 class Rollout(ABC):
     """The steps of an animation while it runs: endless, steerable, in memory that does not grow.
 
-    `next` makes the next step. `send` changes the direction from the next step on; the state goes on. When a control
-    has been carried out, `done` is true and further steps hold the last pose. Closing it releases the files it reads.
+    When a control has been carried out, `done` is true and further steps hold the last pose.
 
     Attributes:
         fps: frames per second.
@@ -104,7 +101,7 @@ class Rollout(ABC):
     @property
     @abstractmethod
     def done(self) -> bool:
-        """Whether the control has been carried out; with no control, always."""
+        """Whether the control has been carried out."""
 
     @abstractmethod
     def close(self) -> None:
@@ -139,7 +136,7 @@ class Animation:
                 yield next(rollout)
 
     def frames(self) -> np.ndarray:
-        """All frames at once, T x H x W x 3, `uint8`; takes memory with the length."""
+        """All frames at once, T x H x W x 3, `uint8`."""
         return np.stack([step.frame for step in self])
 
     def save(
@@ -162,8 +159,7 @@ class Animation:
             The number of frames.
 
         Raises:
-            StillmotionError: the file exists, cannot be written, or a frame could not be made; what was there
-                before stays.
+            StillmotionError: the file exists, cannot be written, or a frame fails; what was there before stays.
         """
         path = Path(path)
         with ExitStack() as stack:
@@ -174,12 +170,11 @@ class Animation:
                 writer.write(step.frame)
                 for name, picture in step.layers.items() if layers else ():
                     if name not in layer_writers:
-                        with writing(Path(layers or "")):
-                            Path(layers or "").mkdir(parents=True, exist_ok=True)
                         target = Path(layers or "") / f"{name}{path.suffix}"
-                        layer_writers[name] = stack.enter_context(
-                            media.open_writer(target, fps=self.fps, overwrite=overwrite)
-                        )
+                        with writing(target.parent):
+                            target.parent.mkdir(parents=True, exist_ok=True)
+                        layer = media.open_writer(target, fps=self.fps, overwrite=overwrite)
+                        layer_writers[name] = stack.enter_context(layer)
                     layer_writers[name].write(picture)
                 if progress:
                     progress(count)
@@ -247,9 +242,9 @@ class System(ABC):
 
         Args:
             still: H x W x 3, `uint8` RGB.
-            control: what the person gives, of a class in `controls`; None: the still rests until a control is sent.
+            control: of a class in `controls`; None: the still rests until a control is sent.
             frames: see `Output`.
-            seed: see `Output`; the same seed gives the same frames on the same CPU.
+            seed: see `Output`.
             size: `native`, the still's own, or `model`, the networks'.
             layers: also draw the layers that explain each frame.
 
@@ -284,13 +279,12 @@ class System(ABC):
         self, clips: Sequence[Any], preview_clips: Sequence[Any] = (), only: Sequence[str] = (), seed: int = 0
     ) -> Sequence[Any]:
         """The training stages, or only those named; see the system's `training.py`. Needs the `train` extra."""
-        training = import_module(f"stillmotion.systems.{self.name}.training")
-        stages: Sequence[Any] = training.stages(self, clips, preview_clips, only, seed)
-        return stages
+        training: Any = import_module(f"stillmotion.systems.{self.name}.training")
+        return cast(Sequence[Any], training.stages(self, clips, preview_clips, only, seed))
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """Of the networks."""
         return next(self.networks.parameters()).device
 
     def autocast(self) -> torch.autocast:
@@ -298,10 +292,10 @@ class System(ABC):
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def for_inference(self) -> Self:
-        """The same system with folded networks: faster, equal but for rounding, not to be trained."""
-        made = copy.copy(self)
-        made.networks = folded(self.networks)
-        return made
+        """The same system with folded networks, see `folded`."""
+        system = copy.copy(self)
+        system.networks = folded(self.networks)
+        return system
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, stored: Mapping[str, Any] | None = None) -> Self:
@@ -312,8 +306,8 @@ class System(ABC):
             stored: its configuration, if `read_config` has read it already.
 
         Raises:
-            StillmotionError: a file is missing or damaged, the configuration has an unknown field or a wrong
-                value, a tensor is missing, superfluous, of another shape, or not finite.
+            StillmotionError: a file is missing or damaged, a field is unknown or has a wrong value, a tensor is
+                missing, superfluous, of another shape, or not finite.
         """
         folder = Path(folder)
         stored = stored or read_config(folder)
@@ -354,15 +348,14 @@ class System(ABC):
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The stored configuration of a model folder, checked as far as it is the same for all systems."""
-    stored = read_json(folder / CONFIG)
+    path = folder / CONFIG
+    stored = read_json(path)
     if not isinstance(stored, dict) or not isinstance(stored.get("config"), dict) or "system" not in stored:
-        raise StillmotionError(f"{folder / CONFIG} is not the configuration of a stillmotion model.")
+        raise StillmotionError(f"{path} is not the configuration of a stillmotion model.")
     if stored.get("format") != FORMAT:
-        raise StillmotionError(
-            f"{folder / CONFIG} has format {stored.get('format')!r}; this version reads format {FORMAT}."
-        )
+        raise StillmotionError(f"{path} has format {stored.get('format')!r}; this version reads format {FORMAT}.")
     if not isinstance(stored.get("card") or {}, dict):
-        raise StillmotionError(f"{folder / CONFIG}: the card must be an object with names and values.")
+        raise StillmotionError(f"{path}: the card must be an object with names and values.")
     return stored
 
 

@@ -1,4 +1,4 @@
-"""The training loop, checkpoints and logging; knows no system.
+"""The training loop, checkpoints and logging, independent of any system.
 
 The names are imported when they are first asked for, so that `stillmotion.training.schedules` stays light.
 """

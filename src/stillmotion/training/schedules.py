@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 import torch.distributed
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.optim import Optimizer
@@ -21,7 +21,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class Schedule:
     """A learning-rate schedule.
 
@@ -39,17 +39,11 @@ class Schedule:
 
     kind: Literal["constant", "milestone", "staircase", "exponential", "linear", "cosine"] = "constant"
     warmup: Annotated[int, Field(ge=0)] = 0
-    milestones: tuple[Share, ...] = ()
+    milestones: Annotated[tuple[Share, ...], Field(min_length=1)] = (2 / 3,)
     decay: Annotated[float, Field(gt=0, le=1)] = 0.1
-    decay_every: Count | None = None
+    decay_every: Count = 20_000
     floor: Share = 0.0
     total: Count | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind == "milestone" and not self.milestones:
-            raise ValueError("The schedule 'milestone' needs milestones, e.g. (0.5,).")
-        if self.kind in ("staircase", "exponential") and self.decay_every is None:
-            raise ValueError(f"The schedule {self.kind!r} needs decay_every, a number of steps.")
 
 
 def factor(schedule: Schedule, step: int, steps: int) -> float:
@@ -73,15 +67,10 @@ def _decayed(schedule: Schedule, step: int, total: int) -> float:
         done = min(1.0, step / total)
         return schedule.floor + (1 - schedule.floor) * 0.5 * (1 + math.cos(math.pi * done))
     if schedule.kind == "staircase":
-        return schedule.decay ** (step // _given(schedule.decay_every))
+        return schedule.decay ** (step // schedule.decay_every)
     if schedule.kind == "exponential":
-        return schedule.decay ** (step / _given(schedule.decay_every))
+        return schedule.decay ** (step / schedule.decay_every)
     return 1.0
-
-
-def _given(value: int | None) -> int:
-    assert value is not None  # checked by `Schedule`
-    return value
 
 
 def scheduler(optimizer: Optimizer, schedule: Schedule, steps: int) -> LambdaLR:

@@ -130,7 +130,7 @@ def joint_distance(found: Tensor, points: Tensor, weights: Tensor) -> Tensor:
         weights: N x K.
     """
     away = (found - points).abs().mean(2)
-    return (weights * away).sum() / weights.sum().clamp_min(1e-6)
+    return losses.global_mean((weights * away).sum(), weights.sum())
 
 
 def narrowness(found: Keypoints, least: float = 0.005) -> Tensor:

@@ -256,7 +256,6 @@ class DenseMotion(nn.Module):
         shifts = torch.cat([torch.zeros_like(shifts[:, :1]), shifts], dim=1)  # the background stays
         embedding, moved = self.embed(still, heat, shifts)
         out = self.head(self.unet(self.groups(embedding))).float()  # N x (K+1 + 2) x s x s
-
         displacement, masks, mixture = torch.zeros_like(out[:, :2]), None, None
         if self.config.motion.coarse:  # Eq. 4
             masks = F.softmax(out[:, : self.config.keypoints.count + 1], dim=1)
@@ -343,8 +342,9 @@ class KeypointPredictor(nn.Module):
         state: Tensor | None = None
         for start in range(0, count, size):
             inputs = first.mean.new_zeros(len(first.mean), min(size, count - start), self.width)
-            if start == 0:
-                inputs[:, 0] = self.flat(first)
+            if start == 0:  # all means, then all covariances
+                parts = (first.mean, first.covariance) if self.full else (first.mean,)
+                inputs[:, 0] = torch.cat([part.flatten(1) for part in parts], dim=1)
             made, state = self.unroll(inputs, first, state)
             if start == 0:
                 mean, covariance = (
@@ -352,11 +352,6 @@ class KeypointPredictor(nn.Module):
                 )
                 made = Keypoints(mean, covariance)
             yield made
-
-    def flat(self, keypoints: Keypoints) -> Tensor:
-        """What the GRU sees of N frames: all means, then all covariances; N x 6K (N x 2K without covariances)."""
-        parts = (keypoints.mean, keypoints.covariance) if self.full else (keypoints.mean,)
-        return torch.cat([part.flatten(1) for part in parts], dim=1)
 
     def unroll(self, inputs: Tensor, first: Keypoints, state: Tensor | None) -> tuple[Keypoints, Tensor]:
         """Some steps of the GRU from `state`: N x T x width -> keypoints N x T x K and the state after them."""

@@ -370,7 +370,7 @@ def stroke_from(control: StrokeFrom, size: tuple[int, int], video: media.VideoRe
     Raises:
         StillmotionError: the video cannot be read, has one frame, nothing moves in it, or there is no such tracker.
     """
-    from stillmotion.data.points import bridged  # these need OpenCV
+    from stillmotion.data.points import fill_gaps  # these need OpenCV
     from stillmotion.data.trackers import find_tracker
 
     track, tracker = find_tracker(control.tracker)
@@ -383,7 +383,7 @@ def stroke_from(control: StrokeFrom, size: tuple[int, int], video: media.VideoRe
             frames = [_shrink(frame) for frame in reader]
     if len(frames) < 2:
         raise StillmotionError("The video to take the stroke from has one frame; it needs two or more.")
-    points = bridged(tracker(np.stack(frames), 0.0)).astype(np.float64)
+    points = fill_gaps(tracker(np.stack(frames), 0.0)).astype(np.float64)
     return Stroke(fit_to_still(points, (frames[0].shape[0], frames[0].shape[1]), size), spacing=control.spacing)
 
 
