@@ -1,8 +1,7 @@
-"""Strokes as a person gives them: text, files, times, and the place they give in every frame."""
+"""From controls to a position per frame: resampling, trajectories that grow, strokes out of videos."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,83 +9,29 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stillmotion.controls import Stroke, StrokeFrom, frame_count, read_stroke, resample
 
+from stillmotion import Stroke, StrokeFrom, media
 from stillmotion.errors import StillmotionError
+from stillmotion.systems.strokes import animating
+from stillmotion.systems.strokes.animating import (
+    Strokes,
+    Trajectory,
+    fit_to_still,
+    frame_count,
+    leaving,
+    plan,
+    resample,
+)
+from stillmotion.systems.strokes.stroke_encoding import smooth
+from strokes_tools import spot, tiny_strokes
 
 LINE = [[0, 0], [10, 0]]
+STILL = spot()
 
 
-def refused(make: Any) -> str:
-    """The one sentence that is answered."""
-    with pytest.raises(StillmotionError) as caught:
-        make()
-    message = str(caught.value)
-    assert message.endswith(".")
-    assert "\n" not in message
-    return message
-
-
-# --- what is a stroke ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("points", "word"),
-    [
-        ([], "N x 2"),
-        ([[1, 2]], "2 to 10000 points, not 1"),
-        ([[1, 2, 3], [4, 5, 6]], r"\(2, 3\)"),
-        ([1, 2, 3], "N x 2"),
-        ([[1, 2], [3]], "numbers"),
-        ([[1, 2], ["3", "4"]], "numbers"),
-        ([[True, False], [True, True]], "numbers"),
-        ([[1, 2], [None, 4]], "numbers"),
-        ([[1, 2], [float("nan"), 4]], "numbers"),
-        ([[1, 2], [float("inf"), 4]], "numbers"),
-        ([[1, 2], [1e300, 4]], "numbers"),
-        ([[1, 2], [10**400, 4]], "numbers"),
-        ("10,20", "numbers"),
-        (np.zeros((10_001, 2)), "not 10001"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else None,
-)
-def test_what_is_no_stroke_is_refused(points: Any, word: str) -> None:
-    with pytest.raises(StillmotionError, match=word):
-        Stroke(points)
-
-
-@pytest.mark.parametrize(
-    ("options", "word"),
-    [
-        ({"times": [0]}, "2 points needs as many times"),
-        ({"times": [0, 0]}, "must rise"),
-        ({"times": [1, 0]}, "must rise"),
-        ({"times": [0, float("nan")]}, "times must be numbers"),
-        ({"times": "ab"}, "times must be numbers"),
-        ({"spacing": "fast"}, "spacing must be time or even, not 'fast'"),
-        ({"fps": 0}, "fps"),
-        ({"fps": float("nan")}, "fps"),
-    ],
-    ids=str,
-)
-def test_an_option_that_cannot_be_is_refused(options: dict[str, Any], word: str) -> None:
-    assert word in refused(lambda: Stroke(LINE, **options))
-
-
-@pytest.mark.parametrize("options", [{"spacing": "fast"}, {"fps": -1.0}], ids=str)
-def test_a_stroke_from_a_video_checks_the_same(options: dict[str, Any]) -> None:
-    refused(lambda: StrokeFrom("wave.mp4", **options))
-    refused(lambda: StrokeFrom(7))  # type: ignore[arg-type]
-    assert StrokeFrom("wave.mp4").spacing == "time"
-
-
-def test_a_stroke_keeps_its_own_points() -> None:
-    given_points = np.array(LINE, float)
-    stroke = Stroke(given_points)
-    given_points[:] = 99
-    assert np.asarray(stroke.points).tolist() == LINE
-    with pytest.raises(ValueError, match="read-only"):
-        stroke.points[0] = 1  # type: ignore[index]
+@pytest.fixture(scope="module")
+def strokes() -> Strokes:
+    return tiny_strokes()
 
 
 # --- a place per frame, by hand ------------------------------------------------------------------------------------
@@ -176,66 +121,116 @@ def test_as_many_frames_as_points_give_the_points(points: Any) -> None:
     assert resample(Stroke(points), len(points)) == pytest.approx(np.array(points, float), abs=1e-9)
 
 
-# --- text and files ------------------------------------------------------------------------------------------------
+# --- trajectories --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "text", ["10,20 -4.5,40", " 10,20  -4.5,40 ", "10 , 20 -4.5, 40", "10,20\n-4.5,40", "+10,20. -4.5,40.0"]
-)
-def test_text_is_read(text: str) -> None:
-    stroke = read_stroke(text, spacing="even", attach=True, fps=12)
-    assert np.asarray(stroke.points).tolist() == [[10, 20], [-4.5, 40]]
-    assert (stroke.times, stroke.spacing, stroke.attach, stroke.fps) == (None, "even", True, 12)
+def walk(count: int, seed: int = 0) -> np.ndarray:
+    return np.cumsum(np.random.default_rng(seed).normal(size=(count, 2)), axis=0)
 
 
-@pytest.mark.parametrize("text", ["", "10", "10,20 30", "10,20;30,40", "1,2 nan,3", "1,2 3,1e5", "ten,20 30,40"])
-def test_text_that_is_none_says_how_to_write_it(text: str) -> None:
-    message = refused(lambda: read_stroke(text))
-    assert "'10,20 40,35'" in message
-    assert ".json" in message
+@pytest.mark.parametrize("radius", [0, 1, 3])
+@pytest.mark.parametrize("keep_all", [True, False])
+def test_a_trajectory_that_grows_early_is_the_one_that_was_known_at_once(radius: int, keep_all: bool) -> None:
+    """Pieces of seven points, each long before the object comes near the end."""
+    points = walk(70)
+    whole = Trajectory(points, radius, keep_all)
+    grown, place, origin = Trajectory(points[:28], radius, keep_all), [], whole.origin
+    for t in range(70):
+        if t % 7 == 0 and 28 + t < 70:
+            grown.append(points[28 + t : 35 + t])
+        place.append(grown.path[grown.index])
+        assert np.array_equal(grown.path[grown.index + 1 :][:8], whole.path[t + 1 :][:8])
+        grown.index += 1
+    assert np.array_equal(np.stack(place), whole.path)
+    assert np.array_equal(whole.path, smooth(points, radius))
+    assert np.array_equal(grown.origin, origin)
+    assert (len(grown.points) == 70) == (keep_all or (radius == 0 and len(grown.points) == 70))
 
 
-def test_one_point_of_text_is_too_few() -> None:
-    assert "2 to 10000 points" in refused(lambda: read_stroke("10,20"))
+def test_a_trajectory_keeps_what_smoothing_needs_and_nothing_more() -> None:
+    trajectory = Trajectory(walk(10), 3, keep_all=False)
+    for _ in range(500):
+        while not trajectory.arrived:
+            trajectory.index += 1
+        trajectory.append(walk(5))
+        assert len(trajectory.points) == len(trajectory.path) == 2 * 3 + 1 + 5
 
 
-def test_a_file_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "wave.json"
-    path.write_text(json.dumps({"points": [[1, 2], [3.5, 4]], "times": [0, 0.5]}))
-    stroke = read_stroke(path, fps=8)
-    assert np.asarray(stroke.points).tolist() == [[1, 2], [3.5, 4]]
-    assert np.asarray(stroke.times).tolist() == [0, 0.5]
-    assert frame_count(stroke, 8, 17) == 5
-    path.write_text(json.dumps({"points": [[1, 2], [3.5, 4]]}))
-    assert read_stroke(str(path)).times is None
+def test_points_that_come_late_change_only_the_path_ahead() -> None:
+    """With the object at the end: its place, which was fitted without them, stays."""
+    trajectory = Trajectory(walk(12), 3, keep_all=True)
+    trajectory.index = 11
+    before = trajectory.path.copy()
+    trajectory.append(walk(12, seed=1) + 5)
+    assert np.array_equal(trajectory.path[:12], before)
+    assert not np.array_equal(smooth(trajectory.points, 3)[11], before[11])
+    assert np.array_equal(trajectory.path[12:], smooth(trajectory.points, 3)[12:])
+    assert not trajectory.arrived
 
 
-@pytest.mark.parametrize(
-    ("content", "word"),
-    [
-        ("", "not readable JSON"),
-        ("[[1, 2]]", "must read"),
-        ('{"times": [0, 1]}', "must read"),
-        ('{"points": [[1, 2], [3, 4]], "colour": "red"}', "must read"),
-        ('{"points": 7}', "N x 2"),
-        ('{"points": {"x": 1}}', "numbers"),
-        ('{"points": [[1, 2], [3]]}', "numbers"),
-        ('{"points": [[1, 2], [NaN, 3]]}', "numbers"),
-        ('{"points": [[1, 2], [3, 4]], "times": [0]}', "as many times"),
-        ('{"points": [[1, 2], [3, 4]], "times": [1, 0]}', "must rise"),
-        ("[" * 100_000, "not readable JSON"),
-        (" " * 1_000_001, "larger than 1000000 bytes"),
-        (b"\xff\xfe", "not readable JSON"),
-    ],
-    ids=lambda value: None if isinstance(value, bytes) or len(value) > 60 else value,
-)
-def test_a_file_that_is_none_is_told_in_a_sentence(tmp_path: Path, content: str | bytes, word: str) -> None:
-    path = tmp_path / "wave.json"
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert word in refused(lambda: read_stroke(path))
+def test_a_stroke_spread_over_one_frame_is_its_start_and_too_many_frames_are_refused() -> None:
+    assert plan(Stroke(LINE), 1, 25.0, 5).tolist() == [[0, 0]]
+    assert plan(Stroke([[10, 12], [24, 20]]), 3, 25.0, 5).tolist() == [[10, 12], [17, 16], [24, 20]]
+    with pytest.raises(StillmotionError, match="asks for 100001 frames, more than 100000"):
+        plan(Stroke(LINE), 100_001, 25.0, 5)
 
 
-def test_a_file_that_is_not_there_or_a_folder(tmp_path: Path) -> None:
-    assert "does not exist" in refused(lambda: read_stroke(tmp_path / "no.json"))
-    (tmp_path / "folder.json").mkdir()
-    assert "cannot be read" in refused(lambda: read_stroke(tmp_path / "folder.json"))
+def test_up_to_the_border_pixels_edge_is_inside() -> None:
+    corners = np.array([[-0.5, -0.5], [31.5, 31.5]])
+    assert leaving(corners, (32, 32)) is None
+    assert leaving(corners, (32, 31)) is not None
+
+
+# --- strokes out of videos -----------------------------------------------------------------------------------------
+
+
+def walking(frames: int = 12, size: tuple[int, int] = (48, 64)) -> np.ndarray:
+    """A square that goes 3 pixels to the right per frame, its centre first at (7.5, 20.5)."""
+    return np.stack([spot(size, 4 + 3 * t, 17, 8) for t in range(frames)])
+
+
+def test_a_stroke_is_taken_from_another_video(strokes: Strokes, tmp_path: Path) -> None:
+    media.write_video(tmp_path / "walk.png", iter(walking()), 10)
+    still = spot((96, 128), 10, 30, 16)  # twice the video's size
+    for video in (walking(), tmp_path / "walk.png"):
+        animation = strokes.animate(still, StrokeFrom(video), size="model")
+        points = np.stack([step.facts["point"] for step in animation])
+        expected = np.stack([2 * (7.5 + 3 * np.arange(12) + 0.5) - 0.5, np.full(12, 2 * 21 - 0.5)], 1)
+        assert points == pytest.approx(expected, abs=2.0)
+        assert animation.fps == (25 if isinstance(video, np.ndarray) else 10)
+
+
+def test_a_stroke_from_a_video_may_be_attached_spread_and_made_even(strokes: Strokes) -> None:
+    control = StrokeFrom(walking(), spacing="even", attach=True, fps=5)
+    animation = strokes.animate(STILL, control, frames=4, size="model")
+    points = np.stack([step.facts["point"] for step in animation])
+    assert points[0] == pytest.approx([10.5, 12.5])
+    assert animation.fps == 5
+    steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    assert steps == pytest.approx(steps[0] * np.ones(3), abs=1e-6)
+    # 33 pixels of the video, of which 32 / 64 is a pixel of the still.
+    assert steps.sum() == pytest.approx(16.5, abs=1)
+
+
+def test_a_video_in_which_nothing_moves_gives_no_stroke(strokes: Strokes) -> None:
+    with pytest.raises(StillmotionError, match="Nothing that moves"):
+        list(strokes.animate(STILL, StrokeFrom(np.repeat(STILL[None], 6, 0))))
+    with pytest.raises(StillmotionError, match="one frame"):
+        list(strokes.animate(STILL, StrokeFrom(STILL[None])))
+
+
+def test_a_stroke_may_come_from_another_tracker(strokes: Strokes) -> None:
+    control = StrokeFrom(walking(), tracker="points:tracker=csrt")
+    points = np.stack([step.facts["point"] for step in strokes.animate(spot((48, 64)), control, size="model")])
+    truth = np.stack([7.5 + 3 * np.arange(12), np.full(12, 20.5)], 1)
+    assert 0.3 < np.abs(points - truth).max() < 2  # `points` itself is exact here
+    for tracker, word in (("flow", "makes flow, not points"), ("points:nose", "no tracker")):
+        with pytest.raises(StillmotionError, match=word):
+            list(strokes.animate(STILL, StrokeFrom(walking(), tracker=tracker)))
+
+
+def test_a_large_video_is_tracked_small_and_laid_over_the_still() -> None:
+    assert animating._shrink(np.zeros((300, 600, 3), np.uint8)).shape == (64, 128, 3)
+    # A video of 10 x 20 pixels over a still of 40 x 40: doubled, with ten rows above.
+    found = fit_to_still(np.array([[0.0, 0.0], [19.0, 9.0]]), (10, 20), (40, 40))
+    assert found.tolist() == [[0.5, 10.5], [38.5, 28.5]]

@@ -164,7 +164,7 @@ class StrokesRollout(Rollout):
         if self._last is None:
             self.system = self.system.for_inference()
             self._canvas = Canvas.prepare(self.still, self.system.config.size)
-            seen = from_network(self._canvas.small)
+            seen = from_network(self._canvas.small)[0]
             frame = self.still.copy() if self.output.native else seen
             self._last = self._step(self._canvas, frame, seen, torch.zeros(1, 1, *seen.shape[:2]))
         elif self._trajectory is not None and not self._trajectory.arrived:
@@ -203,7 +203,7 @@ class StrokesRollout(Rollout):
         generated = self._generate(canvas, stroke, t)
         assert self._change is not None
         mask = self._change.update(generated, stroke[0, t], stroke[0, t + 1])
-        seen, way = from_network(generated.frame), stroke[0, t + 1] - stroke[0, 0]
+        seen, way = from_network(generated.frame)[0], stroke[0, t + 1] - stroke[0, 0]
         trajectory.index += 1
         return self._step(canvas, compose(canvas, generated, mask, way) if self.output.native else seen, seen, mask)
 

@@ -31,12 +31,12 @@ REACH = 1 / 8
 
 def to_network(pictures: np.ndarray) -> Tensor:
     """N x H x W x 3 `uint8` to N x 3 x H x W in [-1, 1]."""
-    return torch.from_numpy(media.to_float(pictures)) * 2 - 1
+    return media.to_tensor(pictures) * 2 - 1
 
 
-def from_network(frame: Tensor) -> np.ndarray:
-    """1 x 3 x H x W in [-1, 1] to H x W x 3 `uint8`."""
-    return media.to_uint8((frame[0].float().permute(1, 2, 0).cpu().numpy() + 1) / 2)
+def from_network(frames: Tensor) -> np.ndarray:
+    """N x 3 x H x W in [-1, 1] to N x H x W x 3 `uint8`."""
+    return media.to_pictures((frames.float() + 1) / 2)
 
 
 @dataclass(frozen=True)

@@ -154,8 +154,9 @@ class ObjectFrameGenerator(nn.Module):
             features: the still as E1 sees it, and E1's maps of it at s/2 and s/4.
             frame: the object's, at the frame's point.
         """
-        state = F.relu(self.layers[0](state))  # N x C x s/4 x s/4
-        for layer, skip in zip(self.layers[1:], reversed(features[1:]), strict=True):
+        first, *others = self.layers
+        state = F.relu(first(state))  # N x C x s/4 x s/4
+        for layer, skip in zip(others, reversed(features[1:]), strict=True):
             state = F.relu(layer(torch.cat([state, skip], dim=1)))  # s/2, s
         background, still_share = split_colours(self.colours(state), self.training)
         return alpha_composite(self.layer(state, features[0]), background, still_share, still, frame)

@@ -110,7 +110,7 @@ def roll_out(networks: StrokesNetworks, still: np.ndarray, points: np.ndarray) -
     for t in range(len(points) - 1):
         outputs = networks(networks.step_inputs(context, state, stroke, t))
         state = outputs.state
-        pictures.append(from_network(outputs.generated.frame.clamp(-1, 1)))
+        pictures.append(from_network(outputs.generated.frame)[0])
     return np.stack(pictures)
 
 
@@ -170,8 +170,7 @@ def _autoencoded(networks: StrokesNetworks, clip: Any, count: int) -> list[np.nd
     if config.clip.mask_background:
         frames = data.mask_background((frames + 1) / 2, data.ObjectMasks()(clip, chosen).to(device)) * 2 - 1
     generated = networks.generate(context, networks.encode(frames, points, 1), object_frame(points, 1, config))
-    below = [from_network(frame[None]) for frame in generated.frame.clamp(-1, 1)]
-    return [np.concatenate(list(pictures), 1), np.concatenate(below, 1)]
+    return [np.concatenate(list(videos), 1) for videos in (pictures, from_network(generated.frame))]
 
 
 def _spread(clips: Sequence[Any], count: int) -> list[Any]:
