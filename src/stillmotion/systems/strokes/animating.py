@@ -79,6 +79,10 @@ class Strokes(System):
             )
         return Stroke(points, fps=clip.fps)
 
+    def example_clip(self, frames: int) -> Clip:
+        """As `System.example_clip`, with no more frames than a stroke may have points."""
+        return super().example_clip(min(frames, self.most_points or frames))
+
     @property
     def main_stage(self) -> str:
         """The paper's stage, or the last one with steps if it has none."""
