@@ -16,26 +16,34 @@ from stillmotion.worlds.plants import (
     Plant,
     Poke,
     counterfactual,
-    describe,
     flow_between,
-    move,
     physics,
     render,
     sample,
+    sample_description,
+    simulate_poke,
 )
-from stillmotion.worlds.plants.growing import Rows, segment, to_tree
-from stillmotion.worlds.plants.looks import Look
-from stillmotion.worlds.plants.painting import cut_out, rigid, stamp
-from stillmotion.worlds.plants.physics import Springs, dynamics, energy, invert, mass_matrix, node_paths, simulate
-from stillmotion.worlds.plants.render import paint, prepare, render_pair
-from stillmotion.worlds.plants.tree import ancestors, place, way_to
+from stillmotion.worlds.plants.growth import TreeBuilder
+from stillmotion.worlds.plants.physics import (
+    SpringParameters,
+    build_dynamics,
+    energy,
+    invert,
+    mass_matrix,
+    node_paths,
+    simulate,
+)
+from stillmotion.worlds.plants.rasterization import build_outlines, rasterise_ids, segment_transforms
+from stillmotion.worlds.plants.render import prepare_assets, render_motion, render_pair
+from stillmotion.worlds.plants.styles import Style
+from stillmotion.worlds.plants.tree import ancestors, chain_to, forward_kinematics
 
 SEEDS = range(9)  # with these, every species comes up (held by a test)
 
 
 @cache
 def plant(seed: int, action: str | None = None) -> Plant:
-    return describe(np.random.default_rng([4, seed]), action)
+    return sample_description(np.random.default_rng([4, seed]), action)
 
 
 def still_poke(made: Plant) -> Plant:
@@ -57,10 +65,10 @@ def test_the_seeds_show_all_species_and_actions() -> None:
 
 
 def test_one_segment_swings_like_a_damped_oscillator() -> None:
-    rows: Rows = []
-    segment(rows, -1, -1.0, 0.4, 0.01, 0.01, 0)
-    springs = Springs(pitch=2.0, leaf_pitch=3.0, air=0.06, inner=0.04, fall=0.5)
-    dyn = dynamics(to_tree(rows, 1.0, (0.5, 0.7)), springs)
+    builder = TreeBuilder()
+    builder.segment(-1, -1.0, 0.4, 0.01, 0.01, 0)
+    springs = SpringParameters(2.0, 3.0, 0.06, 0.04, 0.5)
+    dyn = build_dynamics(builder.build(1.0, (0.5, 0.7)), springs)
     made = simulate(dyn, 30, 25.0, start=(np.array([0.3]), np.array([0.0])))
     pulse, share, time = 4 * np.pi, 0.06 + 0.04, np.arange(30) / 25  # q'' + 2 z w q' + w^2 q = 0
     slower = pulse * np.sqrt(1 - share**2)
@@ -68,24 +76,24 @@ def test_one_segment_swings_like_a_damped_oscillator() -> None:
         0.3 * np.exp(-share * pulse * time) * (np.cos(slower * time) + share * pulse / slower * np.sin(slower * time))
     )
     # The rule's swing is slower by (w h)^2 / 12 = 0.03 %: 0.005 radians of phase after 1.2 seconds.
-    assert np.abs(made.bends[:, 0] - exact).max() < 0.005 * 0.3
+    assert np.abs(made.deflections[:, 0] - exact).max() < 0.005 * 0.3
 
 
 def test_inertia_of_two_boards_as_worked_out_by_hand() -> None:
-    rows: Rows = []
-    segment(rows, -1, 0.0, 2.0, 1.0, 1.0, 0, weight=1.5)  # mass 3, along x from (0, 0) to (2, 0)
-    segment(rows, 0, 0.5 * np.pi, 1.0, 1.0, 1.0, 0, weight=5.0)  # mass 5, down to (2, 1); its middle is (2, 0.5)
+    builder = TreeBuilder()
+    builder.segment(-1, 0.0, 2.0, 1.0, 1.0, 0, weight=1.5)  # mass 3, along x from (0, 0) to (2, 0)
+    builder.segment(0, 0.5 * np.pi, 1.0, 1.0, 1.0, 0, weight=5.0)  # mass 5, down to (2, 1); its middle is (2, 0.5)
     first, second = 3 * (4 + 4) / 12, 5 * (1 + 4) / 12  # m (l^2 + w^2) / 12 about their middles, both 2 wide
     alone = 5 * 0.25 + second
     expected = [[3 * 1 + first + 5 * (4 + 0.25) + second, alone], [alone, alone]]
-    assert np.allclose(mass_matrix(to_tree(rows, 1.0, (7.0, -3.0))), expected)
+    assert np.allclose(mass_matrix(builder.build(1.0, (7.0, -3.0))), expected)
 
 
 def test_inertia_agrees_with_the_speeds_of_the_segments() -> None:
     """Half v M v is the sum of all masses' kinetic energies, with speeds by finite differences."""
     tree, rng = plant(0).tree, np.random.default_rng(0)
     speeds, step = rng.normal(size=len(tree)), 1e-6
-    hinges, directions = place(tree, np.stack([-step * speeds, step * speeds]))
+    hinges, directions = forward_kinematics(tree, np.stack([-step * speeds, step * speeds]))
     centres = hinges + 0.5 * tree.length[:, None] * np.stack([np.cos(directions), np.sin(directions)], -1)
     moving = ((np.diff(centres, axis=0)[0] / (2 * step)) ** 2).sum(-1)
     turning = (np.diff(directions, axis=0)[0] / (2 * step)) ** 2
@@ -95,22 +103,22 @@ def test_inertia_agrees_with_the_speeds_of_the_segments() -> None:
 
 def test_inverse_is_the_inverse() -> None:
     made = plant(1)
-    matrix = mass_matrix(made.tree) + np.diag(dynamics(made.tree, made.springs).stiffness)
+    matrix = mass_matrix(made.tree) + np.diag(build_dynamics(made.tree, made.springs).stiffness)
     assert np.allclose(invert(matrix) @ matrix, np.eye(len(matrix)), atol=1e-7)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_energy_of_a_free_plant_never_grows(seed: int) -> None:
     made, rng = plant(seed), np.random.default_rng(seed)
-    dyn, count = dynamics(made.tree, made.springs), len(made.tree)
+    dyn, count = build_dynamics(made.tree, made.springs), len(made.tree)
     free = simulate(dyn, 20, 100.0, start=(rng.normal(0, 0.3, count), rng.normal(0, 3.0, count)))
-    energies = energy(dyn, free.bends, free.speeds)
+    energies = energy(dyn, free)
     assert (np.diff(energies) <= 1e-12 * energies[0]).all()
     assert energies[-1] < 0.9 * energies[0]
     # Nor does it after a plucked node was let go.
     plucked = replace(made, poke=Poke("pluck", made.poke.node, made.poke.displacement, rise=0.2, hold=0.0))
-    swing = move(plucked, 25)
-    energies = energy(dyn, swing.bends, swing.speeds)
+    swing = simulate_poke(plucked, 25)
+    energies = energy(dyn, swing)
     assert energies[5] > 0
     assert (np.diff(energies[5:]) <= 1e-12 * energies[5]).all()
 
@@ -121,7 +129,7 @@ def test_motion_does_not_depend_on_the_frame_rate(seed: int) -> None:
     node, size = made.poke.node, np.hypot(*made.poke.displacement)
 
     def path(frames: int, fps: float, every: int) -> np.ndarray:
-        return node_paths(made.tree, move(made, frames, fps))[::every, node]
+        return node_paths(made.tree, simulate_poke(made, frames, fps))[::every, node]
 
     slow = path(21, 25.0, 5)  # every fifth of a second up to 0.8 s
     assert np.abs(path(41, 50.0, 10) - slow).max() < 1e-9  # the same steps, other frames
@@ -133,9 +141,9 @@ def test_steps_are_short_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight times as many steps move no node, poked or not, by more than 4 % of the largest way."""
     for seed in (0, 1, 2, 3):
         made = plant(seed)
-        coarse = node_paths(made.tree, move(made, 15))
+        coarse = node_paths(made.tree, simulate_poke(made, 15))
         monkeypatch.setattr(physics, "LONGEST_STEP", 1 / 1600)
-        fine = node_paths(made.tree, move(made, 15))
+        fine = node_paths(made.tree, simulate_poke(made, 15))
         monkeypatch.undo()
         largest = np.hypot(*np.moveaxis(fine - fine[0], -1, 0)).max()
         assert np.abs(coarse - fine).max() < 0.04 * largest
@@ -144,7 +152,7 @@ def test_steps_are_short_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_root_is_stiffest_and_nothing_gets_stiffer_outwards(seed: int) -> None:
     made = plant(seed)
-    stiffness = dynamics(made.tree, made.springs).stiffness
+    stiffness = build_dynamics(made.tree, made.springs).stiffness
     child = np.flatnonzero(made.tree.parent >= 0)
     assert (stiffness[child] < stiffness[made.tree.parent[child]]).all()
     assert (stiffness > 0).all()
@@ -164,7 +172,7 @@ def test_a_poke_of_nothing_moves_nothing(seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_dragged_node_reaches_its_target_and_stays(seed: int) -> None:
     made = plant(seed, "drag")
-    path = node_paths(made.tree, move(made, 40))[:, made.poke.node]
+    path = node_paths(made.tree, simulate_poke(made, 40))[:, made.poke.node]
     wanted = np.array(made.poke.displacement)
     # 0.5 s is the longest rise: from frame 17 on the hand has been there for a while.
     assert np.abs(path[17:] - path[0] - wanted).max() < 0.01 * np.hypot(*wanted)
@@ -175,7 +183,7 @@ def test_a_plucked_node_comes_home_and_a_push_ends() -> None:
     for kind in ("pluck", "push"):
         for seed in (0, 1, 2):
             made = plant(seed, kind)
-            path = node_paths(made.tree, move(made, 150))[:, made.poke.node]
+            path = node_paths(made.tree, simulate_poke(made, 150))[:, made.poke.node]
             away = np.hypot(*(path - path[0]).T)
             assert away[:20].max() > 0.01
             assert away[-1] < 0.1 * away.max()
@@ -186,7 +194,7 @@ def test_segments_keep_their_place_on_their_parents() -> None:
     made = plant(2)
     tree = made.tree
     bends = np.random.default_rng(0).normal(0, 0.3, (3, len(tree)))
-    hinges, directions = place(tree, bends)
+    hinges, directions = forward_kinematics(tree, bends)
     for child, parent in enumerate(tree.parent):
         if parent < 0:
             assert np.allclose(hinges[:, child], tree.base[child])
@@ -201,14 +209,14 @@ def test_segments_keep_their_place_on_their_parents() -> None:
 def test_the_way_to_a_node_knows_its_place_and_its_jacobian() -> None:
     tree, rng = plant(3).tree, np.random.default_rng(1)
     node = int(ancestors(tree).sum(0).argmax())
-    way, bends, step = way_to(tree, node), rng.normal(0, 0.3, len(tree)), 1e-6
-    point, jacobian = way.point(bends[way.joints])
+    way, bends, step = chain_to(tree, node), rng.normal(0, 0.3, len(tree)), 1e-6
+    point, jacobian = way.node(bends[way.joints])
     motion = physics.Motion(bends[None], bends[None])
     assert np.allclose(point, node_paths(tree, motion)[0, node])
     for k in range(len(way.joints)):
         shift = np.zeros(len(way.joints))
         shift[k] = step
-        ahead, behind = (way.point(bends[way.joints] + sign * shift)[0] for sign in (1, -1))
+        ahead, behind = (way.node(bends[way.joints] + sign * shift)[0] for sign in (1, -1))
         assert np.allclose((ahead - behind) / (2 * step), jacobian[:, k], atol=1e-7)
 
 
@@ -276,7 +284,7 @@ def test_any_poke_can_be_asked_for() -> None:
     made = plant(0, "drag")
     half = tuple(0.5 * value for value in made.poke.displacement)
     asked = counterfactual(made, replace(made.poke, displacement=half))
-    path = node_paths(asked.tree, move(asked, 30))[:, asked.poke.node]
+    path = node_paths(asked.tree, simulate_poke(asked, 30))[:, asked.poke.node]
     assert np.allclose(path[-1] - path[0], half, atol=2e-3)
 
 
@@ -349,9 +357,9 @@ def test_mask_is_where_the_plant_hides_the_scene(seed: int) -> None:
     """A black plant before white: brightness says how much of the scene is seen, to a ninth of a pixel."""
     made = plant(seed)
     made = replace(made, scene=replace(made.scene, tint=(1.0, 1.0, 1.0), softness=0.0))
-    paints = prepare(made, 48)
-    bare = replace(paints, light=np.zeros_like(paints.light), still=np.ones_like(paints.still))
-    video, parts, mask = paint(made, bare, move(made, 3), 48)
+    paints = prepare_assets(made, 48)
+    bare = replace(paints, light=np.zeros_like(paints.light), background=np.ones_like(paints.background))
+    video, parts, mask = render_motion(made, bare, simulate_poke(made, 3), 48)
     assert np.array_equal(video.max(-1) < 128, mask > 0)
     assert np.array_equal(mask, render(made, 48, 3)[1]["mask"])
     assert (video[parts > 0].max(-1) < 255).all()  # the part of a pixel is one that covers some of it
@@ -360,13 +368,13 @@ def test_mask_is_where_the_plant_hides_the_scene(seed: int) -> None:
 
 def test_segments_are_drawn_where_they_are() -> None:
     """A flower's disc: its middle is the far end of its segment, to a tenth of a point (a thirtieth of a pixel)."""
-    disc = Look("flower", (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), 0.7, 1.0, 0.0, 8, 0.3, 0)
+    disc = Style("flower", (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), 0.7, 1.0, 0.0, 8, 0.3, 0)
     for x, y in ((0.5, 0.5), (0.43, 0.52), (0.601, 0.377)):
-        rows: Rows = []
-        segment(rows, -1, 0.7, 0.1, 0.01, 0.25, 0)
-        tree = to_tree(rows, 1.0, (x - 0.1 * np.cos(0.7), y - 0.1 * np.sin(0.7)))
-        hinges, directions = place(tree, np.zeros((1, 1)))
-        ids = stamp(cut_out(tree, (disc,)), rigid(hinges, directions, 96)[0], 96)
+        builder = TreeBuilder()
+        builder.segment(-1, 0.7, 0.1, 0.01, 0.25, 0)
+        tree = builder.build(1.0, (x - 0.1 * np.cos(0.7), y - 0.1 * np.sin(0.7)))
+        hinges, directions = forward_kinematics(tree, np.zeros((1, 1)))
+        ids = rasterise_ids(build_outlines(tree, (disc,)), segment_transforms(hinges, directions, 96)[0], 96)
         middle = np.argwhere(ids > 0).mean(0)[::-1]
         assert np.abs(middle - (np.array([x, y]) * 96 - 0.5)).max() < 0.1
 
@@ -423,7 +431,7 @@ def test_bad_arguments_are_explained() -> None:
         with pytest.raises(StillmotionError, match=said):
             render(counterfactual(made, poke), 32, 2)
     with pytest.raises(StillmotionError, match="frame rate"):
-        move(made, 3, 0.0)
+        simulate_poke(made, 3, 0.0)
     for changed in ({"kind": "kick"}, {"displacement": (np.nan, 0.0)}, {"rise": 0.0}, {"hold": -1.0}):
         with pytest.raises(StillmotionError):
             replace(made.poke, **changed)
