@@ -11,10 +11,10 @@ import torch
 
 from stillmotion import Drive, Stroke
 from stillmotion.data.clip import Clip
-from stillmotion.data.object_detection import find_object, reachable
+from stillmotion.data.object_detection import find_object
 from stillmotion.errors import StillmotionError, StillmotionWarning
 from stillmotion.systems.strokes.animating import Strokes
-from stillmotion.systems.strokes.compositing import Canvas, from_network, to_network
+from stillmotion.systems.strokes.compositing import Canvas, from_network, reachable, to_network
 from strokes_tools import spot, step, tiny_strokes
 from strokes_training_tools import square_clip
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from stillmotion.controls import read_stroke
+from stillmotion.systems.strokes.planning import Plan
 
 from driving_tools import tiny_driving
 from stillmotion import cli, media
 from stillmotion.animate import Animator, load
 from stillmotion.data.object_detection import find_object
-from stillmotion.systems.strokes.planning import Plan
 from strokes_tools import spot, tiny_strokes
 
 Capture = pytest.CaptureFixture[str]
