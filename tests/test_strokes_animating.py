@@ -11,7 +11,7 @@ import torch
 
 from stillmotion import Drive, Stroke
 from stillmotion.data.clip import Clip
-from stillmotion.data.object_detection import find_object, reachable
+from stillmotion.data.object_detection import find_object
 from stillmotion.errors import StillmotionError, StillmotionWarning
 from stillmotion.systems.strokes.animating import Strokes
 from stillmotion.systems.strokes.compositing import Canvas, from_network, to_network
@@ -236,17 +236,6 @@ def test_a_detector_of_ones_own_takes_the_place() -> None:
     (made,) = system.animate(STILL, Stroke([[5, 6], [8, 4]], attach=True), frames=1)
     assert made.facts["point"].tolist() == [2, 4]
     assert asked == [((32, 32, 3), (5.0, 6.0))]
-
-
-def test_reachable_follows_a_crooked_part_and_leaves_the_others() -> None:
-    mask = torch.zeros(1, 1, 6, 6, dtype=torch.bool)
-    mask[0, 0, 0, :5] = mask[0, 0, 1:5, 5] = True  # round a corner, over a diagonal
-    mask[0, 0, 4, 0] = True
-    seed = torch.zeros_like(mask)
-    seed[0, 0, 0, 0] = seed[0, 0, 2, 2] = True
-    found = reachable(mask, seed)[0, 0]
-    assert found.sum() == 9
-    assert not found[4, 0]
 
 
 # --- clips as controls ---------------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stillmotion import geometry, media
-from stillmotion.data.object_detection import reachable
 from stillmotion.systems.strokes.object_frame import GeneratorOutput
 
 CHANGE_FROM, CHANGE_FULL = 0.04, 0.12
@@ -99,7 +98,7 @@ class ChangeMask:
         amount = changed(generated.frame.float(), self.still, self.unmoved)
         # G may blend where it need not: a pixel with half of the still shows only where it changed.
         mask = amount if generated.still_share is None else amount * (1 - generated.still_share.float())
-        moved = reachable(amount > CLEAR, self.near)
+        moved = geometry.reachable(amount > CLEAR, self.near)
         # Faint changes show beside clear ones, with a soft edge.
         gate = F.avg_pool2d(F.max_pool2d(moved.float(), 5, stride=1, padding=2), 3, stride=1, padding=1)
         return mask * gate * (mask > ACTIVE)
