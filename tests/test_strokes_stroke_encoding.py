@@ -76,7 +76,7 @@ def test_thirty_two_points_fit_and_no_more() -> None:
     assert picture[0, 0, 9 + 31, 5 + 31].item() == pytest.approx(0.9451, abs=5e-5)
     with pytest.raises(StillmotionError, match="33 points cannot be drawn in grey, which has levels for 32"):
         whole_stroke(line(33, by=(1, 1)), GREY)
-    with pytest.raises(StillmotionError, match="stroke.encoding=gaussian"):
+    with pytest.raises(StillmotionError, match=r"stroke\.encoding=gaussian"):
         stroke_step(line(33, by=(1, 1)), 0, GREY)
 
 
@@ -110,7 +110,7 @@ def test_a_step_that_is_not_there_is_a_mistake_of_the_caller(t: int) -> None:
         stroke_step(line(5), t, GAUSSIAN)
 
 
-# --- Gaussian ----------------------------------------------------------------------------------------------------------
+# --- Gaussian ------------------------------------------------------------------------------------------------------
 
 
 def test_gaussian_maps_of_one_step_by_hand() -> None:
