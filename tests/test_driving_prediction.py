@@ -313,9 +313,9 @@ FROM = ["--stages", "keypoint_prediction", "--from", "FINISHED"]
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        (["--stages", "keypoint_prediction"], "--from"),
+        (["--stages", "keypoint_prediction"], "no keypoint predictor"),  # the preset small has none
         (["--stages", "dance", "--from", "FINISHED"], "known are keypoint_supervision, motion, keypoint_prediction"),
-        (FROM, "no keypoint predictor"),
+        (FROM, "no keypoint predictor in the configuration"),
         ([*FROM, "--set", "predictor.hidden=8"], "no steps: add --steps N"),
         ([*FROM, "--set", "keypoint_prediction.window=1"], "keypoint_prediction.window"),
     ],

@@ -234,7 +234,7 @@ def test_the_seed_decides_the_samples() -> None:
             "no stage 'dance'; known are keypoint_supervision, motion, keypoint_p",
         ),
         ([moving_square("a")], {}, ("keypoint_supervision",), "add --steps N"),
-        ([moving_square("a")], {}, ("keypoint_prediction",), "no keypoint predictor: .* --set predictor.hidden=N"),
+        ([moving_square("a")], {}, ("keypoint_prediction",), "no keypoint predictor in .* --set predictor.hidden=N"),
         ([moving_square("a")], at("keypoint_supervision", steps=1), (), "needs clips with a track `joints`"),
         ([moving_square("a")], at(STAGE, augmentation="odd"), (), "no augmentation 'odd'"),
     ],

@@ -153,10 +153,8 @@ def _annotation(kind: Any, parts: Sequence[str]) -> Any:
     """The type of the field that a dotted name leads to from a dataclass; None if it leads nowhere."""
     for part in parts:
         inner = next((each for each in (kind, *get_args(kind)) if dataclasses.is_dataclass(each)), None)
-        if get_origin(kind) is tuple:
-            kind = inner  # this part is the name of an entry
-        else:
-            kind = None if inner is None else get_type_hints(inner).get(part)
+        named = get_origin(kind) is tuple  # this part is the name of an entry
+        kind = inner if named or inner is None else get_type_hints(inner).get(part)
     return kind
 
 

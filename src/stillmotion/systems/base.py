@@ -261,6 +261,7 @@ class System(ABC):
 
     def animate(self, still: np.ndarray, control: Control, frames: int | None = None, **options: Any) -> Animation:
         """The roll-out of one control from start to end, which can be repeated and saved; arguments as for `open`."""
+        self.check_control(control)
         return Animation(lambda: self.open(still, control, frames=frames, **options))
 
     def check_control(self, control: Control) -> None:
@@ -366,8 +367,7 @@ def folded(network: Network) -> Network:
     """
     made = copy.deepcopy(network).eval().requires_grad_(False)
     for part in list(made.modules()):
-        if (fold := getattr(part, "fold", None)) is not None:
-            fold()
+        getattr(part, "fold", lambda: None)()
     return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -53,7 +53,7 @@ def stages(
     steps["keypoint_prediction"] = config.keypoint_prediction.steps if networks.predictor is not None else 0
     if "keypoint_prediction" in only and networks.predictor is None:
         raise StillmotionError(
-            "The configuration has no keypoint predictor: give it one with --set predictor.hidden=N or --preset people."
+            "There is no keypoint predictor in the configuration: add --set predictor.hidden=N or --preset people."
         )
     chosen = chosen_stages(steps, only)
     check_clips(clips, config.size)

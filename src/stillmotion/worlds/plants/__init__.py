@@ -38,19 +38,12 @@ def _poke_meta(poke: Poke, place: np.ndarray, size: int) -> dict[str, Any]:
 
 
 def sample(rng: np.random.Generator, *, size: int = 64, frames: int = 32, action: str | None = None) -> Clip:
-    """Make one clip of a plant that is poked.
+    """Make one clip of a plant that is poked, as `worlds.sample_clip` says, at 25 frames per second.
 
-    Args:
-        rng: the only source of randomness.
-        size: height and width in pixels, 16 to 1024.
-        frames: number of frames, at 25 per second; the plant is at rest in the first.
-        action: `drag` (a node is pulled and held), `pluck` (pulled, let go) or `push`; None draws one.
+    The plant is at rest in the first frame.
 
     Returns:
         A clip with the tracks of `render_pair` (see docs/worlds.md) and the meta `species`, `poke` and `other_poke`.
-
-    Raises:
-        StillmotionError: the action is unknown, or the size or number of frames is out of range.
     """
     check_clip("plants", size, frames)
     plant = sample_description(rng, action)

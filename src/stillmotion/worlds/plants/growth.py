@@ -43,20 +43,20 @@ class TreeBuilder:
 
         The chain starts at `angle` and turns by `turns` (K); `widths` (K + 1) are half widths.
         """
-        made: list[int] = []
+        indices: list[int] = []
         lengths = np.full(len(turns), length)
         ends = np.concatenate([[0.0], np.cumsum(lengths)]) / float(np.sum(lengths))
         for k, turn in enumerate(turns.tolist()):
             first = k == 0
-            made.append(
+            indices.append(
                 self.segment(
-                    parent if first else made[-1], turn + (angle if first else 0.0), length, float(widths[k]),
+                    parent if first else indices[-1], turn + (angle if first else 0.0), length, float(widths[k]),
                     float(widths[k + 1]), style, attach=attach if first else 1.0,
                     span=(float(ends[k]), float(ends[k + 1])), light=light, layer=layer + 1e-4 * k, weight=weight,
                     base=base,
                 )
             )  # fmt: skip
-        return made
+        return indices
 
     def leaf(
         self, rng: np.random.Generator, parent: int, angle: float, length: float, width: float, style: int, *,

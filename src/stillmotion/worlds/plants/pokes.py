@@ -140,12 +140,7 @@ def sample_kind(rng: np.random.Generator, action: str | None) -> str:
 
 
 def sample_poke(
-    rng: np.random.Generator,
-    tree: Tree,
-    dynamics: Dynamics,
-    kind: str,
-    nodes: np.ndarray,
-    other: Poke | None = None,
+    rng: np.random.Generator, tree: Tree, dynamics: Dynamics, kind: str, nodes: np.ndarray, other: Poke | None = None
 ) -> Poke:
     """Draw a poke that the plant can follow.
 

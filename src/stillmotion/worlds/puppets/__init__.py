@@ -30,7 +30,8 @@ def sample_description(rng: np.random.Generator, action: str | None = None, far:
     Args:
         rng: the only source of randomness.
         action: a key of `ACTIONS`, or None to draw one (all equally likely).
-        far: see `sample`.
+        far: walk, jog and run only: figures of 0.34 to 0.46 picture heights and a static camera, instead of about two
+            thirds and a camera that pans along in half of the clips.
 
     Raises:
         StillmotionError: the action is unknown, or not a gait with `far`.
@@ -50,23 +51,11 @@ def sample_description(rng: np.random.Generator, action: str | None = None, far:
 def sample(
     rng: np.random.Generator, *, size: int = 64, frames: int = 32, action: str | None = None, far: bool = False
 ) -> Clip:
-    """Make one clip of a person.
-
-    Args:
-        rng: the only source of randomness.
-        size: height and width in pixels, 16 to 1024.
-        frames: number of frames, at 25 per second.
-        action: `wave1`, `wave2`, `jack`, `bend`, `walk`, `jog`, `run`, `squat`, `swing` (golf) or `throw`; None draws
-            one.
-        far: walk, jog and run only: figures of 0.34 to 0.46 picture heights and a static camera, instead of about two
-            thirds and a camera that pans along in half of the clips.
+    """Make one clip of a person, as `worlds.sample_clip` says, at 25 frames per second.
 
     Returns:
         A clip with the tracks of `render`; the joints are in the order of `JOINTS`, "head" is its middle. The meta of
         a walk, jog or run has `gait`: see `gaits.Gait`.
-
-    Raises:
-        StillmotionError: the action is unknown, or the size or number of frames is out of range.
     """
     check_clip("puppets", size, frames)
     puppet = sample_description(rng, action, far)

@@ -112,19 +112,16 @@ def sample_wave(rng: np.random.Generator, both: bool) -> Wave:
 def wave_pose(wave: Wave, body: BodyShape, times: np.ndarray) -> Pose:
     """Return the poses of waving (front view)."""
     phase, zero = wave.cycle.phase(times), np.zeros(len(times))
-    shoulders, elbows = [], []
-    for side in (0, 1):
-        swing = raised_cosine(phase + side * wave.lag, 0.25)
-        # The forearm folds late in the upswing, as a relaxed arm does.
-        fold = swing**1.5 if wave.style == "sweep" else swing
-        on = wave.arms[side]
-        shoulders.append(on * (wave.low + (wave.high - wave.low) * swing) + (1 - on) * wave.rest)
-        elbows.append(on * (wave.bend_low + (wave.bend_high - wave.bend_low) * fold) + (1 - on) * wave.rest_bend)
-    sway = wave.sway * np.sin(2 * np.pi * phase)
+    swing = raised_cosine(phase[:, None] + np.array([0.0, wave.lag]), 0.25)
+    # The forearm folds late in the upswing, as a relaxed arm does.
+    fold = swing**1.5 if wave.style == "sweep" else swing
+    on, sway = np.array(wave.arms), wave.sway * np.sin(2 * np.pi * phase)
     legs = left_right(zero + wave.stance, zero + wave.stance)
     return Pose(
-        lean=sway, curl=zero, nod=-0.5 * sway, shoulder=left_right(*shoulders), elbow=left_right(*elbows), hip=legs,
-        knee=-0.3 * legs, foot=0 * legs, lift=zero, x=-0.2 * sway,
+        lean=sway, curl=zero, nod=-0.5 * sway,
+        shoulder=on * (wave.low + (wave.high - wave.low) * swing) + (1 - on) * wave.rest,
+        elbow=on * (wave.bend_low + (wave.bend_high - wave.bend_low) * fold) + (1 - on) * wave.rest_bend,
+        hip=legs, knee=-0.3 * legs, foot=0 * legs, lift=zero, x=-0.2 * sway,
     )  # fmt: skip
 
 
@@ -181,14 +178,12 @@ def bend_pose(bend: Bend, body: BodyShape, times: np.ndarray) -> Pose:
     # The seat moves back as the chest moves forward, to stay balanced.
     hip = 0.16 * down * bend.lean + 0.5 * bend.knee * down
     knee = -bend.knee * down
-    shoulders, elbows = [], []
-    for own in (-0.04, 0.04):
-        shoulders.append(bend.rest + own + (bend.reach - bend.rest) * reaching)
-        elbows.append(0.15 + own + (bend.elbow - 0.15) * reaching)
+    apart, reaching = np.array([-0.04, 0.04]), reaching[:, None]
     pose = Pose(
-        lean=bend.lean * down, curl=0.05 + bend.curl * down, nod=bend.nod * down, shoulder=left_right(*shoulders),
-        elbow=left_right(*elbows), hip=left_right(hip + 0.02, hip - 0.02), knee=left_right(knee, knee),
-        foot=left_right(zero, zero), lift=zero, x=zero,
+        lean=bend.lean * down, curl=0.05 + bend.curl * down, nod=bend.nod * down,
+        shoulder=bend.rest + apart + (bend.reach - bend.rest) * reaching,
+        elbow=0.15 + apart + (bend.elbow - 0.15) * reaching, hip=left_right(hip + 0.02, hip - 0.02),
+        knee=left_right(knee, knee), foot=left_right(zero, zero), lift=zero, x=zero,
     )  # fmt: skip
     return replace(pose, x=-ankle_offsets(body, pose)[..., 0].mean(-1))
 

@@ -1,4 +1,4 @@
-"""The appearance of one person apart from the body shape: skin, hair and clothes."""
+"""The appearance of one person: skin, hair and clothes on a body shape."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stillmotion.worlds.colours import Colour, jitter, mix, sample_hsv
+from stillmotion.worlds.puppets.body_shape import BodyShape
 from stillmotion.worlds.textures import Fabric
 
 
@@ -36,6 +37,17 @@ class Appearance:
     soles: Colour
     gloves: Colour | None
     looseness: float  # distance of the cloth from the body
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person, seen from one side at one size."""
+
+    body: BodyShape
+    appearance: Appearance
+    view: str  # `front` or `side`
+    scale: float  # pixels per stature
+    light_side: float  # side of the light, -1 left to +1 right
 
 
 _SKIN = (

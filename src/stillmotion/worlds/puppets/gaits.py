@@ -23,7 +23,7 @@ import numpy as np
 
 from stillmotion.worlds.puppets.body_shape import BodyShape
 from stillmotion.worlds.puppets.skeleton import Pose, smooth_max, sole_offsets
-from stillmotion.worlds.puppets.timing import FPS, Cycle, left_right, sample_cycle
+from stillmotion.worlds.puppets.timing import FPS, Cycle, sample_cycle
 
 
 @dataclass(frozen=True)
@@ -112,22 +112,15 @@ def _gait_pose(
     `lead` is the arms' phase before the leg's, `forward` the middle of their swing, `flexion` the elbows' mean and
     amplitude as shares of the gait's own; `bob` is the trunk's nod with each step.
     """
-    hips, knees, feet, shoulders, elbows = [], [], [], [], []
-    for offset in (0.0, 0.5):
-        own = phase + offset
-        hip, knee, foot = (_periodic(curve, own) for curve in curves)
-        hips.append(gait.hip * hip)
-        knees.append(-gait.knee * knee)
-        feet.append(gait.hip * foot)
-        swing = np.cos(2 * np.pi * (own + lead))
-        shoulders.append(-gait.arm * swing + forward)
-        elbows.append(gait.elbow * (flexion[0] - flexion[1] * swing))
+    own = phase[:, None] + np.array([0.0, 0.5])
+    hip, knee, foot = (_periodic(curve, own) for curve in curves)
+    swing = np.cos(2 * np.pi * (own + lead))
     nodding = bob * np.cos(4 * np.pi * phase)
     zero = np.zeros_like(phase)
     return Pose(
-        lean=gait.lean + nodding, curl=zero + curl, nod=gait.nod - nodding, shoulder=left_right(*shoulders),
-        elbow=left_right(*elbows), hip=left_right(*hips), knee=left_right(*knees), foot=left_right(*feet), lift=zero,
-        x=zero,
+        lean=gait.lean + nodding, curl=zero + curl, nod=gait.nod - nodding, shoulder=-gait.arm * swing + forward,
+        elbow=gait.elbow * (flexion[0] - flexion[1] * swing), hip=gait.hip * hip, knee=-gait.knee * knee,
+        foot=gait.hip * foot, lift=zero, x=zero,
     )  # fmt: skip
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stillmotion.worlds.colours import Colour, mix
-from stillmotion.worlds.puppets.appearance import Appearance
-from stillmotion.worlds.puppets.person import Person
+from stillmotion.worlds.puppets.appearance import Appearance, Person
 from stillmotion.worlds.sprites import Canvas, Sprite, ellipse, rectangle, symmetric
 from stillmotion.worlds.textures import value_noise
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stillmotion.worlds.colours import Colour, mix
-from stillmotion.worlds.puppets.person import Person
+from stillmotion.worlds.puppets.appearance import Person
 from stillmotion.worlds.sprites import Canvas, Sprite, cylinder_shading, hermite, rectangle, tube
 from stillmotion.worlds.textures import Fabric, paint_fabric
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from stillmotion.data.pose import JOINTS
 from stillmotion.worlds.colours import mix
+from stillmotion.worlds.puppets.appearance import Person
 from stillmotion.worlds.puppets.head import paint_head
 from stillmotion.worlds.puppets.held_objects import HeldObject, paint_ball, paint_club
 from stillmotion.worlds.puppets.limbs import paint_hand, paint_limb, paint_shoe
-from stillmotion.worlds.puppets.person import Person
 from stillmotion.worlds.puppets.skeleton import Figure, side_signs, spine_point
 from stillmotion.worlds.puppets.torso import paint_skirt, paint_torso
 from stillmotion.worlds.sprites import Sprite
@@ -37,12 +37,7 @@ def _joint(name: str, side: int) -> int:
 
 
 def build_parts(
-    person: Person,
-    figure: Figure,
-    near: int,
-    arms_over_head: bool,
-    held: HeldObject | None = None,
-    slices: int = 1,
+    person: Person, figure: Figure, near: int, arms_over_head: bool, held: HeldObject | None = None, slices: int = 1
 ) -> list[Part]:
     """Return all parts of a person in drawing order, the farthest first.
 

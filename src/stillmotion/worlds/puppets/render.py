@@ -11,11 +11,10 @@ from stillmotion.worlds.affine import affine
 from stillmotion.worlds.compositing import draw_over, expose, mask_box, over, sprite_windows, supersampling
 from stillmotion.worlds.flow import flow_tracks
 from stillmotion.worlds.puppets.actions import ACTIONS
-from stillmotion.worlds.puppets.appearance import Appearance
+from stillmotion.worlds.puppets.appearance import Appearance, Person
 from stillmotion.worlds.puppets.body_shape import BodyShape
 from stillmotion.worlds.puppets.held_objects import HeldObject
 from stillmotion.worlds.puppets.parts import Part, build_parts
-from stillmotion.worlds.puppets.person import Person
 from stillmotion.worlds.puppets.scene import Scene
 from stillmotion.worlds.puppets.segmentation import part_labels, to_pixels
 from stillmotion.worlds.puppets.skeleton import Figure, forward_kinematics, joints
@@ -54,7 +53,7 @@ class Placement:
 
 
 def crossing_position(travel: np.ndarray, span: float) -> np.ndarray:
-    """Return the place (0 = middle) in the picture of a person who has travelled so far (T, picture heights).
+    """Return the place in the picture (0 = middle) after a travel (T, picture heights).
 
     The camera is static until nearly `span` is crossed, then pans along, so that the person stays in the picture.
     """
@@ -150,7 +149,7 @@ def render(puppet: Puppet, size: int, frames: int) -> tuple[np.ndarray, dict[str
     placed = place_puppet(puppet, (np.arange(frames)[:, None] + moments).ravel())
     factor = supersampling(size)
     side = size * factor
-    near = 1 if scene.facing > 0 else 0  # a person who faces right shows the right side
+    near = 1 if scene.facing > 0 else 0  # facing right, the right side is near
     light_side = scene.light_side * placed.flip
     person = Person(puppet.body, puppet.appearance, action.view, scene.stature * side, light_side)
     parts = build_parts(person, placed.figure, near, puppet.arms_over_head, placed.held, action.slices)

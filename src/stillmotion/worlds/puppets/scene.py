@@ -70,7 +70,7 @@ _WHOLE = {
 def distant_scene(rng: np.random.Generator, scene: Scene) -> Scene:
     """Return the scene seen by a static camera that is further away.
 
-    Everybody begins whole inside the picture: `render.crossing_position` starts 0.36 to 0.4 of a side behind `x`.
+    The whole person is in the picture at first: `render.crossing_position` starts 0.36 to 0.4 of a side behind `x`.
     """
     stature, lower = rng.uniform(0.34, 0.46), rng.uniform(0.0, 0.25)
     return replace(

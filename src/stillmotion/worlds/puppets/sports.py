@@ -108,10 +108,10 @@ def squat_pose(squat: Squat, body: BodyShape, times: np.ndarray) -> Pose:
     down, zero = raised_cosine(squat.cycle.phase(times), squat.hold), np.zeros(len(times))
     hip, lean, curl = squat.thigh * down, squat.lean * down, 0.04 + squat.curl * down
     knee = -(squat.thigh + squat.shin) * down
-    arms = [squat.rest + own + (squat.reach - squat.rest) * down for own in (-0.04, 0.04)]
+    shoulder = squat.rest + np.array([-0.04, 0.04]) + (squat.reach - squat.rest) * down[:, None]
     elbow = 0.12 + (squat.elbow - 0.12) * down
     pose = Pose(
-        lean=lean, curl=curl, nod=-squat.look * (lean + 0.5 * curl), shoulder=left_right(*arms),
+        lean=lean, curl=curl, nod=-squat.look * (lean + 0.5 * curl), shoulder=shoulder,
         elbow=left_right(elbow, elbow), hip=left_right(hip + 0.02, hip - 0.02), knee=left_right(knee, knee),
         foot=left_right(zero, zero), lift=zero, x=zero,
     )  # fmt: skip
@@ -246,16 +246,12 @@ def _plant_feet(pose: Pose, body: BodyShape, throw: Throw) -> Pose:
     """Return the pose with legs that keep the feet in place: the front foot is that of the other side."""
     half = 0.5 * throw.stride
     height = np.sqrt((0.985 * (body.thigh + body.shin)) ** 2 - (1.6 * half) ** 2) - throw.crouch
-    hips, knees = [], []
-    for side in (0, 1):
-        foot = -half if side == throw.side else half
-        target = np.stack([foot - pose.x, np.full_like(pose.x, height)], -1)
-        for _ in range(2):  # the hip joint itself moves a little with the thigh
-            hip, knee = two_bone_ik(target, body.thigh, body.shin, -1.0)
-            target[:, 0] = foot - pose.x - 0.012 * np.sin(hip)
-        hips.append(hip)
-        knees.append(knee)
-    return replace(pose, hip=left_right(*hips), knee=left_right(*knees))
+    x = np.where(np.arange(2) == throw.side, -half, half) - pose.x[:, None]
+    target = np.stack([x, np.full_like(x, height)], -1)
+    for _ in range(2):  # the hip joint itself moves a little with the thigh
+        hip, knee = two_bone_ik(target, body.thigh, body.shin, -1.0)
+        target[..., 0] = x - 0.012 * np.sin(hip)
+    return replace(pose, hip=hip, knee=knee)
 
 
 def throw_ball(throw: Throw, body: BodyShape, figure: Figure, times: np.ndarray) -> HeldObject:

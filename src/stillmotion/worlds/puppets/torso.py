@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stillmotion.worlds.colours import mix
-from stillmotion.worlds.puppets.person import Person
+from stillmotion.worlds.puppets.appearance import Person
 from stillmotion.worlds.sprites import Canvas, Sprite, cylinder_shading, ellipse, hermite, rectangle, symmetric, tube
 from stillmotion.worlds.textures import paint_fabric
 
