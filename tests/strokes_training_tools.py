@@ -66,7 +66,7 @@ PEOPLE = changed(
 def make_stage(name: str, config: StrokesConfig, clips: Sequence[Clip], seed: int = 0) -> Any:
     """A stage over fresh networks in training mode."""
     torch.manual_seed(seed)
-    stage = STAGES[name](name, StrokesNetworks(config).train(), config, clips, clips, 0)
+    stage = STAGES[name](name, StrokesNetworks(config).train(), clips, clips, 0)
     for generator in stage.generators.values():
         generator.manual_seed(0)
     return stage

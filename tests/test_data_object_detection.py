@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillmotion.data.object_detection import Box, ObjectDetector, connected_components, find_object
-from stillmotion.systems.strokes.compositing import reachable
+from stillmotion.geometry import reachable
 
 
 def mask_of(*rows: str) -> torch.Tensor:

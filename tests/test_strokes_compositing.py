@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from stillmotion import Stroke
+from stillmotion import Stroke, geometry
 from stillmotion.systems.strokes import compositing
 from stillmotion.systems.strokes.compositing import (
     Canvas,
@@ -110,6 +110,17 @@ def test_distances_to_a_segment_by_hand() -> None:
     assert [float(found[y, x]) for y, x in ((3, 2), (3, 5), (0, 4), (7, 9), (3, 0))] == [0, 0, 3, 5, 2]
     point = distance_to_segment(torch.tensor([2.0, 3.0]), torch.tensor([2.0, 3.0]), (8, 10))[0, 0]
     assert float(point[7, 5]) == 5
+
+
+def test_a_region_is_followed_round_corners_and_others_are_not_reached() -> None:
+    mask = torch.zeros(1, 1, 6, 6, dtype=torch.bool)
+    mask[0, 0, 0, :5] = mask[0, 0, 1:5, 5] = True  # round a corner, over a diagonal
+    mask[0, 0, 4, 0] = True
+    seed = torch.zeros_like(mask)
+    seed[0, 0, 0, 0] = seed[0, 0, 2, 2] = True
+    found = geometry.reachable(mask, seed)[0, 0]
+    assert found.sum() == 9
+    assert not found[4, 0]
 
 
 def test_where_nothing_shows_the_stills_own_pixels_come_out_at_any_size() -> None:

@@ -22,14 +22,16 @@ from stillmotion.systems.strokes.losses import (
     crop,
     crop_corners,
     frame_discriminator_loss,
+    frame_score,
     generator_losses,
     pair_discriminator_loss,
     perceptual_input,
     perceptual_network,
     pixel_weights,
 )
+from stillmotion.systems.strokes.networks import FrameDiscriminator
 from stillmotion.systems.strokes.object_frame import ObjectFrame
-from strokes_tools import TINY_WARP, changed
+from strokes_tools import TINY_RELEASE, TINY_WARP, changed
 from strokes_training_tools import NOWHERE, flat, outputs_of, targets_of
 
 # --- losses --------------------------------------------------------------------------------------------------------
@@ -118,6 +120,18 @@ def test_adversarial_terms_by_hand() -> None:
     wrong = 2 * math.log(1 + math.exp(1))  # real scored -1, fake scored 1: -log s(-1), twice
     assert frame_discriminator_loss(scored, outputs, targets).item() == pytest.approx(wrong)
     assert pair_discriminator_loss(scored, outputs, targets, targets.still).item() == pytest.approx(wrong)
+
+
+def test_d1_is_conditioned_on_x_t_and_sends_no_gradient_to_e2() -> None:
+    config = changed(TINY_RELEASE, discriminators__motion_condition=True, discriminators__crop_branch=False)
+    network, size = FrameDiscriminator(config), config.size
+    motion = torch.randn(1, 16, size // 8, size // 8, requires_grad=True)
+    outputs = outputs_of(0.5, size)._replace(motion=motion)
+    score = frame_score(network, flat(0.5, size), outputs, targets_of(size))
+    other = frame_score(network, flat(0.5, size), outputs._replace(motion=motion + 1), targets_of(size))
+    assert not torch.equal(score, other)
+    score.sum().backward()
+    assert motion.grad is None
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from stillmotion.nn.fold import folded
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillmotion.nn.padding import SameConv2d, same_padding
 from stillmotion.nn.spectral import SpectralConvTranspose2d
+from stillmotion.systems.base import folded
 from stillmotion.systems.strokes.config import PRESETS, StrokesConfig
 from stillmotion.systems.strokes.networks import (
     Encoder,

@@ -178,6 +178,13 @@ def test_without_lookahead_the_whole_stroke_is_read_again() -> None:
     still = take(rollout, 1)
     rollout.send(Stroke(points[10:]))
     equal(still + take(rollout, 19), fixed)
+    nexts = []
+    for further in (points[10:], points[10:] + 1):
+        rollout = system.open(STILL, Stroke(points[:10]))
+        take(rollout, 4)
+        rollout.send(Stroke(further))
+        nexts.append(next(rollout).frame)
+    assert not np.array_equal(*nexts)  # although the sent points are six steps ahead
     grey = tiny_strokes(stroke__encoding="grey", stroke__lookahead=0).open(STILL, Stroke(points))
     take(grey, 20)
     grey.send(Stroke(points[:13]))

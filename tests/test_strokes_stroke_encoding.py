@@ -110,7 +110,7 @@ def test_a_step_that_is_not_there_is_a_mistake_of_the_caller(t: int) -> None:
         stroke_step(line(5), t, GAUSSIAN)
 
 
-# --- Gaussian -------------------------------------------------------------------------------------------------------
+# --- Gaussian ------------------------------------------------------------------------------------------------------
 
 
 def test_gaussian_maps_of_one_step_by_hand() -> None:

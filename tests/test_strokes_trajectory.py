@@ -17,7 +17,6 @@ from stillmotion.systems.strokes.animating import (
     Strokes,
     Trajectory,
     fit_to_still,
-    frame_count,
     leaving,
     plan,
     resample,
@@ -75,10 +74,10 @@ def test_no_frames_are_a_programming_mistake() -> None:
 
 
 def test_how_many_frames_a_stroke_asks_for() -> None:
-    assert frame_count(Stroke(LINE), fps=10, least=17) == 17  # two points: as long as a training clip
-    assert frame_count(Stroke([[i, 0] for i in range(30)]), fps=10, least=17) == 30  # one per point
-    assert frame_count(Stroke(LINE, times=[3, 5]), fps=10, least=17) == 21  # two seconds, both ends included
-    assert frame_count(Stroke(LINE, times=[0, 0.001]), fps=10, least=17) == 2
+    assert len(plan(Stroke(LINE), None, fps=10, least=17)) == 17  # two points: as long as a training clip
+    assert len(plan(Stroke([[i, 0] for i in range(30)]), None, fps=10, least=17)) == 30  # one per point
+    assert len(plan(Stroke(LINE, times=[3, 5]), None, fps=10, least=17)) == 21  # two seconds, both ends included
+    assert len(plan(Stroke(LINE, times=[0, 0.001]), None, fps=10, least=17)) == 2
 
 
 # --- properties ----------------------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ class StrokesRollout(Rollout):
         self._queue: list[Control] = [] if control is None else [control]
         self._trajectory: Trajectory | None = None
         self._shift = np.zeros(2)
-        self._canvas: Canvas | None = None
+        self._canvas = Canvas.prepare(still, system.config.size)
         self._context: Context | None = None
         self._state: Tensor | None = None
         self._change: ChangeMask | None = None
@@ -167,13 +167,11 @@ class StrokesRollout(Rollout):
             self._append(self._queue.pop(0))
         if self._last is None:
             self.system = self.system.for_inference()
-            self._canvas = Canvas.prepare(self.still, self.system.config.size)
             seen = from_network(self._canvas.small)[0]
             frame = self.still.copy() if self.output.native else seen
-            self._last = self._step(self._canvas, frame, seen, torch.zeros(1, 1, *seen.shape[:2]))
+            self._last = self._step(frame, seen, torch.zeros(1, 1, *seen.shape[:2]))
         elif self._trajectory is not None and not self._trajectory.arrived:
-            assert self._canvas is not None
-            self._last = self._advance(self._canvas, self._trajectory)
+            self._last = self._advance(self._trajectory)
         else:
             self._last = dataclasses.replace(self._last, frame=self._last.frame.copy())
         return self._last
@@ -201,56 +199,58 @@ class StrokesRollout(Rollout):
             trajectory.append(points)
             self._context = self._context if config.stroke.lookahead else None
 
-    def _advance(self, canvas: Canvas, trajectory: Trajectory) -> Step:
+    def _advance(self, trajectory: Trajectory) -> Step:
         """The frame of the trajectory's next point."""
-        stroke, t = self._stroke(canvas, trajectory, trajectory.index)
-        generated = self._generate(canvas, stroke, t)
+        stroke, t = self._stroke(trajectory, trajectory.index)
+        generated = self._generate(stroke, t)
         assert self._change is not None
         mask = self._change.update(generated, stroke[0, t], stroke[0, t + 1])
         seen, way = from_network(generated.frame)[0], stroke[0, t + 1] - stroke[0, 0]
         trajectory.index += 1
-        return self._step(canvas, compose(canvas, generated, mask, way) if self.output.native else seen, seen, mask)
+        frame = compose(self._canvas, generated, mask, way) if self.output.native else seen
+        return self._step(frame, seen, mask)
 
-    def _generate(self, canvas: Canvas, stroke: Tensor, t: int) -> GeneratorOutput:
+    def _generate(self, stroke: Tensor, t: int) -> GeneratorOutput:
         """The networks' step from point t to t + 1 of a stroke, 1 x T x 2 pixels of their frames; on the CPU."""
-        networks, device = self.system.networks, self.system.device
+        networks, device, small = self.system.networks, self.system.device, self._canvas.small
         stroke = stroke.to(device)
         with self.system.autocast():
             if self._context is None:
-                self._context = networks.begin(canvas.small.to(device), stroke)
+                self._context = networks.begin(small.to(device), stroke)
             if self._state is None:
                 self._state = self._context.initial
                 still = networks.generate(self._context, self._state, object_frame(stroke, 0, self.system.config))
-                self._change = ChangeMask(canvas.small, still.frame.cpu())
+                self._change = ChangeMask(small, still.frame.cpu())
             outputs = networks(networks.step_inputs(self._context, self._state, stroke, t))
         self._state = outputs.state
         parts: Any = (None if part is None else part.cpu() for part in outputs.generated)
         return GeneratorOutput(*parts)
 
-    def _stroke(self, canvas: Canvas, trajectory: Trajectory, index: int) -> tuple[Tensor, int]:
+    def _stroke(self, trajectory: Trajectory, index: int) -> tuple[Tensor, int]:
         """The stroke that the networks read at a point of the trajectory, 1 x T x 2 pixels, and that point in it.
 
         With `lookahead` they read the trajectory's first point and the coming ones.
         """
         path, lookahead = trajectory.path, self.system.config.stroke.lookahead
         if not lookahead:
-            return canvas.to_network(path), index
-        return canvas.to_network(np.concatenate([trajectory.origin, path[index : index + lookahead + 2]])), 1
+            return self._canvas.to_network(path), index
+        return self._canvas.to_network(np.concatenate([trajectory.origin, path[index : index + lookahead + 2]])), 1
 
-    def _step(self, canvas: Canvas, frame: np.ndarray, seen: np.ndarray, mask: Tensor) -> Step:
+    def _step(self, frame: np.ndarray, seen: np.ndarray, mask: Tensor) -> Step:
         trajectory = self._trajectory
         point = np.full(2, np.nan) if trajectory is None else trajectory.path[trajectory.index]
         facts = {"point": point, "shift": self._shift, "change": mask[0, 0].numpy()}
-        return Step(frame, self._layers(canvas, seen, mask) if self.output.layers else {}, facts)
+        return Step(frame, self._layers(seen, mask) if self.output.layers else {}, facts)
 
-    def _layers(self, canvas: Canvas, seen: np.ndarray, mask: Tensor) -> dict[str, np.ndarray]:
+    def _layers(self, seen: np.ndarray, mask: Tensor) -> dict[str, np.ndarray]:
         trajectory, layers = self._trajectory, {"change": draw_change(seen, mask), "stroke": self.still.copy()}
-        if trajectory is not None:
-            layers["stroke"] = draw_stroke(self.still, trajectory.path, trajectory.index)
-            if len(trajectory.path) > 1:
-                stroke, t = self._stroke(canvas, trajectory, min(trajectory.index, len(trajectory.path) - 2))
-                config = self.system.config
-                layers["encoding"] = draw_encoding(whole_stroke(stroke, config, t), stroke_step(stroke, t, config))
+        if trajectory is None:
+            return layers
+        layers["stroke"] = draw_stroke(self.still, trajectory.path, trajectory.index)
+        if len(trajectory.path) > 1:
+            stroke, t = self._stroke(trajectory, min(trajectory.index, len(trajectory.path) - 2))
+            config = self.system.config
+            layers["encoding"] = draw_encoding(whole_stroke(stroke, config, t), stroke_step(stroke, t, config))
         return layers
 
 
@@ -262,10 +262,8 @@ def object_centre(system: Strokes, still: np.ndarray, near: np.ndarray) -> np.nd
     """
     box = system.object_detector(still, (float(near[0]), float(near[1])))
     if box is None:
-        raise StillmotionError(
-            "No object stands out from the still's border, so the stroke cannot be attached to one; start the stroke "
-            "on the object and leave attach out."
-        )
+        reason = "No object stands out from the still's border, so the stroke cannot be attached to one"
+        raise StillmotionError(f"{reason}; start the stroke on the object and leave attach out.")
     return (np.array(box[:2]) + np.array(box[2:])) / 2
 
 
@@ -305,27 +303,21 @@ def plan(stroke: Stroke, frames: int | None, fps: float, least: int) -> np.ndarr
 
     Args:
         stroke: the stroke.
-        frames: spread it over so many; None lets it decide.
-        fps: frames per second, for strokes with times.
-        least: frames of a stroke that has neither times nor so many points.
+        frames: spread it over so many. None: its seconds at `fps`; without times a frame per point, at least `least`.
+        fps: frames per second.
+        least: see `frames`.
 
     Raises:
         StillmotionError: too many frames.
     """
-    count = frame_count(stroke, fps, least) if frames is None else frames
-    if count > MAX_FRAMES:
+    if frames is None:
+        seconds = None if stroke.times is None else stroke.times[-1] - stroke.times[0]
+        frames = max(len(stroke.points), least) if seconds is None else max(2, round(seconds * fps) + 1)
+    if frames > MAX_FRAMES:
         raise StillmotionError(
-            f"The stroke asks for {count} frames, more than {MAX_FRAMES}; say fewer with --frames."
+            f"The stroke asks for {frames} frames, more than {MAX_FRAMES}; say fewer with --frames."
         )
-    # A stroke spread over one frame is its start.
-    return resample(stroke, max(count, 2))[:count]
-
-
-def frame_count(stroke: Stroke, fps: float, least: int) -> int:
-    """How many frames a stroke asks for: its seconds at `fps`; without times, one per point but at least `least`."""
-    if stroke.times is None:
-        return max(len(stroke.points), least)
-    return max(2, round((stroke.times[-1] - stroke.times[0]) * fps) + 1)
+    return resample(stroke, max(frames, 2))[:frames]  # spread over one frame it is its start
 
 
 def resample(stroke: Stroke, frames: int) -> np.ndarray:
@@ -369,7 +361,7 @@ def stroke_from(control: StrokeFrom, size: tuple[int, int], video: media.VideoRe
     Args:
         control: which video, and what tracks it.
         size: of the still.
-        video: the control's, if it is open already; it is closed.
+        video: the control's, if it is open already.
 
     Raises:
         StillmotionError: the video cannot be read, has one frame, nothing moves in it, or there is no such tracker.
@@ -392,15 +384,9 @@ def stroke_from(control: StrokeFrom, size: tuple[int, int], video: media.VideoRe
 
 
 def fit_to_still(points: np.ndarray, video: tuple[int, int], still: tuple[int, int]) -> np.ndarray:
-    """Points of a video in pixels of a still over which it is laid, as large as fits and centred.
+    """Points of a video (T x 2) in pixels of a still over which it is laid, as large as fits and centred.
 
-    Args:
-        points: T x 2, pixels of the video.
-        video: (height, width) of its frames.
-        still: (height, width).
-
-    Returns:
-        T x 2. Pictures are aligned by their outer edges, as when they are resized.
+    Sizes are (height, width). Pictures are aligned by their outer edges, as when they are resized.
     """
     scale = min(still[0] / video[0], still[1] / video[1])
     margin = (np.array(still[::-1]) - scale * np.array(video[::-1])) / 2

@@ -98,7 +98,7 @@ class ChangeMask:
         amount = changed(generated.frame.float(), self.still, self.unmoved)
         # G may blend where it need not: a pixel with half of the still shows only where it changed.
         mask = amount if generated.still_share is None else amount * (1 - generated.still_share.float())
-        moved = reachable(amount > CLEAR, self.near)
+        moved = geometry.reachable(amount > CLEAR, self.near)
         # Faint changes show beside clear ones, with a soft edge.
         gate = F.avg_pool2d(F.max_pool2d(moved.float(), 5, stride=1, padding=2), 3, stride=1, padding=1)
         return mask * gate * (mask > ACTIVE)
@@ -182,24 +182,3 @@ def sample_still(canvas: Canvas, places: Tensor) -> Tensor:
 def _part(first: int, last: int, scale: float, low: int, high: int) -> tuple[int, int]:
     """Network pixels from `first` up to `last` as a range of the square's, cut to the picture."""
     return max(low, math.floor(first * scale)), min(high, math.ceil(last * scale))
-
-
-def reachable(mask: Tensor, seed: Tensor) -> Tensor:
-    """Flood fill: the 8-connected components of a mask that touch a seed; both 1 x 1 x H x W, `bool`."""
-    filled = mask & seed
-    while True:
-        grown = (F.max_pool2d(filled.float(), 3, stride=1, padding=1) > 0.5) & mask
-        # Whole runs at once: most components take two or three rounds, where single pixels would take dozens.
-        grown = _fill_rows(mask, grown)
-        grown = _fill_rows(mask.mT, grown.mT).mT
-        if torch.equal(grown, filled):
-            return filled
-        filled = grown
-
-
-def _fill_rows(mask: Tensor, filled: Tensor) -> Tensor:
-    """All of each run of set pixels in a row of which any pixel is filled; both 1 x 1 x H x W."""
-    padded = F.pad(mask, (0, 1))  # a run ends with its row
-    run = (~padded).flatten().cumsum(0)
-    hit = torch.bincount(run, F.pad(filled, (0, 1)).flatten().float()) > 0
-    return hit[run].view_as(padded)[..., :-1] & mask

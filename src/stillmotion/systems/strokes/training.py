@@ -20,7 +20,7 @@ from torch.optim import Adam
 from torch.utils.data import Dataset
 
 from stillmotion.systems.base import System
-from stillmotion.systems.strokes.config import StrokesConfig
+from stillmotion.systems.strokes import losses
 from stillmotion.systems.strokes.data import (
     TRACK,
     clips_with_points,
@@ -28,16 +28,6 @@ from stillmotion.systems.strokes.data import (
     frame_windows,
     mask_background,
     training_clips,
-)
-from stillmotion.systems.strokes.losses import (
-    Discriminators,
-    StepTargets,
-    copy_baseline,
-    crop_corners,
-    frame_discriminator_loss,
-    generator_losses,
-    pair_discriminator_loss,
-    reconstruction_losses,
 )
 from stillmotion.systems.strokes.networks import Context, StrokesNetworks
 from stillmotion.systems.strokes.object_frame import object_frame
@@ -72,7 +62,7 @@ def stages(
     check_clips(clips, config.size)
     usable = training_clips(clips, config)
     shown = clips_with_points(preview_clips, config) or usable
-    return [STAGES[name](name, networks, config, usable, shown, stage_seed(seed, name)) for name in chosen]
+    return [STAGES[name](name, networks, usable, shown, stage_seed(seed, name)) for name in chosen]
 
 
 class StrokesStage:
@@ -80,17 +70,9 @@ class StrokesStage:
 
     parts: ClassVar[tuple[str, ...]]
 
-    def __init__(
-        self,
-        name: str,
-        model: StrokesNetworks,
-        config: StrokesConfig,
-        clips: Sequence[Any],
-        preview: Sequence[Any],
-        seed: int,
-    ):
-        self.name, self.model, self.config, self.preview_clips = name, model, config, preview
-        self.settings = getattr(config, name)
+    def __init__(self, name: str, model: StrokesNetworks, clips: Sequence[Any], preview: Sequence[Any], seed: int):
+        self.name, self.model, self.config, self.preview_clips = name, model, model.config, preview
+        self.settings = getattr(self.config, name)
         self.steps, self.batch = self.settings.steps, self.settings.batch
         self.dataset = self.sample_from(clips, seed)
         network = nn.ModuleDict({part: getattr(model, part) for part in self.parts})
@@ -141,11 +123,11 @@ class AutoencoderStage(StrokesStage):
         context, frame = model.begin(still, points, fast=False), object_frame(points, 1, self.config)
         code = model.encode(seen, points, 1)  # B x C x h x h
         generated = model.generate(context, self.add_noise(code), frame)
-        terms = reconstruction_losses(generated, still, target, frame, self.config.losses)
+        terms = losses.reconstruction_losses(generated, still, target, frame, self.config.losses)
         if self.settings.latent_l2_weight:
             terms["latent_l2"] = self.settings.latent_l2_weight * code.float().square().mean()
         update(self.name, sum(terms.values(), still.new_zeros(())), clip_grad=self.settings.clip_grad or None)
-        terms["copy"] = copy_baseline(still, target, frame, self.config.losses)
+        terms["copy"] = losses.copy_baseline(still, target, frame, self.config.losses)
         return {name: value.detach() for name, value in terms.items()}
 
     def add_noise(self, code: Tensor) -> Tensor:
@@ -262,8 +244,8 @@ class GeneratorFinetuningStage(StrokesStage):
         for t in times:
             frame, target = object_frame(points, t + 1, self.config), frames[:, t + 1]
             generated = self.model.generate(context, states[t], frame)
-            terms = reconstruction_losses(generated, context.still, target, frame, weights)
-            terms["copy"] = copy_baseline(context.still, target, frame, weights)
+            terms = losses.reconstruction_losses(generated, context.still, target, frame, weights)
+            terms["copy"] = losses.copy_baseline(context.still, target, frame, weights)
             for name, value in terms.items():
                 sums[name] = sums.get(name, frames.new_zeros(())) + value / len(times)
         loss = sums["reconstruction"] + sums["unblended"]
@@ -297,7 +279,7 @@ class SingleStepStage(StrokesStage):
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
-        self.discriminators = Discriminators.build(self.config)
+        self.discriminators = losses.Discriminators.build(self.config)
         trained = {"frame_discriminator": self.discriminators.frame, "pair_discriminator": self.discriminators.pair}
         self.networks |= {key: network for key, network in trained.items() if network is not None}
         self.optimizers = {key: self.adam(network) for key, network in self.networks.items()}
@@ -351,28 +333,28 @@ class SingleStepStage(StrokesStage):
         if state is None:  # h_0, or with teacher forcing the code of the true frame
             state = context.initial if t == 0 else model.encode(targets.current, points, t)
         outputs = model(model.step_inputs(context, state, points, t))
-        terms = generator_losses(outputs, autoencoded, targets, carried.frame, found, self.config)
+        terms = losses.generator_losses(outputs, autoencoded, targets, carried.frame, found, self.config)
         loss = sum(terms.values(), torch.zeros((), device=frames.device))
         update(self.name, loss, clip_grad=self.settings.clip_grad or None)
         if found.frame is not None:
-            terms["frame_discriminator"] = frame_discriminator_loss(found.frame, outputs, targets)
+            terms["frame_discriminator"] = losses.frame_discriminator_loss(found.frame, outputs, targets)
             update("frame_discriminator", terms["frame_discriminator"])
         if found.pair is not None:
             assert carried.frame is not None
-            terms["pair_discriminator"] = pair_discriminator_loss(found.pair, outputs, targets, carried.frame)
+            terms["pair_discriminator"] = losses.pair_discriminator_loss(found.pair, outputs, targets, carried.frame)
             update("pair_discriminator", terms["pair_discriminator"])
-        terms["copy"] = copy_baseline(targets.still, targets.target, targets.frame, self.config.losses)
+        terms["copy"] = losses.copy_baseline(targets.still, targets.target, targets.frame, self.config.losses)
         return terms, self.carry(frames, points, t, carried)
 
-    def gather_targets(self, frames: Tensor, points: Tensor, t: int) -> StepTargets:
+    def gather_targets(self, frames: Tensor, points: Tensor, t: int) -> losses.StepTargets:
         """What step t is compared with; frames N x T x 3 x s x s in [-1, 1], points N x T x 2 pixels."""
         sees_step = self.discriminators.pair is not None and self.config.discriminators.pair_sees_step
-        return StepTargets(
+        return losses.StepTargets(
             still=frames[:, 0],
             current=frames[:, t],
             target=frames[:, t + 1],
             frame=object_frame(points, t + 1, self.config),
-            corners=crop_corners(points[:, t], self.config.size, self.generators["random"]),
+            corners=losses.crop_corners(points[:, t], self.config.size, self.generators["random"]),
             step=stroke_step(points, t, self.config) if sees_step else frames.new_zeros(()),
         )
 
