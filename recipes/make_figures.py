@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from stillmotion.systems.strokes.visualization import draw_stroke
 
 from stillmotion import Drive, Stroke, media
 from stillmotion.animate import load
 from stillmotion.options import read_points
+from stillmotion.systems.strokes.visualization import draw_stroke
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SHOWN, SIZE = ("wave2", "jack"), 128

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillmotion.data.object_detection import Box, ObjectDetector, connected_components, find_object, reachable
+from stillmotion.data.object_detection import Box, ObjectDetector, connected_components, find_object
+from stillmotion.geometry import reachable
 
 
 def mask_of(*rows: str) -> torch.Tensor:

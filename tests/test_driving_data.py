@@ -1,4 +1,4 @@
-"""facts/monkey-net.md section 12, item 16, and joints: the right one in the right place after any augmentation."""
+"""facts/monkey-net.md section 12, item 16, and joints: each in its place, whatever the augmentation."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class TrainRequest:
         system: a system's name.
         data: folders of prepared data sets; `FOLDER@N` counts a set N times, to balance a small one.
         run: folder of the training; the model ends up in `run/model`.
-        preset: a configuration of the system; None for `small`, or with `stages` and `start_from` for that model's own.
+        preset: a configuration of the system; None for `small`, or with `stages` and `start_from` for the model's.
         settings: fields of the configuration to change by dotted name, values as text or numbers.
         steps: so many steps for every stage that runs; None for those of the configuration.
         start_from: a model whose weights to start from; its sizes must be those of the configuration. A part that it
@@ -113,7 +113,7 @@ def _config(request: TrainRequest, system: type[System], source: System | None) 
 
 
 def stage_steps(values: Any, only: Sequence[str] = (), prefix: str = "") -> list[str]:
-    """Dotted names of the steps of the stages in `only`, or of all that have some, in a configuration's plain values."""
+    """Dotted names of the steps of the stages in `only`, or of all that have some, in a configuration."""
     if isinstance(values, list | tuple) and values and isinstance(values[0], Mapping):
         values = {entry["name"]: entry for entry in values}
     if not isinstance(values, Mapping):

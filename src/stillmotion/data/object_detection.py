@@ -88,19 +88,6 @@ def connected_components(mask: Tensor) -> list[Tensor]:
         labels = spread
 
 
-def reachable(mask: Tensor, seed: Tensor) -> Tensor:
-    """Flood fill: the 8-connected components of a mask that touch a seed; both 1 x 1 x H x W, `bool`."""
-    filled = mask & seed
-    while True:
-        grown = (F.max_pool2d(filled.float(), 3, stride=1, padding=1) > 0.5) & mask
-        # Whole runs at once: most components take two or three rounds, where single pixels would take dozens.
-        grown = _fill_rows(mask, grown)
-        grown = _fill_rows(mask.mT, grown.mT).mT
-        if torch.equal(grown, filled):
-            return filled
-        filled = grown
-
-
 def _distance(box: Box, point: tuple[float, float]) -> float:
     """Distance from a point to a box; between boxes that contain it, the distance to the centre decides."""
     outside = [max(low - at, 0.0, at - high) for low, high, at in zip(box[:2], box[2:], point, strict=True)]
@@ -125,11 +112,3 @@ def _opening(mask: Tensor) -> Tensor:
     """Morphological opening by 2 x 2 pixels, which removes specks; 1 x 1 x H x W, `bool`."""
     eroded = -F.max_pool2d(-mask.float(), 2, stride=1) > 0.5
     return F.max_pool2d(F.pad(eroded.float(), (1, 1, 1, 1)), 2, stride=1) > 0.5
-
-
-def _fill_rows(mask: Tensor, filled: Tensor) -> Tensor:
-    """All of each run of set pixels in a row of which any pixel is filled; both 1 x 1 x H x W."""
-    padded = F.pad(mask, (0, 1))  # a run ends with its row
-    run = (~padded).flatten().cumsum(0)
-    hit = torch.bincount(run, F.pad(filled, (0, 1)).flatten().float()) > 0
-    return hit[run].view_as(padded)[..., :-1] & mask

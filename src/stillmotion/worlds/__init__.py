@@ -1,8 +1,8 @@
 """Worlds: generators of synthetic clips with exact ground truth, so that everything can be tried without a download.
 
-A world is a module with `sample(rng, *, size, frames, action=None) -> Clip`. A world's module (and OpenCV with it) is
-imported only when its first clip is made. Only `digits` also takes pictures from a file (`source`, `share`), only
-`puppets` knows distant figures (`far`).
+A world is a module with `sample(rng, *, size, frames, action=None) -> Clip`; `rng` is its only source of randomness.
+A world's module (and OpenCV with it) is imported only when its first clip is made. Only `digits` also takes pictures
+from a file (`source`, `share`), only `puppets` has distant figures (`far`).
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def sample_clip(
         seed: of the list; at least 0.
         index: place in the list; at least 0. Clips are independent: any order and any number of worker processes
             give the same clips.
-        size: height and width in pixels.
-        frames: number of frames.
+        size: height and width in pixels, 16 to 1024.
+        frames: number of frames, at least 1.
         action: one of the world's actions, several to draw one from, or None to draw from all.
         source: a file to take pictures from; digits only.
         share: the part of that file to use, as shares of its pictures: (0, 1) is all of it.

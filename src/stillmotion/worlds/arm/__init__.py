@@ -26,27 +26,18 @@ def sample_description(rng: np.random.Generator) -> Push:
     scene, robot = sample_scene(rng, half), sample_robot(rng, half)
     start = sample_start(rng, robot, half)
     objects = sample_objects(rng, half, robot.gripper_body(), start)
-    places = np.array([made.pose[:2] for made in objects]).reshape(-1, 2)
+    places = np.array([item.pose[:2] for item in objects]).reshape(-1, 2)
     return Push(scene, robot, sample_trajectory(rng, start, places, half), objects)
 
 
 def sample(rng: np.random.Generator, *, size: int = 64, frames: int = 32, action: str | None = None) -> Clip:
-    """Make one clip of an arm that pushes objects.
-
-    Args:
-        rng: the only source of randomness.
-        size: height and width in pixels, 16 to 1024.
-        frames: number of frames, at 10 per second.
-        action: must be None.
+    """Make one clip of an arm that pushes objects, as `worlds.sample_clip` says, at 10 frames per second.
 
     Returns:
         A clip with the tracks of `render`. `meta["things"]` are the kinds of objects, in the order of `poses`.
-
-    Raises:
-        StillmotionError: an action was named, or the size or number of frames is out of range.
     """
     check_clip("arm", size, frames, action)
     push = sample_description(rng)
     video, tracks = render(push, size, frames)
-    meta = {"world": "arm", "things": [made.kind for made in push.objects], "description": asdict(push)}
+    meta = {"world": "arm", "things": [item.kind for item in push.objects], "description": asdict(push)}
     return Clip("arm", video, FPS, tracks, meta)

@@ -116,13 +116,13 @@ def sample_objects(
     room = np.array([half[0] * spread, half[1] * spread, np.pi])
     objects: list[BinObject] = []
     bodies, poses = [gripper], [gripper_pose]
-    for made in (_sample_object(rng) for _ in range(wanted)):
-        body = made.body()
+    for item in (_sample_object(rng) for _ in range(wanted)):
+        body = item.body()
         for _ in range(30):
             pose = rng.uniform(-room, room)
             if wall_clearance(body, pose, half) > _SPACING and _is_free(body, pose, bodies, poses):
                 x, y, angle = pose.tolist()
-                objects.append(replace(made, pose=(x, y, angle)))
+                objects.append(replace(item, pose=(x, y, angle)))
                 bodies.append(body)
                 poses.append(pose)
                 break

@@ -29,6 +29,8 @@ _FRICTION = 0.3
 _Contact = tuple[int, float, float, int, float, float, float, float]
 # A contact with a wall: body, disc (x, y in the body), the wall's normal into the bin, the smallest n . p allowed.
 _WallContact = tuple[int, float, float, float, float, float]
+# Poses of all bodies, the gripper last, as plain floats: x, y, angle, cosine, sine.
+_Poses = list[list[float]]
 
 
 @dataclass(frozen=True)
@@ -56,19 +58,8 @@ class RigidBody:
         return rows
 
 
-class _State:
-    """Poses of all bodies, the gripper last, as plain floats: x, y, angle, cosine, sine."""
-
-    def __init__(self, poses: list[tuple[float, float, float]]) -> None:
-        self.pose = [[x, y, a, cos(a), sin(a)] for x, y, a in poses]
-
-    def copy(self) -> _State:
-        new = _State([])
-        new.pose = [list(pose) for pose in self.pose]
-        return new
-
-    def set_pose(self, i: int, x: float, y: float, a: float) -> None:
-        self.pose[i] = [x, y, a, cos(a), sin(a)]
+def _pose(x: float, y: float, angle: float) -> list[float]:
+    return [x, y, angle, cos(angle), sin(angle)]
 
 
 def _place_discs(body: RigidBody, pose: list[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -137,34 +128,34 @@ def _pair_contacts(
     return found
 
 
-def _clearance(bodies: _Bodies, state: _State) -> float:
+def _clearance(bodies: _Bodies, poses: _Poses) -> float:
     """Return how far the gripper is from the nearest object; zero or less when it touches one."""
     if not len(bodies.owner):
         return 1.0
     gripper = bodies.all[-1]
-    px, py = _place_discs(gripper, state.pose[-1])
-    x, y, _, c, s = np.array(state.pose[:-1]).T.take(bodies.owner, axis=1)
+    px, py = _place_discs(gripper, poses[-1])
+    x, y, _, c, s = np.array(poses[:-1]).T.take(bodies.owner, axis=1)
     across, down, radius = bodies.columns
     away_x, away_y = px[:, None] - (c * across - s * down + x), py[:, None] - (s * across + c * down + y)
     gaps = np.sqrt(away_x * away_x + away_y * away_y) - (gripper.columns[2][:, None] + radius)
     return min(1.0, float(gaps.min()))
 
 
-def _find_contacts(bodies: _Bodies, state: _State) -> list[_Contact]:
+def _find_contacts(bodies: _Bodies, poses: _Poses) -> list[_Contact]:
     """Return the contacts of the gripper and of all objects that can transmit its push."""
     gripper = len(bodies.all) - 1
     found: list[_Contact] = []
     placed: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     reached, left = [gripper], set(range(gripper))
     for order, i in enumerate(reached):
-        p = state.pose[i]
+        p = poses[i]
         for j in [*left, *reached[order + 1 :]]:
-            q = state.pose[j]
+            q = poses[j]
             room = bodies.radii[i] + bodies.radii[j] + _MARGIN
             if (p[0] - q[0]) ** 2 + (p[1] - q[1]) ** 2 < room * room:
                 for k in (i, j):
                     if k not in placed:
-                        placed[k] = _place_discs(bodies.all[k], state.pose[k])
+                        placed[k] = _place_discs(bodies.all[k], poses[k])
                 new = _pair_contacts(bodies, placed, i, j)
                 found += new
                 if new and j in left:
@@ -174,16 +165,16 @@ def _find_contacts(bodies: _Bodies, state: _State) -> list[_Contact]:
 
 
 def _find_wall_contacts(
-    bodies: _Bodies, state: _State, reached: set[int], half: tuple[float, float]
+    bodies: _Bodies, poses: _Poses, reached: set[int], half: tuple[float, float]
 ) -> list[_WallContact]:
     """Return the discs nearer to a wall than the margin; the gripper passes above the walls."""
     found: list[_WallContact] = []
     for i in reached:
-        body, (x, y) = bodies.all[i], state.pose[i][:2]
+        body, (x, y) = bodies.all[i], poses[i][:2]
         room = bodies.radii[i] + _MARGIN
         if not body.mobility or (abs(x) < half[0] - room and abs(y) < half[1] - room):
             continue
-        placed = _place_discs(body, state.pose[i])
+        placed = _place_discs(body, poses[i])
         for axis, side in ((0, 1.0), (0, -1.0), (1, 1.0), (1, -1.0)):
             beyond = side * placed[axis] + body.columns[2] > half[axis] - _MARGIN
             nx, ny = (-side, 0.0) if axis == 0 else (0.0, -side)
@@ -192,10 +183,10 @@ def _find_wall_contacts(
     return found
 
 
-def _contact_geometry(contact: _Contact, state: _State) -> tuple[float, float, float, float, float]:
+def _contact_geometry(contact: _Contact, poses: _Poses) -> tuple[float, float, float, float, float]:
     """Return the overlap of two discs, the normal towards the first, and the first's arm to its disc's centre."""
     i, ax, ay, j, bx, by, radii, _ = contact
-    p, q = state.pose[i], state.pose[j]
+    p, q = poses[i], poses[j]
     gx, gy = p[3] * ax - p[4] * ay, p[4] * ax + p[3] * ay
     nx = p[0] + gx - q[0] - q[3] * bx + q[4] * by
     ny = p[1] + gy - q[1] - q[4] * bx - q[3] * by
@@ -215,17 +206,17 @@ def _rotate(pose: list[float], by: float) -> None:
         pose[3], pose[4] = cos(pose[2]), sin(pose[2])
 
 
-def _resolve_contact(contact: _Contact, bodies: list[RigidBody], state: _State, before: _State) -> float:
+def _resolve_contact(contact: _Contact, bodies: list[RigidBody], poses: _Poses, before: _Poses) -> float:
     """Remove the overlap of one contact, with friction; return how deep it was.
 
     An impulse u at the arm r shifts a body by mobility u and turns it by rotation_mobility (r x u): the metric of its
     friction. Half of a clip's time is spent here, so everything is written out.
     """
-    deep, nx, ny, gx, gy = _contact_geometry(contact, state)
+    deep, nx, ny, gx, gy = _contact_geometry(contact, poses)
     if deep <= 0:
         return deep
     i, j, radius = contact[0], contact[3], contact[7]
-    p, q, first, second = state.pose[i], state.pose[j], bodies[i], bodies[j]
+    p, q, first, second = poses[i], poses[j], bodies[i], bodies[j]
     # Both arms reach to the first disc's surface, where the two meet.
     gx, gy = gx - radius * nx, gy - radius * ny
     hx, hy = p[0] + gx - q[0], p[1] + gy - q[1]
@@ -238,7 +229,7 @@ def _resolve_contact(contact: _Contact, bodies: list[RigidBody], state: _State, 
     _rotate(p, spin * (gx * uy - gy * ux))
     _rotate(q, other_spin * (hy * ux - hx * uy))
     tx, ty = -ny, nx
-    slip = _slip(p, before.pose[i], gx, gy, tx, ty) - _slip(q, before.pose[j], hx, hy, tx, ty)
+    slip = _slip(p, before[i], gx, gy, tx, ty) - _slip(q, before[j], hx, hy, tx, ty)
     compliance = both + spin * (gx * ty - gy * tx) ** 2 + other_spin * (hx * ty - hy * tx) ** 2
     friction = max(-_FRICTION * load, min(_FRICTION * load, -slip / compliance))
     ux, uy = friction * tx, friction * ty
@@ -248,20 +239,20 @@ def _resolve_contact(contact: _Contact, bodies: list[RigidBody], state: _State, 
     return deep
 
 
-def _wall_depth(wall: _WallContact, state: _State) -> tuple[float, float, float]:
+def _wall_depth(wall: _WallContact, poses: _Poses) -> tuple[float, float, float]:
     """Return how deep a disc is in a wall, and the body's arm to the disc's centre."""
     i, ax, ay, nx, ny, least = wall
-    p = state.pose[i]
+    p = poses[i]
     rx, ry = p[3] * ax - p[4] * ay, p[4] * ax + p[3] * ay
     return least - nx * (p[0] + rx) - ny * (p[1] + ry), rx, ry
 
 
-def _resolve_wall(wall: _WallContact, bodies: list[RigidBody], state: _State) -> float:
+def _resolve_wall(wall: _WallContact, bodies: list[RigidBody], poses: _Poses) -> float:
     """Remove the overlap with a wall, without friction; return how deep it was."""
-    deep, rx, ry = _wall_depth(wall, state)
+    deep, rx, ry = _wall_depth(wall, poses)
     if deep > 0:
         i, nx, ny = wall[0], wall[3], wall[4]
-        body, pose = bodies[i], state.pose[i]
+        body, pose = bodies[i], poses[i]
         load = deep / (body.mobility + body.rotation_mobility * (rx * ny - ry * nx) ** 2)
         ux, uy = load * nx, load * ny
         pose[0], pose[1] = pose[0] + body.mobility * ux, pose[1] + body.mobility * uy
@@ -269,17 +260,17 @@ def _resolve_wall(wall: _WallContact, bodies: list[RigidBody], state: _State) ->
     return deep
 
 
-def _resolve_overlaps(bodies: _Bodies, state: _State, before: _State, half: tuple[float, float]) -> bool:
+def _resolve_overlaps(bodies: _Bodies, poses: _Poses, before: _Poses, half: tuple[float, float]) -> bool:
     """Separate all bodies after the gripper has moved into one; return whether that succeeded."""
     searched = before
     for _ in range(_SEARCHES):
-        contacts = _find_contacts(bodies, state)
+        contacts = _find_contacts(bodies, poses)
         reached = {k for contact in contacts for k in (contact[0], contact[3])}
-        walls = _find_wall_contacts(bodies, state, reached, half)
+        walls = _find_wall_contacts(bodies, poses, reached, half)
         close, last = contacts, 0.0
         for sweep in range(_SWEEPS):
-            depths = [_resolve_contact(contact, bodies.all, state, before) for contact in close]
-            worst = max([*depths, *[_resolve_wall(wall, bodies.all, state) for wall in walls]])
+            depths = [_resolve_contact(contact, bodies.all, poses, before) for contact in close]
+            worst = max([*depths, *[_resolve_wall(wall, bodies.all, poses) for wall in walls]])
             # A jam: overlaps shrink ever more slowly, so at this rate the remaining sweeps do not end it.
             jammed = sweep > 7 and worst - (_SWEEPS - 1 - sweep) * (last - worst) > TOLERANCE
             if worst < _TARGET_DEPTH or jammed:
@@ -287,18 +278,18 @@ def _resolve_overlaps(bodies: _Bodies, state: _State, before: _State, half: tupl
             last = worst
             if sweep == 1:  # most pairs are near but do not interact
                 close = [contact for contact, deep in zip(close, depths, strict=True) if deep > -_MARGIN / 4]
-        worst = max(_contact_geometry(contact, state)[0] for contact in contacts)
-        worst = max([worst, *(_wall_depth(wall, state)[0] for wall in walls)])
+        worst = max(_contact_geometry(contact, poses)[0] for contact in contacts)
+        worst = max([worst, *(_wall_depth(wall, poses)[0] for wall in walls)])
         if worst > TOLERANCE:
             return False
         # A body that moved further than half the margin may touch bodies outside the list of contacts.
         moved = (
             hypot(p[0] - q[0], p[1] - q[1]) + radius * abs(p[2] - q[2])
-            for p, q, radius in zip(state.pose[:-1], searched.pose[:-1], bodies.radii[:-1], strict=True)
+            for p, q, radius in zip(poses[:-1], searched[:-1], bodies.radii[:-1], strict=True)
         )
         if max(moved, default=0.0) <= _MARGIN / 2:
             return True
-        searched = state.copy()
+        searched = [list(pose) for pose in poses]
     return False
 
 
@@ -324,21 +315,20 @@ def simulate(
         The objects' poses, S x N x 3, and the gripper's, S x 3. Angles are not wrapped.
     """
     bodies = _Bodies([*objects, gripper])
-    state = _State([tuple(pose) for pose in [*poses.tolist(), targets[0].tolist()]])
+    state = [_pose(*pose) for pose in [*poses.tolist(), targets[0].tolist()]]
     object_poses, gripper_poses = np.empty((len(targets), len(objects), 3)), np.empty((len(targets), 3))
     clear = 0.0
-    for step, (x, y, a) in enumerate(targets.tolist()):
-        before = state.copy()
-        now = state.pose[-1]
-        share = min(1.0, stride / max(hypot(x - now[0], y - now[1]), 1e-12))
-        state.set_pose(len(objects), *(u + share * (v - u) for u, v in zip(now[:3], (x, y, a), strict=True)))
-        new = state.pose[-1]
+    for step, target in enumerate(targets.tolist()):
+        before = [list(pose) for pose in state]
+        now = state[-1]
+        share = min(1.0, stride / max(hypot(target[0] - now[0], target[1] - now[1]), 1e-12))
+        new = state[-1] = _pose(*(u + share * (v - u) for u, v in zip(now[:3], target, strict=True)))
         # The gripper cannot touch anything before it has moved as far as its clearance.
         clear -= hypot(new[0] - now[0], new[1] - now[1]) + bodies.radii[-1] * abs(new[2] - now[2])
         if clear <= 0:
             clear = _clearance(bodies, state)
             if clear <= 0 and not _resolve_overlaps(bodies, state, before, half):
                 state = before
-        object_poses[step] = np.reshape([pose[:3] for pose in state.pose[:-1]], (-1, 3))
-        gripper_poses[step] = state.pose[-1][:3]
+        object_poses[step] = np.reshape([pose[:3] for pose in state[:-1]], (-1, 3))
+        gripper_poses[step] = state[-1][:3]
     return object_poses, gripper_poses

@@ -65,9 +65,9 @@ def run(push: Push, frames: int, fps: float = FPS, steps: int | None = None) -> 
     steps = steps or max(1, round(STEPS_PER_SECOND / fps))
     times = np.arange((frames - 1) * steps + 1) / (fps * steps)
     targets = push.robot.gripper_poses(push.trajectory.at(times))
-    poses = np.array([made.pose for made in push.objects]).reshape(-1, 3)
+    poses = np.array([item.pose for item in push.objects]).reshape(-1, 3)
     stride = push.trajectory.stride() * STEPS_PER_SECOND / (fps * steps)
-    bodies = [made.body() for made in push.objects]
+    bodies = [item.body() for item in push.objects]
     objects, grippers = simulate(bodies, poses, push.scene.half, push.robot.gripper_body(), targets, stride)
     return objects[::steps], grippers[::steps]
 
@@ -100,7 +100,7 @@ def _layers(push: Push, bodies: list[np.ndarray], size: int, factor: int) -> tup
     scene, robot, scale = push.scene, push.robot, float(size * factor)
     grid = np.array([[factor, 0, 0.5 * factor - 0.5], [0, factor, 0.5 * factor - 0.5]])
     thick = 0.045 * robot.width
-    sprites = [paint_object(made, scale) for made in push.objects]
+    sprites = [paint_object(item, scale) for item in push.objects]
     sprites += [
         paint_gripper(robot, scale),
         paint_link(robot.fore, 1.0 * thick, 0.72 * thick, robot, scale),

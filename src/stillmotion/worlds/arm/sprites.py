@@ -34,40 +34,40 @@ def _sprite(colour: np.ndarray, distance: np.ndarray, origin: tuple[float, float
 
 
 def _bevel(distance: np.ndarray, width: float) -> np.ndarray:
-    """Return the light on a surface that is round towards its outline: the same from all sides, so it may rotate."""
+    """Return the light on a surface that is round towards its outline, the same from all sides, as it may rotate."""
     edge = np.clip(1 + distance / width, 0, 1)
     return (1.05 - 0.5 * edge**2).astype(np.float32)
 
 
-def _pattern(made: BinObject, x: np.ndarray, y: np.ndarray, distance: np.ndarray) -> np.ndarray:
+def _pattern(item: BinObject, x: np.ndarray, y: np.ndarray, distance: np.ndarray) -> np.ndarray:
     """Return where the object has its second colour."""
-    x0, y0, x1, _ = made.shape.bounds()
-    if made.pattern == "ring":
+    x0, y0, x1, _ = item.shape.bounds()
+    if item.pattern == "ring":
         return (np.abs(distance + 0.021) < 0.005) | (distance < -0.036)
-    if made.pattern == "tip":
+    if item.pattern == "tip":
         return (x > x0 + 0.62 * (x1 - x0)) & (x < x0 + 0.7 * (x1 - x0)) | (x > x0 + 0.8 * (x1 - x0))
-    if made.pattern == "band":
+    if item.pattern == "band":
         return np.abs(x - 0.5 * (x0 + x1)) < 0.15 * (x1 - x0)
-    if made.pattern == "rows":
+    if item.pattern == "rows":
         end = x0 + (0.7 + 0.2 * np.sin(np.floor((y - y0) / 0.02) * 2.4)) * (x1 - x0)
         return (np.mod(y - y0, 0.02) < 0.008) & (distance < -0.014) & (x < end)
     return np.zeros(x.shape, bool)
 
 
-def paint_object(made: BinObject, scale: float) -> Sprite:
+def paint_object(item: BinObject, scale: float) -> Sprite:
     """Paint an object at `scale` pixels per picture height."""
-    x, y, origin = _grid(made.shape, scale)
-    distance = made.shape.distance(x, y)
-    colour = blend(made.first, made.second, _pattern(made, x, y, distance))
-    light = _bevel(distance, made.bevel) * (1 + 0.06 * value_noise(made.seed, x * 60, y * 60, 2))
-    if made.pattern == "studs":
-        x0, y0, x1, y1 = made.shape.bounds()
+    x, y, origin = _grid(item.shape, scale)
+    distance = item.shape.distance(x, y)
+    colour = blend(item.first, item.second, _pattern(item, x, y, distance))
+    light = _bevel(distance, item.bevel) * (1 + 0.06 * value_noise(item.seed, x * 60, y * 60, 2))
+    if item.pattern == "studs":
+        x0, y0, x1, y1 = item.shape.bounds()
         nx, ny = max(2, round((x1 - x0) / 0.034)), max(2, round((y1 - y0) / 0.034))
         px = np.mod((x - x0) / (x1 - x0) * nx, 1) - 0.5
         py = np.mod((y - y0) / (y1 - y0) * ny, 1) - 0.5
         stud = np.hypot(px * (x1 - x0) / nx, py * (y1 - y0) / ny) - 0.0095
         light = light * (1 - 0.35 * np.exp(-((stud * 300) ** 2)) + 0.16 * _coverage(stud, scale))
-    if made.pattern == "hole":
+    if item.pattern == "hole":
         # A roll of tape: a dark core whose bottom is in its own shadow.
         core = _coverage(distance + 0.024, scale)[..., None]
         colour = (1 - core) * colour + core * np.float32(0.16)

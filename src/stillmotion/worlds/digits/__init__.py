@@ -27,7 +27,16 @@ FPS = 10.0
 def sample_description(
     rng: np.random.Generator, source: Path | str | None = None, share: tuple[float, float] = (0.0, 1.0)
 ) -> MovingDigit:
-    """Draw a digit and a trajectory; for the arguments and errors see `sample`."""
+    """Draw a digit and a trajectory.
+
+    Args:
+        rng: the only source of randomness.
+        source: an IDX file of digit pictures, or None to draw glyphs from fonts.
+        share: the part of the file's pictures to draw from, as shares of their number.
+
+    Raises:
+        StillmotionError: the file cannot be used, or that part of it holds no picture.
+    """
     trajectory = sample_trajectory(rng)
     if source is None:
         style = sample_glyph_style(rng)
@@ -64,22 +73,12 @@ def sample(
     source: Path | str | None = None,
     share: tuple[float, float] = (0.0, 1.0),
 ) -> Clip:
-    """Make one clip of a moving digit.
+    """Make one clip of a moving digit, as `worlds.sample_clip` says, at 10 frames per second.
 
-    Args:
-        rng: the only source of randomness.
-        size: height and width in pixels, 16 to 1024; 112 in the paper.
-        frames: number of frames, at 10 per second; 16 in the paper.
-        action: must be None.
-        source: an IDX file of digit pictures (MNIST's format, gzip or not), or None to draw glyphs from fonts.
-        share: the part of the file's pictures to draw from, as shares of their number.
+    The paper's clips have 16 frames of 112 pixels. `source` is an IDX file (MNIST's format, gzip or not).
 
     Returns:
         A clip with the tracks of `render`. `meta["label"]` is the digit, None where the file of labels is missing.
-
-    Raises:
-        StillmotionError: the file cannot be used or that part of it holds no picture, an action was named, or a
-            number is out of range.
     """
     check_clip("digits", size, frames, action)
     digit = sample_description(rng, source, share)

@@ -54,20 +54,13 @@ def retarget(performer: Face, target: Face) -> Face:
 
 
 def sample(rng: np.random.Generator, *, size: int = 64, frames: int = 32, action: str | None = None) -> Clip:
-    """Make one clip of a face that shows an emotion.
+    """Make one clip of a face that shows an emotion, as `worlds.sample_clip` says, at 25 frames per second.
 
-    Args:
-        rng: the only source of randomness.
-        size: height and width in pixels, 16 to 1024.
-        frames: number of frames, at 25 per second; the first is neutral.
-        action: `anger`, `disgust`, `fear`, `happiness`, `sadness` or `surprise`; None draws one.
+    The first frame is neutral.
 
     Returns:
         A clip with the tracks of `render`. Its meta names the identity's coefficients (`traits`) and the
         expression's (`actions`).
-
-    Raises:
-        StillmotionError: there is no such emotion, or the size or number of frames is out of range.
     """
     check_clip("faces", size, frames)
     face = sample_description(rng, action)

@@ -28,7 +28,7 @@ _OCCLUSION = 0.1  # a landmark is hidden by what is this much nearer, in the mod
 
 @dataclass(frozen=True)
 class Person:
-    """Who is seen."""
+    """The identity and appearance of a face."""
 
     identity: tuple[float, ...]  # one coefficient per name in `TRAITS`
     appearance: Appearance
