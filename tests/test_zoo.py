@@ -55,8 +55,6 @@ def control_of(golden: Mapping[str, Tensor]) -> Control:
 def test_golden_outputs(name: str) -> None:
     """Two grey levels are what another CPU's rounding may cost; a few pixels on an edge more."""
     golden = load_tensors(ZOO / name / "golden.safetensors")
-    if "points" in golden:
-        pytest.skip("packed before golden controls had names")
     animator = load(name)
     assert not animator.system.networks.training
     frames, facts = golden["frames"].numpy(), {}
