@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from stillmotion import media
-from stillmotion.animate import shipped_models
+from stillmotion.animate import find_system, shipped_models
 from stillmotion.cli import main
+from stillmotion.files import change_settings
 from stillmotion.worlds import sample_clip
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -55,7 +57,7 @@ def test_commands_of_the_readme(folder):
         if words[0] == "train":
             words += ["--steps", "2", "--threads", "1", "--precision", "fp32"]
         if words[0] == "world":
-            words += ["--clips", "2", "--frames", "2"]
+            words += ["--clips", "3", "--frames", "2"]
         if words[0] == "evaluate":
             words += ["--split", "all"]
         assert main(words) == 0, command
@@ -71,14 +73,31 @@ def test_commands_of_the_readme(folder):
 
 
 def test_python_of_the_readme(folder):
-    (code,) = blocks("python")
-    exec(compile(code, "README.md", "exec"), {})
+    saved, steered = blocks("python")
+    run(saved)
     assert (folder / "out.mp4").exists()
+    names = run(steered)
+    assert names["frame"].shape == (96, 96, 3)
+    # Points 0 to 15 of the first stroke and 0 to 15 of the second, whose first one is the first stroke's last.
+    assert len(names["frames"]) == 32
+    assert np.abs(names["frames"][-1].astype(int) - names["frames"][0]).max() > 50
+
+
+def run(code: str) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    return names
 
 
 def test_models_the_readme_names_are_shipped():
-    named = set(re.findall(r"\bdriving-[a-z]+\b", README))
-    assert named <= set(shipped_models()) | {"driving-demo"}
+    named = set(re.findall(r"\b(?:driving|strokes)-[a-z]+\b", README))
+    assert named == set(shipped_models()) | {"driving-demo", "strokes-demo"}  # the last two are pictures
+
+
+def test_settings_the_readme_names_exist():
+    preset = find_system("driving").presets["small"]
+    for name, value in re.findall(r"--set ([\w.]+)=(\w+)", README):
+        assert change_settings(preset, {name: value}, "--set") != preset
 
 
 def test_links_of_the_readme_lead_somewhere():
