@@ -1,4 +1,4 @@
-"""Draw the contact sheet of the faces: a row per person; neutral, the six emotions, and the last one's normal map.
+"""Draw the contact sheet of the faces: a row per person; neutral, the six emotions, and the normal map of the last.
 
 python recipes/make_world_faces.py docs/worlds-faces.png
 """

@@ -1,6 +1,6 @@
-"""Draw the contact sheet of the plants, two plants per row: still, answers, the answer to the other poke, and flow.
+"""Draw the contact sheet of the plants, two per row: still, two frames after a poke, one after another, and flow.
 
-The still shows the poke (red) and the other poke (blue). In the flow, colour is direction and strength is speed.
+The still shows the poke (red) and the other poke (blue). In the flow, hue is direction and brightness is speed.
 
 python recipes/make_world_plants.py docs/worlds-plants.png
 """
@@ -28,7 +28,7 @@ def arrow(picture: np.ndarray, poke: dict[str, Any], colour: tuple[int, int, int
 
 
 def wheel(flow: np.ndarray) -> np.ndarray:
-    """Show a flow in colours on black."""
+    """A flow as colours on black: hue is direction, brightness is length."""
     size, angle = np.hypot(flow[..., 0], flow[..., 1]), np.arctan2(flow[..., 1], flow[..., 0])
     hue = (angle / (2 * np.pi) % 1 * 180).astype(np.uint8)
     value = (255 * np.clip(size / max(float(np.percentile(size, 99.5)), 0.5), 0, 1) ** 0.6).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Draw the contact sheet of the puppets: a row per action, seven moments, and the flow and the joints of one of them.
+"""Draw the contact sheet of the puppets: a row per action, seven frames, and the flow and the joints of one of them.
 
 python recipes/make_world_puppets.py docs/worlds-puppets.png
 """
@@ -15,7 +15,7 @@ from PIL import Image
 from stillmotion.worlds.puppets import ACTIONS, describe, render
 
 SEED, SIZE, MOMENTS = 3, 80, 7
-STEPS = {"walk": 4, "jog": 3, "run": 3, "throw": 4, "swing": 5}  # frames from moment to moment; 4 for the rest
+STEPS = {"walk": 4, "jog": 3, "run": 3, "throw": 4, "swing": 5}  # frames between those shown; 4 for the rest
 PEOPLE = {
     "wave1": 0,
     "wave2": 5,
@@ -39,7 +39,7 @@ def coloured(flow: np.ndarray) -> np.ndarray:
 
 
 def row(action: str) -> np.ndarray:
-    """The moments of one person's action, then the flow at the fifth with the visible joints."""
+    """The frames of one person's action, then the flow at the fifth with the visible joints."""
     puppet = describe(np.random.default_rng([SEED, PEOPLE[action]]), action)
     puppet = replace(puppet, scene=replace(puppet.scene, noise=0.0))
     step = STEPS.get(action, 4)

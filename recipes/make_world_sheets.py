@@ -1,4 +1,4 @@
-"""Draw the contact sheet of a world: clips below each other, moments side by side.
+"""Draw the contact sheet of a world: a row per clip, its frames side by side.
 
 python recipes/make_world_sheets.py digits docs/worlds-digits.png
 python recipes/make_world_sheets.py arm docs/worlds-arm.png
@@ -13,7 +13,7 @@ import numpy as np
 from stillmotion import media
 from stillmotion.worlds import sample_clip
 
-# size, columns of clips, and the moments shown of each clip
+# size, columns of clips, and the frames shown of each clip
 LAYOUTS = {"digits": (80, 2, (0, 3, 6, 9, 12, 15)), "arm": (80, 2, (0, 10, 20))}
 ROWS, SEED = 4, 7
 

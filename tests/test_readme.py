@@ -1,4 +1,4 @@
-"""The README's commands and code run as written, in an empty folder with the files it speaks of."""
+"""Commands and code of README and CONTRIBUTING run as written, in a folder with just the files that they name."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ import pytest
 from stillmotion import media
 from stillmotion.animate import find_system, shipped_models
 from stillmotion.cli import main
+from stillmotion.errors import StillmotionError
 from stillmotion.files import change_settings
 from stillmotion.worlds import sample_clip
+from test_architecture import ROOMS
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, document: str = README) -> list[str]:
     """Fenced blocks of one language; fences come in pairs, so every other piece between them is inside one."""
-    inside = re.split(r"^```", README, flags=re.MULTILINE)[1::2]
+    inside = re.split(r"^```", document, flags=re.MULTILINE)[1::2]
     return [text.partition("\n")[2] for text in inside if text.partition("\n")[0] == language]
 
 
@@ -85,7 +89,7 @@ def test_python_of_the_readme(folder):
 
 def run(code: str) -> dict[str, Any]:
     names: dict[str, Any] = {}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(code, "README.md", "exec", dont_inherit=True), names)
     return names
 
 
@@ -100,6 +104,26 @@ def test_settings_the_readme_names_exist():
         assert change_settings(preset, {name: value}, "--set") != preset
 
 
-def test_links_of_the_readme_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (Path(__file__).parents[1] / target).exists(), target
+@pytest.mark.parametrize("document", [README, CONTRIBUTING], ids=["README", "CONTRIBUTING"])
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#]+)\)", document):
+        assert (ROOT / target).exists(), target
+
+
+def test_contributing_lists_the_rooms_and_members_of_a_system():
+    rows = [line.split("|")[1] for line in CONTRIBUTING.splitlines() if line.startswith("| `")]
+    rooms = [room for room in re.findall(r"`(\w+)\.py`", "".join(rows))]
+    assert set(rooms) == ROOMS
+    members = [name for row in rows if ".py" not in row for name in re.findall(r"`(\w+)(?:\([\w, ]*\))?`", row)]
+    assert len(members) >= 11
+    for name in members:
+        assert hasattr(find_system("driving"), name), name
+
+
+def test_the_control_of_contributing_is_one():
+    (code,) = blocks("python", CONTRIBUTING)
+    imports = "from dataclasses import dataclass\nfrom typing import ClassVar\n"
+    slide = run(imports + "from stillmotion.options import Control, option\n" + code)["Slide"]
+    assert slide(2.0).speed == 2.0
+    with pytest.raises(StillmotionError, match="speed must be above 0"):
+        slide(0.0)
