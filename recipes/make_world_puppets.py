@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from stillmotion.worlds.puppets import ACTIONS, describe, render
+from stillmotion.worlds.puppets import ACTIONS, render, sample_description
 
 SEED, SIZE, MOMENTS = 3, 80, 7
 STEPS = {"walk": 4, "jog": 3, "run": 3, "throw": 4, "swing": 5}  # frames between those shown; 4 for the rest
@@ -40,7 +40,7 @@ def coloured(flow: np.ndarray) -> np.ndarray:
 
 def row(action: str) -> np.ndarray:
     """The frames of one person's action, then the flow at the fifth with the visible joints."""
-    puppet = describe(np.random.default_rng([SEED, PEOPLE[action]]), action)
+    puppet = sample_description(np.random.default_rng([SEED, PEOPLE[action]]), action)
     puppet = replace(puppet, scene=replace(puppet.scene, noise=0.0))
     step = STEPS.get(action, 4)
     video, tracks = render(puppet, SIZE, (MOMENTS - 1) * step + 1)

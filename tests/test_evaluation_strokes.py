@@ -212,7 +212,7 @@ def test_the_classifier_is_small_and_reads_a_handwritten_seven() -> None:
 
 
 def test_digits_are_read_wherever_they_are() -> None:
-    """The part that is read is the same digit from any place, so the network's answer is too."""
+    """The window that is classified shows the same digit at any position, so the class is the same."""
     torch.manual_seed(0)
     network = DigitClassifier().eval()
     clip = digits(1)[0]

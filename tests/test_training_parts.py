@@ -18,7 +18,6 @@ from stillmotion.files import (
     load_tensors,
     new_folder,
     read_json,
-    read_metadata,
     save_tensors,
     write_bytes,
     write_json,
@@ -84,9 +83,8 @@ def test_tensors_of_any_layout_and_shared_memory_come_back(tmp_path):
         "bf16": base.bfloat16(),
         "count": torch.tensor(3),
     }
-    save_tensors(tmp_path / "a.safetensors", tensors, {"about": "a test"})
+    save_tensors(tmp_path / "a.safetensors", tensors)
     assert same(load_tensors(tmp_path / "a.safetensors"), tensors)
-    assert read_metadata(tmp_path / "a.safetensors") == {"about": "a test"}
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 

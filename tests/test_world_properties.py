@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from stillmotion.errors import StillmotionError
 from stillmotion.worlds import WORLDS, sample_clip
-from stillmotion.worlds.flow import flow_between, flows
-from stillmotion.worlds.plants import describe, move
-from stillmotion.worlds.plants.physics import dynamics, energy, simulate
+from stillmotion.worlds.flow import flow_between, flow_tracks
+from stillmotion.worlds.plants import sample_description, simulate_poke
+from stillmotion.worlds.plants.physics import build_dynamics, energy, simulate
 
 SEED = st.integers(0, 2**31)
 some = settings(max_examples=5, deadline=None)
@@ -71,10 +71,10 @@ def test_normal_maps_are_unit_vectors_or_nothing(seed: int) -> None:
 @some
 @given(seed=SEED, push=st.floats(0.1, 6.0))
 def test_the_energy_of_a_free_plant_never_grows(seed: int, push: float) -> None:
-    plant, rng = describe(np.random.default_rng(seed)), np.random.default_rng(seed + 1)
-    dyn, count = dynamics(plant.tree, plant.springs), len(plant.tree)
+    plant, rng = sample_description(np.random.default_rng(seed)), np.random.default_rng(seed + 1)
+    dyn, count = build_dynamics(plant.tree, plant.springs), len(plant.tree)
     free = simulate(dyn, 15, 60.0, start=(rng.normal(0, 0.3, count), rng.normal(0, push, count)))
-    energies = energy(dyn, free.bends, free.speeds)
+    energies = energy(dyn, free)
     assert energies[0] > 0
     assert (np.diff(energies) <= 1e-12 * energies[0]).all()
 
@@ -82,8 +82,8 @@ def test_the_energy_of_a_free_plant_never_grows(seed: int, push: float) -> None:
 @some
 @given(seed=SEED)
 def test_a_plants_motion_does_not_depend_on_the_frame_rate(seed: int) -> None:
-    plant = describe(np.random.default_rng(seed))
-    slow, fast = move(plant, 9, 25.0).bends, move(plant, 17, 50.0).bends[::2]
+    plant = sample_description(np.random.default_rng(seed))
+    slow, fast = simulate_poke(plant, 9, 25.0).deflections, simulate_poke(plant, 17, 50.0).deflections[::2]
     assert np.abs(slow - fast).max() < 1e-9  # the same steps, other frames
 
 
@@ -113,7 +113,7 @@ def test_flow_of_a_turning_part_by_hand(seed: int) -> None:
     expected = np.stack([3 - (y - 2) + 1 - x, 2 + (x - 3) + 5 - y], -1).astype(float)
     expected[labels[0] == 0] = (0.5, 0)
     assert np.allclose(flow_between(labels, maps, 0, 1), expected, atol=1e-5)
-    assert np.allclose(flows(labels, maps)["flow_forward"][0], expected, atol=0.01)
+    assert np.allclose(flow_tracks(labels, maps)["flow_forward"][0], expected, atol=0.01)
     assert np.allclose(flow_between(labels, maps, 0, 0), 0, atol=1e-6)
 
 

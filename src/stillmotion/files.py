@@ -18,7 +18,8 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_type_hints
+from types import NoneType
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import safetensors
 import safetensors.torch
@@ -125,33 +126,54 @@ def change_settings(settings: Settings, changes: Mapping[str, Any], where: str) 
     Args:
         settings: a dataclass, nested by owner.
         changes: new values by dotted name, such as `generator.width`; an entry of a tuple of dataclasses is named by
-            its field `name` (`motion.joint.steps`).
+            its field `name` (`motion_stages.joint.steps`). The text `none` means None where a field may be None; a
+            name below a field that is None (`predictor.hidden`) makes what belongs there.
         where: begins the sentence of an error.
 
     Raises:
         StillmotionError: there is no such field (names the nearest one), or the value cannot be used.
     """
-    values: Any = dataclasses.asdict(cast(Any, settings))
+    values: dict[str, Any] = dataclasses.asdict(cast(Any, settings))
     for name, value in changes.items():
-        place, parts = values, name.split(".")
-        for number, part in enumerate(parts):
-            if isinstance(place, list | tuple):
-                place = {entry["name"]: entry for entry in place if isinstance(entry, dict)}
-            if not isinstance(place, dict) or part not in place:
-                raise StillmotionError(f"{where}: {unknown_setting(name, _dotted(values))}")
-            if number == len(parts) - 1:
-                place[part] = None if value in ("none", "None") else value
-            place = place[part]
+        *owners, last = name.split(".")
+        kind = _annotation(type(settings), [*owners, last])
+        place: Any = values
+        for part in owners:
+            inside = _by_name(place)
+            if part in inside and inside[part] is None:
+                inside[part] = {}
+            place = inside.get(part)
+        if kind is None or not isinstance(place, dict):
+            raise StillmotionError(f"{where}: {unknown_setting(name, _dotted(values))}")
+        place[last] = None if value in ("none", "None") and NoneType in get_args(kind) else value
     return parse_settings(type(settings), values, where)
+
+
+def _annotation(kind: Any, parts: Sequence[str]) -> Any:
+    """The type of the field that a dotted name leads to from a dataclass; None if it leads nowhere."""
+    for part in parts:
+        inner = next((each for each in (kind, *get_args(kind)) if dataclasses.is_dataclass(each)), None)
+        if get_origin(kind) is tuple:
+            kind = inner  # this part is the name of an entry
+        else:
+            kind = None if inner is None else get_type_hints(inner).get(part)
+    return kind
+
+
+def _by_name(values: Any) -> Any:
+    """The entries of nested plain values by name; those of a tuple of dataclasses by their field `name`."""
+    if isinstance(values, list | tuple):
+        return {entry["name"]: entry for entry in values if isinstance(entry, dict)}
+    return values if isinstance(values, dict) else {}
 
 
 def unknown_setting(name: str, known: Sequence[str]) -> str:
     """A sentence about a setting that there is not; names the most similar one."""
     last = {each.rpartition(".")[2]: each for each in known}
     near = difflib.get_close_matches(name, known, 1, 0.5)
-    near = near or [last[each] for each in difflib.get_close_matches(name.rpartition(".")[2], list(last), 1, 0.5)]
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
-    return f"{name!r} is not a setting; {hint}"
+    near = near or [last[each] for each in difflib.get_close_matches(name.rpartition(".")[2], list(last), 1)]
+    owners = ", ".join(dict.fromkeys(each.partition(".")[0] for each in known))
+    return f"{name!r} is not a setting; " + (f"did you mean {near[0]!r}?" if near else f"known are {owners}.")
 
 
 def setting_names(settings_class: type) -> list[str]:
@@ -166,14 +188,11 @@ def setting_names(settings_class: type) -> list[str]:
 
 def _dotted(values: Any) -> list[str]:
     """Dotted names of the leaves of nested plain values."""
-    if isinstance(values, list | tuple) and values and isinstance(values[0], dict):
-        values = {entry["name"]: entry for entry in values}
-    if not isinstance(values, dict):
-        return [""]
-    return [f"{key}.{name}".rstrip(".") for key, value in values.items() for name in _dotted(value)]
+    entries = _by_name(values)
+    return [f"{key}.{name}".rstrip(".") for key, value in entries.items() for name in _dotted(value)] or [""]
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write named tensors as one safetensors file, atomically.
 
     Tensors may live on any device, in any memory layout, and may share memory (tied weights are written
@@ -182,7 +201,6 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     Args:
         path: where to write, by custom with the ending `.safetensors`.
         tensors: what to write.
-        metadata: short texts for the header of the file.
 
     Raises:
         StillmotionError: the disk is full or the folder cannot be written; the old file is untouched.
@@ -195,7 +213,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         # safetensors refuses tensors that share memory; a copy costs little and keeps the caller simple.
         plain[name] = flat.clone() if pointer in seen else flat
         seen.add(pointer)
-    write_bytes(path, safetensors.torch.save(plain, dict(metadata) if metadata else None))
+    write_bytes(path, safetensors.torch.save(plain))
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -284,20 +302,6 @@ def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
     if found != sha256:
         raise StillmotionError(f"{path} has the SHA-256 {found}, not {sha256}; get the file again.")
     return load_tensors(path)
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """The texts in the header of a safetensors file.
-
-    Raises:
-        StillmotionError: as for `load_tensors`.
-    """
-    _refuse_other_formats(path)
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (safetensors.SafetensorError, OSError) as error:
-        raise StillmotionError(f"The file {path} is damaged or cut short ({error}); get it again.") from error
 
 
 @contextlib.contextmanager

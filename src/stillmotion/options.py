@@ -96,7 +96,7 @@ class Control:
     def __post_init__(self) -> None:
         for each, about in options_of(type(self)):
             value = getattr(self, each.name)
-            if value is not None:
+            if value is not None or each.default is not None:  # None is a value only where it is the default
                 object.__setattr__(self, each.name, checked(each.name, value, about))
         for each, about in options_of(type(self)):
             value = getattr(self, each.name)

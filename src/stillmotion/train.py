@@ -108,18 +108,20 @@ def _config(request: TrainRequest, system: type[System], source: System | None) 
         if name not in system.presets:
             raise StillmotionError(f"There is no preset {name!r}; known are {', '.join(system.presets)}.")
         base = system.presets[name]
-    steps = {name: request.steps for name in stage_steps(asdict(base))} if request.steps else {}
+    steps = {name: request.steps for name in stage_steps(asdict(base), request.stages)} if request.steps else {}
     return change_settings(base, {**steps, **request.settings}, "--set")
 
 
-def stage_steps(values: Any, prefix: str = "") -> list[str]:
-    """Dotted names of the steps of all stages that have some, in a configuration's plain values."""
+def stage_steps(values: Any, only: Sequence[str] = (), prefix: str = "") -> list[str]:
+    """Dotted names of the steps of the stages in `only`, or of all that have some, in a configuration's plain values."""
     if isinstance(values, list | tuple) and values and isinstance(values[0], Mapping):
         values = {entry["name"]: entry for entry in values}
     if not isinstance(values, Mapping):
         return []
-    own = [f"{prefix}steps"] if values.get("steps") and "batch" in values else []
-    return own + [name for key, value in values.items() for name in stage_steps(value, f"{prefix}{key}.")]
+    name = prefix.rstrip(".").rpartition(".")[2]
+    runs = {"steps", "batch"} <= values.keys() and (name in only if only else values["steps"])
+    own = [f"{prefix}steps"] if runs else []
+    return own + [name for key, value in values.items() for name in stage_steps(value, only, f"{prefix}{key}.")]
 
 
 def _open(item: str) -> tuple[ClipSet, int]:

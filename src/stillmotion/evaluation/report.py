@@ -57,7 +57,7 @@ def evaluate_models(
     *,
     split: str = "test",
     extractors: Mapping[str, FeatureExtractor] | None = None,
-    device: str | torch.device = "cpu",
+    device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
     """Evaluate every model and every baseline on every case of a protocol, and write the report.
@@ -70,7 +70,7 @@ def evaluate_models(
             protocol has curves, curves.csv and curve-METRIC.png.
         split: `train`, `test` or `all`.
         extractors: what `open_extractors` gave; columns whose extractor is missing are left out and named.
-        device: where the models run.
+        device: where the models run: `cpu`, `cuda` or `auto`.
         progress: called with (predictions done, predictions in all).
 
     Returns:
@@ -81,16 +81,14 @@ def evaluate_models(
     """
     if protocol is not None:
         find_protocol(protocol)  # before anything is loaded
-    animators = {str(model): load(model) for model in models}
+    animators = {str(model): load(model, device=device) for model in models}
     chosen = choose_protocol(protocol, {name: animator.system for name, animator in animators.items()})
     clips = choose_split(open_dataset(data), split)
     cases = chosen.cases(clips)
     cache = FeatureCache(extractors or {})
     columns = measured_columns(chosen, cache)
     predictors = {f"baseline: {name}": predictor for name, predictor in chosen.baselines.items()}
-    for name, animator in animators.items():
-        animator.system.networks.to(device)
-        predictors[name] = chosen.predictor(animator)
+    predictors |= {name: chosen.predictor(animator) for name, animator in animators.items()}
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     rows = {name: new_row(chosen, predictor, columns, cache) for name, predictor in predictors.items()}
@@ -127,7 +125,7 @@ def choose_split(clips: ClipSet, split: str) -> ClipSet:
 
 
 def measured_columns(protocol: Protocol, cache: FeatureCache) -> list[Column]:
-    """The columns whose extractor is there.
+    """The columns whose extractor is available.
 
     Raises:
         StillmotionError: there are none.
@@ -264,8 +262,8 @@ def as_text(report: Mapping[str, Any]) -> str:
     missing = report["not_measured"]
     if missing:
         by_need = {need: [name for name in missing if missing[name] == need] for need in missing.values()}
-        told = (f"{', '.join(names)} (needs {need})" for need, names in by_need.items())
-        lines.append(f"Not measured: {'; '.join(told)}.")
+        entries = (f"{', '.join(names)} (needs {need})" for need, names in by_need.items())
+        lines.append(f"Not measured: {'; '.join(entries)}.")
     return "\n".join(lines)
 
 

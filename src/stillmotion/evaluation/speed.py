@@ -28,7 +28,7 @@ from stillmotion import media
 from stillmotion.animate import Animator, load, own_times, shipped_models
 from stillmotion.data.clip import Clip
 from stillmotion.files import write_json
-from stillmotion.nn.device import choose_precision
+from stillmotion.nn.device import choose_device, choose_precision
 from stillmotion.options import Control
 from stillmotion.systems.base import Animation, Step, System
 from stillmotion.version import __version__
@@ -45,7 +45,7 @@ def bench_models(
     *,
     repeats: int = 10,
     threads: int | None = None,
-    device: str | torch.device = "cpu",
+    device: str = "cpu",
 ) -> str:
     """Time models and write the results as JSON.
 
@@ -54,7 +54,7 @@ def bench_models(
         out: the JSON file.
         repeats: timed rounds after two to warm up.
         threads: CPU threads; None leaves torch's choice.
-        device: where the networks run.
+        device: where the networks run: `cpu`, `cuda` or `auto`.
 
     Returns:
         The JSON text.
@@ -62,21 +62,20 @@ def bench_models(
     if threads:
         torch.set_num_threads(threads)
     report = {
-        "machine": machine(device),
+        "machine": machine(choose_device(device)),
         "frames": FRAMES,
         "repeats": repeats,
-        "models": {name: bench_model(load(name), repeats, device) for name in models or shipped_models()},
+        "models": {name: bench_model(load(name, device=device), repeats) for name in models or shipped_models()},
     }
     write_json(out, report)
     return json.dumps(report, indent=2)
 
 
-def machine(device: str | torch.device = "cpu") -> dict[str, Any]:
+def machine(device: torch.device = torch.device("cpu")) -> dict[str, Any]:  # noqa: B008
     """Hardware and versions."""
-    cuda = torch.device(device).type == "cuda"
     return {
         "cpu": _cpu_name(),
-        "device": torch.cuda.get_device_name(device) if cuda else str(device),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -96,7 +95,7 @@ class Exercise:
         given: the same as a person gives it: with a file to read, where there is one.
         frames: how many to ask for, so that the networks generate `generated` of them.
         generated: how many the networks generate; the others are the still.
-        stage: the training stage whose step is timed; None for the first.
+        stage: the training stage whose step is timed.
         clips: training clips for that stage.
     """
 
@@ -105,7 +104,7 @@ class Exercise:
     given: Control
     frames: int
     generated: int
-    stage: str | None
+    stage: str
     clips: Sequence[Clip]
 
 
@@ -121,19 +120,18 @@ def make_exercise(system: System, folder: Path) -> Exercise:
     first = next(iter(system.animate(still, system.control_of(clip), len(clip), size="model"))).frame
     if copied := int(np.array_equal(first, still)):  # frame 0 is the still and not generated
         clip = system.example_clip(FRAMES + 1)
-    made = system.control_of(clip)
-    video, given = getattr(made, "video", None), made
+    control = given = system.control_of(clip)
+    video = getattr(control, "video", None)
     if isinstance(video, np.ndarray):
         media.write_video(folder / "control.mp4", iter(video), fps=clip.fps)
-        given = replace(cast(Any, made), video=folder / "control.mp4")
-    return Exercise(still, made, given, len(clip), len(clip) - copied, system.main_stage, [clip])
+        given = replace(cast(Any, control), video=folder / "control.mp4")
+    return Exercise(still, control, given, len(clip), len(clip) - copied, system.main_stage, [clip])
 
 
-def bench_model(animator: Animator, repeats: int, device: str | torch.device = "cpu") -> dict[str, Any]:
+def bench_model(animator: Animator, repeats: int) -> dict[str, Any]:
     """Everything about one model: sizes, times per frame in milliseconds, share of the matmul peak."""
     system = animator.system
-    system.networks.to(device)
-    left = _LEFT.to(device)
+    left = _LEFT.to(system.device)
     with tempfile.TemporaryDirectory() as folder:
         exercise = make_exercise(system, Path(folder))
         large = media.resize(exercise.still, (_LARGE, _LARGE))
@@ -166,8 +164,8 @@ def bench_model(animator: Animator, repeats: int, device: str | torch.device = "
         "share_of_matmul_peak": flops / network / peak,
         "matmul_gflop_per_s": peak / 1e9,
         "share_outside_network": 1 - network / statistics.median(per_frame["end_to_end"]),
-        "bf16": _bf16(animator, exercise, network, torch.device(device)),
-        "training": _training(animator, exercise, max(repeats // 2, 1), device),
+        "bf16": _bf16(system, exercise, network),
+        "training": _training(system, exercise, max(repeats // 2, 1)),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
@@ -182,10 +180,10 @@ def _first(animation: Animation, before: int) -> Step:
     return next(islice(animation, before, None))
 
 
-def _bf16(animator: Animator, exercise: Exercise, fp32_s: float, device: torch.device) -> dict[str, Any]:
+def _bf16(system: System, exercise: Exercise, fp32_s: float) -> dict[str, Any]:
     """bf16 against fp32: the probe that `auto` decides by, the network's time, the error in grey levels."""
-    chosen, probe = choose_precision("auto", device, True, lambda *_: own_times(animator.system))
-    rough = copy.copy(animator.system)
+    chosen, probe = choose_precision("auto", system.device, True, lambda *_: own_times(system))
+    rough = copy.copy(system)
     rough.precision = "bf16"
     before = exercise.frames - exercise.generated
     generated = min(_BF16_FRAMES, exercise.generated)
@@ -197,7 +195,7 @@ def _bf16(animator: Animator, exercise: Exercise, fp32_s: float, device: torch.d
     start = time.perf_counter()
     found = frames(rough)
     spent = (time.perf_counter() - start) / generated
-    error = np.abs(found - frames(animator.system))
+    error = np.abs(found - frames(system))
     return {
         "auto_chooses": chosen,
         "probe_ms": probe,
@@ -208,14 +206,12 @@ def _bf16(animator: Animator, exercise: Exercise, fp32_s: float, device: torch.d
     }
 
 
-def _training(animator: Animator, exercise: Exercise, repeats: int, device: str | torch.device) -> dict[str, Any]:
+def _training(system: System, exercise: Exercise, repeats: int) -> dict[str, Any]:
     """Samples per second of the system's training step, without loading and logging."""
     from accelerate.utils import send_to_device  # of the extra `train`, as the stages
 
-    system = copy.deepcopy(animator.system)
-    only = (exercise.stage,) if exercise.stage else ()
-    stage = system.stages(exercise.clips, only=only)[0]
-    batch = send_to_device(default_collate([stage.dataset[i] for i in range(stage.batch)]), device)
+    stage = copy.deepcopy(system).stages(exercise.clips, only=(exercise.stage,))[0]
+    batch = send_to_device(default_collate([stage.dataset[i] for i in range(stage.batch)]), system.device)
     for network in stage.networks.values():
         network.train()
 

@@ -135,7 +135,7 @@ def chosen_stages(stages: Mapping[str, int], only: Iterable[str]) -> list[str]:
         if name not in stages:
             raise StillmotionError(f"There is no stage {name!r}; known are {', '.join(stages)}.")
         if not stages[name]:
-            raise StillmotionError(f"The stage {name} has no steps: add --set {name}.steps=N.")
+            raise StillmotionError(f"The stage {name} has no steps: add --steps N.")
     return [name for name, count in stages.items() if (name in only if only else count)]
 
 

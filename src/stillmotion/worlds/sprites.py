@@ -56,8 +56,8 @@ class Canvas:
         cv2.fillPoly(mask, [corners], 255, lineType=cv2.LINE_AA, shift=POLYGON_SHIFT)
         return mask.astype(np.float32) / 255
 
-    def below(self, height: float | np.ndarray) -> np.ndarray:
-        """Return the share of each pixel (0 to 1) where y is below `height` (a number or H x W)."""
+    def above(self, height: float | np.ndarray) -> np.ndarray:
+        """Return the share of each pixel (0 to 1) above a line in the picture, y < `height` (a number or H x W)."""
         return np.clip((height - self.y) * self.scale + 0.5, 0, 1)
 
     def fill(
@@ -102,6 +102,11 @@ def ellipse(x: float, y: float, rx: float, ry: float) -> np.ndarray:
 def rectangle(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
     """Return the outline of a rectangle, 4 x 2."""
     return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+
+
+def symmetric(right: np.ndarray) -> np.ndarray:
+    """Return a closed outline (2N x 2) from its right half (N x 2, from top to bottom), mirrored in x."""
+    return np.roll(np.concatenate([right, (right * [-1, 1])[::-1]]), 1, axis=0)
 
 
 def tube(

@@ -1,6 +1,6 @@
-"""Feature extractors: networks of others that look at frames, opened by name from files the user gives.
+"""Feature extractors: third-party networks applied to frames, opened by name from files the user gives.
 
-None is shipped. To add one, write a module that opens it and an entry of `EXTRACTORS`.
+Their weights are not shipped. To add one, write a module that opens it and an entry of `EXTRACTORS`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from stillmotion.evaluation.extractors.inception import open_inception
 from stillmotion.evaluation.extractors.keypoints import open_keypoints
 from stillmotion.evaluation.extractors.lpips import open_lpips
 from stillmotion.evaluation.extractors.resnet import open_resnet50
+from stillmotion.nn.device import choose_device
 
 
 @dataclass(frozen=True)
@@ -49,25 +50,24 @@ EXTRACTORS: Mapping[str, Entry] = {
 }
 
 
-def open_extractors(
-    given: Sequence[tuple[str, str]], device: str | torch.device = "cpu"
-) -> dict[str, FeatureExtractor]:
+def open_extractors(given: Sequence[tuple[str, str]], device: str = "cpu") -> dict[str, FeatureExtractor]:
     """Open extractors as named on the command line.
 
     Args:
         given: pairs of a key of `EXTRACTORS` and a detector's name or FILE@SHA256.
-        device: where their networks run.
+        device: where their networks run: `cpu`, `cuda` or `auto`.
 
     Raises:
-        StillmotionError: an unknown name, a missing or damaged file, or another file than the digest says.
+        StillmotionError: an unknown name or device, a missing or damaged file, or another file than the digest says.
     """
+    where = choose_device(device)
     opened: dict[str, FeatureExtractor] = {}
     for name, value in given:
         if name not in EXTRACTORS:
             raise StillmotionError(f"There is no network {name!r}; known are {', '.join(EXTRACTORS)}.")
         if name in opened:
             raise StillmotionError(f"The network {name!r} is given twice; leave one out.")
-        opened[name] = EXTRACTORS[name].open(value, device)
+        opened[name] = EXTRACTORS[name].open(value, where)
     return opened
 
 

@@ -1,4 +1,4 @@
-"""What a feature extractor is, and reading the weights of networks of others into ours."""
+"""The interface of feature extractors, and loading of third-party weights."""
 
 from __future__ import annotations
 

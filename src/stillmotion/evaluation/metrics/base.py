@@ -1,4 +1,4 @@
-"""Means that metrics are made of: over clips, over frames, or over whatever values a metric adds."""
+"""Base classes of metrics that are means: over clips, over frames, or over any values."""
 
 from __future__ import annotations
 

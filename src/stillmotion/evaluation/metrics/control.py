@@ -1,4 +1,4 @@
-"""Metrics of control accuracy against a world's ground truth: did the video do what the control asked?
+"""Metrics of control accuracy against a world's ground truth: how well a prediction follows its control.
 
 Positions in a prediction come from `trackers`, which see pixels only. A lost position never helps a model: a lost
 point counts as one that has not moved, a lost object as resting at its last known position, a lost joint as wrong.
@@ -160,7 +160,7 @@ class CounterfactualAccuracy(MeanOfValues):
     definition = (
         "percent of predictions with a smaller mean absolute difference from the true outcome of their control than "
         "from that of another control on the same still; a tie is half; higher is better, and 50 is the value of a "
-        "model that ignores the control when both controls of each pair are asked"
+        "model that ignores the control when both controls of each pair are evaluated"
     )
     higher_is_better = True
 

@@ -10,11 +10,14 @@ from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.protocols.base import Protocol, fits
 from stillmotion.systems.base import System
 
-_MODULES = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
-PROTOCOLS: Mapping[str, Protocol] = {
-    module.PROTOCOL.name: module.PROTOCOL for module in _MODULES if hasattr(module, "PROTOCOL")
-}
-"""All protocols by name."""
+
+def discover() -> dict[str, Protocol]:
+    """The `PROTOCOL` of every module of this package, by name."""
+    modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
+    return {module.PROTOCOL.name: module.PROTOCOL for module in modules if hasattr(module, "PROTOCOL")}
+
+
+PROTOCOLS: Mapping[str, Protocol] = discover()
 
 
 def find_protocol(name: str) -> Protocol:
@@ -37,8 +40,8 @@ def choose_protocol(name: str | None, models: Mapping[str, System]) -> Protocol:
     if name is None:
         own = {model: system.protocol for model, system in models.items()}
         if len(set(own.values())) != 1:
-            told = ", ".join(f"{model}: {protocol}" for model, protocol in own.items()) or "there is no model"
-            raise StillmotionError(f"The models have no protocol in common ({told}); choose one with --protocol.")
+            listed = ", ".join(f"{model}: {protocol}" for model, protocol in own.items()) or "there is no model"
+            raise StillmotionError(f"The models have no protocol in common ({listed}); choose one with --protocol.")
         name = next(iter(own.values()))
     protocol = find_protocol(name)
     for system in models.values():

@@ -83,10 +83,10 @@ class FeatureCache:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """One sample of a model for a case; its features are computed when first asked for.
+    """One sample of a model for a case; its features are computed on first use.
 
     Attributes:
-        case: what was asked.
+        case: the input.
         frames: T x H x W x 3 `uint8`.
         cache: computes features.
     """
@@ -166,7 +166,7 @@ def add_case(
         metrics: by the columns' names.
         columns: the columns.
         cache: computes features.
-        case: what was asked.
+        case: the input.
         samples: the predictions, each T x H x W x 3 `uint8`.
     """
     inputs: dict[str, list[tuple[Any, ...]]] = {column.name: [] for column in columns}

@@ -24,7 +24,7 @@ def reconstruction_cases(clips: Sequence[Clip]) -> list[Case]:
 
 
 def mean_frame(case: Case, sample: int = 0) -> np.ndarray:
-    """Baseline: every frame is the mean of all target frames (it has seen the target)."""
+    """Baseline: every frame is the mean of all target frames (it uses the target)."""
     mean = np.rint(np.asarray(case.target, dtype=np.float64).mean(axis=0)).astype(np.uint8)
     return np.repeat(mean[None], len(case.target), axis=0)
 

@@ -45,7 +45,7 @@ from stillmotion.systems.strokes import Stroke
 LONG_STEPS, LONG_CASES = 200, 8
 PAIR_SEED = 0
 MIN_SEPARATION = 1 / 8
-"""Of the width: strokes with ends nearer to each other are not told apart."""
+"""Of the width: strokes whose ends are nearer to each other are not compared."""
 
 MIN_GAIT_RATIO = 1.25
 """Stride rates that differ by a smaller factor are those of one gait."""
@@ -203,10 +203,10 @@ def _stride(prediction: Prediction) -> tuple[Any, ...] | None:
 
 def _gait(prediction: Prediction) -> tuple[Any, ...] | None:
     case = _stroke_case(prediction.case)
-    asked, own = stride_hz(case.donor), stride_hz(case.clip)
-    if asked is None or own is None or max(asked, own) < MIN_GAIT_RATIO * min(asked, own):
+    donor, own = stride_hz(case.donor), stride_hz(case.clip)
+    if donor is None or own is None or max(donor, own) < MIN_GAIT_RATIO * min(donor, own):
         return None
-    return tuple(torch.tensor([rate]) for rate in (_measured_hz(prediction), asked, own))
+    return tuple(torch.tensor([rate]) for rate in (_measured_hz(prediction), donor, own))
 
 
 def _background(prediction: Prediction) -> tuple[Any, ...] | None:
@@ -230,7 +230,7 @@ _CLASS = (
 _ENDPOINT = (
     "percent of predictions in whose last frame the object is nearer to the end of its own stroke than to that of "
     f"another stroke on the same still, which ends {MIN_SEPARATION:g} of the width away or more; both strokes of "
-    "each pair are asked, so 50 is the value of a model that ignores the stroke; higher is better"
+    "each pair are evaluated, so 50 is the value of a model that ignores the stroke; higher is better"
 )
 _GAIT = (
     "percent of predictions for another clip's stroke whose strides per second are nearer to those of that clip's "

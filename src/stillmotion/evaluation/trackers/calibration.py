@@ -25,24 +25,23 @@ def by_points(clip: Clip, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return track_points(np.asarray(clip.frames), starts)
 
 
-def by_box(clip: Clip, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Track the object in the first frame's box; the starts move with it."""
-    return _moved_with(track_object(np.asarray(clip.frames), box=clip.tracks["box"][0]), starts)
+def by_object(given: Callable[[Clip], dict[str, np.ndarray]]) -> Tracker:
+    """Track one object with `track_object`, whose arguments are made of the clip; the starts move with its centre."""
 
+    def track(clip: Clip, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        centres = track_object(np.asarray(clip.frames), **given(clip))
+        positions = starts + (centres - centres[0])[:, None]
+        return positions, np.isfinite(positions[..., 0]).astype(np.float32)
 
-def by_mask(clip: Clip, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Track the object in the first frame's mask; the starts move with it."""
-    return _moved_with(track_object(np.asarray(clip.frames), mask=clip.tracks["mask"][0]), starts)
-
-
-def by_background(clip: Clip, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Track what differs from the true background; the starts move with it."""
-    return _moved_with(track_object(np.asarray(clip.frames), background=true_background(clip)), starts)
+    return track
 
 
 TRACKERS: Mapping[str, Tracker] = {
-    "points": by_points, "box": by_box, "mask": by_mask, "background": by_background,
-}  # fmt: skip
+    "points": by_points,
+    "box": by_object(lambda clip: {"box": clip.tracks["box"][0]}),
+    "mask": by_object(lambda clip: {"mask": clip.tracks["mask"][0]}),
+    "background": by_object(lambda clip: {"background": true_background(clip)}),
+}
 """By their names in docs/evaluation.md."""
 
 
@@ -167,9 +166,3 @@ def _compare(clip: Clip, truth: np.ndarray, tracker: Tracker) -> np.ndarray:
 def _quantile(values: np.ndarray, share: float) -> float:
     # `lower`, since there is nothing between a number and infinity.
     return float(np.quantile(values, share, method="lower")) if len(values) else float("nan")
-
-
-def _moved_with(centres: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Starts that move with a centre, and confidence 1 where the centre is known."""
-    positions = starts + (centres - centres[0])[:, None]
-    return positions, np.isfinite(positions[..., 0]).astype(np.float32)

@@ -22,7 +22,7 @@ def _check_crop(name: str, value: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Drive(Control):
-    """Follow a driving video (Sec. 3.4).
+    """Follow a driving video (Sec. 3.6).
 
     Attributes:
         video: a file or folder that `media.open_video` reads, or frames, T x H x W x 3, `uint8` RGB.

@@ -126,8 +126,8 @@ class DrivingRollout(Rollout):
         self.reference_index: int | None = None  # where another roll-out has chosen it
         self._targets: Iterator[Target] = iter(())
         self._next: Target | None = None
-        self._steps: deque[Step] = deque()
-        self._pose: Keypoints | None = None  # of the last step
+        self._steps: deque[tuple[Step, Keypoints]] = deque()  # made ahead, each with its pose
+        self._pose: Keypoints | None = None  # of the last step that was given
         if control is not None:
             self.follow(control)
 
@@ -145,17 +145,22 @@ class DrivingRollout(Rollout):
                 self._next = Target(self._pose or self.inputs.source)
             assert self._next is not None
             self._steps.extend(self.make_steps(self._next))
-            self._pose, self._next = self._next.keypoints.rows(slice(-1, None)), None
-        return self._steps.popleft()
+            self._next = None
+        step, self._pose = self._steps.popleft()
+        return step
 
     def send(self, control: Control) -> None:
         """Follow other driving frames from the next step on; the reference frame stays."""
-        self.system.check_control(control)
-        crop = control.crop if isinstance(control, Drive) else None
-        if self.canvas is not None and crop not in (None, self.canvas.crop):
-            raise StillmotionError("The crop cannot change while an animation runs; open another one.")
+        self.check(control)
         self.close()
         self.follow(control)
+
+    def check(self, control: Control) -> None:
+        """Refuse a control of another system, and a crop that is not the one taken."""
+        self.system.check_control(control)
+        before, now = (each.crop if isinstance(each, Drive) else None for each in (self.control, control))
+        if self.canvas is not None and now not in (None, before, self.canvas.crop):
+            raise StillmotionError("The crop cannot change while an animation runs; open another one.")
 
     def close(self) -> None:
         """Close the driving video, and drop what has been made ahead."""
@@ -244,8 +249,8 @@ class DrivingRollout(Rollout):
         if control.align == "first" or control.transfer == "absolute":
             return transferring.best_match(self.inputs.source, [head])
         with closing(self._open(control)) as driver:
-            again = driver.mirrored() if self.mirror else driver
-            return transferring.best_match(self.inputs.source, map(self.detect, again.batches), self.reference_index)
+            batches = (batch.flip(3) for batch in driver.batches) if self.mirror else driver.batches
+            return transferring.best_match(self.inputs.source, map(self.detect, batches), self.reference_index)
 
     def _fit(self, canvas: Canvas, inputs: StepInputs) -> transferring.Fit | None:
         """How well a still fits the driver, and the crop that would fit better."""
@@ -262,8 +267,8 @@ class DrivingRollout(Rollout):
             fit = replace(fit, crop=again.crop, whole=again.whole, useful=again.useful)
         return fit
 
-    def make_steps(self, target: Target) -> Iterator[Step]:
-        """The steps of N targets."""
+    def make_steps(self, target: Target) -> Iterator[tuple[Step, Keypoints]]:
+        """The steps of N targets, each with its keypoints, 1 x K."""
         assert self.canvas is not None
         masking = self.masking()
         keypoints = masking.keypoints(target.keypoints) if masking else target.keypoints
@@ -285,7 +290,7 @@ class DrivingRollout(Rollout):
                     else (target.small[here], target.found.rows(here))
                 )
                 layers = draw_layers(shown, keypoints.rows(here), seen)
-            yield Step(frame, layers, self._facts(one, keypoints, i))
+            yield Step(frame, layers, self._facts(one, keypoints, i)), keypoints.rows(here)
 
     def generate(self, target: Keypoints) -> GeneratorOutput:
         """Frames of the still with its keypoints at N targets."""
@@ -350,7 +355,7 @@ class FlippedRollout(Rollout):
 
     def send(self, control: Control) -> None:
         """Follow other driving frames from the next step on; see `DrivingRollout.send`."""
-        self.one.system.check_control(control)
+        self.one.check(control)
         self.close()
         self._follow(control)
 
@@ -376,6 +381,7 @@ class FlippedRollout(Rollout):
 
     def close(self) -> None:
         """Close the driving video."""
+        self._pending = None
         self.one.close()
         self.other.close()
 

@@ -163,7 +163,7 @@ class PredictionStage:
     batch: Count = 256
     learning_rate: Positive = 1e-3
     window: Annotated[int, Field(ge=2)] = 32  # consecutive frames
-    patience: Count = 50  # epochs without a lower loss, after which the rate falls to a tenth
+    patience: Steps = 50  # epochs without a lower loss, after which the rate falls to a tenth
 
 
 @dataclass(frozen=True, config=STRICT)

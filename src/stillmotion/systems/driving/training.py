@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from stillmotion.errors import StillmotionError
 from stillmotion.systems.base import System
 from stillmotion.systems.driving import losses
 from stillmotion.systems.driving.config import DrivingConfig, MotionStage
@@ -50,6 +51,10 @@ def stages(
     steps = {"keypoint_supervision": config.keypoint_supervision.steps}
     steps |= {name: stage.steps for name, stage in motion.items()}
     steps["keypoint_prediction"] = config.keypoint_prediction.steps if networks.predictor is not None else 0
+    if "keypoint_prediction" in only and networks.predictor is None:
+        raise StillmotionError(
+            "The configuration has no keypoint predictor: give it one with --set predictor.hidden=N or --preset people."
+        )
     chosen = chosen_stages(steps, only)
     check_clips(clips, config.size)
     for name in chosen:  # all names are checked before hours of training

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -29,7 +30,6 @@ BATCH = 16
 
 FPS = 25.0
 """Frames per second where nothing says them."""
-
 
 LIKE_SIZE = (0.67, 1.5)
 """The still's body over the driver's, each as a share of its picture: outside of this the two do not fit."""
@@ -63,9 +63,21 @@ class Driver:
         self.batches: Iterator[Tensor] = (torch.cat(batch) for batch in in_batches(small, BATCH))
 
     def mirrored(self) -> Driver:
-        """The same frames mirrored, out of the same reader; at most a batch is held between the two."""
-        other = copy.copy(self)
-        self.batches, shared = itertools.tee(self.batches)
+        """The same frames mirrored, out of the same reader; what one of the two has not read yet is held for it."""
+        # Not `itertools.tee`, which keeps up to 57 batches that both have read.
+        source, other = self.batches, copy.copy(self)
+        waiting: tuple[deque[Tensor], deque[Tensor]] = (deque(), deque())
+
+        def read(own: deque[Tensor]) -> Iterator[Tensor]:
+            while True:
+                if not own:
+                    if (batch := next(source, None)) is None:
+                        return
+                    for queue in waiting:
+                        queue.append(batch)
+                yield own.popleft()
+
+        self.batches, shared = map(read, waiting)
         other.batches, other.reader = (batch.flip(3) for batch in shared), None
         return other
 

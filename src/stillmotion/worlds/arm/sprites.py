@@ -34,7 +34,7 @@ def _sprite(colour: np.ndarray, distance: np.ndarray, origin: tuple[float, float
 
 
 def _bevel(distance: np.ndarray, width: float) -> np.ndarray:
-    """Return the light on a surface that is round towards its outline: the same from all sides, so it may rotate."""
+    """Return the light on a surface that is round towards its outline, the same from all sides, as it may rotate."""
     edge = np.clip(1 + distance / width, 0, 1)
     return (1.05 - 0.5 * edge**2).astype(np.float32)
 

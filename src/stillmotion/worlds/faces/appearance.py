@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stillmotion.worlds.colours import Colour, jitter, mix, sample_hsv
-from stillmotion.worlds.puppets.clothes import sample_clothes
+from stillmotion.worlds.puppets.appearance import sample_appearance as sample_puppet_appearance
 from stillmotion.worlds.textures import Fabric
 
 HAIR_STYLES = ("bald", "receding", "short", "side", "curls", "fringe", "bob", "long", "long_fringe", "bun", "beanie")
@@ -44,7 +44,7 @@ class Appearance:
 
 def sample_appearance(rng: np.random.Generator) -> Appearance:
     """Draw an appearance."""
-    clothes = sample_clothes(rng)  # skin, hair and shirt are those of the puppets
+    clothes = sample_puppet_appearance(rng)  # skin, hair and shirt are those of the puppets
     feminine = bool(rng.random() < 0.5)
     style = str(rng.choice(HAIR_STYLES, p=_FEMININE if feminine else _MASCULINE))
     # In a close-up, a tint of green in the hair would be visible.

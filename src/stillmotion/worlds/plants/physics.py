@@ -1,8 +1,8 @@
-"""Motion: a plant as a tree of damped springs, integrated in the space of its joint angles.
+"""Dynamics: a plant as a tree of damped springs, integrated in the space of its joint angles.
 
 Every joint has a spring and a damper; inertia is that of the plant at rest (as in small swings), while positions
 follow from the angles exactly. So the unforced motion is linear, M q'' + D q' + K q = 0, and the implicit midpoint
-rule takes the energy down by exactly what the dampers eat, at any step.
+rule loses exactly the energy that the dampers dissipate, at any step.
 """
 
 from __future__ import annotations
@@ -11,88 +11,62 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stillmotion.worlds.plants.tree import Tree, Way, ancestors, grips, place
+from stillmotion.worlds.plants.tree import KinematicChain, Tree, ancestors, forward_kinematics, node_positions
 
 # The longest step, in seconds. A swing of 3 Hz is then timed to within 0.1 % (the rule's error is (w h)^2 / 12).
 LONGEST_STEP = 1 / 200
-# No joint swings faster on its own than this many times the leaves: tips would jump between frames.
-_QUICKEST = 2.5
-# How much stiffer the hand is than the node it holds, and how fast (seconds) it damps what shakes in it.
+# The highest natural frequency of a joint relative to a leaf's: tips would jump between frames.
+_MAX_FREQUENCY = 2.5
+# The hand's stiffness relative to the node it holds, and the time constant (seconds) of its damping.
 _HAND_STIFFNESS = 100.0
 _HAND_DAMPING = 0.02
 
 
 @dataclass(frozen=True)
-class Springs:
-    """What the joints of a species are like.
+class SpringParameters:
+    """The joints of one plant; damping is a share of the critical one at `frequency`."""
 
-    Attributes:
-        pitch: the plant's slowest swing, Hz.
-        leaf_pitch: swing of a leaf on its own hinge, Hz.
-        air: damping by the air, a share of the critical one at `pitch`.
-        inner: damping in the joints, a share of the critical one at `pitch`; faster swings are damped more.
-        fall: how fast stiffness falls towards the tips: a power of the inertia of what hangs on a joint.
-    """
-
-    pitch: float
-    leaf_pitch: float
-    air: float
-    inner: float
-    fall: float
+    frequency: float  # the plant's lowest natural frequency, Hz
+    leaf_frequency: float  # of a leaf on its own hinge, Hz
+    air_damping: float
+    joint_damping: float  # higher modes are damped more
+    stiffness_exponent: float  # stiffness of a joint as a power of the inertia of what hangs on it
 
 
 @dataclass(frozen=True)
 class Dynamics:
-    """The numbers of M q'' + (a M + b K) q' + K q = force, with q the bends of the N joints.
+    """The coefficients of M q'' + (a M + b K) q' + K q = force, with q the deflections of the N joints."""
 
-    Attributes:
-        mass: M, N x N.
-        stiffness: the diagonal of K, N; along every way from the soil to a tip it never rises.
-        air: a, 1 / s.
-        inner: b, s.
-    """
-
-    mass: np.ndarray
-    stiffness: np.ndarray
-    air: float
-    inner: float
+    mass: np.ndarray  # M, N x N
+    stiffness: np.ndarray  # the diagonal of K, N; it never rises from the soil to a tip
+    air_damping: float  # a, 1 / s
+    joint_damping: float  # b, s
 
 
 @dataclass(frozen=True)
 class Motion:
-    """Bends (T x N, radians) and their speeds (T x N, radians per second) at the frames."""
+    """Deflections (T x N, radians) and their velocities (T x N, radians per second) at the frames."""
 
-    bends: np.ndarray
-    speeds: np.ndarray
+    deflections: np.ndarray
+    velocities: np.ndarray
 
 
 @dataclass(frozen=True)
-class Pull:
-    """A hand or a push at one node.
+class Actuator:
+    """A hand or a push at one node."""
 
-    Attributes:
-        way: the node's way.
-        home: where the node rests.
-        force: the force that holds the node at `reached`.
-        tangent: where a small share of the force moves the node, per whole force.
-        reached: the displacement that the force holds.
-        grip: stiffness of the hand; 0 for a push.
-        rise: seconds in which the force grows to its full size; for a push, how long it lasts.
-        release: seconds after which the hand lets go.
-    """
-
-    way: Way
-    home: tuple[float, float]
-    force: tuple[float, float]
-    tangent: tuple[float, float]
-    reached: tuple[float, float]
-    grip: float
-    rise: float
-    release: float
+    chain: KinematicChain  # to the node
+    home: tuple[float, float]  # the node at rest
+    force: tuple[float, float]  # the force that holds the node at `reached`
+    tangent: tuple[float, float]  # the displacement by a small share of the force, per whole force
+    reached: tuple[float, float]  # the displacement that the force holds
+    stiffness: float  # of the hand; 0 for a push
+    rise: float  # seconds in which the force grows to its full size; for a push, its duration
+    release: float  # seconds after which the hand lets go
 
 
 def _subtree_sums(tree: Tree, values: np.ndarray) -> np.ndarray:
-    """Return for every segment the sum of `values` (N x ...) over all that hangs on it, itself included."""
+    """Return for every segment the sum of `values` (N x ...) over the subtree below it, itself included."""
     total = values.astype(float).copy()
     for child in range(len(tree) - 1, -1, -1):
         if tree.parent[child] >= 0:
@@ -104,11 +78,10 @@ def mass_matrix(tree: Tree) -> np.ndarray:
     """Return the plant's N x N inertia at rest.
 
     Entry [i, j] for i above j is the sum over all masses m at c beyond j of m (c - p_i) . (c - p_j), with p the
-    hinges, plus the segments' own inertias (flat boards of their length and greatest width).
+    hinges, plus the segments' own inertias (flat plates of their length and greatest width).
     """
-    hinges, directions = (values[0] for values in place(tree, np.zeros((1, len(tree)))))
-    arrow = np.stack([np.cos(directions), np.sin(directions)], -1)
-    centre = hinges + 0.5 * tree.length[:, None] * arrow
+    hinges, directions = (values[0] for values in forward_kinematics(tree, np.zeros((1, len(tree)))))
+    centre = hinges + 0.5 * tree.length[:, None] * np.stack([np.cos(directions), np.sin(directions)], -1)
     mass = _subtree_sums(tree, tree.mass)
     first = _subtree_sums(tree, tree.mass[:, None] * centre)
     second = _subtree_sums(tree, tree.mass * (centre**2).sum(-1) + own_inertia(tree))
@@ -120,27 +93,27 @@ def mass_matrix(tree: Tree) -> np.ndarray:
 
 
 def own_inertia(tree: Tree) -> np.ndarray:
-    """Return the segments' inertias (N) about their own middles."""
+    """Return the segments' inertias (N) about their own centres."""
     return tree.mass * (tree.length**2 + (2 * np.maximum(tree.start, tree.end)) ** 2) / 12
 
 
-def dynamics(tree: Tree, springs: Springs) -> Dynamics:
-    """Give every joint its stiffness, so that the slowest swing has the wanted pitch and the root is the stiffest."""
+def build_dynamics(tree: Tree, springs: SpringParameters) -> Dynamics:
+    """Return stiffness that gives the lowest mode its frequency and is highest at the root."""
     mass = mass_matrix(tree)
     inertia = np.diag(mass)
-    stiffness = inertia**springs.fall
-    stiffness = stiffness * (2 * np.pi * springs.pitch) ** 2 / slowest(mass, stiffness)
-    own = (2 * np.pi * springs.leaf_pitch) ** 2 * inertia
-    stiffness = np.where(tree.leaf, own, np.minimum(stiffness, _QUICKEST**2 * own))
+    stiffness = inertia**springs.stiffness_exponent
+    stiffness = stiffness * (2 * np.pi * springs.frequency) ** 2 / _lowest_mode(mass, stiffness)
+    own = (2 * np.pi * springs.leaf_frequency) ** 2 * inertia
+    stiffness = np.where(tree.leaf, own, np.minimum(stiffness, _MAX_FREQUENCY**2 * own))
     for joint, parent in enumerate(tree.parent):
         if parent >= 0:
             stiffness[joint] = min(stiffness[joint], 0.95 * stiffness[parent])
-    pulse = 2 * np.pi * springs.pitch
-    return Dynamics(mass, stiffness, 2 * springs.air * pulse, 2 * springs.inner / pulse)
+    angular = 2 * np.pi * springs.frequency
+    return Dynamics(mass, stiffness, 2 * springs.air_damping * angular, 2 * springs.joint_damping / angular)
 
 
-def slowest(mass: np.ndarray, stiffness: np.ndarray) -> float:
-    """Return the squared angular frequency of the slowest swing (power iteration on K^-1 M)."""
+def _lowest_mode(mass: np.ndarray, stiffness: np.ndarray) -> float:
+    """Return the squared angular frequency of the lowest mode (power iteration on K^-1 M)."""
     shape, value = np.ones(len(mass)), 1.0
     for _ in range(40):
         moved = np.einsum("ij,j->i", mass, shape) / stiffness
@@ -149,14 +122,14 @@ def slowest(mass: np.ndarray, stiffness: np.ndarray) -> float:
     return 1 / value
 
 
-def energy(dyn: Dynamics, bends: np.ndarray, speeds: np.ndarray) -> np.ndarray:
-    """Return the energy (T) of the springs and of the motion (both T x N)."""
-    kinetic = np.einsum("ti,ij,tj->t", speeds, dyn.mass, speeds)
-    return 0.5 * (kinetic + (dyn.stiffness * bends**2).sum(-1))
+def energy(dynamics: Dynamics, motion: Motion) -> np.ndarray:
+    """Return the energy (T) of the springs and of the motion."""
+    kinetic = np.einsum("ti,ij,tj->t", motion.velocities, dynamics.mass, motion.velocities)
+    return 0.5 * (kinetic + (dynamics.stiffness * motion.deflections**2).sum(-1))
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:
-    """Return the inverse of a symmetric positive definite matrix, by sweeping.
+    """Return the inverse of a symmetric positive definite matrix, by the sweep operator.
 
     LAPACK is not used because its last digits depend on its version and on the number of threads.
     """
@@ -170,96 +143,96 @@ def invert(matrix: np.ndarray) -> np.ndarray:
     return swept
 
 
-def smooth_rise(share: float) -> tuple[float, float]:
-    """Return a curve from 0 (share 0) to 1 (share 1) without jumps in speed or acceleration, and its slope."""
+def _rise(share: float) -> tuple[float, float]:
+    """Return the minimum-jerk curve from 0 (share 0) to 1 (share 1) and its slope, as plain numbers."""
     s = min(max(share, 0.0), 1.0)
     return s**3 * (10 - 15 * s + 6 * s * s), 30 * s * s * (1 - s) ** 2
 
 
 def simulate(
-    dyn: Dynamics,
+    dynamics: Dynamics,
     frames: int,
     fps: float,
-    pull: Pull | None = None,
+    actuator: Actuator | None = None,
     start: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Motion:
-    """Move the plant.
+    """Integrate the motion.
 
     Args:
-        dyn: the plant's numbers.
+        dynamics: the plant's coefficients.
         frames: T.
-        fps: frames per second; a frame is cut into equal steps of at most `LONGEST_STEP`.
-        pull: what acts on it from the first frame on, or nothing.
-        start: bends and speeds (N each) at the first frame; at rest if not given.
-
-    Returns:
-        Bends and speeds at the frames.
+        fps: frames per second; a frame is divided into equal steps of at most `LONGEST_STEP`.
+        actuator: what acts from the first frame on, or nothing.
+        start: deflections and velocities (N each) at the first frame; at rest if not given.
     """
-    count = len(dyn.stiffness)
+    count = len(dynamics.stiffness)
     steps = max(1, int(np.ceil(1 / (fps * LONGEST_STEP) - 1e-9)))
     h = 1 / (fps * steps)
     # A v_mid = M v - h/2 K q + h/2 f with A = (1 + a h/2) M + c K; M is written as (A - c K) / (1 + a h/2).
-    c = 0.5 * h * dyn.inner + 0.25 * h * h
-    keep = 1 / (1 + 0.5 * h * dyn.air)
-    inverse = invert(dyn.mass / keep + c * np.diag(dyn.stiffness))
-    springs = inverse * dyn.stiffness
-    bends, speeds = (np.zeros(count), np.zeros(count)) if start is None else (start[0].copy(), start[1].copy())
-    columns = np.ascontiguousarray(inverse[:, pull.way.joints]) if pull is not None else inverse[:, :0]
+    c = 0.5 * h * dynamics.joint_damping + 0.25 * h * h
+    keep = 1 / (1 + 0.5 * h * dynamics.air_damping)
+    inverse = invert(dynamics.mass / keep + c * np.diag(dynamics.stiffness))
+    springs = inverse * dynamics.stiffness
+    q, v = (np.zeros(count), np.zeros(count)) if start is None else (start[0].copy(), start[1].copy())
+    columns = np.ascontiguousarray(inverse[:, actuator.chain.joints]) if actuator is not None else inverse[:, :0]
     out = Motion(np.empty((frames, count)), np.empty((frames, count)))
     for t in range(frames):
-        out.bends[t], out.speeds[t] = bends, speeds
+        out.deflections[t], out.velocities[t] = q, v
         for step in range(steps if t < frames - 1 else 0):
-            middle = keep * speeds - np.einsum("ij,j->i", springs, keep * c * speeds + 0.5 * h * bends)
-            if pull is not None:
-                middle = _pulled(pull, columns, bends, middle, (t * steps + step) * h, h)
-            bends = bends + h * middle
-            speeds = 2 * middle - speeds
+            middle = keep * v - np.einsum("ij,j->i", springs, keep * c * v + 0.5 * h * q)
+            if actuator is not None:
+                middle = _actuate(actuator, columns, q, middle, (t * steps + step) * h, h)
+            q = q + h * middle
+            v = 2 * middle - v
     return out
 
 
-def _pulled(
-    pull: Pull, columns: np.ndarray, bends: np.ndarray, middle: np.ndarray, time: float, h: float
+def _actuate(
+    actuator: Actuator, columns: np.ndarray, deflections: np.ndarray, middle: np.ndarray, time: float, h: float
 ) -> np.ndarray:
-    """Return the mid-step speeds (N) with the pull's force added to those of the free plant."""
-    share = min(max((pull.release - time) / h, 0.0), 1.0)  # of this step during which it acts
+    """Return the mid-step velocities (N) with the actuator's force added to those of the free plant."""
+    share = min(max((actuator.release - time) / h, 0.0), 1.0)  # of this step during which it acts
     if share == 0:
         return middle
-    joints = pull.way.joints
-    point, jacobian = pull.way.point(bends[joints])
-    answer = np.einsum("nk,xk->nx", columns, jacobian)  # speeds per force
-    if pull.grip == 0:
-        swell = share * np.sin(np.pi * (time + 0.5 * h) / pull.rise) ** 2
-        return middle + 0.5 * h * swell * (answer[:, 0] * pull.force[0] + answer[:, 1] * pull.force[1])
-    stiff, damp = share * pull.grip, share * pull.grip * _HAND_DAMPING
+    joints = actuator.chain.joints
+    point, jacobian = actuator.chain.node(deflections[joints])
+    response = np.einsum("nk,xk->nx", columns, jacobian)  # velocities per force
+    if actuator.stiffness == 0:
+        swell = share * np.sin(np.pi * (time + 0.5 * h) / actuator.rise) ** 2
+        return middle + 0.5 * h * swell * (response[:, 0] * actuator.force[0] + response[:, 1] * actuator.force[1])
+    stiff, damp = share * actuator.stiffness, share * actuator.stiffness * _HAND_DAMPING
     weight = 0.5 * h * stiff + damp
     free = np.einsum("xk,k->x", jacobian, middle[joints])
-    # Plain numbers from here on: arrays of two cost more than what is done with them.
+    # Plain numbers from here on: arrays of two cost more than the arithmetic.
     x, y = (
         stiff * (hand - at) + damp * pace - weight * speed
-        for (hand, pace), at, speed in zip(_hand(pull, time + 0.5 * h), point.tolist(), free.tolist(), strict=True)
+        for (hand, pace), at, speed in zip(
+            _hand(actuator, time + 0.5 * h), point.tolist(), free.tolist(), strict=True
+        )
     )
-    (a, b), (c, d) = (0.5 * h * weight * np.einsum("xk,ky->xy", jacobian, answer[joints])).tolist()
+    (a, b), (c, d) = (0.5 * h * weight * np.einsum("xk,ky->xy", jacobian, response[joints])).tolist()
     factor = 0.5 * h / ((a + 1) * (d + 1) - b * c)
     first, second = factor * ((d + 1) * x - b * y), factor * ((a + 1) * y - c * x)
-    return middle + (first * answer[:, 0] + second * answer[:, 1])
+    return middle + (first * response[:, 0] + second * response[:, 1])
 
 
-def _hand(pull: Pull, time: float) -> list[tuple[float, float]]:
-    """Return the hand's place and speed at a time, for x and for y."""
-    s, slope = smooth_rise(time / pull.rise)
-    made = []
-    for home, force, tangent, reached in zip(pull.home, pull.force, pull.tangent, pull.reached, strict=True):
-        # The hand goes ahead of the node by what its own softness takes.
-        first, bow = tangent + force / pull.grip, reached - tangent
-        made.append((home + s * first + s * s * bow, slope / pull.rise * (first + 2 * s * bow)))
-    return made
+def _hand(actuator: Actuator, time: float) -> list[tuple[float, float]]:
+    """Return the hand's position and velocity at a time, for x and for y."""
+    s, slope = _rise(time / actuator.rise)
+    axes = zip(actuator.home, actuator.force, actuator.tangent, actuator.reached, strict=True)
+    found = []
+    for home, force, tangent, reached in axes:
+        # The hand goes ahead of the node by its own compliance.
+        first, bow = tangent + force / actuator.stiffness, reached - tangent
+        found.append((home + s * first + s * s * bow, slope / actuator.rise * (first + 2 * s * bow)))
+    return found
 
 
 def hand_stiffness(compliance: np.ndarray) -> float:
-    """Return how stiff the hand is for a node of this compliance (2 x 2, displacement per force)."""
+    """Return the hand's stiffness for a node of this compliance (2 x 2, displacement per force)."""
     return _HAND_STIFFNESS / float(np.trace(compliance))
 
 
 def node_paths(tree: Tree, motion: Motion) -> np.ndarray:
-    """Return T x N x 2, where all nodes are."""
-    return grips(tree, *place(tree, motion.bends))
+    """Return T x N x 2, the positions of all nodes."""
+    return node_positions(tree, *forward_kinematics(tree, motion.deflections))

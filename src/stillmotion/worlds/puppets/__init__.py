@@ -1,7 +1,7 @@
-"""Puppets: made clips of a two-dimensional articulated person, with exact truth.
+"""Puppets: clips of a two-dimensional articulated person, with exact ground truth.
 
-A description (`Puppet`) is drawn first and knows no picture size; `render` paints it at any size. So the same
-generator state gives the same person, wall and motion at 64 and at 512 pixels.
+A description (`Puppet`) is drawn first and is independent of the picture's size; `render` renders it at any size. So
+the same generator state gives the same person, wall and motion at 64 and at 512 pixels.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ import numpy as np
 from stillmotion.data.clip import Clip
 from stillmotion.data.pose import JOINTS
 from stillmotion.errors import StillmotionError
-from stillmotion.worlds.puppets.body import sample_body
-from stillmotion.worlds.puppets.clothes import sample_clothes
-from stillmotion.worlds.puppets.motion import ACTIONS, FPS
+from stillmotion.worlds.puppets.actions import ACTIONS
+from stillmotion.worlds.puppets.appearance import sample_appearance
+from stillmotion.worlds.puppets.body_shape import sample_body_shape
 from stillmotion.worlds.puppets.render import Puppet, render
-from stillmotion.worlds.puppets.scene import from_afar, sample_scene
+from stillmotion.worlds.puppets.scene import distant_scene, sample_scene
+from stillmotion.worlds.puppets.timing import FPS
+from stillmotion.worlds.validation import check_action, check_clip
 
-__all__ = ["ACTIONS", "FPS", "JOINTS", "Puppet", "describe", "render", "sample", "to_clip"]
+__all__ = ["ACTIONS", "FPS", "JOINTS", "Puppet", "render", "sample", "sample_description"]
 
 
-def describe(rng: np.random.Generator, action: str | None = None, far: bool = False) -> Puppet:
-    """Draw a person, clothes, a scene and a motion.
+def sample_description(rng: np.random.Generator, action: str | None = None, far: bool = False) -> Puppet:
+    """Draw a person, an appearance, a scene and a motion.
 
     Args:
         rng: the only source of randomness.
@@ -31,40 +33,18 @@ def describe(rng: np.random.Generator, action: str | None = None, far: bool = Fa
         far: see `sample`.
 
     Raises:
-        StillmotionError: the action is unknown, or not one that is seen whole.
+        StillmotionError: the action is unknown, or not a gait with `far`.
     """
-    if action is not None and action not in ACTIONS:
-        raise StillmotionError(f"Puppets know no action {action!r}; choose one of: {', '.join(ACTIONS)}.")
-    names = list(ACTIONS)
-    drawn = names[int(rng.integers(len(names)))]
+    check_action("puppets", action, tuple(ACTIONS))
+    drawn = list(ACTIONS)[int(rng.integers(len(ACTIONS)))]
     chosen = action or drawn
-    body, clothes, scene = sample_body(rng), sample_clothes(rng), sample_scene(rng, chosen)
-    puppet = Puppet(chosen, body, clothes, ACTIONS[chosen].sample(rng), scene, bool(rng.random() < 0.35))
+    body, appearance, scene = sample_body_shape(rng), sample_appearance(rng), sample_scene(rng, chosen)
+    puppet = Puppet(chosen, body, appearance, ACTIONS[chosen].sample(rng), scene, bool(rng.random() < 0.35))
     if not far:
         return puppet
     if ACTIONS[chosen].gait is None:
-        raise StillmotionError("Only who walks, jogs or runs is seen from afar: name actions among walk, jog, run.")
-    return replace(puppet, scene=from_afar(rng, scene))
-
-
-def to_clip(puppet: Puppet, size: int, frames: int, name: str = "puppets") -> Clip:
-    """Paint a description and wrap it up as a clip."""
-    if not 16 <= size <= 1024:
-        raise StillmotionError(f"The size of a puppet clip must be 16 to 1024 pixels, not {size}.")
-    if frames < 1:
-        raise StillmotionError(f"A clip needs at least 1 frame, not {frames}.")
-    action = ACTIONS[puppet.action]
-    video, tracks = render(puppet, size, frames)
-    meta = {
-        "world": "puppets",
-        "action": puppet.action,
-        "view": action.view,
-        "framing": puppet.scene.framing,
-        **({"gait": asdict(action.gait(puppet.motion, puppet.body))} if action.gait else {}),
-        "joints": list(JOINTS),
-        "description": asdict(puppet),
-    }
-    return Clip(name, video, FPS, tracks, meta)
+        raise StillmotionError("Distant figures only walk, jog or run: name actions among walk, jog, run.")
+    return replace(puppet, scene=distant_scene(rng, scene))
 
 
 def sample(
@@ -78,16 +58,27 @@ def sample(
         frames: number of frames, at 25 per second.
         action: `wave1`, `wave2`, `jack`, `bend`, `walk`, `jog`, `run`, `squat`, `swing` (golf) or `throw`; None draws
             one.
-        far: who walks, jogs or runs is 0.34 to 0.46 of the picture tall, and the camera stands still. Else they are
-            two thirds of it, and the camera goes along with half of them.
+        far: walk, jog and run only: figures of 0.34 to 0.46 picture heights and a static camera, instead of about two
+            thirds and a camera that pans along in half of the clips.
 
     Returns:
-        A clip with the tracks `joints` (T x 13 x 3: x, y, visible; the order of `JOINTS`, "head" is its
-        middle), `box`, `points`, `mask`, `flow_forward` and `flow_backward`; see `render`. The meta of a walk, jog or
-        run holds `gait`: see `gaits.Gait`.
+        A clip with the tracks of `render`; the joints are in the order of `JOINTS`, "head" is its middle. The meta of
+        a walk, jog or run has `gait`: see `gaits.Gait`.
 
     Raises:
         StillmotionError: the action is unknown, or the size or number of frames is out of range.
     """
-    puppet = describe(rng, action, far)
-    return to_clip(puppet, size, frames)
+    check_clip("puppets", size, frames)
+    puppet = sample_description(rng, action, far)
+    chosen = ACTIONS[puppet.action]
+    video, tracks = render(puppet, size, frames)
+    meta = {
+        "world": "puppets",
+        "action": puppet.action,
+        "view": chosen.view,
+        "framing": puppet.scene.framing,
+        **({"gait": asdict(chosen.gait(puppet.motion, puppet.body))} if chosen.gait else {}),
+        "joints": list(JOINTS),
+        "description": asdict(puppet),
+    }
+    return Clip("puppets", video, FPS, tracks, meta)

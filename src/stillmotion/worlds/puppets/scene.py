@@ -1,4 +1,4 @@
-"""The scene: where the person stands, what is behind, the camera and the light."""
+"""The scene: the person's place, the background, the camera and the light."""
 
 from __future__ import annotations
 
@@ -12,81 +12,51 @@ from stillmotion.worlds.textures import Surface, sample_ground, sample_wall
 
 @dataclass(frozen=True)
 class Camera:
-    """Camera shake: two slow sines per axis, in picture heights; strength 0 is a tripod.
+    """Camera shake: two slow sines per axis; strength 0 is a tripod."""
 
-    Attributes:
-        shake: amplitude.
-        periods: four periods in frames (x, x, y, y).
-        phases: four phases in radians.
-        follow: whether the camera moves along with a walking or running person from the start, or stands still
-            until the person has crossed most of the picture.
-    """
-
-    shake: float
-    periods: tuple[float, float, float, float]
-    phases: tuple[float, float, float, float]
-    follow: bool
+    shake: float  # amplitude, in picture heights
+    periods: tuple[float, ...]  # four periods in frames (x, x, y, y)
+    phases: tuple[float, ...]  # four phases in radians
+    follow: bool  # pans with a walking or running person from the start, or only after most of the picture is crossed
 
     def offset(self, times: np.ndarray) -> np.ndarray:
-        """Return how far the picture's content is moved at each time, T x 2 in picture heights."""
+        """Return the shift of the picture's content at each time, T x 2 in picture heights."""
         waves = [np.sin(2 * np.pi * times / p + q) for p, q in zip(self.periods, self.phases, strict=True)]
         return self.shake * np.stack([waves[0] + 0.5 * waves[1], waves[2] + 0.5 * waves[3]], axis=-1)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything in the picture but the person; lengths in picture heights.
+    """Everything in the picture but the person; lengths in picture heights."""
 
-    Attributes:
-        framing: `full` (the whole body) or `knees` (cut off below, as in many recordings).
-        stature: the person's height.
-        x: where the person stands (0 = left border, 1 = right border).
-        floor: where the feet stand (above 1 = below the picture's lower border).
-        facing: +1 or -1; mirrors people seen from the side.
-        wall: what is behind.
-        ground: what is below `horizon`, or None when the wall fills the picture.
-        horizon: height of the line between wall and ground.
-        shadow: strength of the soft shadow on the ground, 0 to 1.
-        camera: shake.
-        tint: colour of the light.
-        light_side: where the light comes from, -1 left to +1 right.
-        flicker: amplitude of slow brightness changes (share of brightness).
-        flicker_period: their period in frames.
-        noise: standard deviation of the sensor's noise, in [0, 1] brightness.
-        noise_seed: names the noise.
-        softness: blur of the lens, standard deviation in picture heights.
-        shutter: share of a frame's time that the shutter is open; 0 = no motion blur.
-    """
-
-    framing: str
-    stature: float
-    x: float
-    floor: float
-    facing: int
+    framing: str  # `full` (the whole body) or `knees` (cut off below, as in many recordings)
+    stature: float  # the person's height
+    x: float  # the person's place (0 = left border, 1 = right border)
+    floor: float  # y of the feet (above 1 = below the picture's lower border)
+    facing: int  # +1 or -1; mirrors people seen from the side
     wall: Surface
-    ground: Surface | None
-    horizon: float
-    shadow: float
+    ground: Surface | None  # below `horizon`, or None when the wall fills the picture
+    horizon: float  # y of the line between wall and ground
+    shadow: float  # strength of the soft shadow on the ground, 0 to 1
     camera: Camera
-    tint: Colour
-    light_side: float
-    flicker: float
-    flicker_period: float
-    noise: float
+    tint: Colour  # of the light
+    light_side: float  # side of the light, -1 left to +1 right
+    flicker: float  # amplitude of slow brightness changes, as a share
+    flicker_period: float  # frames
+    noise: float  # standard deviation of the sensor's noise, in [0, 1] brightness
     noise_seed: int
-    softness: float
-    shutter: float
+    softness: float  # blur of the lens, standard deviation
+    shutter: float  # exposure as a share of a frame's time; 0 = no motion blur
 
 
 def sample_camera(rng: np.random.Generator) -> Camera:
-    """Draw a camera: a tripod half of the time, else a hand with up to about one percent of shake."""
+    """Draw a camera: a tripod half of the time, else handheld with up to about one percent of shake."""
     shake = 0.0 if rng.random() < 0.5 else rng.uniform(0.001, 0.008)
-    a, b, c, d = (rng.uniform(15, 90) for _ in range(4))
-    e, f, g, h = (rng.uniform(0, 2 * np.pi) for _ in range(4))
-    return Camera(shake, (a, b, c, d), (e, f, g, h), bool(rng.random() < 0.5))
+    periods, phases = tuple(rng.uniform(15, 90, 4).tolist()), tuple(rng.uniform(0, 2 * np.pi, 4).tolist())
+    return Camera(shake, periods, phases, bool(rng.random() < 0.5))
 
 
-# The person's height (from, to; in picture heights) for actions that are only ever shown whole.
+# The person's height (from, to; in picture heights) for actions that are always shown whole.
 _WHOLE = {
     "walk": (0.7, 0.9),
     "jog": (0.5, 0.78),
@@ -97,10 +67,10 @@ _WHOLE = {
 }
 
 
-def from_afar(rng: np.random.Generator, scene: Scene) -> Scene:
-    """The scene seen by a camera that is further away and stands still: who runs crosses the picture faster.
+def distant_scene(rng: np.random.Generator, scene: Scene) -> Scene:
+    """Return the scene seen by a static camera that is further away.
 
-    Everybody begins whole inside the picture: `render.crossed` starts 0.36 to 0.4 of a side behind `x`.
+    Everybody begins whole inside the picture: `render.crossing_position` starts 0.36 to 0.4 of a side behind `x`.
     """
     stature, lower = rng.uniform(0.34, 0.46), rng.uniform(0.0, 0.25)
     return replace(
@@ -116,8 +86,8 @@ def from_afar(rng: np.random.Generator, scene: Scene) -> Scene:
 def sample_scene(rng: np.random.Generator, action: str) -> Scene:
     """Draw a scene fit for the action: raised arms and outstretched hands stay inside the picture."""
     raised = action in ("wave1", "wave2", "jack")
-    framing = "full" if action in _WHOLE or rng.random() < 0.45 else "knees"
-    if framing == "full":
+    full = bool(action in _WHOLE or rng.random() < 0.45)
+    if full:
         # Raised arms reach about 1.25 statures, jumping adds a little.
         stature = rng.uniform(*_WHOLE.get(action, (0.6, 0.72) if raised else (0.7, 0.9)))
         floor = rng.uniform(0.9, 0.975)
@@ -126,15 +96,14 @@ def sample_scene(rng: np.random.Generator, action: str) -> Scene:
         # The crown at 0.27 to 0.36 leaves room for raised arms; the lower border cuts the shins.
         floor = max(rng.uniform(0.27, 0.36) + stature, 1.1)
     facing = 1 if rng.random() < 0.5 else -1
-    spread = 0.02 if raised else 0.05
-    x = 0.5 + rng.normal(0, spread)
+    x = 0.5 + rng.normal(0, 0.02 if raised else 0.05)
     if action in ("bend", "throw"):
         x -= 0.13 * stature * facing
-    horizon = floor - rng.uniform(0.03, 0.12) if framing == "full" else 2.0
-    ground = sample_ground(rng) if framing == "full" and rng.random() < 0.75 else None
-    light = jitter(rng, (0.95, 0.95, 0.95), 0.04)
+    horizon = floor - rng.uniform(0.03, 0.12) if full else 2.0
+    ground = sample_ground(rng) if full and rng.random() < 0.75 else None
+    tint = jitter(rng, (0.95, 0.95, 0.95), 0.04)
     return Scene(
-        framing=framing,
+        framing="full" if full else "knees",
         stature=stature,
         x=float(np.clip(x, 0.3, 0.7)),
         floor=floor,
@@ -144,12 +113,12 @@ def sample_scene(rng: np.random.Generator, action: str) -> Scene:
         horizon=horizon,
         shadow=rng.uniform(0.15, 0.6) if ground is not None else 0.0,
         camera=sample_camera(rng),
-        tint=light,
+        tint=tint,
         light_side=rng.uniform(-1, 1),
         flicker=0.0 if rng.random() < 0.5 else rng.uniform(0.002, 0.02),
         flicker_period=rng.uniform(6, 60),
         noise=0.0 if rng.random() < 0.3 else rng.uniform(0.002, 0.018),
         noise_seed=int(rng.integers(2**31)),
-        softness=float(0.007 * rng.random() ** 2),
+        softness=0.007 * rng.random() ** 2,
         shutter=rng.uniform(0.2, 0.7) if rng.random() < 0.3 else 0.0,
     )
