@@ -1,9 +1,10 @@
-"""Put a trained model into the zoo: half-size weights, its card, and golden inputs and outputs beside them.
+"""Put a trained model into the zoo: weights as float16, its card, and golden inputs and outputs.
 
     python recipes/pack.py RUN NAME --licence Apache-2.0 --world puppets --action run --far
 
-The golden tensors are a made still, the control that makes its clip out of it, and the packed weights' answer; a test
-compares them ever after. Without `--world` the clip is the system's own example. A README.md that is there stays.
+The golden tensors are the first frame of a synthetic clip, the clip's control, and the output of the packed weights;
+`tests/test_zoo.py` compares with them. Without `--world` the clip is the system's example clip. An existing README.md
+is kept.
 """
 
 from __future__ import annotations
