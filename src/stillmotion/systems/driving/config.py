@@ -83,7 +83,7 @@ class GeneratorConfig:
     max_width: Count = 1024
     blocks: Blocks = 5
     refine_blocks: GroupConvs = 4
-    flow_resize: Literal["bilinear", "nearest"] = "bilinear"  # the release uses nearest except for vox
+    flow_resize: Literal["bilinear", "nearest"] = "bilinear"  # paper and release: nearest, but for the release's vox
     norm: Literal["batch", "affine"] = "batch"  # "affine" (ours): scale and shift alone
     blend_masks: bool = False  # ours: blends the warped still, the unmoved still and paint; see BlendGenerator
 
@@ -168,7 +168,7 @@ class PredictionStage:
 
 @dataclass(frozen=True, config=STRICT)
 class DrivingConfig:
-    """Networks and stages of the driving system. Defaults: the release's `taichi` setting."""
+    """Networks and stages of the driving system. Defaults: the release's `taichi` setting but for `flow_resize`."""
 
     size: Count = 64  # height and width the networks work at
     keypoints: KeypointConfig = KeypointConfig()
@@ -236,6 +236,7 @@ _PAPER_AND_RELEASE = {
     # Plain softmax and gaussian, feature matching 10 on every map, no gradient through the driving heatmaps.
     "paper": DrivingConfig(
         keypoints=KeypointConfig(heatmap_exponent=1.0, covariance_floor=0.0),
+        generator=GeneratorConfig(flow_resize="nearest"),
         motion_stages=_stage(losses=LossConfig(feature_matching=(10.0,) * 5, detach_heatmaps=True)),
     ),
     "release": _RELEASE,
