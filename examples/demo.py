@@ -2,8 +2,8 @@
 
 python examples/demo.py --out out/demo [MODEL ...]
 
-What is shown of a system stands in `demo/SYSTEM.json`: stills and the options of `stillmotion animate`, relative to
-this folder. A model without examples shows its system's made clip.
+`demo/SYSTEM.json` lists the examples of a system: stills and options of `stillmotion animate`, relative to this
+folder. A model without one is shown on its system's example clip.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -31,7 +33,8 @@ HERE = Path(__file__).parent
 PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
-<title>stillmotion: what the shipped models do</title>
+<meta name="viewport" content="width=device-width">
+<title>stillmotion: animated stills</title>
 <style>
   body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #222; }}
   section {{ display: flex; flex-wrap: wrap; gap: .75rem; margin: 1rem 0 2.5rem; }}
@@ -39,11 +42,12 @@ PAGE = """<!doctype html>
   figure.main {{ width: 16rem; }}
   img, video {{ width: 100%; image-rendering: auto; background: #eee; display: block; }}
   figcaption {{ font-size: .8rem; color: #555; }}
+  pre {{ overflow-x: auto; }}
 </style>
-<h1>What the shipped models do</h1>
-<p>No model was trained on these stills, driving videos and strokes. Left to right: the still, the animation, then the
-layers that explain it. Made on this machine in {seconds:.0f} seconds; the commands run in the folder
-<code>examples</code>.</p>
+<h1>Animated stills</h1>
+<p>The shipped models were trained on none of these stills, driving videos and strokes. From left to right: the
+still, the animation, and the layers that explain it. Computed on this machine in {seconds:.0f} seconds. The commands
+run in the folder <code>examples</code>.</p>
 {body}
 </html>
 """
@@ -51,7 +55,7 @@ layers that explain it. Made on this machine in {seconds:.0f} seconds; the comma
 
 @dataclass(frozen=True)
 class Example:
-    """A still, what directs it, and the command that does the same."""
+    """A still, its control, and the command that gives the same animation; empty if there is none."""
 
     name: str
     still: np.ndarray
@@ -75,29 +79,33 @@ def main(arguments: list[str] | None = None) -> None:
         name = Path(model).name
         parts.append(f"<h2>{html.escape(name)}</h2>")
         parts += [show(animator, example, out / name, out) for example in examples(animator, model)]
-    parts.append("<h2>The made worlds</h2><section>")
+    parts.append("<h2>Worlds: synthetic clips with exact ground truth</h2><section>")
     parts += [show_world(still, out / "worlds", out) for still in sorted((HERE / "worlds").glob("*.png"))]
     page = PAGE.format(seconds=time.monotonic() - started, body="\n".join([*parts, "</section>"]))
     (out / "index.html").write_text(page, encoding="utf-8")
     print(f"Open {out / 'index.html'} in a browser.")
 
 
-def examples(animator: Animator, model: str) -> Iterator[Example]:
-    """What the model is shown with."""
+def examples(animator: Animator, model: str) -> list[Example]:
+    """What a model is shown on: the examples of its system that fit it, or the system's example clip."""
     system, file = animator.system, HERE / "demo" / f"{animator.system.name}.json"
-    if not file.is_file():
+    stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    fitting = [each for each in stored if each.get("model", model) == model]
+    if not fitting:
         clip = system.example_clip(24)
-        yield Example("a made clip", clip.frames[0], system.control_of(clip), "")
-        return
-    for stored in json.loads(file.read_text(encoding="utf-8")):
-        if stored.get("model", model) == model:
-            command = ["animate", stored["still"], "--model", model, *stored["options"], "-o", "out.mp4"]
-            control = cli.control_from(vars(cli.parser().parse_args(command)))
-            yield Example(stored["name"], media.read_picture(stored["still"]), control, shlex.join(command))
+        return [Example("example clip", clip.frames[0], system.control_of(clip), "")]
+    return [read_example(each, model) for each in fitting]
+
+
+def read_example(stored: Mapping[str, Any], model: str) -> Example:
+    """The example of an entry of `demo/SYSTEM.json`."""
+    command = ["animate", stored["still"], "--model", model, *stored["options"], "-o", "out.mp4"]
+    control = cli.control_from(vars(cli.parser().parse_args(command)))
+    return Example(stored["name"], media.read_picture(stored["still"]), control, shlex.join(command))
 
 
 def show(animator: Animator, example: Example, folder: Path, root: Path) -> str:
-    """Animate one example; returns the piece of the page that shows it."""
+    """Animate one example; returns its part of the page."""
     print(f"{folder.name}: {example.name}", flush=True)
     folder = folder / example.name.replace(" ", "-").replace(",", "")
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,19 +124,20 @@ def show(animator: Animator, example: Example, folder: Path, root: Path) -> str:
 
 
 def show_world(still: Path, folder: Path, root: Path) -> str:
-    """A world's bundled still, and a clip of it made now."""
+    """A world's bundled still, and a clip generated now."""
     folder.mkdir(parents=True, exist_ok=True)
     print(f"world: {still.stem}", flush=True)
     media.write_picture(folder / still.name, media.read_picture(still), overwrite=True)
     clip = sample_clip(still.stem, 7, 1, size=128, frames=32)
     media.write_video(folder / f"{still.stem}.mp4", iter(clip.frames), fps=clip.fps, overwrite=True)
-    return figure(folder / still.name, still.stem, root) + figure(folder / f"{still.stem}.mp4", "a clip of it", root)
+    made = figure(folder / f"{still.stem}.mp4", f"a clip of {still.stem}", root)
+    return figure(folder / still.name, still.stem, root) + made
 
 
 def figure(path: Path, caption: str, root: Path, main: bool = False) -> str:
     """One picture or looping video with its caption."""
-    source = html.escape(path.relative_to(root).as_posix())
-    tag = f'<img src="{source}" alt="">'
+    source = quote(path.relative_to(root).as_posix())
+    tag = f'<img src="{source}" alt="{html.escape(caption)}">'
     if path.suffix == ".mp4":
         tag = f'<video src="{source}" autoplay loop muted playsinline controls></video>'
     kind = ' class="main"' if main else ""

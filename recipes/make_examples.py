@@ -1,9 +1,9 @@
-"""Make the bundled stills, driving videos and strokes: puppets that no model was trained on; a still of every world.
+"""Generate the bundled stills, driving videos and strokes, from a seed of no training, and a still per world.
 
     python recipes/make_examples.py examples
 
-Relative transfer wants a still whose pose is near the driver's first frame, so each still is the frame, out of the
-clips of many people, whose joints lie nearest to the driver's first ones.
+Relative transfer needs a still whose pose is near that of the first driving frame, so each still is the frame, out of
+clips of many people, whose joints are nearest to those of the first driving frame.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ STROKES = {  # world-name: way points, pixels from the object's centre in the wo
     "arm-down": ([(0, 0), (-40, 65)], 15),
     "arm-across": ([(0, 0), (50, 60), (-60, 90)], 10),
 }
-WALKER = {"index": 0, "far": True, "action": "walk"}  # who is to walk or run: small, so there is room to go
+WALKER = {"index": 0, "far": True, "action": "walk"}  # small, so that there is room for a stroke
 PEOPLE, TRIED = range(100, 130), 24  # indices of the people to choose from, and how many of their frames
 
 
 def nearest(action: str, drive: Clip) -> tuple[int, int]:
-    """The person (index) and frame whose joints lie nearest to the driver's first ones."""
+    """The person (index) and frame whose joints are nearest to those of the first driving frame."""
     aim = drive.tracks["joints"][0, :, :2] * (64 / DRIVE_SIZE)
     found = []
     for person in PEOPLE:
@@ -47,7 +47,7 @@ def nearest(action: str, drive: Clip) -> tuple[int, int]:
 
 
 def write_strokes(folder: Path) -> None:
-    """Write `WORLD-NAME.json`, a point per frame, the first at the centre of the object, and `puppets.png`."""
+    """Write `puppets.png` and `WORLD-NAME.json`, a point per frame, the first at the centre of the object."""
     for name, (way, parts) in STROKES.items():
         world = name.partition("-")[0]
         which = WALKER if world == "puppets" else {"index": SHOWN[world]}

@@ -1,4 +1,4 @@
-"""Draw the README's figures: bundled stills, what directs them, and what the model made of them.
+"""Draw the README's figures: bundled stills, their controls, and the animations.
 
 python recipes/make_figures.py driving-puppets docs/driving-demo.png
 python recipes/make_figures.py strokes-puppets docs/strokes-demo.png

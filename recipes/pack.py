@@ -1,9 +1,10 @@
-"""Put a trained model into the zoo: half-size weights, its card, and golden inputs and outputs beside them.
+"""Put a trained model into the zoo: weights as float16, its card, and golden inputs and outputs.
 
     python recipes/pack.py RUN NAME --licence Apache-2.0 --world puppets --action run --far
 
-The golden tensors are a made still, the control that makes its clip out of it, and the packed weights' answer; a test
-compares them ever after. Without `--world` the clip is the system's own example. A README.md that is there stays.
+The golden tensors are the first frame of a synthetic clip, the clip's control, and the output of the packed weights;
+`tests/test_zoo.py` compares with them. Without `--world` the clip is the system's example clip. An existing README.md
+is kept.
 """
 
 from __future__ import annotations
@@ -54,19 +55,17 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def golden(folder: Path, still: np.ndarray, control: Control) -> dict[str, Tensor]:
-    """The still, the control's arrays (`control.CLASS.FIELD`), and the model's frames and facts (`facts.NAME`)."""
+    """The still, the control's fields (`control.CLASS.FIELD`), and the model's frames and facts (`facts.NAME`)."""
     steps = list(load(folder)(still, control, size="model"))
     inputs = {each.name: getattr(control, each.name) for each in fields(control)}  # type: ignore[arg-type]
     kind = type(control).__name__
 
     def tensor(values: Any) -> Tensor:
-        return torch.from_numpy(np.array(values))
+        return torch.from_numpy(np.array([*values.encode()], np.uint8) if isinstance(values, str) else np.array(values))
 
     return {
         "still": tensor(still),
-        **{
-            f"control.{kind}.{name}": tensor(value) for name, value in inputs.items() if isinstance(value, np.ndarray)
-        },
+        **{f"control.{kind}.{name}": tensor(value) for name, value in inputs.items() if value is not None},
         "frames": tensor([step.frame for step in steps]),
         **{f"facts.{name}": tensor([step.facts[name] for step in steps]) for name in steps[0].facts},
     }

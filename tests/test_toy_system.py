@@ -219,5 +219,5 @@ def test_the_demo_shows_it(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     demo = script("examples/demo.py")
     monkeypatch.setattr(demo, "show_world", lambda *_: "")
     demo.main(["--out", str(toy / "demo"), str(toy / "toy-model")])
-    assert (toy / "demo" / "toy-model" / "a-made-clip" / "animation.mp4").is_file()
-    assert "toy-model/a-made-clip/animation.mp4" in (toy / "demo" / "index.html").read_text()
+    assert (toy / "demo" / "toy-model" / "example-clip" / "animation.mp4").is_file()
+    assert "toy-model/example-clip/animation.mp4" in (toy / "demo" / "index.html").read_text()
