@@ -61,7 +61,8 @@ def golden(folder: Path, still: np.ndarray, control: Control) -> dict[str, Tenso
     kind = type(control).__name__
 
     def tensor(values: Any) -> Tensor:
-        return torch.from_numpy(np.array([*values.encode()], np.uint8) if isinstance(values, str) else np.array(values))
+        text = isinstance(values, str)
+        return torch.from_numpy(np.array([*values.encode()], np.uint8) if text else np.array(values))
 
     return {
         "still": tensor(still),
