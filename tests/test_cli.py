@@ -354,9 +354,11 @@ def test_progress_tells_rate_and_time_left_now_and_then(monkeypatch: pytest.Monk
 
 
 def test_warnings_are_printed_as_sentences(capsys: Capture) -> None:
-    with printed_warnings():
-        warnings.warn("It will not fit.", StillmotionWarning, stacklevel=1)
-        warnings.warn("It will not fit.", StillmotionWarning, stacklevel=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with printed_warnings():
+            warnings.warn("It will not fit.", StillmotionWarning, stacklevel=1)
+            warnings.warn("It will not fit.", StillmotionWarning, stacklevel=1)
     assert capsys.readouterr().err == "stillmotion: It will not fit.\n" * 2
     with pytest.warns(RuntimeWarning, match="other"), printed_warnings():
         warnings.warn("other", RuntimeWarning, stacklevel=1)

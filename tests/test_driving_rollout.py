@@ -184,12 +184,7 @@ class CountedVideo:
 
     def __init__(self, frames: int):
         self.frames, self.fps = frames, 25.0
-        self.alive = self.most = self.opened = self.closed = 0
-
-    def count(self, thing: object) -> None:
-        weakref.finalize(thing, self._gone)
-        self.alive += 1
-        self.most = max(self.most, self.alive)
+        self.alive = self.opened = self.closed = 0
 
     def _gone(self) -> None:
         self.alive -= 1
@@ -207,7 +202,8 @@ class CountedVideo:
     def __iter__(self) -> Iterator[np.ndarray]:
         for t in range(self.frames):
             frame = np.roll(SMALL_VIDEO[0], t, axis=1)
-            self.count(frame)
+            self.alive += 1
+            weakref.finalize(frame, self._gone)
             yield frame
             del frame
 
@@ -251,25 +247,29 @@ def test_a_rollout_that_is_closed_before_its_first_step_rests(flip: bool, video:
     assert np.array_equal(next(rollout).frame, next(rollout).frame)
 
 
+def tensors_alive() -> int:
+    return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("align", ["first", "best"])
 def test_memory_does_not_grow_with_the_drivers_length(align: str, flip: bool, video: CountedVideo, monkeypatch):
-    """Counts driving frames, batches and keypoints."""
+    """Counts frames and tensors whenever keypoints are detected."""
     monkeypatch.setattr("stillmotion.systems.driving.transfer.BATCH", 2)
+    driving, most = tiny_driving(flip_tta=flip), 0
+
+    def count(*_: object) -> None:
+        nonlocal most
+        most = max(most, tensors_alive() + video.alive)
 
     def most_alive(length: int) -> int:
-        driving = tiny_driving(flip_tta=flip)
-        video.frames, video.most = length, 0
-
-        def count(_: object, seen: tuple[Any, ...], found: Any) -> None:
-            for thing in (*seen, *found):
-                video.count(thing)
-
-        driving.networks.detector.register_forward_hook(count)
+        nonlocal most
+        video.frames, most = length, 0
         steps = driving.animate(PICTURE, Drive("long.mp4", align=align), size="model")  # type: ignore[arg-type]
         assert sum(1 for _ in steps) == length
-        return video.most
+        return most
 
+    driving.networks.detector.register_forward_hook(count)
     assert most_alive(6) == most_alive(30)
 
 
@@ -278,7 +278,7 @@ def test_memory_does_not_grow_with_the_drivers_length(align: str, flip: bool, vi
 def test_memory_stays_over_two_thousand_steps(flip: bool, video: CountedVideo) -> None:
     def alive() -> tuple[int, int]:
         gc.collect()
-        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects()), video.alive
+        return tensors_alive(), video.alive
 
     video.frames = 1_800
     rollout = tiny_driving(flip_tta=flip).open(PICTURE, Drive("long.mp4"), size="model")
