@@ -19,6 +19,7 @@ from stillmotion.animate import Animator, describe_models, load, own_times, to_p
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.driving import Drive
 from stillmotion.systems.driving.transfer import BATCH
+from strokes_tools import tiny_strokes
 
 # Untrained networks find bodies of any size.
 pytestmark = pytest.mark.filterwarnings("ignore:The body in the still")
@@ -335,14 +336,9 @@ def test_auto_takes_what_is_faster_for_this_very_model(
     assert load(tmp_path / "model", precision="auto").system.precision == chosen
 
 
-@pytest.mark.parametrize("make", ["driving", "strokes"])
-def test_own_times_animate_in_both_precisions_and_change_nothing(monkeypatch: pytest.MonkeyPatch, make: str) -> None:
-    if make == "strokes":
-        from strokes_tools import tiny_strokes
-
-        system: Any = tiny_strokes()
-    else:
-        system = tiny_driving()
+@pytest.mark.parametrize("make", [tiny_driving, tiny_strokes])
+def test_own_times_animate_in_both_precisions_and_change_nothing(monkeypatch: pytest.MonkeyPatch, make: Any) -> None:
+    system = make()
     seen, opened = [], type(system).open
 
     def watched(self: Any, *given: Any, **options: Any) -> Any:
