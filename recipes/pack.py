@@ -55,19 +55,18 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def golden(folder: Path, still: np.ndarray, control: Control) -> dict[str, Tensor]:
-    """The still, the control's arrays (`control.CLASS.FIELD`), and the model's frames and facts (`facts.NAME`)."""
+    """The still, the control's fields (`control.CLASS.FIELD`), and the model's frames and facts (`facts.NAME`)."""
     steps = list(load(folder)(still, control, size="model"))
     inputs = {each.name: getattr(control, each.name) for each in fields(control)}  # type: ignore[arg-type]
     kind = type(control).__name__
 
     def tensor(values: Any) -> Tensor:
-        return torch.from_numpy(np.array(values))
+        text = isinstance(values, str)
+        return torch.from_numpy(np.array([*values.encode()], np.uint8) if text else np.array(values))
 
     return {
         "still": tensor(still),
-        **{
-            f"control.{kind}.{name}": tensor(value) for name, value in inputs.items() if isinstance(value, np.ndarray)
-        },
+        **{f"control.{kind}.{name}": tensor(value) for name, value in inputs.items() if value is not None},
         "frames": tensor([step.frame for step in steps]),
         **{f"facts.{name}": tensor([step.facts[name] for step in steps]) for name in steps[0].facts},
     }

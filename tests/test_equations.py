@@ -38,7 +38,7 @@ def place(folder: Path, file: str) -> Path:
 
 @cache
 def definitions(path: Path) -> dict[str, str]:
-    """The source of every function and class of a file by dotted name."""
+    """The source of every function, class and constant of a file by dotted name."""
     text, found = path.read_text(encoding="utf-8"), {}
 
     def collect(body: list[ast.stmt], prefix: str) -> None:
@@ -47,6 +47,9 @@ def definitions(path: Path) -> dict[str, str]:
                 found[prefix + node.name] = ast.get_source_segment(text, node) or ""
                 if isinstance(node, ast.ClassDef):
                     collect(node.body, f"{prefix}{node.name}.")
+            for target in getattr(node, "targets", [getattr(node, "target", None)]):
+                if isinstance(target, ast.Name):
+                    found[prefix + target.id] = ast.get_source_segment(text, node) or ""
 
     collect(ast.parse(text).body, "")
     return found
@@ -62,9 +65,11 @@ def test_every_equation_is_where_the_table_says(readme: Path) -> None:
         for file, name in places:
             assert file.is_file(), f"{source}: there is no {file}"
             assert name in definitions(file), f"{source}: {file.name} has no {name}"
-        texts = [definitions(file)[name] for file, name in places]
-        for one in re.findall(r"(?:Eq\.|Sec\.|Table) [\d.]*\d", source):
-            exactly = re.compile(rf"{re.escape(one)}(?![\d.]*\d)")
+        for one in re.findall(r"(?:Eq\.|Sec\.|Table) (?:[\d.]*\d|[IVX]+(?:-[A-Z])?)", source):
+            # An equation is named where it is computed, a section somewhere in its file.
+            whole = not one.startswith("Eq.")
+            texts = [file.read_text(encoding="utf-8") if whole else definitions(file)[name] for file, name in places]
+            exactly = re.compile(rf"{re.escape(one)}(?![\d.]*\d|\w)")
             assert any(map(exactly.search, texts)), f"{one} is not named there"
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import runpy
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +16,9 @@ from stillmotion.animate import ZOO, declared_controls, load, shipped_models
 from stillmotion.files import load_tensors, parse_settings
 from stillmotion.options import Control
 from stillmotion.systems.base import read_config
+from stillmotion.systems.driving import Drive
 from stillmotion.systems.driving.config import PRESETS, DrivingConfig
+from stillmotion.worlds import sample_clip
 
 MODELS = shipped_models()
 
@@ -44,19 +49,25 @@ def test_a_model_folder_is_complete_and_small(name: str) -> None:
 
 
 def control_of(golden: Mapping[str, Tensor]) -> Control:
-    """The control whose fields are stored as `control.CLASS.FIELD`."""
-    stored = {tuple(key.split(".")[1:]): value.numpy() for key, value in golden.items() if key.startswith("control.")}
+    """The control whose fields are stored as `control.CLASS.FIELD`: arrays, numbers, boxes, and texts as bytes."""
+
+    def value(array: np.ndarray) -> Any:
+        if array.ndim == 0:
+            return array.item()
+        if array.ndim == 1 and array.dtype == np.int64:
+            return tuple(array.tolist())
+        return bytes(array).decode() if array.ndim == 1 and array.dtype == np.uint8 else array
+
+    stored = {tuple(key.split(".")[1:]): part.numpy() for key, part in golden.items() if key.startswith("control.")}
     (kind,) = {kind for kind, _ in stored}
     known = {control.__name__: control for controls in declared_controls().values() for control in controls}
-    return known[kind](**{field: value for (_, field), value in stored.items()})
+    return known[kind](**{field: value(array) for (_, field), array in stored.items()})
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_golden_outputs(name: str) -> None:
     """Two grey levels are what another CPU's rounding may cost; a few pixels on an edge more."""
     golden = load_tensors(ZOO / name / "golden.safetensors")
-    if "points" in golden:
-        pytest.skip("packed before golden controls had names")
     animator = load(name)
     assert not animator.system.networks.training
     frames, facts = golden["frames"].numpy(), {}
@@ -74,6 +85,20 @@ def test_golden_outputs(name: str) -> None:
     assert np.abs(frames[-1].astype(int) - frames[0]).max() > 50
     if "mean" in facts:
         assert np.ptp(facts["mean"], axis=0).max() > 0.05
+
+
+def test_a_packed_control_comes_back() -> None:
+    golden = runpy.run_path(str(Path(__file__).parents[1] / "recipes" / "pack.py"))["golden"]
+    still, video = sample_clip("puppets", 0, 0, size=64, frames=2).frames
+    drive = Drive(video[None], transfer="absolute", fps=12.5, keep_background=True, region=(0, 0, 64, 64))
+    packed = golden(ZOO / "driving-puppets", still, drive)
+    found = control_of(packed)
+    assert isinstance(found, Drive)
+    assert np.array_equal(found.video, drive.video)
+    for field in ("transfer", "fps", "keep_background", "align", "region", "crop"):
+        assert getattr(found, field) == getattr(drive, field), field
+    assert packed["frames"].shape == (1, 64, 64, 3)
+    assert packed["facts.mean"].shape == (1, 10, 2)
 
 
 @pytest.mark.parametrize(("name", "preset"), [("driving-puppets", "small"), ("driving-weizmann", "people")])
