@@ -33,7 +33,7 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# One thread per worker: two torch processes with two threads each on two cores run several times slower.
+# One thread per worker: more threads than cores run several times slower.
 unit: $(READY)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -n 2
 

@@ -1,4 +1,6 @@
-"""How far the object that `attach` finds is from the true one: `python benchmarks/attach_error.py [size] [stills]`.
+"""How far the object that `find_object` detects is from the true one.
+
+`python benchmarks/attach_error.py [size] [stills]`
 
 Stills of every world that has strokes (seed 7, which nothing is trained on); the stroke starts a tenth of the side
 off the true centre, both ways. Errors are shares of the side.
@@ -10,7 +12,7 @@ import sys
 
 import numpy as np
 
-from stillmotion.systems.strokes.finding import find_object
+from stillmotion.data.object_detection import find_object
 from stillmotion.worlds import sample_clip
 
 SEED = 7

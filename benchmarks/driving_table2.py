@@ -6,16 +6,18 @@
 It is a benchmark and no recipe: a recipe says how a shipped model was made, and nothing made here is shipped. What
 comes out is a measurement: RUNS/table2.md, RUNS/table2.json and the report it was taken from.
 
-Every variant gets the same start, the same pairs of frames in the same order, the same number of steps and the same
-losses, as far as it has them: the mix loss of preset `small` needs masks and shifted stills, which three variants
-lack. The table says so; `--set mix_weight=0` takes it from all. From scratch a few minutes on a laptop teach a
-detector nothing, so `--from MODEL` gives all variants that model's detector (`--parts` says what else), without a
-guide stage. Preset `small` then holds the detector for its first 5,000 steps: with fewer steps every variant has the
-very same keypoints. `--minutes` is turned into steps once, by timing the full variant, and kept in RUNS/plan.json.
+Every variant is trained in the preset's first motion stage: `frozen_detector` of preset `small`. All get the same
+start, the same pairs of frames in the same order, the same number of steps and the same losses, as far as they have
+them: the mask-mixture loss of preset `small` needs masks and shifted stills, which three variants lack. The table
+says so; `--set motion_stages.frozen_detector.losses.mask_mixture=0` takes it from all. A few minutes on a laptop
+train no detector from scratch, so `--from MODEL` gives all variants that model's detector (`--parts` says what else).
+The stage leaves it as it is, so every variant has the same keypoints. Without `--from`, keypoint supervision comes
+first.
+`--minutes` is turned into steps once, by timing the full variant, and kept in RUNS/plan.json.
 
 Run it again after Ctrl-C or a crash: a finished variant is not trained again, a begun one goes on. One process trains
-one variant after the other: data are memory-mapped and the networks are freed, so processes of their own would
-save nothing.
+one variant after the other: data are memory-mapped and the networks are freed, so separate processes would save
+nothing.
 """
 
 from __future__ import annotations
@@ -45,10 +47,12 @@ from variants import (
 from stillmotion.animate import load
 from stillmotion.data.clipset import open_dataset
 from stillmotion.errors import StillmotionError
-from stillmotion.evaluation.networks import Source, open_networks
+from stillmotion.evaluation.extractors import open_extractors
+from stillmotion.evaluation.extractors.base import FeatureExtractor
 from stillmotion.evaluation.report import evaluate_models
 from stillmotion.evaluation.speed import machine
 from stillmotion.files import read_json, write_json
+from stillmotion.systems.driving.config import PRESETS
 from stillmotion.train import TrainRequest, train
 from stillmotion.training import LoopSettings
 
@@ -86,14 +90,13 @@ def _paper(l1: float, akd: float, mkr: float, aed: float) -> dict[str, float]:
 
 
 VARIANTS: Mapping[str, Variant] = {
-    "no-flow": Variant("No F", {"use_flow": False}, _paper(0.057, 3.11, 0.238, 0.24)),
-    "no-residual": Variant("No F_residual", {"use_residual": False}, _paper(0.051, 2.81, 0.180, 0.22)),
-    "no-coarse": Variant("No F_coarse", {"use_coarse": False}, _paper(0.052, 2.75, 0.197, 0.22)),
-    "no-covariance": Variant("No Sigma_k", {"covariance": "fixed"}, _paper(0.054, 2.86, 0.206, 0.23)),
-    "no-image": Variant("No x", {"use_image": False}, _paper(0.051, 2.71, 0.193, 0.21)),
+    "no-flow": Variant("No F", {"motion.flow": "none"}, _paper(0.057, 3.11, 0.238, 0.24)),
+    "no-residual": Variant("No F_residual", {"motion.flow": "coarse"}, _paper(0.051, 2.81, 0.180, 0.22)),
+    "no-coarse": Variant("No F_coarse", {"motion.flow": "residual"}, _paper(0.052, 2.75, 0.197, 0.22)),
+    "no-covariance": Variant("No Sigma_k", {"keypoints.covariance": "fixed"}, _paper(0.054, 2.86, 0.206, 0.23)),
+    "no-image": Variant("No x", {"motion.image": False}, _paper(0.051, 2.71, 0.193, 0.21)),
     "full": Variant("Full", {}, _paper(0.050, 2.53, 0.174, 0.21)),
 }
-NOT_SETTABLE = ("steps", "predict_steps", *(name for variant in VARIANTS.values() for name in variant.changes))
 
 
 @dataclass(frozen=True)
@@ -106,16 +109,41 @@ class Plan:
     settings: Mapping[str, str]
     start_from: str | None
     parts: tuple[str, ...]
+    stages: tuple[str, ...]  # the last one is that of the variants
     minutes: float | None
     steps: int = 0  # 0: not yet known, to be found from `minutes`
 
     def request(self, variant: Variant, run: Path) -> TrainRequest:
         """The training of one variant."""
-        guide = {"guide_steps": 0} if self.start_from else {}
-        settings = {**guide, **self.settings, **variant.changes, "steps": self.steps}
         return TrainRequest(
-            "driving", self.data, run, self.preset, settings, self.start_from, self.parts, resume=run.is_dir()
+            "driving",
+            self.data,
+            run,
+            self.preset,
+            {**self.settings, **variant.changes, steps_of(self.stages[-1]): self.steps},
+            start_from=self.start_from,
+            parts=self.parts,
+            stages=self.stages,
+            resume=run.is_dir(),
         )
+
+
+def steps_of(stage: str) -> str:
+    """The setting that holds the steps of a motion stage."""
+    return f"motion_stages.{stage}.steps"
+
+
+def stages_of(preset: str, from_scratch: bool) -> tuple[str, ...]:
+    """The preset's first motion stage; from scratch, keypoint supervision before it.
+
+    Raises:
+        StillmotionError: there is no such preset.
+    """
+    if preset not in PRESETS:
+        raise StillmotionError(f"There is no preset {preset!r}; known are {', '.join(PRESETS)}.")
+    config = PRESETS[preset]
+    first = ("keypoint_supervision",) if from_scratch and config.keypoint_supervision.steps else ()
+    return (*first, config.motion_stages[0].name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -133,7 +161,7 @@ def run(options: argparse.Namespace) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     loop = LoopSettings(preview_every=0, precision="fp32", threads=options.threads)
-    networks = open_networks(options.network)  # before the trainings: one that is missing is told now
+    extractors = open_extractors(options.network)  # before the trainings: one that is missing is told now
     plan = agreed_plan(options, loop)
     failed, stopped = train_each(
         NAME,
@@ -148,7 +176,7 @@ def run(options: argparse.Namespace) -> int:
         return 130
     done = [key for key in VARIANTS if finished(options.out / key, plan.steps)]
     if done:
-        print(write_table(plan, options.out, done, networks))
+        print(write_table(plan, options.out, done, extractors))
     return 1 if failed else 0
 
 
@@ -159,26 +187,38 @@ def agreed_plan(options: argparse.Namespace, loop: LoopSettings) -> Plan:
         StillmotionError: RUNS holds another plan, the test set has no test clips, or a setting is a variant's own.
     """
     settings = dict(options.set)
-    test = tested_on(options, NOT_SETTABLE)
+    stages = stages_of(options.preset, from_scratch=options.start_from is None)
+    own = {name for variant in VARIANTS.values() for name in variant.changes}
+    test = tested_on(options, [*own, steps_of(stages[-1])])
     parts = tuple(options.parts.split(",")) if options.start_from else ()
     minutes = None if options.steps else options.minutes
     plan = Plan(
-        tuple(options.data), test, options.preset, settings, options.start_from, parts, minutes, options.steps or 0
-    )
+        tuple(options.data),
+        test,
+        options.preset,
+        settings,
+        options.start_from,
+        parts,
+        stages,
+        minutes,
+        options.steps or 0,
+    )  # fmt: skip
     return agreed(options.out / "plan.json", plan, lambda plan: _steps(plan, loop))
 
 
 def _steps(plan: Plan, loop: LoopSettings) -> int:
     """How many steps of the full variant fit into the plan's minutes."""
     with tempfile.TemporaryDirectory() as folder:
-        trial = replace(plan, steps=TRIAL_STEPS, settings={**plan.settings, "guide_steps": "0"})
+        trial = replace(plan, steps=TRIAL_STEPS, stages=plan.stages[-1:])
         request = trial.request(VARIANTS["full"], Path(folder) / "trial")
         return steps_in(plan.minutes or 0.0, request, loop, train, log_lines)
 
 
-def write_table(plan: Plan, out: Path, done: Sequence[str], networks: Mapping[str, Source]) -> str:
+def write_table(plan: Plan, out: Path, done: Sequence[str], extractors: Mapping[str, FeatureExtractor]) -> str:
     """Measure the trained variants; write RUNS/report, table2.json and table2.md. Returns the Markdown."""
-    evaluate_models([str(out / key) for key in done], plan.test, "reconstruction", out / "report", networks=networks)
+    evaluate_models(
+        [str(out / key) for key in done], plan.test, "reconstruction", out / "report", extractors=extractors
+    )
     report = read_json(out / "report" / "report.json")
     sets = [open_dataset(folder_of(item)).info.title for item in plan.data]
     found = {
@@ -187,7 +227,7 @@ def write_table(plan: Plan, out: Path, done: Sequence[str], networks: Mapping[st
         "trained_on": " + ".join(sets),
         "measured_on": open_dataset(plan.test).info.title,
         "report": {key: report[key] for key in ("protocol", "definition", "split", "clips", "frames", "metrics")},
-        "batch": load(out / done[0]).system.config.batch,
+        "batch": batch_of(out / done[0], plan.stages[-1]),
         "baselines": {name: row for name, row in report["means"].items() if name.startswith("baseline")},
         "variants": {
             key: {
@@ -195,7 +235,7 @@ def write_table(plan: Plan, out: Path, done: Sequence[str], networks: Mapping[st
                 "changes": dict(VARIANTS[key].changes),
                 "paper": dict(VARIANTS[key].paper),
                 "ours": report["means"][str(out / key)],
-                **facts_of(out / key),
+                **facts_of(out / key, plan.stages[-1]),
             }
             for key in done
         },
@@ -206,9 +246,15 @@ def write_table(plan: Plan, out: Path, done: Sequence[str], networks: Mapping[st
     return text
 
 
-def facts_of(folder: Path) -> dict[str, Any]:
+def batch_of(folder: Path, stage: str) -> int:
+    """Pairs per step of a trained variant."""
+    config = load(folder).system.config
+    return next(each.batch for each in config.motion_stages if each.name == stage)
+
+
+def facts_of(folder: Path, stage: str) -> dict[str, Any]:
     """What a training cost and which losses it had: from its log, not from what was meant."""
-    lines = [line for line in log_lines(folder, "losses") if line["stage"] == "motion"]
+    lines = [line for line in log_lines(folder, "losses") if line["stage"] == stage]
     model = load(folder).system.shipped()
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

@@ -7,13 +7,13 @@ r"""Train the ablations of `strokes` small on one data set, and print what each 
 It is a benchmark and no recipe: nothing made here is shipped. What comes out is RUNS/ablations.md,
 RUNS/ablations.json and the report it was taken from (protocol `strokes`).
 
-Every variant has the same clips in the same order and the same number of steps. All have what the ablations take
-away, which preset `small` has not: both discriminators, a perceptual loss (on a VGG-16 of fixed random weights, which
-needs no file), and no blend with the still, which would hide frames that darken. `--set` changes these for all.
-`--minutes` is turned into steps once, by timing the full variant, and kept in RUNS/plan.json.
+Every variant has the same clips in the same order and the same number of steps of the stage `single_step`. All have
+what the ablations take away, which preset `small` lacks: both discriminators, a perceptual loss (on a VGG-16 of
+fixed random weights, which needs no file), and no blend with the still, which would hide frames that darken. `--set`
+changes these for all. `--minutes` is turned into steps once, by timing the full variant, and kept in RUNS/plan.json.
 
-`--only` trains some, and then `--set` may change for all what only the others differ in: without judges and VGG
-(`--only full whole step teacher --set gan_weight=0 --set use_pair_discriminator=false --set perceptual_weight=0`) a
+`--only` trains some, and then `--set` may change for all what only the others differ in: without discriminators and
+VGG (`--only full whole step teacher --set losses.gan=0 --set losses.pair_gan=0 --set losses.perceptual.weight=0`) a
 step takes a tenth of the time.
 
 Run it again after Ctrl-C or a crash: a finished variant is not trained again, a begun one goes on.
@@ -53,16 +53,16 @@ from stillmotion.training import LoopSettings
 NAME = "strokes_ablations"
 
 COMMON: Mapping[str, Any] = {
-    "composite": False,
-    "carry": False,
-    "painted_weight": 0.0,
-    "gan_weight": 0.02,
-    "use_pair_discriminator": True,
-    "pair_gan_weight": 0.02,
-    "perceptual_weight": 0.1,
-    "perceptual_network": "random-vgg16",
-    "perceptual_region": "frame",
-    "perceptual_input": "scaled",
+    "generator.warp_still": False,
+    "losses.unblended": 0.0,
+    "losses.gan": 0.02,
+    "losses.pair_gan": 0.02,
+    "losses.perceptual.weight": 0.1,
+    "losses.perceptual.network": "random-vgg16",
+    "losses.perceptual.region": "frame",
+    "losses.perceptual.range": "unit",
+    "single_step.schedule.total": None,
+    "annealing.steps": 0,
 }
 """What all have before the ablations take it away."""
 
@@ -84,31 +84,37 @@ class Variant:
 
 VARIANTS: Mapping[str, Variant] = {
     "full": Variant("Full", {}),
-    "whole": Variant("S only", {"motion_input": "whole"}, "time and speed are lost (supplement)"),
-    "step": Variant("S_t only", {"motion_input": "step"}, "the future is ambiguous (supplement)"),
+    "whole": Variant("S only", {"stroke.input": "whole"}, "time and speed are lost (supplement)"),
+    "step": Variant("S_t only", {"stroke.input": "step"}, "the future is ambiguous (supplement)"),
     "teacher": Variant(
-        "Teacher forcing", {"teacher_forcing": True}, "ignores the stroke, forgets the input, darkens (Fig. 3)"
+        "Teacher forcing",
+        {"single_step.teacher_forcing": True},
+        "ignores the stroke, forgets the input, darkens (Fig. 3)",
     ),
-    "no-d2": Variant("No D2", {"use_pair_discriminator": False}),
-    "no-perceptual": Variant("No perceptual loss", {"perceptual_weight": 0.0}),
-    "no-autoencoding": Variant("No auto-encoding loss", {"autoencode_weight": 0.0}),
-    "gaussian": Variant("Gaussian dots, whole stroke", {"coding": "gaussian", "stroke_window": 0}, "ours"),
-    "grey": Variant("Grey dots, whole stroke", {"coding": "grey", "stroke_window": 0}, "the paper's coding"),
+    "no-d2": Variant("No D2", {"losses.pair_gan": 0.0}),
+    "no-perceptual": Variant("No perceptual loss", {"losses.perceptual.weight": 0.0}),
+    "no-autoencoding": Variant("No auto-encoding loss", {"losses.autoencoding": 0.0}),
+    "gaussian": Variant(
+        "Gaussian dots, whole stroke", {"stroke.encoding": "gaussian", "stroke.lookahead": 0}, "ours"
+    ),
+    "grey": Variant(
+        "Grey dots, whole stroke", {"stroke.encoding": "grey", "stroke.lookahead": 0}, "the paper's encoding"
+    ),
 }
 
 
 def not_settable(only: Sequence[str]) -> tuple[str, ...]:
     """What `--set` must leave alone: the variants that are trained differ in it."""
-    return ("steps", *(name for key in only for name in VARIANTS[key].changes))
+    return ("single_step.steps", *(name for key in only for name in VARIANTS[key].changes))
 
 
 COLUMNS = {
-    "follow (% of width)": ("follow, % of width", ".2f"),
-    "follow": ("follow, px", ".2f"),
-    "two ends": ("two ends, %", ".0f"),
+    "trajectory error (% of width)": ("trajectory error, % of width", ".2f"),
+    "trajectory error": ("trajectory error, px", ".2f"),
+    "endpoint accuracy": ("endpoint accuracy, %", ".0f"),
     "PSNR": ("PSNR", ".2f"),
-    "class kept": ("class kept, %", ".0f"),
-    "spill": ("spill", ".4f"),
+    "class accuracy": ("class accuracy, %", ".0f"),
+    "background change": ("background change", ".4f"),
 }
 """Columns of the report that the table shows, and how."""
 
@@ -126,8 +132,8 @@ class Plan:
 
     def request(self, variant: Variant, run: Path) -> TrainRequest:
         """The training of one variant."""
-        settings = {**COMMON, **self.settings, **variant.changes, "steps": self.steps}
-        return TrainRequest("strokes", self.data, run, self.preset, settings, None, (), resume=run.is_dir())
+        settings = {**COMMON, **self.settings, **variant.changes, "single_step.steps": self.steps}
+        return TrainRequest("strokes", self.data, run, self.preset, settings, resume=run.is_dir())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,9 +1,9 @@
-"""Train the digit classifier of `evaluation/digits.py` and say how often it is right.
+"""Train the digit classifier of `evaluation/extractors/digits.py` and print its accuracy.
 
-    python recipes/digit_classifier.py ../shared/data/mnist/digits-8k-images-idx3-ubyte.gz
+    python recipes/digit_classifier.py digits-8k-images-idx3-ubyte.gz
 
-The first 7,000 digits train it; the last 1,000 are only read at the end. What it will see are digits drawn into a
-small frame and read back, so training pictures are shrunk and enlarged again, shifted and turned a little.
+The first 7,000 digits are for training, the last 1,000 for testing. The classifier reads digits in small frames, so
+the augmentation downsamples and upsamples pictures, and shifts, scales and rotates them a little.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stillmotion.evaluation.digits import SIDE, WEIGHTS, DigitClassifier, read_digits
+from stillmotion.evaluation.extractors.digits import SIDE, WEIGHTS, DigitClassifier, read_digits
 from stillmotion.files import save_tensors
 from stillmotion.worlds import sample_clip
 from stillmotion.worlds.digits.idx import read_digits as read_idx_digits
@@ -27,7 +27,7 @@ BATCH, RATE = 64, 3e-3
 
 
 def main() -> None:
-    """Train, measure, save."""
+    """Train, test, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("pictures", type=Path, help="IDX file of pictures; the labels lie beside it")
     parser.add_argument("--epochs", type=int, default=8)
@@ -47,7 +47,7 @@ def main() -> None:
         network.train()
         order, losses = torch.randperm(TRAINED), []
         for chosen in order[: TRAINED // BATCH * BATCH].split(BATCH):
-            loss = F.cross_entropy(network(varied(inks[chosen])), truth[chosen], label_smoothing=0.05)
+            loss = F.cross_entropy(network(augment(inks[chosen])), truth[chosen], label_smoothing=0.05)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -71,8 +71,8 @@ def main() -> None:
     print(f"{options.out.stat().st_size / 1024:.0f} KB")
 
 
-def varied(inks: Tensor) -> Tensor:
-    """Turn by up to 10 degrees, scale by a tenth, shift by up to 2 pixels; half of them at a lower resolution."""
+def augment(inks: Tensor) -> Tensor:
+    """Rotate by up to 10 degrees, scale by up to 10 %, shift by up to 2 pixels; half of them at low resolution."""
     count = len(inks)
     turn = (torch.rand(count) * 2 - 1) * math.radians(10)
     scale = 1 + (torch.rand(count) * 2 - 1) * 0.1

@@ -1,9 +1,9 @@
-"""Make the bundled stills, driving videos and strokes of persons unseen in training, and a still of every world.
+"""Generate the bundled stills, driving videos and strokes, from a seed of no training, and a still per world.
 
     python recipes/make_examples.py examples
 
-Relative transfer needs a still whose pose is near the driving video's first frame, so each still is the frame, out of
-the clips of many people, whose joints are nearest to those of that frame.
+Relative transfer needs a still whose pose is near that of the first driving frame, so each still is the frame, out of
+clips of many people, whose joints are nearest to those of the first driving frame.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from stillmotion.worlds import sample_clip
 
 SEED = 7  # trainings use seed 1
 STILL_SIZE, DRIVE_SIZE, FRAMES = 256, 128, 48
-DRIVERS = {"wave1": 3, "wave2": 5, "jack": 8, "bend": 0}  # action: the driving video's index in the world
-SHOWN = {"puppets": 4, "plants": 0, "faces": 2, "arm": 6, "digits": 2}  # world: index of the clip
-STROKES = {  # world-name: waypoints, in pixels from the object's centre in the world's still, and points per leg
+DRIVERS = {"wave1": 3, "wave2": 5, "jack": 8, "bend": 0}  # action: the driver's index in the world
+SHOWN = {"puppets": 4, "plants": 0, "faces": 2, "arm": 6, "digits": 2}  # world: which of its clips is shown
+STROKES = {  # world-name: way points, pixels from the object's centre in the world's still, and points per part
     "digits-away": ([(0, 0), (80, -100)], 15),
     "digits-round": ([(45 * np.sin(a), 45 * (np.cos(a) - 1)) for a in np.linspace(0, 2 * np.pi, 24)], 1),
     "puppets-slow": ([(0, 0), (67, 0)], 23),
@@ -30,37 +30,32 @@ STROKES = {  # world-name: waypoints, in pixels from the object's centre in the 
     "arm-down": ([(0, 0), (-40, 65)], 15),
     "arm-across": ([(0, 0), (50, 60), (-60, 90)], 10),
 }
-WALKER = {
-    "index": 0,
-    "far": True,
-    "action": "walk",
-}  # the still of the puppets' strokes: small, so that there is room to move
-PEOPLE, SEARCHED = range(100, 130), 24  # indices of the people to choose from, and the number of their frames
+WALKER = {"index": 0, "far": True, "action": "walk"}  # small, so that there is room for a stroke
+PEOPLE, TRIED = range(100, 130), 24  # indices of the people to choose from, and how many of their frames
 
 
-def nearest_pose(action: str, drive: Clip) -> tuple[int, int]:
-    """Return the person (index) and frame whose joints are nearest to those of the driving video's first frame."""
-    target = drive.tracks["joints"][0, :, :2] * (64 / DRIVE_SIZE)
+def nearest(action: str, drive: Clip) -> tuple[int, int]:
+    """The person (index) and frame whose joints are nearest to those of the first driving frame."""
+    aim = drive.tracks["joints"][0, :, :2] * (64 / DRIVE_SIZE)
     found = []
     for person in PEOPLE:
-        clip = sample_clip("puppets", SEED, person, size=64, frames=SEARCHED, action=action)
-        distances = np.linalg.norm(clip.tracks["joints"][..., :2] - target, axis=-1).mean(axis=1)
+        clip = sample_clip("puppets", SEED, person, size=64, frames=TRIED, action=action)
+        distances = np.linalg.norm(clip.tracks["joints"][..., :2] - aim, axis=-1).mean(axis=1)
         found.append((float(distances.min()), person, int(distances.argmin())))
     _, person, frame = min(found)
     return person, frame
 
 
 def write_strokes(folder: Path) -> None:
-    """Write `WORLD-NAME.json`, a point per frame, the first at the centre of the object, and `puppets.png`."""
-    for name, (waypoints, per_leg) in STROKES.items():
+    """Write `puppets.png` and `WORLD-NAME.json`, a point per frame, the first at the centre of the object."""
+    for name, (way, parts) in STROKES.items():
         world = name.partition("-")[0]
-        chosen = WALKER if world == "puppets" else {"index": SHOWN[world]}
-        clip = sample_clip(world, SEED, size=STILL_SIZE, frames=1, **chosen)
+        which = WALKER if world == "puppets" else {"index": SHOWN[world]}
+        clip = sample_clip(world, SEED, size=STILL_SIZE, frames=1, **which)
         if world == "puppets":
             media.write_picture(folder / "puppets.png", clip.frames[0], overwrite=True)
-        legs = len(waypoints) - 1
-        at = np.linspace(0, legs, legs * per_leg + 1)
-        moved = [np.interp(at, range(legs + 1), [point[axis] for point in waypoints]) for axis in (0, 1)]
+        at = np.linspace(0, len(way) - 1, (len(way) - 1) * parts + 1)
+        moved = [np.interp(at, range(len(way)), [point[axis] for point in way]) for axis in (0, 1)]
         points = clip.tracks["points"][0].astype(float) + np.stack(moved, 1)
         write_json(folder / f"{name}.json", {"points": points.round(1).tolist()})
 
@@ -74,7 +69,7 @@ def main(folder: Path) -> None:
         media.write_picture(folder / "worlds" / f"{world}.png", still, overwrite=True)
     for action, driver in DRIVERS.items():
         drive = sample_clip("puppets", SEED, driver, size=DRIVE_SIZE, frames=FRAMES, action=action)
-        person, frame = nearest_pose(action, drive)
+        person, frame = nearest(action, drive)
         still = sample_clip("puppets", SEED, person, size=STILL_SIZE, frames=frame + 1, action=action).frames[frame]
         media.write_picture(folder / "stills" / f"{action}.png", still, overwrite=True)
         media.write_video(folder / "drives" / f"{action}.mp4", iter(drive.frames), fps=drive.fps, overwrite=True)

@@ -1,4 +1,4 @@
-"""Draw the README's figures: bundled stills, what directs them, and what the model made of them.
+"""Draw the README's figures: bundled stills, their controls, and the animations.
 
 python recipes/make_figures.py driving-puppets docs/driving-demo.png
 python recipes/make_figures.py strokes-puppets docs/strokes-demo.png
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stillmotion import Drive, media
+from stillmotion import Drive, Stroke, media
 from stillmotion.animate import load
-from stillmotion.controls import read_stroke
-from stillmotion.systems.strokes.drawing import draw_stroke
+from stillmotion.options import read_points
+from stillmotion.systems.strokes.visualization import draw_stroke
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SHOWN, SIZE = ("wave2", "jack"), 128
@@ -26,7 +26,7 @@ def walks(model: str) -> np.ndarray:
     animator, rows = load(model), []
     still = media.read_picture(EXAMPLES / "strokes" / "puppets.png")
     for name in ("slow", "fast"):
-        stroke = read_stroke(EXAMPLES / "strokes" / f"puppets-{name}.json")
+        stroke = Stroke(**read_points(EXAMPLES / "strokes" / f"puppets-{name}.json"))
         made = animator(still, stroke).frames()
         cells = [draw_stroke(still, np.asarray(stroke.points)), *(made[i] for i in range(3, len(made), 4))]
         rows.append(np.concatenate([cell[88:232, :, :] for cell in cells], axis=1))

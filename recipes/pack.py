@@ -1,69 +1,75 @@
-"""Put a trained model into the zoo: half-size weights, its card, and golden inputs and outputs beside them.
+"""Put a trained model into the zoo: weights as float16, its card, and golden inputs and outputs.
 
-    python recipes/pack.py RUN NAME --licence Apache-2.0
+    python recipes/pack.py RUN NAME --licence Apache-2.0 --world puppets --action run --far
 
-The golden tensors are made inputs and what the packed weights answer to them; a test compares them ever after.
+The golden tensors are the first frame of a synthetic clip, the clip's control, and the output of the packed weights;
+`tests/test_zoo.py` compares with them. Without `--world` the clip is the system's example clip. An existing README.md
+is kept.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from stillmotion.animate import ZOO, load
-from stillmotion.controls import Drive, Stroke
 from stillmotion.files import save_tensors
-from stillmotion.systems.base import System
+from stillmotion.options import Control
 from stillmotion.worlds import sample_clip
 
-DRIVING_FACTS = ("mean", "covariance", "displacement")
+FRAMES = 6
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Pack one model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run")
     parser.add_argument("name")
     parser.add_argument("--licence", default="Apache-2.0")
-    options = parser.parse_args()
-    system = load(options.run).system
+    parser.add_argument("--zoo", type=Path, default=ZOO)
+    parser.add_argument("--world")
+    parser.add_argument("--action")
+    parser.add_argument("--far", action="store_true")
+    options = parser.parse_args(arguments)
+    folder, system = options.zoo / options.name, load(options.run).system
+    readme = folder / "README.md"
+    card_text = readme.read_bytes() if readme.is_file() else None
     system.card["licence"] = options.licence
-    system.save_pretrained(ZOO / options.name, half=True)
-    answers = {"driving": golden_driving, "strokes": golden_strokes}[system.name](ZOO / options.name, system)
-    save_tensors(ZOO / options.name / "golden.safetensors", answers)
-    total = sum(path.stat().st_size for path in (ZOO / options.name).iterdir())
-    print(f"{ZOO / options.name}: {total / 2**20:.2f} MiB")
+    system.save_pretrained(folder, half=True)
+    if card_text is not None:
+        readme.write_bytes(card_text)
+    clip = system.example_clip(FRAMES)
+    if options.world:
+        about = {"action": options.action} if options.action else {}
+        about |= {"far": True} if options.far else {}
+        clip = sample_clip(options.world, 11, 0, size=system.config.size, frames=FRAMES, **about)
+    save_tensors(folder / "golden.safetensors", golden(folder, clip.frames[0], system.control_of(clip)))
+    total = sum(path.stat().st_size for path in folder.iterdir())
+    print(f"{folder}: {total / 2**20:.2f} MiB")
 
 
-def golden_driving(folder: Path, system: System) -> dict[str, Tensor]:
-    """A made still, made driving frames, and the answer of the packed weights."""
-    size = system.config.size
-    still = sample_clip("puppets", 11, 0, size=size, frames=1, action="wave2").frames[0]
-    drive = np.asarray(sample_clip("puppets", 11, 1, size=size, frames=9, action="wave2").frames[::4])
-    steps = list(load(folder)(still, Drive(drive), size="model"))
+def golden(folder: Path, still: np.ndarray, control: Control) -> dict[str, Tensor]:
+    """The still, the control's arrays (`control.CLASS.FIELD`), and the model's frames and facts (`facts.NAME`)."""
+    steps = list(load(folder)(still, control, size="model"))
+    inputs = {each.name: getattr(control, each.name) for each in fields(control)}  # type: ignore[arg-type]
+    kind = type(control).__name__
+
+    def tensor(values: Any) -> Tensor:
+        return torch.from_numpy(np.array(values))
+
     return {
-        "still": torch.from_numpy(still.copy()),
-        "drive": torch.from_numpy(drive.copy()),
-        "frames": torch.from_numpy(np.stack([step.frame for step in steps])),
-        **{key: torch.from_numpy(np.stack([step.facts[key] for step in steps])) for key in DRIVING_FACTS},
-    }
-
-
-def golden_strokes(folder: Path, system: System) -> dict[str, Tensor]:
-    """A still of the world that it was trained on, the stroke of its own clip, and the packed weights' answer."""
-    size = system.config.size
-    world, options = ("digits", {}) if "digits" in folder.name else ("puppets", {"action": "run", "far": True})
-    clip = sample_clip(world, 11, 0, size=size, frames=6, **options)
-    points = np.asarray(clip.tracks["points"], np.float64)
-    steps = list(load(folder)(clip.frames[0], Stroke(points), frames=len(points), size="model"))
-    return {
-        "still": torch.from_numpy(clip.frames[0].copy()),
-        "points": torch.from_numpy(points),
-        "frames": torch.from_numpy(np.stack([step.frame for step in steps])),
+        "still": tensor(still),
+        **{
+            f"control.{kind}.{name}": tensor(value) for name, value in inputs.items() if isinstance(value, np.ndarray)
+        },
+        "frames": tensor([step.frame for step in steps]),
+        **{f"facts.{name}": tensor([step.facts[name] for step in steps]) for name in steps[0].facts},
     }
 
 

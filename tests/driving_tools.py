@@ -1,64 +1,94 @@
-"""Small driving systems and made clips for the tests."""
+"""Small driving systems, made clips and training steps for the tests.
+
+Settings are changed by dotted name: `tiny(**at("motion", flow="none"))`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from stillmotion import geometry
 from stillmotion.data.clip import Clip
+from stillmotion.files import change_settings
 from stillmotion.systems.driving.animating import Driving
-from stillmotion.systems.driving.composing import Still
-from stillmotion.systems.driving.config import DrivingConfig
-from stillmotion.systems.driving.networks import DrivingNetworks, Keypoints
+from stillmotion.systems.driving.compositing import Canvas
+from stillmotion.systems.driving.config import (
+    DetectorConfig,
+    DiscriminatorConfig,
+    DrivingConfig,
+    GeneratorConfig,
+    KeypointConfig,
+    MotionConfig,
+    MotionStage,
+)
+from stillmotion.systems.driving.networks import DrivingNetworks, GeneratorOutput, Keypoints, Motion
+from stillmotion.systems.driving.training import MotionTraining
+
+STAGE = "motion_stages.motion"
+LOSSES = f"{STAGE}.losses"
+
+
+def at(place: str, **changes: Any) -> dict[str, Any]:
+    """Changes of the settings below a dotted name."""
+    return {f"{place}.{name}": value for name, value in changes.items()}
+
+
+NOT_ADVERSARIAL = at(LOSSES, gan=0.0, feature_matching=(0.0,) * 5)
 
 TINY = DrivingConfig(
     size=64,
-    keypoints=3,
-    detector_expansion=4,
-    detector_max=8,
-    detector_blocks=3,
-    motion_expansion=4,
-    motion_max=8,
-    motion_blocks=3,
-    generator_expansion=4,
-    generator_max=8,
-    generator_blocks=3,
-    refine_blocks=1,
-    discriminator_expansion=4,
-    discriminator_max=8,
-    batch=2,
-    steps=10,
-    augmentation="none",
+    keypoints=KeypointConfig(count=3),
+    detector=DetectorConfig(width=4, max_width=8, blocks=3),
+    motion=MotionConfig(width=4, max_width=8, blocks=3),
+    generator=GeneratorConfig(width=4, max_width=8, blocks=3, refine_blocks=1),
+    discriminator=DiscriminatorConfig(width=4, max_width=8),
+    motion_stages=(MotionStage(steps=10, batch=2, augmentation="none"),),
 )
 
-TINY_32 = replace(
+TINY_32 = change_settings(
     TINY,
-    size=32,
-    motion_blocks=2,
-    motion_groups=1,
-    generator_blocks=2,
-    composite=True,
-    discriminator_blocks=2,
-    feature_weights=(1.0, 1.0, 1.0),
+    {
+        "size": 32,
+        **at("motion", blocks=2, group_convs=1),
+        **at("generator", blocks=2, blend_masks=True),
+        "discriminator.blocks": 2,
+        f"{LOSSES}.feature_matching": (1.0, 1.0, 1.0),
+    },
+    "tests",
 )
 """Half as large, and with the blend of the preset `small`: for tests that animate and measure."""
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "no F": {"motion.flow": "none"},
+    "no F_coarse": {"motion.flow": "residual"},
+    "no F_residual": {"motion.flow": "coarse"},
+    "no Sigma_k": {"keypoints.covariance": "fixed"},
+    "no x": {"motion.image": False},
+    "full": {},
+}
+"""The rows of the paper's Table 2."""
+
+
+def changed_config(base: DrivingConfig = TINY, **changes: Any) -> DrivingConfig:
+    return change_settings(base, changes, "tests")
 
 
 def tiny(**changes: Any) -> tuple[DrivingConfig, DrivingNetworks]:
     """Networks as a training starts with them."""
     torch.manual_seed(0)
-    config = replace(TINY, **changes)
+    config = changed_config(**changes)
     return config, DrivingNetworks(config)
 
 
 def tiny_driving(seed: int = 0, card: dict[str, Any] | None = None, **changes: Any) -> Driving:
     """A tiny system whose weights, norms included, are all different from what `build` starts with."""
     torch.manual_seed(seed)
-    system = Driving.build(replace(TINY_32, **changes), card)
+    system = Driving.build(changed_config(TINY_32, **changes), card)
     with torch.no_grad():
         for name, value in system.networks.state_dict().items():
             if name.endswith("running_var"):
@@ -68,10 +98,41 @@ def tiny_driving(seed: int = 0, card: dict[str, Any] | None = None, **changes: A
     return system
 
 
-def keypoints(points: list[list[float]], variance: float = 0.01) -> Keypoints:
-    """One frame's keypoints at normalised (x, y), all with the same round covariance."""
-    mean = torch.tensor([points])
-    return Keypoints(mean, (variance * torch.eye(2)).expand(1, len(points), 2, 2))
+def system(**changes: Any) -> Driving:
+    """A tiny system with trained-looking statistics and a flow that is not zero, so that frames differ."""
+    config, networks = tiny(**changes)
+    with torch.no_grad():
+        networks.train()
+        for _ in range(3):
+            found = networks.detector(torch.rand(4, 3, 64, 64))
+            networks.generator(networks.generator.encode(torch.rand(4, 3, 64, 64)), found, found)
+        if networks.generator.dense_motion is not None:
+            networks.generator.dense_motion.head.weight.normal_(0, 0.05)
+    return Driving(config, networks)
+
+
+class BrightSpot(nn.Module):
+    """Finds the bright thing in a dark picture: three keypoints at its centre, its width and its height away."""
+
+    def forward(self, frames: Tensor) -> Keypoints:
+        heat = (frames.mean(1, keepdim=True) - 0.3).clamp_min(0) + 1e-9
+        mean, covariance = geometry.soft_argmax(heat / heat.sum((2, 3), keepdim=True))
+        spread = covariance[:, 0].diagonal(dim1=1, dim2=2).sqrt()
+        centre = mean[:, 0]
+        points = torch.stack(
+            [centre, centre + spread * torch.tensor([2, 0]), centre - spread * torch.tensor([0, 2])], 1
+        )
+        return Keypoints(points, (0.01 * torch.eye(2)).expand(len(points), 3, 2, 2))
+
+
+def seeing(**changes: Any) -> Driving:
+    """`system` with keypoints that follow the bright thing."""
+    driving = system(**changes)
+    driving.networks.detector = BrightSpot()
+    return driving
+
+
+# --- pictures ------------------------------------------------------------------------------------------------------
 
 
 def moving_square(name: str, frames: int = 8, size: int = 64, seed: int = 0) -> Clip:
@@ -101,40 +162,6 @@ def driving_frames(count: int, size: tuple[int, int] = (32, 32)) -> np.ndarray:
     return np.stack([np.roll(picture, t, axis=1) for t in range(count)])
 
 
-def system(**changes: Any) -> Driving:
-    """A tiny system with trained-looking statistics and a flow that is not zero, so that frames differ."""
-    config, networks = tiny(**changes)
-    with torch.no_grad():
-        networks.train()
-        for _ in range(3):
-            found = networks.detector(torch.rand(4, 3, 64, 64))
-            networks.generator(networks.generator.encode(torch.rand(4, 3, 64, 64)), found, found)
-        if networks.generator.dense_motion is not None:
-            networks.generator.dense_motion.head.weight.normal_(0, 0.05)
-    return Driving(config, networks)
-
-
-class BrightSpot(torch.nn.Module):
-    """Finds the bright thing in a dark picture: three keypoints at its centre, its width and its height away."""
-
-    def forward(self, frames: torch.Tensor) -> Keypoints:
-        heat = (frames.mean(1, keepdim=True) - 0.3).clamp_min(0) + 1e-9
-        mean, covariance = geometry.soft_argmax(heat / heat.sum((2, 3), keepdim=True))
-        spread = covariance[:, 0].diagonal(dim1=1, dim2=2).sqrt()
-        centre = mean[:, 0]
-        points = torch.stack(
-            [centre, centre + spread * torch.tensor([2, 0]), centre - spread * torch.tensor([0, 2])], 1
-        )
-        return Keypoints(points, (0.01 * torch.eye(2)).expand(len(points), 3, 2, 2))
-
-
-def seeing(**changes: Any) -> Driving:
-    """`system` with keypoints that follow the bright thing."""
-    driving = system(**changes)
-    driving.networks.detector = BrightSpot()
-    return driving
-
-
 def spot(size: tuple[int, int], x: int, y: int, side: int) -> np.ndarray:
     """A bright square with its corner at x, y in a dark picture, `size` being (height, width)."""
     picture = np.full((*size, 3), 20, np.uint8)
@@ -142,11 +169,97 @@ def spot(size: tuple[int, int], x: int, y: int, side: int) -> np.ndarray:
     return picture
 
 
+VIDEO = moving_square("drive", frames=5).frames
+STILL = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 DRIVER = np.stack([spot((64, 64), 20, 16, 24), spot((64, 64), 24, 16, 24)])
 """Two frames: the square goes four pixels to the right."""
 
 
-def own_means(driving: Driving, picture: np.ndarray) -> np.ndarray:
-    """The keypoints of a picture, K x 2, normalised."""
+# --- what networks make --------------------------------------------------------------------------------------------
+
+
+def keypoints(points: Sequence[Sequence[float]], variance: float = 0.01) -> Keypoints:
+    """One frame's keypoints at normalised (x, y), all with the same round covariance."""
+    mean = torch.tensor([points])
+    return Keypoints(mean, (variance * torch.eye(2)).expand(1, len(points), 2, 2))
+
+
+def prepare(driving: Driving, picture: np.ndarray) -> Canvas:
+    """A still made ready for a system."""
+    return Canvas.prepare(picture, driving.config.size, None, torch.device("cpu"))
+
+
+def own_keypoints(driving: Driving, picture: np.ndarray) -> Keypoints:
+    """The keypoints of a picture, 1 x K."""
     with torch.no_grad():
-        return Still.prepare(driving, picture).keypoints.mean[0].numpy()
+        found: Keypoints = driving.networks.detector(prepare(driving, picture).small)
+    return found
+
+
+def own_means(driving: Driving, picture: np.ndarray) -> np.ndarray:
+    """Their means, K x 2, normalised."""
+    means: np.ndarray = own_keypoints(driving, picture).mean[0].numpy()
+    return means
+
+
+def output(
+    frame: Tensor,
+    displacement: Tensor,
+    masks: Tensor | None = None,
+    shares: Tensor | Sequence[float] | None = None,
+    paint: Tensor | float = 0.0,
+) -> GeneratorOutput:
+    """Generator output by hand.
+
+    Args:
+        frame: N x 3 x S x S; the warped still too.
+        displacement: N x s x s x 2.
+        masks: N x (K+1) x s x s.
+        shares: of warped and of unmoved still, numbers or N x 2 x S x S; the paint has the rest. None: no blend.
+        paint: N x 3 x S x S, or one number.
+    """
+    motion = Motion(displacement, masks)
+    if shares is None:
+        return GeneratorOutput(frame, motion, frame)
+    count, _, height, width = frame.shape
+    if not isinstance(shares, Tensor):
+        shares = torch.tensor(shares).view(1, 2, 1, 1).expand(count, 2, height, width)
+    blend = torch.cat([shares, 1 - shares.sum(1, keepdim=True)], dim=1)
+    paint = paint if isinstance(paint, Tensor) else torch.full_like(frame, paint)
+    return GeneratorOutput(frame, motion, frame, blend, paint, torch.zeros_like(frame))
+
+
+# --- training ------------------------------------------------------------------------------------------------------
+
+
+def training_of(clips: Sequence[Any] | None = None, seed: int = 0, **changes: Any) -> MotionTraining:
+    """The motion stage of tiny networks, on four moving squares unless other clips are given."""
+    config, networks = tiny(**changes)
+    clips = clips or [moving_square(f"clip-{i}", seed=i) for i in range(4)]
+    return MotionTraining(networks, config, config.motion_stages[0], clips, clips, seed)
+
+
+def batch_of(stage: Any, indices: Sequence[int] | None = None) -> dict[str, Tensor]:
+    """Samples of a stage's data, by default its first batch."""
+    samples = [stage.dataset[i] for i in indices or range(stage.batch)]
+    return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0] if key != "name"}
+
+
+def stepper(stage: Any) -> Callable[..., None]:
+    """What the loop passes as `update`: one optimiser step on a loss."""
+
+    def update(name: str, loss: Tensor, clip_grad: float | None = None) -> None:
+        for network in stage.networks.values():
+            network.zero_grad()
+        loss.backward()
+        stage.optimizers[name].step()
+
+    return update
+
+
+def weights(module: nn.Module) -> list[Tensor]:
+    return [p.detach().clone() for p in module.parameters()]
+
+
+def changed(before: list[Tensor], module: nn.Module) -> bool:
+    return any(not torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))

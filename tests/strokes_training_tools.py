@@ -1,9 +1,8 @@
-"""Small trainings of strokes for the tests: clips, stages, updates, and moments made by hand."""
+"""Small trainings of strokes for the tests: clips, stages, updates, and time steps made by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,21 +12,14 @@ from torch import Tensor, nn
 from stillmotion.data.clip import Clip
 from stillmotion.data.sampling import loader
 from stillmotion.systems.strokes.config import StrokesConfig
-from stillmotion.systems.strokes.networks import Drawn, StrokesNetworks
-from stillmotion.systems.strokes.objectives import (
-    Made,
-    Moment,
-)
-from stillmotion.systems.strokes.training import StrokeStage
-from strokes_tools import TINY_STROKES
+from stillmotion.systems.strokes.losses import StepTargets
+from stillmotion.systems.strokes.networks import StepOutputs, StrokesNetworks
+from stillmotion.systems.strokes.object_frame import GeneratorOutput, ObjectFrame
+from stillmotion.systems.strokes.training import STAGES
+from strokes_tools import TINY_STROKES, changed
 
-JUDGED = replace(
-    TINY_STROKES,
-    gan_weight=1.0,
-    pair_gan_weight=1.0,
-    use_pair_discriminator=True,
-    crop_branch=True,
-    discriminator_width=4,
+ADVERSARIAL = changed(
+    TINY_STROKES, losses__gan=1.0, losses__pair_gan=1.0, discriminators__crop_branch=True, discriminators__width=4
 )
 """With both discriminators, as the release has them."""
 
@@ -45,22 +37,55 @@ def square_clip(
     return Clip(name, video, 10.0, {"points": points})
 
 
-def stage_of(config: StrokesConfig = TINY_STROKES, clips: int = 2, **changes: Any) -> StrokeStage:
-    torch.manual_seed(0)
-    config = replace(config, **changes)
-    made = StrokeStage(StrokesNetworks(config), config, [square_clip(f"c{i}", seed=i) for i in range(clips)])
-    made.generators["crops"].manual_seed(0)
-    return made
+def blinking_clip(name: str = "a", colour: tuple[int, int, int] = (240, 40, 40), mask: bool = False) -> Clip:
+    """A square that moves to the right and blinks: its other look is not in the still. 16 x 16 pixels."""
+    frames = np.full((8, 16, 16, 3), 90, np.uint8)
+    for t, frame in enumerate(frames):
+        frame[6:10, 3 + t : 7 + t] = colour if t % 2 == 0 else (20, 20, 200)
+    tracks = {"points": np.stack([4.5 + np.arange(8), np.full(8, 7.5)], -1)}
+    return Clip(name, frames, 25.0, tracks | ({"mask": (frames != 90).any(-1).astype(np.uint8)} if mask else {}))
 
 
-def batch_of(stage: StrokeStage) -> dict[str, Any]:
-    return next(iter(loader(stage.dataset, start_step=0, steps=1, batch=stage.batch)))
+PEOPLE = changed(
+    TINY_STROKES,
+    size=16,
+    generator__warp_still=True,
+    generator__object_frame=True,
+    generator__crop_zoom=1.5,
+    losses__unblended=5.0,
+    losses__distance="absolute",
+    predictor__residual=True,
+    encoder__widths=(8, 8, 16),
+    generator__widths=(16, 8, 8),
+    autoencoder__steps=200,
+    autoencoder__learning_rate=1e-2,
+)
+"""The preset `people` in small, for `blinking_clip`."""
+
+
+def make_stage(name: str, config: StrokesConfig, clips: Sequence[Clip], seed: int = 0) -> Any:
+    """A stage over fresh networks in training mode."""
+    torch.manual_seed(seed)
+    stage = STAGES[name](name, StrokesNetworks(config).train(), clips, clips, 0)
+    for generator in stage.generators.values():
+        generator.manual_seed(0)
+    return stage
+
+
+def stage_of(config: StrokesConfig = TINY_STROKES, clips: int = 2, **changes: Any) -> Any:
+    """The stage `single_step` on clips of squares."""
+    squares = [square_clip(f"c{i}", seed=i) for i in range(clips)]
+    return make_stage("single_step", changed(config, **changes), squares)
+
+
+def batch_of(stage: Any, count: int | None = None) -> dict[str, Any]:
+    return next(iter(loader(stage.dataset, start_step=0, steps=1, batch=count or stage.batch)))
 
 
 class Update:
     """The loop's `update` for one process; notes what it was called with."""
 
-    def __init__(self, stage: StrokeStage, move: bool = True):
+    def __init__(self, stage: Any, move: bool = True):
         self.stage, self.move, self.names, self.losses = stage, move, [], []
         self.after: Callable[[str], None] = lambda name: None
 
@@ -78,18 +103,41 @@ class Update:
         self.after(name)
 
 
+def train(stage: Any, steps: int, batch: int) -> list[dict[str, float]]:
+    """The numbers of some steps on one batch."""
+    found, samples, update = [], batch_of(stage, batch), Update(stage)
+    for _ in range(steps):
+        found.append({name: float(value) for name, value in stage.step(samples, update).items()})
+        for scheduler in stage.schedulers.values():
+            scheduler.step()
+    return found
+
+
+def changed_parts(model: nn.Module, before: dict[str, Tensor]) -> set[str]:
+    """Names of the networks whose weights differ from an earlier state."""
+    state = model.state_dict()
+    return {name.partition(".")[0] for name, value in state.items() if not torch.equal(value, before[name])}
+
+
+def copied(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
 def flat(value: float, size: int = 2) -> Tensor:
     return torch.full((1, 3, size, size), value)
 
 
-def moment_of(size: int = 2, truth: float = 0.0) -> Moment:
-    """A moment whose still and current frame are 0 and whose truth is flat."""
-    zero, nothing = flat(0.0, size), torch.zeros(())
-    real = flat(truth, size)
-    return Moment(0, zero, zero, real, (zero, zero, real), motion=[], step=nothing, corners=torch.zeros(1, 2).long())
+NOWHERE = ObjectFrame(torch.zeros(1, 2), 1.0, torch.zeros(1, 2))
+"""The object's frame of reference where it has not moved."""
 
 
-def made_of(frame: float, size: int = 2, painted: float = 0.0, rebuilt: float | None = None) -> Made:
-    drawn = Drawn(flat(frame, size), flat(painted, size), None)
-    again = None if rebuilt is None else flat(rebuilt, size)
-    return Made(torch.zeros(1, 1, 1, 1), drawn, again, torch.zeros(1, 2, 1, 1))
+def targets_of(size: int = 2, truth: float = 0.0) -> StepTargets:
+    """Targets whose still and current frame are 0 and whose true frame is flat."""
+    zero = flat(0.0, size)
+    return StepTargets(zero, zero, flat(truth, size), NOWHERE, torch.zeros(1, 2).long(), torch.zeros(()))
+
+
+def outputs_of(frame: float | Tensor, size: int = 2, unblended: float = 0.0) -> StepOutputs:
+    picture = flat(frame, size) if isinstance(frame, float) else frame
+    generated = GeneratorOutput(picture, flat(unblended, size), picture)
+    return StepOutputs(torch.zeros(1, 1, 1, 1), torch.zeros(1, 2, 1, 1), generated)

@@ -9,15 +9,26 @@ from types import ModuleType
 
 import pytest
 
-from stillmotion.files import read_json
+from stillmotion.files import change_settings, read_json
 from stillmotion.systems.strokes.config import PRESETS
 from stillmotion.worlds.dataset import write_world
+from strokes_tools import changed
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-TINY = {
-    **{"size": 32, "frames": 3, "batch": 1, "state": 8, "blocks": 1, "units": 1, "growth": 8, "bottleneck": 8},
-    **{"encoder_widths": (8, 8), "generator_widths": (8, 8, 8), "discriminator_width": 4, "warmup": 0},
-}
+TINY = changed(
+    PRESETS["small"],
+    size=32,
+    clip__frames=3,
+    encoder__widths=(8, 8, 8),
+    predictor__blocks=1,
+    predictor__units=1,
+    predictor__growth=8,
+    predictor__bottleneck=8,
+    generator__widths=(8, 8, 8),
+    discriminators__width=4,
+    single_step__batch=1,
+    single_step__schedule__warmup=0,
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +47,10 @@ def ablations() -> ModuleType:
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Four clips of digits, and preset `small` made tiny."""
-    import stillmotion.evaluation.stroke_cases as stroke_cases
-    import stillmotion.systems.strokes.config as config
+    import stillmotion.evaluation.protocols.strokes as protocol
 
-    monkeypatch.setitem(PRESETS, "small", config.replace(PRESETS["small"], **TINY))
-    monkeypatch.setattr(stroke_cases, "LONG_STEPS", 12)
+    monkeypatch.setitem(PRESETS, "small", TINY)
+    monkeypatch.setattr(protocol, "LONG_STEPS", 12)
     write_world("digits", tmp_path / "data", clips=4, size=32, frames=5, test_share=0.25)
     return tmp_path / "data"
 
@@ -50,20 +60,22 @@ def test_every_variant_builds_its_training(ablations: ModuleType) -> None:
     titles = {v.title: dict(v.changes) for v in ablations.VARIANTS.values()}
     assert titles == {
         "Full": {},
-        "S only": {"motion_input": "whole"},
-        "S_t only": {"motion_input": "step"},
-        "Teacher forcing": {"teacher_forcing": True},
-        "No D2": {"use_pair_discriminator": False},
-        "No perceptual loss": {"perceptual_weight": 0.0},
-        "No auto-encoding loss": {"autoencode_weight": 0.0},
-        "Gaussian dots, whole stroke": {"coding": "gaussian", "stroke_window": 0},
-        "Grey dots, whole stroke": {"coding": "grey", "stroke_window": 0},
+        "S only": {"stroke.input": "whole"},
+        "S_t only": {"stroke.input": "step"},
+        "Teacher forcing": {"single_step.teacher_forcing": True},
+        "No D2": {"losses.pair_gan": 0.0},
+        "No perceptual loss": {"losses.perceptual.weight": 0.0},
+        "No auto-encoding loss": {"losses.autoencoding": 0.0},
+        "Gaussian dots, whole stroke": {"stroke.encoding": "gaussian", "stroke.lookahead": 0},
+        "Grey dots, whole stroke": {"stroke.encoding": "grey", "stroke.lookahead": 0},
     }
-    plan = ablations.Plan(("a",), "a", "small", {"learning_rate": "1e-3"}, None, 7)
+    plan = ablations.Plan(("a",), "a", "small", {"single_step.learning_rate": "1e-3"}, None, 7)
     settings = plan.request(ablations.VARIANTS["no-d2"], Path("nowhere")).settings
-    assert settings["use_pair_discriminator"] is False
-    assert settings["gan_weight"] == ablations.COMMON["gan_weight"]
-    assert (settings["steps"], settings["learning_rate"]) == (7, "1e-3")
+    assert settings["losses.pair_gan"] == 0
+    assert settings["losses.gan"] == ablations.COMMON["losses.gan"]
+    assert (settings["single_step.steps"], settings["single_step.learning_rate"]) == (7, "1e-3")
+    for variant in ablations.VARIANTS.values():  # every name is one, and the configuration can be
+        change_settings(PRESETS["small"], plan.request(variant, Path("nowhere")).settings, "test")
 
 
 @pytest.mark.slow
@@ -74,7 +86,7 @@ def test_the_table_of_ablations(
     options = ["--steps", "1", "--threads", "1", "--only", "teacher", "grey"]
     common = [str(data), "-o", str(out), *options]
     # The random VGG costs more than all else here.
-    monkeypatch.setattr(ablations, "COMMON", {**ablations.COMMON, "perceptual_weight": 0.0})
+    monkeypatch.setattr(ablations, "COMMON", {**ablations.COMMON, "losses.perceptual.weight": 0.0})
     assert ablations.main(common) == 0
     found = read_json(out / "ablations.json")
     report = read_json(out / "report" / "report.json")
@@ -95,5 +107,5 @@ def test_the_table_of_ablations(
 def test_what_differs_between_variants_is_not_to_be_set(
     ablations: ModuleType, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ablations.main([str(data), "-o", str(tmp_path / "runs"), "--set", "coding=grey"]) == 2
-    assert "coding is not for --set" in capsys.readouterr().err
+    assert ablations.main([str(data), "-o", str(tmp_path / "runs"), "--set", "stroke.encoding=grey"]) == 2
+    assert "stroke.encoding is not for --set" in capsys.readouterr().err

@@ -6,21 +6,31 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
-from driving_tools import TINY, moving_square
+from driving_tools import LOSSES, STAGE, TINY, at, moving_square
 from stillmotion.animate import load
 from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo
 from stillmotion.data.shards import write_dataset
-from stillmotion.files import read_json
+from stillmotion.files import change_settings, read_json
 from stillmotion.systems.driving.animating import Driving
 from stillmotion.systems.driving.config import PRESETS
+
+STEPS = "motion_stages.frozen_detector.steps"
+SMALL = change_settings(
+    TINY,
+    {
+        "keypoint_supervision.steps": 5,
+        **at(LOSSES, mask_mixture=1.0, pyramid=1.0),
+        **at(STAGE, freeze_detector=True, name="frozen_detector"),
+    },
+    "tests",
+)
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "driving_table2.py"
 
@@ -57,10 +67,7 @@ def call(
     table2: ModuleType, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[int, Path]]:
     """Calls the command with a tiny network in the place of preset `small`."""
-    import stillmotion.systems.driving.config as config
-
-    tiny_small = {**asdict(TINY), "mix_weight": 1.0, "pyramid_weight": 1.0, "hold_detector": 99, "guide_steps": 5}
-    monkeypatch.setitem(PRESETS, "small", config.DrivingConfig(**tiny_small))
+    monkeypatch.setitem(PRESETS, "small", SMALL)
 
     def run(*arguments: str, out: Path = tmp_path / "runs") -> tuple[int, Path]:
         start = ["--from", str(made / "start")]
@@ -84,11 +91,11 @@ def test_the_variants_and_the_papers_numbers_are_the_sheets(table2: ModuleType) 
     }
     changes = [dict(variant.changes) for variant in table2.VARIANTS.values()]
     assert changes == [
-        {"use_flow": False},
-        {"use_residual": False},
-        {"use_coarse": False},
-        {"covariance": "fixed"},
-        {"use_image": False},
+        {"motion.flow": "none"},
+        {"motion.flow": "coarse"},
+        {"motion.flow": "residual"},
+        {"keypoints.covariance": "fixed"},
+        {"motion.image": False},
         {},
     ]
 
@@ -101,10 +108,10 @@ def test_all_six_are_trained_from_one_detector_and_stand_under_the_papers(call, 
     for key in ("no-flow", "no-residual", "no-coarse", "no-covariance", "no-image", "full"):
         system = load(out / key).system
         assert system.card["steps"] == 1
-        held = system.networks.detector.state_dict()  # the detector is held: all variants have the same keypoints
-        assert all(torch.equal(held[name], value) for name, value in given.items())
-    assert load(out / "no-covariance").system.config.covariance == "fixed"
-    assert load(out / "full").system.config.covariance == "full"
+        frozen = system.networks.detector.state_dict()  # all variants have the same keypoints
+        assert all(torch.equal(frozen[name], value) for name, value in given.items())
+    assert load(out / "no-covariance").system.config.keypoints.covariance == "fixed"
+    assert load(out / "full").system.config.keypoints.covariance == "full"
 
     text = (out / "table2.md").read_text()
     assert text in capsys.readouterr().out + "\n"
@@ -118,7 +125,7 @@ def test_all_six_are_trained_from_one_detector_and_stand_under_the_papers(call, 
     report = read_json(out / "report" / "report.json")
     assert found["variants"]["no-image"]["ours"] == report["means"][str(out / "no-image")]
     assert (report["split"], report["clips"]) == ("test", 1)
-    lacking = [title for title in ("No F", "No F_coarse", "No x") if f"{title} has no loss `mix`" in text]
+    lacking = [title for title in ("No F", "No F_coarse", "No x") if f"{title} has no loss `mask_mixture`" in text]
     assert lacking == ["No F", "No F_coarse", "No x"]
     assert text.count("has no loss") == 3
 
@@ -170,20 +177,22 @@ def test_minutes_become_the_same_steps_for_all_and_are_kept(call, table2, monkey
     monkeypatch.setattr(table2, "finished", lambda folder, steps: False)
     monkeypatch.setattr(table2, "train", lambda request, loop: asked.append(request) or "told")
     _, out = call("--minutes", "3", "--only", "full")
-    assert [request.settings["steps"] for request in asked] == [12, 720]
-    assert asked[0].settings["guide_steps"] == "0"
+    steps = table2.steps_of("frozen_detector")
+    assert [request.settings[steps] for request in asked] == [12, 720]
+    assert {request.stages for request in asked} == {("frozen_detector",)}
     assert read_json(out / "plan.json")["steps"] == 720
     call("--minutes", "3", "--only", "no-flow")
-    assert [request.settings["steps"] for request in asked[2:]] == [720]  # no second trial
+    assert [request.settings[steps] for request in asked[2:]] == [720]  # no second trial
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--steps", "2"], "another steps (1, now 2)"),
-        (["--steps", "1", "--set", "seed=4"], "another settings"),
-        (["--steps", "1", "--set", "use_flow=false"], "use_flow is not for --set here"),
-        (["--steps", "1", "--set", "steps=9"], "steps is not for --set here"),
+        (["--steps", "1", "--set", "size=32"], "another settings"),
+        (["--steps", "1", "--set", "motion.flow=none"], "motion.flow is not for --set here"),
+        (["--steps", "1", "--set", f"{STEPS}=9"], f"{STEPS} is not for --set here"),
+        (["--steps", "1", "--preset", "huge"], "no preset 'huge'"),
         (["--steps", "1", "--network", "eyes=mine"], "no network 'eyes'"),
     ],
 )
@@ -192,6 +201,22 @@ def test_a_folder_holds_one_plan(call, table2, monkeypatch, capsys, arguments, w
     call("--steps", "1", "--only", "full")
     assert call(*arguments)[0] == 2
     assert words in capsys.readouterr().err
+
+
+def test_from_scratch_keypoints_are_supervised_first_and_not_while_steps_are_timed(
+    table2, made, monkeypatch, tmp_path
+) -> None:
+    monkeypatch.setitem(PRESETS, "small", SMALL)
+    asked = []
+    monkeypatch.setattr(table2, "log_lines", lambda *_: [{"step": 4, "seconds": 5.0}, {"step": 12, "seconds": 7.0}])
+    monkeypatch.setattr(table2, "finished", lambda folder, steps: False)
+    monkeypatch.setattr(table2, "train", lambda request, loop: asked.append(request) or "told")
+    table2.main([str(made / "squares"), "-o", str(tmp_path / "runs"), "--minutes", "1", "--only", "full"])
+    assert [request.stages for request in asked] == [
+        ("frozen_detector",),
+        ("keypoint_supervision", "frozen_detector"),
+    ]
+    assert table2.stages_of("paper", from_scratch=True) == ("motion",)
 
 
 def test_the_test_clips_are_asked_for_before_hours_of_training(table2, made, tmp_path, capsys) -> None:

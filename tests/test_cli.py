@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,11 @@ from PIL import Image
 
 from driving_tools import driving_frames, still_picture, tiny_driving
 from stillmotion import cli, media
-from stillmotion.cli.progress import Progress
+from stillmotion.cli import Progress, printed_warnings
 from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo
 from stillmotion.data.shards import write_dataset
+from stillmotion.errors import StillmotionWarning
 from stillmotion.version import __version__
 
 VERBS = ["animate", "models", "prepare", "world", "train", "evaluate", "bench"]
@@ -103,6 +106,20 @@ def test_the_verbs_are_those_tested_here(capsys: Capture) -> None:
 def test_version(capsys: Capture) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"stillmotion {__version__}\n"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = ("torch", "numpy", "cv2", "av", "PIL", "pydantic", "accelerate")
+    program = f"""
+import contextlib, io, sys
+from stillmotion.cli import main
+for words in {[["--help"], *([verb, "--help"] for verb in VERBS)]}:
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        main(words)
+print([name for name in {heavy} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 # --- animate -------------------------------------------------------------------------------------------------------
@@ -229,6 +246,10 @@ def test_world_prepare_and_evaluate_work_together(shelf: Path, tmp_path: Path, c
     assert "1 clips, 4 frames, 0 files left out" in capsys.readouterr().out
 
 
+TRAIN = ["train", "driving", "{shelf}/set", "-o", "{out}"]
+JOINT = "motion_stages.joint"
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
@@ -247,18 +268,21 @@ def test_world_prepare_and_evaluate_work_together(shelf: Path, tmp_path: Path, c
         (["world", "puppets", "{shelf}/notes.mp4", "--clips", "1", "--frames", "1"], "notes.mp4"),
         (["train", "dancing", "{shelf}/set", "-o", "{out}"], "no system 'dancing'"),
         (["train", "driving", "{shelf}/missing", "-o", "{out}"], "missing"),
-        (["train", "driving", "{shelf}/set", "-o", "{out}", "--preset", "huge"], "no preset 'huge'"),
-        (["train", "driving", "{shelf}/set", "-o", "{out}", "--set", "colour=1"], "'colour'"),
-        (["train", "driving", "{shelf}/set", "-o", "{out}", "--set", "size"], "name=value"),
-        (["train", "driving", "{shelf}/set", "-o", "{out}", "--set", "learning_rate=nan"], "learning_rate"),
-        (["train", "driving", "{shelf}/set", "-o", "{out}", "--set", "batch=many"], "batch"),
-        (["train", "driving", "{shelf}/set", "-o", "{out}", "--set", "augmentation=odd"], "'odd'"),
-        (["train", "driving", "{shelf}/set", "-o", "{out}", "--minutes", "nan"], "time_limit_s"),
-        (["train", "driving", "{shelf}/set", "-o", "{out}", "--steps", "0"], "--steps"),
-        (["train", "driving", "{shelf}/set", "-o", "{out}", "--workers", "-1"], "workers"),
-        (["train", "driving", "{shelf}/set", "-o", "{out}"], "--set size=32"),
+        ([*TRAIN, "--preset", "huge"], "no preset 'huge'"),
+        ([*TRAIN, "--set", "colour=1"], "'colour'"),
+        ([*TRAIN, "--set", "size"], "name=value"),
+        ([*TRAIN, "--set", f"{JOINT}.learning_rate=nan"], "learning_rate"),
+        ([*TRAIN, "--set", f"{JOINT}.batch=many"], "batch"),
+        ([*TRAIN, "--set", "size=32", "--set", f"{JOINT}.augmentation=odd"], "'odd'"),
+        ([*TRAIN, "--set", "size=32", "--stages", "dance"], "no stage 'dance'"),
+        ([*TRAIN, "--parts", "eyes", "--from", "{shelf}/tiny"], "eyes"),
+        ([*TRAIN, "--precision", "fp16"], "--precision"),
+        ([*TRAIN, "--minutes", "nan"], "time_limit_s"),
+        ([*TRAIN, "--steps", "0"], "--steps"),
+        ([*TRAIN, "--workers", "-1"], "workers"),
+        (TRAIN, "--set size=32"),
         (["train", "driving", "{shelf}/set@0", "-o", "{out}"], "at least once"),
-        (["train", "driving", "{shelf}/set", "-o", "{out}", "--from", "dancing", "--set", "size=32"], "no model"),
+        ([*TRAIN, "--from", "dancing", "--set", "size=32"], "no model"),
         (["evaluate", "{shelf}/tiny", "{shelf}/missing", "-o", "{out}"], "missing"),
         (["evaluate", "{shelf}/tiny", "{shelf}/set", "-o", "{out}", "--protocol", "magic"], "no protocol 'magic'"),
         (["evaluate", "{shelf}/tiny", "{shelf}/set", "-o", "{out}", "--split", "odd"], "split 'odd'"),
@@ -292,13 +316,16 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def test_mistakes_of_the_library_are_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_: Any) -> None:
-        raise TypeError("a bug")
+    @dataclasses.dataclass(frozen=True)
+    class Broken:
+        """A verb."""
 
-    broken.__name__ = "models"  # verbs are named after their functions
-    monkeypatch.setattr(cli, "VERBS", [broken])
+        def run(self) -> None:
+            raise TypeError("a bug")
+
+    monkeypatch.setattr(cli, "VERBS", [Broken])
     with pytest.raises(TypeError, match="a bug"):
-        cli.main(["models"])
+        cli.main(["broken"])
 
 
 def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
@@ -318,9 +345,18 @@ def test_progress_is_quiet_for_short_work(capsys: Capture) -> None:
 
 def test_progress_tells_rate_and_time_left_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     now = [0.0]
-    monkeypatch.setattr("stillmotion.cli.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("stillmotion.cli.time.monotonic", lambda: now[0])
     with Progress("frames", 100) as progress:
         for done in (1, 20, 40):
             now[0] += 4
             progress.reached(done)
     assert capsys.readouterr().err == "20 frames, 2.5 per second, 32 s left\n"
+
+
+def test_warnings_are_printed_as_sentences(capsys: Capture) -> None:
+    with printed_warnings():
+        warnings.warn("It will not fit.", StillmotionWarning, stacklevel=1)
+        warnings.warn("It will not fit.", StillmotionWarning, stacklevel=1)
+    assert capsys.readouterr().err == "stillmotion: It will not fit.\n" * 2
+    with pytest.warns(RuntimeWarning, match="other"), printed_warnings():
+        warnings.warn("other", RuntimeWarning, stacklevel=1)

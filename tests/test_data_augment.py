@@ -13,17 +13,20 @@ from hypothesis import strategies as st
 from stillmotion.data.augment import (
     AUGMENTATIONS,
     Augmentation,
-    Draw,
+    AugmentParams,
     affine_matrix,
-    apply,
-    augment,
-    draw,
+    augment_frames,
     move_points,
-    shift_hue,
+    sample_params,
 )
+from stillmotion.data.colour import ColourParams, shift_hue
 from stillmotion.errors import StillmotionError
 
-NEUTRAL = Draw((6, 8), (6, 8))
+NEUTRAL = AugmentParams((6, 8), (6, 8))
+
+
+def augment(frames: np.ndarray, rng: np.random.Generator, settings: Augmentation) -> np.ndarray:
+    return augment_frames(frames, sample_params(frames.shape[1:3], rng, settings))
 
 
 def noise(length: int = 3, size: tuple[int, int] = (6, 8), seed: int = 0) -> np.ndarray:
@@ -55,9 +58,9 @@ def test_nothing_is_exactly_nothing() -> None:
 def test_floats_stay_as_they_are_and_the_input_is_not_touched() -> None:
     frames = noise().astype(np.float32) / 255
     before = frames.copy()
-    made = apply(frames, replace(NEUTRAL, brightness=0.5))
+    made = augment_frames(frames, replace(NEUTRAL, colour=ColourParams(brightness=0.5)))
     assert np.array_equal(frames, before)
-    same = apply(frames, NEUTRAL)
+    same = augment_frames(frames, NEUTRAL)
     assert np.array_equal(same, frames)
     assert not np.shares_memory(same, frames)
     assert not np.shares_memory(made, frames)
@@ -65,9 +68,9 @@ def test_floats_stay_as_they_are_and_the_input_is_not_touched() -> None:
 
 def test_flips_are_exact() -> None:
     frames = noise()
-    plain = apply(frames, NEUTRAL)
-    assert np.array_equal(apply(frames, replace(NEUTRAL, reverse=True)), plain[::-1])
-    assert np.array_equal(apply(frames, replace(NEUTRAL, mirror=True)), plain[:, :, ::-1])
+    plain = augment_frames(frames, NEUTRAL)
+    assert np.array_equal(augment_frames(frames, replace(NEUTRAL, reverse=True)), plain[::-1])
+    assert np.array_equal(augment_frames(frames, replace(NEUTRAL, mirror=True)), plain[:, :, ::-1])
 
 
 @pytest.mark.parametrize(
@@ -84,8 +87,8 @@ def test_flips_come_as_often_as_they_should(name: str, shares: tuple[float, ...]
     total = 4000
     counts = [0, 0, 0, 0]
     for _ in range(total):
-        drawn = draw((8, 8), rng, AUGMENTATIONS[name])
-        counts[drawn.reverse + 2 * drawn.mirror] += 1
+        params = sample_params((8, 8), rng, AUGMENTATIONS[name])
+        counts[params.reverse + 2 * params.mirror] += 1
     # Three standard deviations of a share of one half are 0.024.
     assert np.array(counts) / total == pytest.approx(shares, abs=0.025)
 
@@ -94,13 +97,13 @@ def test_identity_affine_is_exact() -> None:
     frames = noise()
     identity = affine_matrix((6, 8))
     assert np.array_equal(identity, [[1, 0, 0], [0, 1, 0]])
-    assert np.array_equal(apply(frames, replace(NEUTRAL, affine=identity)), apply(frames, NEUTRAL))
+    assert np.array_equal(augment_frames(frames, replace(NEUTRAL, affine=identity)), augment_frames(frames, NEUTRAL))
 
 
 def test_whole_pixel_shift_moves_pixels_and_replicates_the_border() -> None:
     frames = noise()
-    made = apply(frames, replace(NEUTRAL, affine=affine_matrix((6, 8), shift=(2, 1))))
-    plain = apply(frames, NEUTRAL)
+    made = augment_frames(frames, replace(NEUTRAL, affine=affine_matrix((6, 8), shift=(2, 1))))
+    plain = augment_frames(frames, NEUTRAL)
     assert np.allclose(made[:, 1:, 2:], plain[:, :-1, :-2], atol=1e-6)
     assert np.allclose(made[:, 1:, 0], plain[:, :-1, 0], atol=1e-6)
     assert np.allclose(made[:, 0, 2:], plain[:, 0, :-2], atol=1e-6)
@@ -109,10 +112,12 @@ def test_whole_pixel_shift_moves_pixels_and_replicates_the_border() -> None:
 def test_a_quarter_turn_is_exact_about_the_centre() -> None:
     # With x right and y down, turning x towards y is clockwise as seen.
     frames = noise(size=(7, 7))
-    drawn = Draw((7, 7), (7, 7), affine=affine_matrix((7, 7), rotation=90))
-    made = apply(frames, drawn)
-    assert np.allclose(made, np.rot90(apply(frames, Draw((7, 7), (7, 7))), -1, axes=(1, 2)), atol=1e-5)
-    assert move_points(np.array([[[6, 3]]]), drawn).tolist() == [[[3, 6]]]
+    params = AugmentParams((7, 7), (7, 7), affine=affine_matrix((7, 7), rotation=90))
+    made = augment_frames(frames, params)
+    assert np.allclose(
+        made, np.rot90(augment_frames(frames, AugmentParams((7, 7), (7, 7))), -1, axes=(1, 2)), atol=1e-5
+    )
+    assert move_points(np.array([[[6, 3]]]), params).tolist() == [[[3, 6]]]
 
 
 def test_scale_and_shear_about_the_centre() -> None:
@@ -126,27 +131,29 @@ def test_scale_and_shear_about_the_centre() -> None:
 
 def test_random_crop_is_a_part_of_the_picture() -> None:
     frames = noise(size=(6, 8))
-    plain = apply(frames, NEUTRAL)
+    plain = augment_frames(frames, NEUTRAL)
     seen = set()
     for seed in range(60):
-        drawn = draw((6, 8), np.random.default_rng(seed), Augmentation(crop=(5, 4)))
-        x, y = drawn.corner
+        params = sample_params((6, 8), np.random.default_rng(seed), Augmentation(crop=(5, 4)))
+        x, y = params.corner
         seen.add((x, y))
-        assert np.array_equal(apply(frames, drawn), plain[:, y : y + 5, x : x + 4])
+        assert np.array_equal(augment_frames(frames, params), plain[:, y : y + 5, x : x + 4])
     assert seen == {(x, y) for x in range(5) for y in range(2)}
 
 
 def test_padding_replicates_the_edges_evenly() -> None:
     frames = noise(size=(6, 8))
     made = augment(frames, np.random.default_rng(0), Augmentation(crop=(9, 8)))
-    padded = np.pad(apply(frames, NEUTRAL), ((0, 0), (1, 2), (0, 0), (0, 0)), mode="edge")
+    padded = np.pad(augment_frames(frames, NEUTRAL), ((0, 0), (1, 2), (0, 0), (0, 0)), mode="edge")
     assert np.array_equal(made, padded)
 
 
 def test_resize_is_nearest_neighbour() -> None:
     frames = noise(size=(2, 3))
-    made = apply(frames, Draw((2, 3), (4, 6), resize=2.0))
-    assert np.array_equal(made, apply(frames, Draw((2, 3), (2, 3))).repeat(2, axis=1).repeat(2, axis=2))
+    made = augment_frames(frames, AugmentParams((2, 3), (4, 6), resize=2.0))
+    assert np.array_equal(
+        made, augment_frames(frames, AugmentParams((2, 3), (2, 3))).repeat(2, axis=1).repeat(2, axis=2)
+    )
     # The result keeps its size where only the content is scaled.
     settings = Augmentation(resize=(0.5, 2.0))
     for seed in range(20):
@@ -173,26 +180,26 @@ def test_hue_can_be_shifted_back_without_8_bit_rounding(turns: float, seed: int)
 
 def test_colour_changes_by_hand() -> None:
     frames = np.array([[0.2, 0.4, 0.6], [0.6, 0.4, 0.2]], np.float32).reshape(1, 1, 2, 3)
-    base = Draw((1, 2), (1, 2))
+    base = AugmentParams((1, 2), (1, 2))
 
-    def first(drawn: Draw) -> list[float]:
-        return apply(frames, drawn)[0, 0, 0].tolist()
+    def first(colour: ColourParams) -> list[float]:
+        return augment_frames(frames, replace(base, colour=colour))[0, 0, 0].tolist()
 
-    assert first(replace(base, brightness=0.1)) == pytest.approx([0.3, 0.5, 0.7])
-    assert first(replace(base, brightness=0.5)) == pytest.approx([0.7, 0.9, 1.0])
-    assert first(replace(base, gamma=2.0)) == pytest.approx([0.04, 0.16, 0.36])
-    assert first(replace(base, mixing=np.diag([2.0, 1.0, 0.5]))) == pytest.approx([0.4, 0.4, 0.3])
+    assert first(ColourParams(brightness=0.1)) == pytest.approx([0.3, 0.5, 0.7])
+    assert first(ColourParams(brightness=0.5)) == pytest.approx([0.7, 0.9, 1.0])
+    assert first(ColourParams(gamma=2.0)) == pytest.approx([0.04, 0.16, 0.36])
+    assert first(ColourParams(matrix=np.diag([2.0, 1.0, 0.5]))) == pytest.approx([0.4, 0.4, 0.3])
     # Mean grey is 0.4: a contrast of 1.5 takes 0.2 to 0.1, 0.4 to 0.4 and 0.6 to 0.7.
-    assert first(replace(base, contrast=1.5)) == pytest.approx([0.1, 0.4, 0.7])
+    assert first(ColourParams(contrast=1.5)) == pytest.approx([0.1, 0.4, 0.7])
 
 
 def test_saturation_zero_is_luma_and_permutation_is_exact() -> None:
     frames = noise(1, (2, 2))
-    grey = apply(frames, draw((2, 2), np.random.default_rng(0), Augmentation(saturation=(0, 0))))
+    grey = augment_frames(frames, sample_params((2, 2), np.random.default_rng(0), Augmentation(saturation=(0, 0))))
     luma = frames.astype(np.float64) @ [0.299, 0.587, 0.114] / 255
     assert np.allclose(grey, luma[..., None], atol=1e-6)
 
-    plain = apply(frames, Draw((2, 2), (2, 2)))
+    plain = augment_frames(frames, AugmentParams((2, 2), (2, 2)))
     orders = set()
     for seed in range(40):
         made = augment(frames, np.random.default_rng(seed), Augmentation(permute_channels=1.0))
@@ -257,8 +264,8 @@ def test_points_follow_the_pixels(settings: Augmentation, tolerance: float) -> N
     places = np.array([[22.0, 19.0], [17.5, 20.0], [20.0, 16.0]])
     frames = spots(places, (38, 42))
     for seed in range(10):
-        drawn = draw((38, 42), np.random.default_rng(seed), settings)
-        assert np.abs(centres(apply(frames, drawn)) - move_points(places, drawn)).max() < tolerance
+        params = sample_params((38, 42), np.random.default_rng(seed), settings)
+        assert np.abs(centres(augment_frames(frames, params)) - move_points(places, params)).max() < tolerance
 
 
 def test_wrong_settings_are_refused() -> None:
@@ -271,22 +278,23 @@ def test_wrong_settings_are_refused() -> None:
     ):
         with pytest.raises(StillmotionError, match=next(iter(wrong))):
             Augmentation(**wrong)
-    with pytest.raises(ValueError, match="drawn for frames of"):
-        apply(noise(), Draw((5, 5), (5, 5)))
+    with pytest.raises(ValueError, match="are for frames of"):
+        augment_frames(noise(), AugmentParams((5, 5), (5, 5)))
 
 
 def test_probabilities_switch_whole_groups() -> None:
     settings = replace(AUGMENTATIONS["pokes"], affine_probability=0.25, colour_probability=0.75)
     rng = np.random.default_rng(0)
-    drawn = [draw((8, 8), rng, settings) for _ in range(2000)]
-    assert np.mean([d.affine is not None for d in drawn]) == pytest.approx(0.25, abs=0.03)
-    assert np.mean([d.hue != 0 for d in drawn]) == pytest.approx(0.75, abs=0.03)
-    assert all((d.hue != 0) == (d.contrast != 1) == (d.mixing is not None) for d in drawn)
+    params = [sample_params((8, 8), rng, settings) for _ in range(2000)]
+    assert np.mean([p.affine is not None for p in params]) == pytest.approx(0.25, abs=0.03)
+    colours = [p.colour for p in params]
+    assert np.mean([c.hue != 0 for c in colours]) == pytest.approx(0.75, abs=0.03)
+    assert all((c.hue != 0) == (c.contrast != 1) == (c.matrix is not None) for c in colours)
 
 
 def test_opencv_keeps_more_than_8_bits() -> None:
     # The warp must not go through uint8: a step of 1/1000 survives a half-pixel shift.
     ramp = np.repeat(np.linspace(0.5, 0.507, 8, dtype=np.float32)[None, None, :, None], 3, axis=3)
-    made = apply(ramp, Draw((1, 8), (1, 8), affine=affine_matrix((1, 8), shift=(0.5, 0))))
+    made = augment_frames(ramp, AugmentParams((1, 8), (1, 8), affine=affine_matrix((1, 8), shift=(0.5, 0))))
     assert made[0, 0, 1:, 0] == pytest.approx((ramp[0, 0, 1:, 0] + ramp[0, 0, :-1, 0]) / 2, abs=1e-5)
     assert cv2.__version__

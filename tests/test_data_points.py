@@ -1,4 +1,4 @@
-"""Finders of points against worlds, whose true points are known; the errors stated in docs/data.md hold here."""
+"""Trackers of points against worlds, whose true points are known; the errors stated in docs/data.md hold here."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 from stillmotion.data import points
-from stillmotion.data.background import camera_shift, moving_boxes
+from stillmotion.data.background import camera_shift, detect_moving_object
 from stillmotion.data.clip import Clip
-from stillmotion.data.patches import correlation, patch_finder, perceptual, read_references
+from stillmotion.data.patches import correlation, patch_tracker, perceptual, read_references
 from stillmotion.data.points import (
-    Finder,
-    box_centres,
-    bridged,
-    dropped,
-    moving_point,
-    opencv_finder,
-    person_boxes,
-    smoothed,
+    PointTracker,
+    detect_person,
+    drop_uncertain,
+    fill_gaps,
+    opencv_tracker,
+    smooth_path,
+    track_moving_object,
+    tracker_from_detector,
 )
 from stillmotion.data.trackers import TRACKERS, check_trackers, find_tracker
 from stillmotion.errors import StillmotionError
@@ -42,12 +42,12 @@ def box_centre(clip: Clip) -> np.ndarray:
     return (clip.tracks["box"][:, :2] + clip.tracks["box"][:, 2:]) / 2
 
 
-def errors(finder: Finder, chosen: tuple[Clip, ...], truth: str = "box") -> tuple[np.ndarray, float]:
+def errors(finder: PointTracker, chosen: tuple[Clip, ...], truth: str = "box") -> tuple[np.ndarray, float]:
     """Errors in pixels of the known points of all clips, and the share of frames that are known."""
     found = []
     for clip in chosen:
         right = box_centre(clip) if truth == "box" else clip.tracks[truth]
-        found.append(np.linalg.norm(dropped(*finder(np.asarray(clip.frames))) - right, axis=1))
+        found.append(np.linalg.norm(drop_uncertain(*finder(np.asarray(clip.frames))) - right, axis=1))
     away = np.concatenate(found)
     known = np.isfinite(away)
     return away[known], float(known.mean())
@@ -71,16 +71,16 @@ def square(places: list[tuple[int, int]], side: int = 10, size: int = 64) -> np.
 
 
 def test_digits_are_found_to_half_a_pixel() -> None:
-    away, known = errors(moving_point, clips("digits", 6))
+    away, known = errors(track_moving_object, clips("digits", 6))
     assert known == 1
     assert np.median(away) < 0.4
     assert np.quantile(away, 0.95) < 1
 
 
-def test_a_thing_that_stays_within_itself_is_found() -> None:
-    """It hides what is behind it for half of the clip, so that the median over time shows the thing."""
+def test_an_object_that_overlaps_its_start_is_detected() -> None:
+    """It hides what is behind it for half of the clip, so that the median over time shows the object."""
     places = [(16 + t, 22) for t in range(14)]
-    found, confidence = moving_point(square(places, side=18))
+    found, confidence = track_moving_object(square(places, side=18))
     assert (confidence >= 0.5).all()
     assert np.abs(found - (np.array(places) + 8.5)).max() < 1.1
 
@@ -88,18 +88,18 @@ def test_a_thing_that_stays_within_itself_is_found() -> None:
 @pytest.mark.slow
 def test_walkers_before_any_camera_are_found() -> None:
     """Half of these cameras go along with the person: the background moves and the person hardly does."""
-    away, known = errors(moving_point, clips("puppets", 4, 24, GAITS))
+    away, known = errors(track_moving_object, clips("puppets", 4, 24, GAITS))
     assert known > 0.9
     assert np.median(away) < 1.5
 
 
-def test_a_camera_that_goes_along_is_told_from_a_thing_that_moves() -> None:
+def test_a_camera_that_moves_along_differs_from_an_object_that_moves() -> None:
     wall = textured(160)
     frames = np.stack([wall[40:104, 2 * t : 2 * t + 64] for t in range(12)])
     frames[:, 25:45, 27:37] = (255, 40, 40)
     shift = camera_shift(frames)
     assert np.abs(shift - np.stack([-2.0 * np.arange(12), np.zeros(12)], 1)).max() < 0.5
-    found, confidence = moving_point(frames)
+    found, confidence = track_moving_object(frames)
     assert (confidence >= 0.5).all()
     assert np.abs(found - (31.5, 34.5)).max() <= 1
     assert not camera_shift(square([(4 + 3 * t, 20) for t in range(12)])).any()
@@ -107,12 +107,12 @@ def test_a_camera_that_goes_along_is_told_from_a_thing_that_moves() -> None:
 
 def test_nothing_moves() -> None:
     still = np.repeat(textured(48)[None], 6, axis=0)
-    found, confidence = moving_point(still)
+    found, confidence = track_moving_object(still)
     assert np.isnan(found).all()
     assert (confidence == 0).all()
-    assert np.isnan(dropped(found, confidence)).all()
+    assert np.isnan(drop_uncertain(found, confidence)).all()
     with pytest.raises(StillmotionError, match="draw the stroke by hand"):
-        bridged(dropped(found, confidence))
+        fill_gaps(drop_uncertain(found, confidence))
 
 
 def test_a_frame_of_something_else_is_dropped() -> None:
@@ -120,22 +120,22 @@ def test_a_frame_of_something_else_is_dropped() -> None:
     frames = square(places)
     frames[6] = square([(50, 2)], side=4)[0]  # the square is gone, a speck is far off
     frames[9] = 255 - frames[9]  # a flash over the whole picture
-    found, confidence = moving_point(frames)
+    found, confidence = track_moving_object(frames)
     assert (confidence < 0.5).nonzero()[0].tolist() == [6, 9]
     truth = np.array(places) + 4.5
-    kept = dropped(found, confidence)
+    kept = drop_uncertain(found, confidence)
     assert np.isnan(kept[[6, 9]]).all()
     away = np.linalg.norm(np.delete(kept - truth, [6, 9], 0), axis=1)
     assert away.max() < 1.6
-    assert np.linalg.norm(bridged(kept)[[6, 9]] - truth[[6, 9]], axis=1).max() < 2
+    assert np.linalg.norm(fill_gaps(kept)[[6, 9]] - truth[[6, 9]], axis=1).max() < 2
 
 
-def test_the_three_doubts_halve_where_they_say() -> None:
+def test_the_three_factors_of_confidence_halve_where_they_say() -> None:
     """A blob a quarter as large as usual, alone and on its way, has a confidence of one half."""
     frames = square([(4 + 3 * t, 26) for t in range(15)], side=12)
     quarter = square([(4 + 3 * 7 + 3, 29)], side=6)
     frames[7] = quarter[0]
-    _, confidence = moving_boxes(frames)
+    _, confidence = detect_moving_object(frames)
     assert confidence[7] == pytest.approx(0.5, abs=0.06)
     assert (np.delete(confidence, 7) > 0.8).all()
 
@@ -143,25 +143,25 @@ def test_the_three_doubts_halve_where_they_say() -> None:
 def test_smoothing_stays_on_one_side_of_a_gap() -> None:
     places = np.array([[0, 0], [0, 0], [0, 0], [99, 99], [8, 8], [8, 8], [8, 8]], np.float32)
     confidence = np.array([1, 1, 1, 0.2, 1, 1, 1], np.float32)
-    assert smoothed(places, confidence).tolist() == places.tolist()
+    assert smooth_path(places, confidence).tolist() == places.tolist()
     jump = np.array([[0, 0], [0, 0], [9, 0], [0, 0], [0, 0]], np.float32)
-    assert smoothed(jump, np.ones(5)).tolist() == np.zeros((5, 2)).tolist()  # the median takes it out
+    assert smooth_path(jump, np.ones(5)).tolist() == np.zeros((5, 2)).tolist()  # the median takes it out
     bend = np.array([[0, 0], [0, 0], [4, 0], [4, 0]], np.float32)
-    assert smoothed(bend, np.ones(4))[:, 0].tolist() == [0, 1, 3, 4]  # a mean of 1/4, 1/2, 1/4
+    assert smooth_path(bend, np.ones(4))[:, 0].tolist() == [0, 1, 3, 4]  # a mean of 1/4, 1/2, 1/4
 
 
-def test_bridging_by_hand() -> None:
+def test_filling_gaps_by_hand() -> None:
     nan = np.nan
     track = np.array([[nan, nan], [2, 10], [nan, nan], [4, 20], [nan, nan]], np.float32)
-    assert bridged(track).tolist() == [[2, 10], [2, 10], [3, 15], [4, 20], [4, 20]]
+    assert fill_gaps(track).tolist() == [[2, 10], [2, 10], [3, 15], [4, 20], [4, 20]]
 
 
-def test_any_detector_comes_in() -> None:
+def test_any_detector_makes_a_tracker() -> None:
     def detector(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found = np.tile(np.array([10, 20, 14, 30], np.float32), (len(frames), 1))
         return found, np.array([0.9, 0.49, 0.5], np.float32)
 
-    track = dropped(*box_centres(detector)(np.zeros((3, 8, 8, 3), np.uint8)))
+    track = drop_uncertain(*tracker_from_detector(detector)(np.zeros((3, 8, 8, 3), np.uint8)))
     assert track[0].tolist() == track[2].tolist() == [12, 25]
     assert np.isnan(track[1]).all()
 
@@ -172,7 +172,7 @@ def test_a_persons_box_surrounds_head_and_feet(monkeypatch: pytest.MonkeyPatch) 
     joints[0, 0, :2] = 22, 10  # the head
     joints[0, 12, :2] = 16, 110  # an ankle
     monkeypatch.setattr(points, "find_joints", lambda frames: joints)
-    found, confidence = person_boxes(np.zeros((2, 4, 4, 3), np.uint8))
+    found, confidence = detect_person(np.zeros((2, 4, 4, 3), np.uint8))
     assert found[0].tolist() == pytest.approx([16, 10 - 9, 22, 110 + 5])
     assert confidence.tolist() == pytest.approx([0.8, 0])
 
@@ -183,12 +183,12 @@ def test_a_persons_box_surrounds_head_and_feet(monkeypatch: pytest.MonkeyPatch) 
 def test_patches_follow_digits_from_a_start() -> None:
     """From the true point of frame 0, which a reference patch would give."""
     for clip in clips("digits", 6)[:3]:
-        found, confidence = patch_finder(start=tuple(clip.tracks["points"][0]))(np.asarray(clip.frames))
+        found, confidence = patch_tracker(start=tuple(clip.tracks["points"][0]))(np.asarray(clip.frames))
         assert (confidence >= 0.5).all()
         assert np.linalg.norm(found - clip.tracks["points"], axis=1).max() < 1
 
 
-def test_the_reference_picks_its_thing(tmp_path: Path) -> None:
+def test_the_reference_selects_its_object(tmp_path: Path) -> None:
     """Two squares; the reference says which, at any size of picture; the one that stands still is not followed."""
     frames = square([(4 + 3 * t, 6 + 2 * t) for t in range(12)], side=12)
     other = np.zeros((16, 16, 3), np.uint8)
@@ -198,22 +198,22 @@ def test_the_reference_picks_its_thing(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a picture")
     references = read_references(tmp_path)
     assert len(references) == 1
-    found, confidence = patch_finder(references)(frames[:8])
+    found, confidence = patch_tracker(references)(frames[:8])
     assert np.abs(found - 47.5).max() < 0.3
     assert confidence.min() > 0.8
-    moving, _ = patch_finder([frames[0][4:20, 2:18]])(frames[:8])
+    moving, _ = patch_tracker([frames[0][4:20, 2:18]])(frames[:8])
     assert np.abs(moving - (np.array([(2 + 3 * t, 4 + 2 * t) for t in range(8)]) + 7.5)).max() < 1
 
 
 def test_a_patch_that_vanishes_is_lost_for_good() -> None:
     frames = square([(10 + 2 * t, 20) for t in range(10)], side=14)
     frames[5:] = textured(64, 5)  # a cut to something else
-    _, confidence = patch_finder(start=(16.5, 26.5))(frames)
+    _, confidence = patch_tracker(start=(16.5, 26.5))(frames)
     assert (confidence[:5] >= 0.5).all()
     assert (confidence[5:] < 0.5).all()
 
 
-def test_perceptual_likeness_by_hand() -> None:
+def test_perceptual_similarity_by_hand() -> None:
     """With the picture itself as the only map: 1 - |a - b|^2 / |b|^2 at every place."""
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 255, (9, 8, 3), dtype=np.uint8)
@@ -240,13 +240,13 @@ def test_perceptual_patches_follow_with_coarse_maps() -> None:
 
     truth = np.array([(20 + 2 * t, 20 + t) for t in range(8)]) + 7.5
     frames = square([(20 + 2 * t, 20 + t) for t in range(8)], side=16)
-    found, _ = patch_finder(start=tuple(truth[0]), likeness=perceptual(features))(frames)
+    found, _ = patch_tracker(start=tuple(truth[0]), similarity=perceptual(features))(frames)
     assert np.linalg.norm(found - truth, axis=1).max() < 1.5
 
 
 def test_a_plain_patch_matches_nothing() -> None:
     assert (correlation(np.full((8, 8, 3), 70, np.uint8), np.full((3, 3, 3), 9, np.uint8)) <= 1).all()
-    _, confidence = patch_finder()(np.full((4, 32, 32, 3), 90, np.uint8))
+    _, confidence = patch_tracker()(np.full((4, 32, 32, 3), 90, np.uint8))
     assert (confidence == 0).all()
 
 
@@ -263,17 +263,17 @@ def test_references_must_be_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["csrt", "kcf", "mil"])
 def test_trackers_of_opencv_follow(name: str) -> None:
     truth = np.array([(6 + 3 * t, 8 + 2 * t) for t in range(10)]) + 6.5
-    found, confidence = opencv_finder(name)(square([(6 + 3 * t, 8 + 2 * t) for t in range(10)], side=14))
+    found, confidence = opencv_tracker(name)(square([(6 + 3 * t, 8 + 2 * t) for t in range(10)], side=14))
     assert (confidence == 1).all()
     # KCF looks for no change of size and lags behind at the start.
     assert np.linalg.norm(found - truth, axis=1).max() < 5 < np.linalg.norm(truth - truth[0], axis=1).max()
 
 
 def test_a_tracker_of_opencv_needs_something_that_moves() -> None:
-    _, confidence = opencv_finder("kcf")(np.repeat(textured(48)[None], 4, axis=0))
+    _, confidence = opencv_tracker("kcf")(np.repeat(textured(48)[None], 4, axis=0))
     assert (confidence == 0).all()
     with pytest.raises(StillmotionError, match="choose from csrt, kcf, mil"):
-        opencv_finder("goturn")
+        opencv_tracker("goturn")
 
 
 # --- names ---------------------------------------------------------------------------------------------------------
@@ -281,11 +281,14 @@ def test_a_tracker_of_opencv_needs_something_that_moves() -> None:
 
 def test_trackers_by_name(tmp_path: Path) -> None:
     assert sorted(TRACKERS) == [
-        "boxes", "flow", "joints", "points", "points:patch", "points:person", "points:tracker",
+        "boxes", "flow", "flow_backward", "flow_forward", "joints", "points", "points:patch", "points:person",
+        "points:tracker",
     ]  # fmt: skip
     check_trackers(["flow", "points:tracker=mil"])
     assert find_tracker("points:patch")[0] == "points"
-    with pytest.raises(StillmotionError, match="no tracker 'pose': choose from boxes, flow, joints, points"):
+    with pytest.raises(
+        StillmotionError, match="no tracker 'pose': choose from boxes, flow, flow_backward, flow_forward"
+    ):
         check_trackers(["flow", "pose"])
     with pytest.raises(StillmotionError, match="one track 'points'"):
         check_trackers(["points", "points:patch"])

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stillmotion.data.tracks import boxes, flow
+from stillmotion.data.tracks import boxes, flow, flow_backward
 
 
 def moving_square(
@@ -26,6 +26,15 @@ def moving_square(
         frames.append(frame + rng.normal(0, noise, frame.shape))
         truth.append((x, y, x + side - 1, y + side - 1))
     return np.clip(frames, 0, 255).astype(np.uint8), np.array(truth, np.float32)
+
+
+def test_backward_flow_points_to_where_the_square_came_from() -> None:
+    frames, truth = moving_square(64, 16, (3, 1))
+    found = flow_backward(frames[:3])
+    assert found.shape == (2, 64, 64, 2)
+    for t in (0, 1):
+        x0, y0, x1, y1 = truth[t + 1].astype(int)
+        assert np.abs(found[t, y0 + 3 : y1 - 2, x0 + 3 : x1 - 2].astype(np.float32) - (-3, -1)).mean() < 0.1
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Metrics on inputs whose answer is known, baselines by hand, and a report of a tiny model."""
+"""Pixel metrics on inputs with known values, baselines by hand, and a report of a tiny model."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from stillmotion.data.info import DatasetInfo
 from stillmotion.data.shards import write_dataset
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation import protocols
-from stillmotion.evaluation.measures import Case, Views, add_case, pixel_measures
-from stillmotion.evaluation.metrics import L1, PIXEL_METRICS, PSNR, PSNR_CAP, SSIM, ClipMean
-from stillmotion.evaluation.protocols import (
-    PROTOCOLS,
-    copy_driving,
-    copy_still,
-    find_protocol,
-    mean_frame,
-    reconstruction_cases,
-    transfer_cases,
-)
-from stillmotion.evaluation.report import build_metrics, evaluate_models, strip
+from stillmotion.evaluation.metrics.base import ClipMean
+from stillmotion.evaluation.metrics.pixel import L1, PIXEL_METRICS, PSNR, PSNR_CAP, SSIM
+from stillmotion.evaluation.protocols import PROTOCOLS, find_protocol
+from stillmotion.evaluation.protocols.base import copy_still
+from stillmotion.evaluation.protocols.columns import Case, FeatureCache, add_case, pixel_columns
+from stillmotion.evaluation.protocols.reconstruction import mean_frame, reconstruction_cases
+from stillmotion.evaluation.protocols.transfer import copy_driving, transfer_cases
+from stillmotion.evaluation.report import evaluate_models, strip
 from stillmotion.evaluation.speed import bench_models
 
 PICTURE = torch.from_numpy(still_picture((24, 20)).copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def case(name: str, frames: np.ndarray, still: np.ndarray | None = None) -> Case:
+    return Case(name, frames[0] if still is None else still, frames, Clip(name, frames, 25.0))
 
 
 def flat(value: float, frames: int = 1) -> torch.Tensor:
@@ -43,7 +43,7 @@ def flat(value: float, frames: int = 1) -> torch.Tensor:
 # --- metrics -------------------------------------------------------------------------------------------------------
 
 
-def test_identical_clips_are_perfect() -> None:
+def test_identical_clips_have_no_error() -> None:
     clip = PICTURE.expand(3, -1, -1, -1)
     results = {}
     for name, kind in PIXEL_METRICS.items():
@@ -56,28 +56,28 @@ def test_identical_clips_are_perfect() -> None:
 
 
 def test_a_constant_offset_by_hand() -> None:
-    made, real = flat(0.6, 2), flat(0.5, 2)
+    preds, target = flat(0.6, 2), flat(0.5, 2)
     for kind, value in ((L1, 0.1), (PSNR, 20.0)):  # 10 * log10(1 / 0.1^2)
         metric = kind()
-        metric.update(made, real)
+        metric.update(preds, target)
         assert metric.compute().item() == pytest.approx(value, rel=1e-5)
     metric = SSIM()
-    metric.update(made, real)
+    metric.update(preds, target)
     # Without variance SSIM is its luminance term alone, with c1 = (0.01)^2.
     assert metric.compute().item() == pytest.approx((2 * 0.6 * 0.5 + 1e-4) / (0.36 + 0.25 + 1e-4), abs=1e-4)
 
 
 def test_psnr_is_averaged_over_frames_not_over_errors() -> None:
-    made, real = torch.cat([flat(0.6), flat(0.51)]), flat(0.5, 2)
+    preds, target = torch.cat([flat(0.6), flat(0.51)]), flat(0.5, 2)
     metric = PSNR()
-    metric.update(made, real)
+    metric.update(preds, target)
     assert metric.compute().item() == pytest.approx((20 + 40) / 2, rel=1e-4)
     metric = PSNR()
-    metric.update(torch.cat([flat(0.6), flat(0.5)]), real)  # the second is perfect
+    metric.update(torch.cat([flat(0.6), flat(0.5)]), target)  # the second has no error
     assert metric.compute().item() == pytest.approx((20 + PSNR_CAP) / 2, rel=1e-4)
 
 
-def test_ssim_sees_structure() -> None:
+def test_ssim_falls_with_noise() -> None:
     noise = torch.rand(PICTURE.shape, generator=torch.Generator().manual_seed(0))
     values = []
     for share in (0.0, 0.1, 0.5):
@@ -104,20 +104,20 @@ def test_clips_of_different_shapes_are_refused(shape: tuple[int, ...]) -> None:
         L1().update(torch.zeros(shape), flat(0.0))
 
 
-def test_every_metric_says_its_definition_and_direction() -> None:
+def test_every_metric_has_a_definition_and_a_direction() -> None:
     for kind in (L1, PSNR, SSIM):
         assert len(kind.definition) > 20
         assert ("higher is better" in kind.definition) == kind.higher_is_better
 
 
 def test_a_case_of_uint8_frames_gives_its_row() -> None:
-    real = np.full((2, 16, 16, 3), 100, np.uint8)
-    measures, views = pixel_measures(), Views({})
-    metrics = build_metrics(measures, views)
-    values = add_case(metrics, measures, views, Case("a", real[0], real), real + np.uint8(51))  # a fifth of 255
+    target = np.full((2, 16, 16, 3), 100, np.uint8)
+    columns, cache = pixel_columns(), FeatureCache({})
+    metrics = {column.name: column.build(None) for column in columns}
+    values = add_case(metrics, columns, cache, case("a", target), [target + np.uint8(51)])  # a fifth of 255
     assert values["L1"] == pytest.approx(0.2)
     assert values["PSNR"] == pytest.approx(20 * np.log10(5), rel=1e-4)
-    add_case(metrics, measures, views, Case("b", real[0], real), real)
+    add_case(metrics, columns, cache, case("b", target), [target])
     assert metrics["L1"].compute().item() == pytest.approx(0.1)
 
 
@@ -127,43 +127,45 @@ def test_a_case_of_uint8_frames_gives_its_row() -> None:
 def test_baselines_by_hand() -> None:
     frames = np.zeros((3, 2, 2, 3), np.uint8)
     frames[1], frames[2] = 10, 21
-    (case,) = reconstruction_cases([Clip("a", frames, 25.0)])
-    assert copy_still(case).shape == mean_frame(case).shape == frames.shape
-    assert (copy_still(case) == 0).all()
-    assert (mean_frame(case) == 10).all()  # 31 / 3
-    assert copy_still(case).dtype == mean_frame(case).dtype == np.uint8
-    other = Case("b", frames[2], frames[:2])
+    (own,) = reconstruction_cases([Clip("a", frames, 25.0)])
+    assert copy_still(own).shape == mean_frame(own).shape == frames.shape
+    assert (copy_still(own) == 0).all()
+    assert (mean_frame(own) == 10).all()  # 31 / 3
+    assert copy_still(own).dtype == mean_frame(own).dtype == np.uint8
+    other = case("b", frames[:2], frames[2])
     assert (copy_still(other) == 21).all()
     assert copy_still(other).shape == (2, 2, 2, 3)
-    assert copy_driving(other) is other.driving
+    assert copy_driving(other) is other.target
 
 
 def test_reconstruction_gives_the_clip_to_the_model() -> None:
     from stillmotion.animate import Animator
 
     frames = driving_frames(3)
-    answer = PROTOCOLS["reconstruction"].answer(Animator(tiny_driving()))
-    assert answer(Case("a", frames[0], frames)).shape == frames.shape
+    predictor = PROTOCOLS["reconstruction"].predictor(Animator(tiny_driving()))
+    frames_of = predictor(case("a", frames), 0)
+    assert frames_of is not None
+    assert frames_of.shape == frames.shape
 
 
 def test_transfer_pairs_different_clips_the_same_way_every_time() -> None:
     clips = [Clip(f"c{i}", driving_frames(2), 25.0) for i in range(12)]
     cases = transfer_cases(clips)
-    names = [case.name for case in cases]
+    names = [found.name for found in cases]
     assert len(set(names)) == len(names) == 100  # of 132
     assert all(len(set(name.split("--"))) == 2 for name in names)
-    assert [case.name for case in transfer_cases(clips)] == names
+    assert [found.name for found in transfer_cases(clips)] == names
     assert len(transfer_cases(clips[:3])) == 6
     ramp = [Clip(f"r{i}", np.full((2 + i, 4, 4, 3), i, np.uint8), 25.0) for i in range(2)]
-    first = next(case for case in transfer_cases(ramp) if case.name == "r0--r1")
+    first = next(found for found in transfer_cases(ramp) if found.name == "r0--r1")
     assert (first.still == 0).all()
-    assert first.driving.shape == (3, 4, 4, 3)
-    assert (first.driving == 1).all()
+    assert first.target.shape == (3, 4, 4, 3)
+    assert (first.target == 1).all()
     with pytest.raises(StillmotionError, match="at least two clips"):
         transfer_cases(clips[:1])
 
 
-def test_an_unknown_protocol_is_told_with_those_known() -> None:
+def test_an_unknown_protocol_is_refused() -> None:
     with pytest.raises(StillmotionError, match="no protocol 'magic'; known are reconstruction"):
         find_protocol("magic")
 
@@ -185,7 +187,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_report_says_everything(bench: Path, tmp_path: Path) -> None:
+def test_a_report_is_complete(bench: Path, tmp_path: Path) -> None:
     out, model = tmp_path / "report", str(bench / "model")
     calls: list[tuple[int, int]] = []
     progress = lambda done, total: calls.append((done, total))  # noqa: E731
@@ -228,7 +230,7 @@ def test_a_bench_measures_what_it_says(bench: Path, tmp_path: Path) -> None:
     assert row["training"]["samples_per_s"] == pytest.approx(row["training"]["batch"] / step)
 
 
-def test_the_copied_still_is_measured_as_by_hand(bench: Path, tmp_path: Path) -> None:
+def test_the_copied_still_has_the_error_worked_out_by_hand(bench: Path, tmp_path: Path) -> None:
     evaluate_models([], bench / "set", "reconstruction", tmp_path, split="train")
     report = json.loads((tmp_path / "report.json").read_text())
     frames = driving_frames(2).astype(float) / 255
@@ -236,7 +238,7 @@ def test_the_copied_still_is_measured_as_by_hand(bench: Path, tmp_path: Path) ->
     assert report["means"]["baseline: copy the still"]["L1"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_strip_shows_real_above_made(bench: Path, tmp_path: Path) -> None:
+def test_the_strip_shows_the_target_above_the_prediction(bench: Path, tmp_path: Path) -> None:
     evaluate_models([str(bench / "model")], bench / "set", "reconstruction", tmp_path)
     picture = np.asarray(Image.open(tmp_path / "short.png"))
     assert picture.shape == (2 * 32, 3 * 32, 3)
@@ -251,9 +253,9 @@ def test_a_strip_takes_evenly_spaced_frames() -> None:
 
 
 class Corner:
-    """A keypoint detector: one point, as many pixels to the right as the corner pixel is bright; black is nobody."""
+    """A keypoint detector: one point, as many pixels to the right as the corner pixel is bright; none if black."""
 
-    description, dimension = "the corner pixel", 1
+    description, dimension, per_video = "the corner pixel", 1, False
 
     def __call__(self, frames: np.ndarray) -> torch.Tensor:
         bright = torch.from_numpy(frames[:, :1, 0, 0].astype(np.float32))
@@ -263,13 +265,13 @@ class Corner:
 class Colour:
     """An identity and Inception network: the mean colour, 0 to 255."""
 
-    description, dimension = "the mean colour", 3
+    description, dimension, per_video = "the mean colour", 3, False
 
     def __init__(self) -> None:
-        self.looks = 0
+        self.calls = 0
 
     def __call__(self, frames: np.ndarray) -> torch.Tensor:
-        self.looks += 1
+        self.calls += 1
         return torch.from_numpy(frames.astype(np.float32).mean(axis=(1, 2)))
 
 
@@ -285,10 +287,10 @@ def greys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "set"
 
 
-def test_metrics_with_networks_by_hand(greys: Path, tmp_path: Path) -> None:
+def test_metrics_with_extractors_by_hand(greys: Path, tmp_path: Path) -> None:
     colour = Colour()
-    networks = {"keypoints": Corner(), "identity": colour, "inception": Colour()}
-    text = evaluate_models([], greys, "reconstruction", tmp_path, split="all", networks=networks)
+    extractors = {"keypoints": Corner(), "identity": colour, "inception": Colour()}
+    text = evaluate_models([], greys, "reconstruction", tmp_path, split="all", extractors=extractors)
     report = json.loads((tmp_path / "report.json").read_text())
     still = report["means"]["baseline: copy the still"]
     # Off by 0, 4, 2 and 0, 0, 30 pixels to the side; the black frame has no point to be found.
@@ -303,7 +305,7 @@ def test_metrics_with_networks_by_hand(greys: Path, tmp_path: Path) -> None:
     row = report["per_clip"]["baseline: copy the still"]["two"]
     assert row["AED (mean absolute)"] == pytest.approx(20)
     assert "FID" not in row  # a single clip has no distribution
-    assert colour.looks == 2 * 3  # the real frames once for both baselines
+    assert colour.calls == 2 * 3  # the target frames once for both baselines
     assert report["not_measured"] == {}
     assert "Network identity: the mean colour." in text
     assert "Not measured" not in text
@@ -311,8 +313,10 @@ def test_metrics_with_networks_by_hand(greys: Path, tmp_path: Path) -> None:
 
 def test_frames_without_people_give_no_akd(tmp_path: Path) -> None:
     write_dataset(tmp_path / "set", [Clip("dark", grey(0, 0), 25.0)], info=DatasetInfo(title="dark"))
-    networks = {"keypoints": Corner()}
-    text = evaluate_models([], tmp_path / "set", "reconstruction", tmp_path / "out", split="all", networks=networks)
+    extractors = {"keypoints": Corner()}
+    text = evaluate_models(
+        [], tmp_path / "set", "reconstruction", tmp_path / "out", split="all", extractors=extractors
+    )
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["means"]["baseline: mean frame"]["AKD"] is None
     assert report["per_clip"]["baseline: mean frame"]["dark"]["MKR"] is None
@@ -320,8 +324,8 @@ def test_frames_without_people_give_no_akd(tmp_path: Path) -> None:
 
 
 def test_transfer_compares_identity_with_the_still_and_motion_with_the_driver(greys: Path, tmp_path: Path) -> None:
-    networks = {"keypoints": Corner(), "identity": Colour()}
-    evaluate_models([], greys, "transfer", tmp_path, split="all", networks=networks)
+    extractors = {"keypoints": Corner(), "identity": Colour()}
+    evaluate_models([], greys, "transfer", tmp_path, split="all", extractors=extractors)
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["clips"], report["cases"], report["frames"]) == (2, 2, 7)
     still, driver = (report["means"][f"baseline: copy the {what}"] for what in ("still", "driving video"))
@@ -334,7 +338,7 @@ def test_transfer_compares_identity_with_the_still_and_motion_with_the_driver(gr
 
 
 def test_a_report_names_data_input_and_what_was_not_measured(greys: Path, tmp_path: Path) -> None:
-    text = evaluate_models([], greys, "reconstruction", tmp_path, split="all", networks={"identity": Colour()})
+    text = evaluate_models([], greys, "reconstruction", tmp_path, split="all", extractors={"identity": Colour()})
     assert "Data: greys, 2 clips of split all, 32 x 32, 25 frames per second, decoded by by hand; 2 cases" in text
     assert "8-bit RGB arrays" in text
     (line,) = [line for line in text.splitlines() if line.startswith("Not measured")]
@@ -344,21 +348,21 @@ def test_a_report_names_data_input_and_what_was_not_measured(greys: Path, tmp_pa
         assert f"{name}: " in text
 
 
-def test_transfer_without_networks_says_what_it_needs(greys: Path, tmp_path: Path) -> None:
+def test_transfer_without_extractors_names_what_it_needs(greys: Path, tmp_path: Path) -> None:
     with pytest.raises(StillmotionError, match=r"measures nothing without a network; give .*keypoints=blazepose"):
         evaluate_models([], greys, "transfer", tmp_path / "out", split="all")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("split", ["odd", "", "Test"])
-def test_an_unknown_split_is_told(bench: Path, tmp_path: Path, split: str) -> None:
+def test_an_unknown_split_is_refused(bench: Path, tmp_path: Path, split: str) -> None:
     with pytest.raises(StillmotionError, match="no clips of split"):
         evaluate_models([], bench / "set", "reconstruction", tmp_path / "out", split=split)
     assert not (tmp_path / "out").exists()
 
 
 def test_clips_in_which_nothing_moves_still_give_a_report(bench: Path, tmp_path: Path) -> None:
-    """The copied still is then perfect, and no ratio to it exists."""
+    """The copied still then has no error, and no ratio to it exists."""
     text = evaluate_models([str(bench / "model")], bench / "set", "reconstruction", tmp_path, split="frozen")
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["means"]["baseline: copy the still"]["L1"] == 0
@@ -366,15 +370,23 @@ def test_clips_in_which_nothing_moves_still_give_a_report(bench: Path, tmp_path:
     assert "| n/a |" in text
 
 
-def test_a_model_of_another_size_answers_at_the_clips_size(bench: Path, tmp_path: Path) -> None:
+def test_a_model_of_another_size_predicts_at_the_clips_size(bench: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path / "set", [Clip("a", driving_frames(2, (48, 48)), 25.0)], info=DatasetInfo(title="large"))
     evaluate_models([str(bench / "model")], tmp_path / "set", "reconstruction", tmp_path / "out", split="all")
-    assert media.read_picture(tmp_path / "out" / "a.png").shape == (2 * 48, 2 * 48, 3)  # real above made, two frames
+    assert media.read_picture(tmp_path / "out" / "a.png").shape == (
+        2 * 48,
+        2 * 48,
+        3,
+    )  # target above prediction, two frames
 
 
-def test_an_answer_of_another_size_is_told(bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prediction_of_another_size_is_refused(
+    bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_dataset(tmp_path / "set", [Clip("a", driving_frames(2, (48, 48)), 25.0)], info=DatasetInfo(title="large"))
-    cut = replace(protocols.PROTOCOLS["reconstruction"], answer=lambda _: lambda case: case.driving[:, :32, :32])
+    cut = replace(
+        protocols.PROTOCOLS["reconstruction"], predictor=lambda _: lambda case, sample: case.target[:, :32, :32]
+    )
     monkeypatch.setattr(protocols, "PROTOCOLS", {"reconstruction": cut})
     with pytest.raises(StillmotionError, match=r"32 x 32 .* 48 x 48; prepare the data with --size 32"):
         evaluate_models([str(bench / "model")], tmp_path / "set", "reconstruction", tmp_path / "out", split="all")

@@ -15,8 +15,10 @@ from stillmotion.cli import main
 from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo
 from stillmotion.data.shards import write_dataset
-from stillmotion.evaluation.networks import DETECTORS, NEEDS, open_networks, read_weights
+from stillmotion.evaluation.extractors import EXTRACTORS, open_extractors
+from stillmotion.evaluation.extractors.keypoints import DETECTORS
 from stillmotion.evaluation.protocols import PROTOCOLS
+from stillmotion.files import read_weights
 
 PAGE = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8")
 
@@ -64,14 +66,14 @@ def test_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
         exec(compile(code, "evaluation.md", "exec"), {})
 
 
-def test_every_column_protocol_and_network_is_told() -> None:
+def test_every_column_protocol_and_network_is_on_the_page() -> None:
     for protocol in PROTOCOLS.values():
         assert f"| `{protocol.name}` |" in PAGE
-        for measure in protocol.measures:
-            assert f"| {measure.name.replace('motion AKD (Euclidean)', 'motion AKD')} |" in PAGE
-    for name in (*NEEDS, *DETECTORS):
+        for column in protocol.columns:
+            assert f"| {column.name.replace('motion AKD (Euclidean)', 'motion AKD')} |" in PAGE
+    for name in (*EXTRACTORS, *DETECTORS):
         assert name in PAGE
-    assert open_networks([]) == {}
+    assert open_extractors([]) == {}
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_every_column_protocol_and_network_is_told() -> None:
         ("inception=missing.safetensors@00", "cannot be read"),
     ],
 )
-def test_wrong_networks_are_told_before_anything_is_read(
+def test_wrong_networks_are_refused_before_anything_is_read(
     given: str, word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", "dancing", "nothing", "-o", str(tmp_path / "out"), "--network", given]) == 2

@@ -1,4 +1,4 @@
-"""AKD, MKR, AED and FID on inputs whose answer is worked out by hand, and their merging over processes."""
+"""AKD, MKR, AED and FID against values worked out by hand, and their merging over processes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from stillmotion.evaluation.feature_metrics import AED, FID
-from stillmotion.evaluation.keypoint_metrics import AKD, MKR
+from stillmotion.evaluation.metrics.feature import AED, FrechetDistance
+from stillmotion.evaluation.metrics.keypoint import AKD, MKR
 
 NAN = float("nan")
 
@@ -20,33 +20,33 @@ def points(*frames: list[tuple[float, float, float]]) -> Tensor:
 
 
 def value(metric: Metric, *updates: tuple[Tensor, Tensor]) -> float:
-    for made, real in updates:
-        metric.update(made, real)
+    for preds, target in updates:
+        metric.update(preds, target)
     return float(metric.compute())
 
 
 # --- AKD -----------------------------------------------------------------------------------------------------------
 
-REAL = points([(10, 10, 1), (20, 20, 1)], [(0, 0, 1), (5, 5, 1)])
-MADE = points([(13, 14, 1), (20, 20, 1)], [(0, 12, 1), (5, 5, 1)])
+TARGET = points([(10, 10, 1), (20, 20, 1)], [(0, 0, 1), (5, 5, 1)])
+PREDS = points([(13, 14, 1), (20, 20, 1)], [(0, 12, 1), (5, 5, 1)])
 
 
 def test_akd_of_both_definitions_by_hand() -> None:
     # Frame 0: (3, 4) and (0, 0); frame 1: (0, 12) and (0, 0).
-    assert value(AKD(), (MADE, REAL)) == pytest.approx((3.5 / 2 + 6 / 2) / 2)
-    assert value(AKD("euclidean"), (MADE, REAL)) == pytest.approx((5 / 2 + 12 / 2) / 2)
+    assert value(AKD(), (PREDS, TARGET)) == pytest.approx((3.5 / 2 + 6 / 2) / 2)
+    assert value(AKD("euclidean"), (PREDS, TARGET)) == pytest.approx((5 / 2 + 12 / 2) / 2)
 
 
 def test_akd_is_in_pixels_of_the_frame() -> None:
     scale = torch.tensor([2.0, 2.0, 1.0])
-    assert value(AKD(), (scale * MADE, scale * REAL)) == pytest.approx(2 * value(AKD(), (MADE, REAL)))
+    assert value(AKD(), (scale * PREDS, scale * TARGET)) == pytest.approx(2 * value(AKD(), (PREDS, TARGET)))
 
 
 def test_akd_leaves_points_out_that_one_side_lacks() -> None:
-    made = points([(13, 14, 1), (NAN, NAN, 0)], [(0, 12, 0), (99, 99, 1)])
-    real = points([(10, 10, 1), (20, 20, 1)], [(0, 0, 1), (NAN, NAN, 0)])
+    preds = points([(13, 14, 1), (NAN, NAN, 0)], [(0, 12, 0), (99, 99, 1)])
+    target = points([(10, 10, 1), (20, 20, 1)], [(0, 0, 1), (NAN, NAN, 0)])
     # In frame 0 only the first point counts; frame 1 has no common point and gives no number.
-    assert value(AKD(), (made, real)) == pytest.approx(3.5)
+    assert value(AKD(), (preds, target)) == pytest.approx(3.5)
 
 
 def test_akd_weighs_frames_alike_not_clips() -> None:
@@ -56,35 +56,35 @@ def test_akd_weighs_frames_alike_not_clips() -> None:
 
 
 def test_relative_akd_compares_motion() -> None:
-    real = points([(0, 0, 1)], [(2, 0, 1)], [(4, 0, 1)])
-    made = points([(50, 50, 1)], [(52, 50, 1)], [(57, 50, 1)])
+    target = points([(0, 0, 1)], [(2, 0, 1)], [(4, 0, 1)])
+    preds = points([(50, 50, 1)], [(52, 50, 1)], [(57, 50, 1)])
     # Elsewhere by 50 pixels, but the motion differs by 0 and then by 3; frame 0 gives no number.
-    assert value(AKD(relative=True), (made, real)) == pytest.approx((0 + 1.5) / 2)
-    assert value(AKD("euclidean", relative=True), (made, real)) == pytest.approx((0 + 3) / 2)
-    made[0, 0, 2] = 0  # a point without a start has no motion
-    assert torch.isnan(torch.tensor(value(AKD(relative=True), (made, real))))
+    assert value(AKD(relative=True), (preds, target)) == pytest.approx((0 + 1.5) / 2)
+    assert value(AKD("euclidean", relative=True), (preds, target)) == pytest.approx((0 + 3) / 2)
+    preds[0, 0, 2] = 0  # a point without a start has no motion
+    assert torch.isnan(torch.tensor(value(AKD(relative=True), (preds, target))))
 
 
-def test_nothing_in_common_is_no_number() -> None:
-    assert torch.isnan(torch.tensor(value(AKD(), (0 * REAL, REAL))))
+def test_nothing_in_common_is_nan() -> None:
+    assert torch.isnan(torch.tensor(value(AKD(), (0 * TARGET, TARGET))))
 
 
 # --- MKR -----------------------------------------------------------------------------------------------------------
 
 
 def test_mkr_by_hand() -> None:
-    real = points(
+    target = points(
         [(0, 0, 1), (0, 0, 1), (0, 0, 1), (0, 0, 0)],
         [(0, 0, 1), (0, 0, 0), (0, 0, 0), (0, 0, 0)],
         [(0, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0)],
     )
-    made = points(
+    preds = points(
         [(0, 0, 1), (0, 0, 0), (0, 0, 1), (0, 0, 1)],  # 1 of 3 missing; a point too many is not punished
         [(0, 0, 0), (0, 0, 1), (0, 0, 1), (0, 0, 1)],  # 1 of 1 missing
         [(0, 0, 1), (0, 0, 1), (0, 0, 1), (0, 0, 1)],  # nothing to be found: no number
     )
-    assert value(MKR(), (made, real)) == pytest.approx((1 / 3 + 1) / 2)
-    assert value(MKR(), (real, real)) == 0
+    assert value(MKR(), (preds, target)) == pytest.approx((1 / 3 + 1) / 2)
+    assert value(MKR(), (target, target)) == 0
 
 
 # --- AED -----------------------------------------------------------------------------------------------------------
@@ -95,13 +95,13 @@ def test_mkr_by_hand() -> None:
     [("euclidean", (5 + 1) / 2), ("squared", (25 + 1) / 2), ("mean_absolute", (3.5 + 0.5) / 2)],
 )
 def test_aed_of_all_definitions_by_hand(distance: str, expected: float) -> None:
-    made, real = torch.tensor([[3.0, 4.0], [1.0, 2.0]]), torch.tensor([[0.0, 0.0], [1.0, 1.0]])
-    assert value(AED(distance), (made, real)) == pytest.approx(expected)
+    preds, target = torch.tensor([[3.0, 4.0], [1.0, 2.0]]), torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+    assert value(AED(distance), (preds, target)) == pytest.approx(expected)
 
 
 def test_aed_to_one_picture() -> None:
-    made = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
-    assert value(AED(), (made, torch.zeros(1, 2))) == pytest.approx(3)
+    preds = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
+    assert value(AED(), (preds, torch.zeros(1, 2))) == pytest.approx(3)
 
 
 def test_the_papers_definition_is_the_default() -> None:
@@ -119,28 +119,28 @@ def corners(centre: tuple[float, float], reach: tuple[float, float]) -> Tensor:
 
 
 def test_fid_of_gaussians_by_hand() -> None:
-    made, real = corners((1, 2), (3, 1)), corners((4, 6), (1, 1))
+    preds, target = corners((1, 2), (3, 1)), corners((4, 6), (1, 1))
     # |mean difference|^2, and for covariances that commute the sum of (deviation - deviation)^2.
-    assert value(FID(2), (made, real)) == pytest.approx(3**2 + 4**2 + 4 / 3 * (3 - 1) ** 2, rel=1e-6)
-    assert value(FID(2), (real, real)) == pytest.approx(0, abs=1e-6)
+    assert value(FrechetDistance(2), (preds, target)) == pytest.approx(3**2 + 4**2 + 4 / 3 * (3 - 1) ** 2, rel=1e-6)
+    assert value(FrechetDistance(2), (target, target)) == pytest.approx(0, abs=1e-6)
 
 
 def test_fid_keeps_precision_far_from_zero() -> None:
     """Sums of squares in float32 would lose everything here."""
     offset = 3e4
-    made, real = corners((offset, offset), (0.5, 0.5)), corners((offset, offset), (1, 1))
-    assert value(FID(2), (made, real)) == pytest.approx(2 * 4 / 3 * 0.25, rel=1e-3)
+    preds, target = corners((offset, offset), (0.5, 0.5)), corners((offset, offset), (1, 1))
+    assert value(FrechetDistance(2), (preds, target)) == pytest.approx(2 * 4 / 3 * 0.25, rel=1e-3)
 
 
-def test_fid_of_one_frame_is_no_number() -> None:
-    assert torch.isnan(torch.tensor(value(FID(2), (torch.zeros(1, 2), torch.zeros(4, 2)))))
+def test_fid_of_one_frame_is_nan() -> None:
+    assert torch.isnan(torch.tensor(value(FrechetDistance(2), (torch.zeros(1, 2), torch.zeros(4, 2)))))
 
 
 def test_fid_does_not_depend_on_how_frames_come() -> None:
     rng = torch.Generator().manual_seed(0)
-    made, real = torch.randn(12, 3, generator=rng), 2 * torch.randn(12, 3, generator=rng)
-    whole = value(FID(3), (made, real))
-    parts = value(FID(3), (made[:5], real[:2]), (made[5:], real[2:]))
+    preds, target = torch.randn(12, 3, generator=rng), 2 * torch.randn(12, 3, generator=rng)
+    whole = value(FrechetDistance(3), (preds, target))
+    parts = value(FrechetDistance(3), (preds[:5], target[:2]), (preds[5:], target[2:]))
     assert parts == pytest.approx(whole, rel=1e-5)
 
 
@@ -150,7 +150,7 @@ KINDS: list[tuple[Callable[[], Metric], Callable[[Tensor], Tensor]]] = [
     (AKD, lambda x: torch.cat([10 * x[..., :2], (x[..., 2:] > -1).float()], -1)),
     (MKR, lambda x: torch.cat([10 * x[..., :2], (x[..., 2:] > 0).float()], -1)),
     (AED, lambda x: x[:, 0]),
-    (lambda: FID(3), lambda x: x[:, 0]),
+    (lambda: FrechetDistance(3), lambda x: x[:, 0]),
 ]
 
 
@@ -161,8 +161,8 @@ def test_two_processes_give_what_one_gives(build: Callable[[], Metric], shape: C
     clips = [tuple(shape(torch.randn(n, 5, 3, generator=rng)) for _ in range(2)) for n in (4, 7, 5)]
     alone, first, second = build(), build(), build()
     for metric, part in ((alone, clips), (first, clips[:1]), (second, clips[1:])):
-        for made, real in part:
-            metric.update(made, real)
+        for preds, target in part:
+            metric.update(preds, target)
     for name, reduce in alone._reductions.items():
         assert callable(reduce), name
         setattr(first, name, reduce(torch.stack([getattr(first, name), getattr(second, name)])))
@@ -171,7 +171,7 @@ def test_two_processes_give_what_one_gives(build: Callable[[], Metric], shape: C
 
 
 @pytest.mark.parametrize(("build", "shape"), KINDS, ids=["AKD", "MKR", "AED", "FID"])
-def test_every_metric_says_its_definition_and_forgets_on_reset(
+def test_every_metric_has_a_definition_and_resets(
     build: Callable[[], Metric], shape: Callable[[Tensor], Tensor]
 ) -> None:
     metric = build()
@@ -194,7 +194,7 @@ def test_every_metric_says_its_definition_and_forgets_on_reset(
         (MKR(), [(2, 3), (2, 3)]),
         (AED(), [(2, 3), (3, 3)]),
         (AED(), [(2, 3), (2, 4)]),
-        (FID(3), [(2, 3), (2, 4)]),
+        (FrechetDistance(3), [(2, 3), (2, 4)]),
     ],
 )
 def test_other_shapes_are_refused(metric: Metric, shapes: list[tuple[int, ...]]) -> None:

@@ -1,4 +1,4 @@
-"""Networks of others: their shapes against what torchvision publishes, and files that are not what they should be."""
+"""Feature extractors: their shapes against what torchvision publishes, and files with other weights."""
 
 from __future__ import annotations
 
@@ -14,20 +14,18 @@ from torch import Tensor, nn
 from driving_tools import still_picture
 from stillmotion.data import pose
 from stillmotion.errors import StillmotionError
-from stillmotion.evaluation import networks
-from stillmotion.evaluation.inception import BlockA, InceptionV3, _average_with_padding, _average_without_padding
-from stillmotion.evaluation.networks import (
-    NEEDS,
-    BlazePose,
-    Features,
-    fill,
+from stillmotion.evaluation.extractors import EXTRACTORS, inception, open_extractors
+from stillmotion.evaluation.extractors.base import NetworkFeatures, load_weights
+from stillmotion.evaluation.extractors.inception import (
+    BlockA,
+    InceptionV3,
+    _average_with_padding,
+    _average_without_padding,
     open_inception,
-    open_networks,
-    open_resnet50,
-    read_weights,
 )
-from stillmotion.evaluation.resnet import ResNet50
-from stillmotion.files import save_tensors
+from stillmotion.evaluation.extractors.keypoints import BlazePose
+from stillmotion.evaluation.extractors.resnet import ResNet50, open_resnet50
+from stillmotion.files import read_weights, save_tensors
 
 CLASSIFIER = 1000 * 2048 + 1000
 """Parameters of torchvision's last layer, which we leave out."""
@@ -114,7 +112,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_inception_files_are_read_and_known_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inception_files_are_read_and_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tensors of both publishers, without writing 90 MB twice."""
     torch.manual_seed(0)
     tensors = dict(InceptionV3().state_dict())
@@ -125,7 +123,7 @@ def test_inception_files_are_read_and_known_apart(monkeypatch: pytest.MonkeyPatc
     }
     old = {name: value for name, value in tensors.items() if not name.endswith("num_batches_tracked")}
     files = {"torchvision's": {**tensors, **head}, "TensorFlow's": {**old, "fc.bias": torch.zeros(1008)}}
-    monkeypatch.setattr(networks, "read_weights", lambda path, sha256: files[str(path)])
+    monkeypatch.setattr(inception, "read_weights", lambda path, sha256: files[str(path)])
     frames = np.stack([still_picture((32, 48)), 255 - still_picture((32, 48))])
     found = {}
     for origin in files:
@@ -141,21 +139,21 @@ def test_inception_files_are_read_and_known_apart(monkeypatch: pytest.MonkeyPatc
 
 def test_identity_files_are_read(weights: Path) -> None:
     path = weights / "reid.safetensors"
-    source = open_networks([("identity", f"{path}@{digest(path).upper()}")])["identity"]
+    source = open_extractors([("identity", f"{path}@{digest(path).upper()}")])["identity"]
     assert source(np.stack([still_picture()])).shape == (1, 2048)
     assert "288 x 144" in source.description
 
 
-def test_frames_are_scaled_and_prepared_as_described() -> None:
-    """A network that gives back what it sees."""
+def test_frames_are_scaled_and_normalised_as_described() -> None:
+    """A network that returns the mean of its input."""
     seen: list[Tensor] = []
 
-    class Look(nn.Module):
+    class Record(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             seen.append(x)
             return x.mean(dim=(2, 3))
 
-    source = Features(Look(), 3, (20, 10), lambda x: 2 * x - 1, "looks")
+    source = NetworkFeatures(Record(), 3, (20, 10), lambda x: 2 * x - 1, "records")
     frames = np.zeros((35, 8, 8, 3), np.uint8)
     frames[:, :, :, 0] = 255
     assert torch.equal(source(frames), torch.tensor([[1.0, -1.0, -1.0]]).expand(35, 3))
@@ -187,21 +185,23 @@ def test_other_weights_are_refused_by_name(weights: Path) -> None:
     network = nn.Sequential(nn.Linear(2, 1))
     right = dict(network.state_dict())
     with pytest.raises(StillmotionError, match="foreign tensor 'odd'"):
-        fill(network, {**right, "odd": torch.zeros(1)}, path, ())
+        load_weights(network, {**right, "odd": torch.zeros(1)}, path, ())
     with pytest.raises(StillmotionError, match=r"'0.weight' in .* is \(3, 3\), not \(1, 2\)"):
-        fill(network, {**right, "0.weight": torch.zeros(3, 3)}, path, ())
-    fill(network, {"0.weight": torch.ones(1, 2), "0.bias": torch.ones(1), "head.x": torch.ones(1)}, path, ("head.",))
+        load_weights(network, {**right, "0.weight": torch.zeros(3, 3)}, path, ())
+    load_weights(
+        network, {"0.weight": torch.ones(1, 2), "0.bias": torch.ones(1), "head.x": torch.ones(1)}, path, ("head.",)
+    )
     assert torch.equal(network[0].weight, torch.ones(1, 2))
 
 
-def test_unknown_networks_are_told_with_those_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(StillmotionError, match=f"no network 'smell'; known are {', '.join(NEEDS)}"):
-        open_networks([("smell", "x")])
+def test_unknown_networks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StillmotionError, match=f"no network 'smell'; known are {', '.join(EXTRACTORS)}"):
+        open_extractors([("smell", "x")])
     with pytest.raises(StillmotionError, match="no keypoint detector 'openpose'; known are blazepose"):
-        open_networks([("keypoints", "openpose")])
+        open_extractors([("keypoints", "openpose")])
     monkeypatch.setattr(pose, "find_joints", lambda frames, tracking=True: np.zeros((len(frames), 13, 3)))
     with pytest.raises(StillmotionError, match="'keypoints' is given twice"):
-        open_networks([("keypoints", "blazepose")] * 2)
+        open_extractors([("keypoints", "blazepose")] * 2)
 
 
 # --- BlazePose -----------------------------------------------------------------------------------------------------
@@ -226,10 +226,10 @@ def test_found_means_visible_and_inside(monkeypatch: pytest.MonkeyPatch) -> None
     assert points.shape == (2, 13, 3)
     assert points[0, :, 2].tolist() == [1, 0, 0, 1, 0] + [1] * 8
     assert (points[1, :, 2] == 0).all()  # nobody
-    assert calls[-1] is False  # a frame's joints do not hang on the frames before it
+    assert calls[-1] is False  # a frame's joints do not depend on the frames before it
 
 
-def test_a_missing_mediapipe_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_mediapipe_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("mediapipe")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "mediapipe", None)

@@ -1,4 +1,4 @@
-"""What is measured of strokes: curves, LPIPS, smoothness, digits, gait, and the protocol's questions."""
+"""Metrics of strokes: curves, LPIPS, smoothness, digits, gait, and the protocol's cases."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from torch import Tensor
 from stillmotion import media
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError
-from stillmotion.evaluation import stroke_cases
-from stillmotion.evaluation.curves import BrightnessCurve, PSNRCurve, SSIMCurve, plot, write_curves
-from stillmotion.evaluation.digits import WEIGHTS, DigitClassifier, load_classifier, read_digits
-from stillmotion.evaluation.gait import StrideRight, stride_rate
-from stillmotion.evaluation.lpips import LPIPS, AlexNet, LPIPSFeatures, open_lpips
-from stillmotion.evaluation.measures import Answered, Views, add_case
-from stillmotion.evaluation.networks import open_networks
-from stillmotion.evaluation.pose_metrics import PoseSmoothness
-from stillmotion.evaluation.protocols import PROTOCOLS, copy_still
-from stillmotion.evaluation.report import build_metrics, evaluate_models
-from stillmotion.evaluation.stroke_cases import (
-    STROKE_MEASURES,
+from stillmotion.evaluation.extractors import open_extractors
+from stillmotion.evaluation.extractors.digits import WEIGHTS, DigitClassifier, load_classifier, read_digits
+from stillmotion.evaluation.extractors.lpips import AlexNet, LPIPSFeatures, open_lpips
+from stillmotion.evaluation.metrics.control import StrideAccuracy
+from stillmotion.evaluation.metrics.curves import CURVES, plot, write_curves
+from stillmotion.evaluation.metrics.feature import LPIPS
+from stillmotion.evaluation.metrics.keypoint import PoseSmoothness
+from stillmotion.evaluation.protocols import PROTOCOLS, strokes
+from stillmotion.evaluation.protocols.base import copy_still
+from stillmotion.evaluation.protocols.columns import FeatureCache, Prediction, add_case
+from stillmotion.evaluation.protocols.strokes import (
+    COLUMNS,
     StrokeCase,
+    back_and_forth,
     has_truth,
-    to_and_fro,
+    stride_hz,
+    stroke_cases,
     true_clip,
 )
-from stillmotion.evaluation.stroke_cases import (
-    stroke_cases as cases_of,
-)
+from stillmotion.evaluation.report import evaluate_models
+from stillmotion.evaluation.trackers.gait import stride_rate
 from stillmotion.files import save_tensors
 from stillmotion.nn.vgg import random_vgg
 from stillmotion.worlds import sample_clip
@@ -52,24 +53,24 @@ def digits(count: int = 4, frames: int = 12) -> tuple[Clip, ...]:
 
 def test_psnr_over_time_by_hand() -> None:
     """Step 1 is off by 0.1 everywhere (20 dB), step 2 by 0.01 (40 dB); a shorter clip counts where it has steps."""
-    real = torch.full((3, 3, 16, 16), 0.5)
-    made = real + torch.tensor([0.0, 0.1, 0.01])[:, None, None, None]
-    curve = PSNRCurve()
-    curve.update(made, real)
+    target = torch.full((3, 3, 16, 16), 0.5)
+    preds = target + torch.tensor([0.0, 0.1, 0.01])[:, None, None, None]
+    curve = CURVES["PSNR"]()
+    curve.update(preds, target)
     assert curve.compute().tolist() == pytest.approx([60, 20, 40], abs=1e-3)
-    curve.update(real[:2] + 0.01, real[:2])
+    curve.update(target[:2] + 0.01, target[:2])
     assert curve.compute().tolist() == pytest.approx([50, 30, 40], abs=1e-2)
     with pytest.raises(ValueError, match="must both be T x 3"):
-        curve.update(made, real[:2])
+        curve.update(preds, target[:2])
 
 
 def test_ssim_and_brightness_over_time() -> None:
     torch.manual_seed(0)
-    real = torch.rand(2, 3, 24, 24) * 0.5
-    ssim, brightness = SSIMCurve(), BrightnessCurve()
-    made = torch.stack([real[0], real[1] * 0.5])
-    ssim.update(made, real)
-    brightness.update(made, real)
+    target = torch.rand(2, 3, 24, 24) * 0.5
+    ssim, brightness = CURVES["SSIM"](), CURVES["brightness"]()
+    preds = torch.stack([target[0], target[1] * 0.5])
+    ssim.update(preds, target)
+    brightness.update(preds, target)
     assert ssim.compute()[0] == pytest.approx(1, abs=1e-5)
     assert ssim.compute()[1] < 0.99
     assert brightness.compute().tolist() == pytest.approx([1, 0.5], abs=1e-5)
@@ -131,7 +132,7 @@ def lpips_files(folder: Path, trunk: dict[str, Tensor], widths: tuple[int, ...],
 def test_lpips_from_files(tmp_path: Path) -> None:
     torch.manual_seed(0)
     given = lpips_files(tmp_path, dict(AlexNet().state_dict()), (64, 192, 384, 256, 256))
-    source = open_networks([("lpips", given)])["lpips"]
+    source = open_extractors([("lpips", given)])["lpips"]
     assert "AlexNet" in source.description
     rng = np.random.default_rng(0)
     frame = rng.integers(0, 255, (1, 64, 64, 3), dtype=np.uint8)
@@ -189,7 +190,7 @@ def test_pose_smoothness_by_hand() -> None:
 # --- digits --------------------------------------------------------------------------------------------------------
 
 
-def test_the_classifier_is_small_and_knows_a_handwritten_seven() -> None:
+def test_the_classifier_is_small_and_reads_a_handwritten_seven() -> None:
     assert WEIGHTS.stat().st_size < 300_000
     network = load_classifier()
     assert sum(p.numel() for p in network.parameters()) < 60_000
@@ -211,7 +212,7 @@ def test_the_classifier_is_small_and_knows_a_handwritten_seven() -> None:
 
 
 def test_digits_are_read_wherever_they_are() -> None:
-    """The part that is read is the same digit from any place, so the network's answer is too."""
+    """The window that is classified shows the same digit at any position, so the class is the same."""
     torch.manual_seed(0)
     network = DigitClassifier().eval()
     clip = digits(1)[0]
@@ -260,7 +261,7 @@ def test_no_gait_without_legs() -> None:
     stiff = np.repeat(frames[:1], 40, axis=0)
     assert math.isnan(stride_rate(stiff, 25.0, places[:1].repeat(40, 0), np.array([11, 9, 29, 55])))
     assert math.isnan(stride_rate(frames[:8], 25.0, places[:8], np.array([11, 9, 29, 55])))
-    right = StrideRight()
+    right = StrideAccuracy()
     right.update(torch.tensor([1.1, 1.2, math.nan, 0.9]), torch.ones(4))
     assert right.compute() == 50
 
@@ -268,8 +269,8 @@ def test_no_gait_without_legs() -> None:
 # --- the protocol --------------------------------------------------------------------------------------------------
 
 
-def test_three_questions_about_a_clip() -> None:
-    cases = cases_of(digits())
+def test_three_cases_of_a_clip() -> None:
+    cases = stroke_cases(digits())
     own, other, long = (
         next(c for c in cases if isinstance(c, StrokeCase) and c.kind == k) for k in ("own", "other", "long")
     )
@@ -280,83 +281,80 @@ def test_three_questions_about_a_clip() -> None:
     # It is another clip's stroke, shifted, and the digit stays inside.
     shapes = [np.asarray(c.tracks["points"]) - c.tracks["points"][0] for c in digits()[1:]]
     assert any(np.allclose(other.stroke - other.stroke[0], shape, atol=1e-4) for shape in shapes)
-    assert long.driving.shape[0] == 201
-    assert np.array_equal(long.driving[12], clip.frames[10])
+    assert long.target.shape[0] == 201
+    assert np.array_equal(long.target[12], clip.frames[10])
     assert np.array_equal(long.stroke[12], np.asarray(clip.tracks["points"][10], np.float64))
     if own.other_end is not None:
         assert np.array_equal(own.other_end, other.stroke[-1])
         assert np.linalg.norm(own.other_end - own.stroke[-1]) >= 8
-    assert to_and_fro(3, 8).tolist() == [0, 1, 2, 1, 0, 1, 2, 1]
-    assert to_and_fro(1, 3).tolist() == [0, 0, 0]
+    assert back_and_forth(3, 8).tolist() == [0, 1, 2, 1, 0, 1, 2, 1]
+    assert back_and_forth(1, 3).tolist() == [0, 0, 0]
 
 
 def test_clips_without_truth_are_refused() -> None:
     clip = digits()[0]
     bare = Clip("bare", clip.frames, 10.0)
     with pytest.raises(StillmotionError, match="lacks the tracks points"):
-        cases_of([bare])
+        stroke_cases([bare])
 
 
-def measured(answer: object) -> dict[str, float | None]:
-    cases = [case for case in cases_of(digits()) if isinstance(case, StrokeCase)]
-    views = Views({})
-    measures = [measure for measure in STROKE_MEASURES if measure.view == "pixels"]
-    metrics = build_metrics(measures, views)
+def measured(predictor: object) -> dict[str, float | None]:
+    cases = [case for case in stroke_cases(digits()) if isinstance(case, StrokeCase)]
+    columns = [column for column in COLUMNS if column.extractor == "pixels"]
+    metrics, cache = {column.name: column.build(None) for column in columns}, FeatureCache({})
     for case in cases:
-        made = answer(case)  # type: ignore[operator]
-        if made is not None:
-            add_case(metrics, measures, views, case, made)
+        frames = predictor(case)  # type: ignore[operator]
+        if frames is not None:
+            add_case(metrics, columns, cache, case, [frames])
     return {name: float(metric.compute()) if metric.update_called else None for name, metric in metrics.items()}
 
 
 def pasted(case: StrokeCase) -> np.ndarray:
-    """A perfect answer on black: the digit shifted to the stroke's points, to whole pixels."""
+    """A correct prediction on black: the digit shifted to the stroke's points, by whole pixels."""
     shifts = (case.stroke - case.stroke[0]).round().astype(int)
     return np.stack([np.roll(case.still, (dy, dx), (0, 1)) for dx, dy in shifts])
 
 
-def test_perfect_and_lazy_answers() -> None:
+def test_correct_and_static_predictions() -> None:
     truth, still, perfect = measured(true_clip), measured(copy_still), measured(pasted)
     assert truth["PSNR"] == 60
-    assert truth["follow"] is not None
-    assert truth["follow"] < 0.3
-    assert perfect["follow (% of width)"] == pytest.approx(100 * (perfect["follow"] or 0) / 64)
-    assert (perfect["follow (% of width)"] or 9) < 1
-    assert (still["follow (% of width)"] or 0) > 5
-    assert (perfect["two ends"], still["two ends"]) == (100, 50)
-    assert perfect["class kept"] == still["class kept"]
-    assert (truth["spill"], still["spill (200)"], perfect["spill"]) == (0, 0, 0)
-    assert truth["stride right"] is None
+    assert truth["trajectory error"] is not None
+    assert truth["trajectory error"] < 0.3
+    assert perfect["trajectory error (% of width)"] == pytest.approx(100 * (perfect["trajectory error"] or 0) / 64)
+    assert (perfect["trajectory error (% of width)"] or 9) < 1
+    assert (still["trajectory error (% of width)"] or 0) > 5
+    assert (perfect["endpoint accuracy"], still["endpoint accuracy"]) == (100, 50)
+    assert perfect["class accuracy"] == still["class accuracy"]
+    assert (truth["background change"], still["background change (200)"], perfect["background change"]) == (0, 0, 0)
+    assert truth["stride accuracy"] is None
 
 
-def test_a_background_that_drifts_is_spill() -> None:
+def test_a_background_that_drifts_is_measured() -> None:
     def drifting(case: StrokeCase) -> np.ndarray:
-        made = true_clip(case)
-        made = copy_still(case) if made is None else made
-        return np.clip(made.astype(int) + (np.arange(len(made)) >= 100)[:, None, None, None] * 51, 0, 255).astype(
-            np.uint8
-        )
+        frames = true_clip(case)
+        frames = copy_still(case) if frames is None else frames
+        late = (np.arange(len(frames)) >= 100)[:, None, None, None]
+        return np.clip(frames.astype(int) + late * 51, 0, 255).astype(np.uint8)
 
     found = measured(drifting)
-    assert found["spill"] == 0
-    assert found["spill (200)"] == pytest.approx(0.2 * 101 / 201, abs=1e-3)
+    assert found["background change"] == 0
+    assert found["background change (200)"] == pytest.approx(0.2 * 101 / 201, abs=1e-3)
 
 
 def test_the_class_is_read_in_the_last_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = next(c for c in cases_of(digits()) if isinstance(c, StrokeCase))
+    case = next(c for c in stroke_cases(digits()) if isinstance(c, StrokeCase))
     seen: list[np.ndarray] = []
 
     def read(frames: np.ndarray, network: object) -> Tensor:
         seen.append(frames)
         return torch.tensor([3])
 
-    monkeypatch.setattr(stroke_cases, "read_digits", read)
-    measure = next(m for m in STROKE_MEASURES if m.name == "class kept")
-    assert measure.take is not None
-    found = measure.take(Answered(case, np.asarray(case.driving), torch.zeros(1)))
+    monkeypatch.setattr(strokes, "read_digits", read)
+    column = next(c for c in COLUMNS if c.name == "class accuracy")
+    found = column.arguments(Prediction(case, np.asarray(case.target), FeatureCache({})))
     assert found is not None
-    assert np.array_equal(seen[0], case.driving[-1:])
-    assert found[1].tolist() == [case.label]
+    assert np.array_equal(seen[0], case.target[-1:])
+    assert found[1].tolist() == [case.clip.meta["label"]]
 
 
 def test_a_report_of_strokes(tmp_path: Path) -> None:
@@ -371,8 +369,8 @@ def test_a_report_of_strokes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("read", "wanted"), [(0.9, 50.0), (float("nan"), 0.0)])
-def test_whose_gait_it_is(monkeypatch: pytest.MonkeyPatch, read: float, wanted: float) -> None:
-    """One walks and one runs; each gets the other's stroke. Legs that always walk are right for one of them."""
+def test_gait_transfer(monkeypatch: pytest.MonkeyPatch, read: float, wanted: float) -> None:
+    """One walks and one runs; each gets the other's stroke. Legs that always walk are correct for one of them."""
     clips = [
         Clip(name, np.zeros((12, 64, 64, 3), np.uint8), 25.0, tracks, {"gait": {"stride_hz": rate}})
         for name, rate, step in (("walker", 0.9, 0.5), ("runner", 1.5, 2.0))
@@ -383,11 +381,12 @@ def test_whose_gait_it_is(monkeypatch: pytest.MonkeyPatch, read: float, wanted: 
             }
         ]
     ]
-    cases = [case for case in cases_of(clips) if isinstance(case, StrokeCase)]
-    assert [(case.stride_hz, case.asked_hz) for case in cases if case.kind == "other"] == [(0.9, 1.5), (1.5, 0.9)]
-    monkeypatch.setattr("stillmotion.evaluation.stroke_cases.stride_rate", lambda *_: read)
-    measure = next(measure for measure in STROKE_MEASURES if measure.name == "gait decided")
-    views, metrics = Views({}), build_metrics([measure], Views({}))
+    cases = [case for case in stroke_cases(clips) if isinstance(case, StrokeCase)]
+    rates = [(stride_hz(case.clip), stride_hz(case.donor)) for case in cases if case.kind == "other"]
+    assert rates == [(0.9, 1.5), (1.5, 0.9)]
+    monkeypatch.setattr(strokes, "stride_rate", lambda *_: read)
+    column = next(column for column in COLUMNS if column.name == "gait transfer accuracy")
+    cache, metrics = FeatureCache({}), {column.name: column.build(None)}
     for case in cases:
-        add_case(metrics, [measure], views, case, copy_still(case))
-    assert float(metrics["gait decided"].compute()) == wanted
+        add_case(metrics, [column], cache, case, [copy_still(case)])
+    assert float(metrics["gait transfer accuracy"].compute()) == wanted

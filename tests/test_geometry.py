@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 
-from driving_tools import TINY
+from driving_tools import at, changed_config
 from stillmotion import geometry
 from stillmotion.systems.driving.networks import Keypoints, heatmaps
 
@@ -265,14 +265,12 @@ def test_a_gaussian_by_hand() -> None:
 
 
 def test_heatmaps_are_divided_by_a_constant_or_by_their_sum() -> None:
-    from dataclasses import replace
-
     points = Keypoints(torch.zeros(1, 1, 2), 0.25 * torch.eye(2)[None, None])
     size = (33, 33)  # a pixel is 1/16; half a unit, one standard deviation, is 8 pixels
-    heat = heatmaps(points, replace(TINY, heatmap_scale=100.0), size)
+    heat = heatmaps(points, changed_config(**at("keypoints", heatmap_scale=100.0)), size)
     assert heat[0, 0, 16, 16].item() == pytest.approx(1 / 100)
     assert heat[0, 0, 16, 24].item() == pytest.approx(math.exp(-0.5) / 100)
-    summed = heatmaps(points, replace(TINY, heatmap_sum=True), size)
+    summed = heatmaps(points, changed_config(**at("keypoints", heatmap_sum=True)), size)
     assert summed.sum().item() == pytest.approx(1)
 
 

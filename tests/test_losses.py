@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.autograd import gradcheck
@@ -17,10 +19,94 @@ def test_least_squares_gan_by_hand() -> None:
     assert losses.lsgan_generator(torch.ones(3)) == 0
 
 
+def test_hinge_and_wasserstein_gan_by_hand() -> None:
+    real, fake = torch.tensor([2.0, 0.5]), torch.tensor([[-3.0, 1.0]])
+    assert losses.hinge_discriminator(real, fake).item() == pytest.approx((0 + 0.5) / 2 + (0 + 2) / 2)
+    assert losses.hinge_generator(fake).item() == pytest.approx(1.0)
+    assert losses.wgan_discriminator(real, fake).item() == pytest.approx(-1.0 - 1.25)
+    assert losses.wgan_generator(fake).item() == pytest.approx(1.0)
+
+
+def test_log_gan_by_hand() -> None:
+    """At the logits 0 and log 3 the logistic function is 1/2 and 3/4."""
+    zero, three = torch.zeros(2), torch.tensor([math.log(3)])
+    assert losses.log_discriminator(three, zero).item() == pytest.approx(-math.log(3 / 4) - math.log(1 / 2))
+    assert losses.log_generator(three).item() == pytest.approx(-math.log(3 / 4))
+
+
 def test_gan_losses_run_in_float32() -> None:
     fake = torch.full((100,), 0.3, dtype=torch.bfloat16)
-    assert losses.lsgan_generator(fake).dtype == torch.float32
-    assert losses.lsgan_discriminator(fake, fake).dtype == torch.float32
+    for name in ("hinge", "wgan", "lsgan", "log"):
+        assert getattr(losses, f"{name}_generator")(fake).dtype == torch.float32
+        assert getattr(losses, f"{name}_discriminator")(fake, fake).dtype == torch.float32
+
+
+def test_the_gradient_penalty_of_a_linear_critic_is_its_norm_minus_one_squared() -> None:
+    """Whatever the samples; the channels of a condition count in the norm."""
+    weight = torch.tensor([3.0, 0.0, 4.0]).requires_grad_()
+    real, fake = torch.rand(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    penalty = losses.gradient_penalty(lambda x: x @ weight, real, fake, torch.Generator())
+    assert penalty.item() == pytest.approx((5 - 1) ** 2)
+    penalty.backward()
+    assert weight.grad is not None
+    assert torch.allclose(weight.grad, 2 * (5 - 1) * torch.tensor([0.6, 0.0, 0.8]))
+
+
+def test_the_gradient_penalty_is_taken_between_the_sides_with_one_share_per_sample() -> None:
+    seen = []
+
+    def critic(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x.detach())
+        return x.square().sum((1, 2)) / 2  # its gradient is x itself
+
+    real = torch.stack([torch.full((4, 2), 1.0), torch.full((4, 2), -0.3)], dim=1)[..., 0]  # B x (picture, condition)
+    real, fake = real[..., None], torch.stack([torch.zeros(4), torch.full((4,), -0.3)], dim=1)[..., None]
+    penalty = losses.gradient_penalty(critic, real, fake, torch.Generator().manual_seed(7))
+    shares = torch.rand(4, generator=torch.Generator().manual_seed(7))
+    assert torch.equal(seen[0][:, 0, 0], shares)  # from the fake 0 to the real 1
+    assert torch.equal(seen[0][:, 1, 0], torch.full((4,), -0.3))  # the condition is not interpolated
+    expected = (((shares**2 + 0.3**2).sqrt() - 1) ** 2).mean()
+    assert penalty.item() == pytest.approx(expected.item())
+
+
+def test_the_gradient_penalty_is_finite_where_the_gradient_is_zero() -> None:
+    weight = torch.zeros(3, requires_grad=True)
+    penalty = losses.gradient_penalty(lambda x: x @ weight, torch.ones(2, 3), torch.zeros(2, 3), torch.Generator())
+    assert penalty.item() == 1
+    penalty.backward()
+    assert weight.grad is not None
+    assert torch.isfinite(weight.grad).all()
+
+
+def test_penalties_send_no_gradient_into_the_samples_and_work_without_grad() -> None:
+    real, fake = torch.ones(2, 3, requires_grad=True), torch.zeros(2, 3, requires_grad=True)
+    weight = torch.ones(3, requires_grad=True)
+    for penalty in (
+        losses.gradient_penalty(lambda x: x.square() @ weight, real, fake, torch.Generator()),
+        losses.r1_penalty(lambda x: x.square() @ weight, real),
+    ):
+        penalty.backward()
+        assert real.grad is None
+        assert fake.grad is None
+    with torch.no_grad():
+        assert losses.r1_penalty(lambda x: x.square() @ weight, real).item() == pytest.approx(3 * 4)
+
+
+def test_r1_by_hand() -> None:
+    """Scores w . x summed over a map of two: the gradient is (2, 4), its square 20, for every sample."""
+    real = torch.rand(3, 2, generator=torch.Generator().manual_seed(0))
+    assert losses.r1_penalty(lambda x: torch.stack([x @ torch.tensor([1.0, 2.0])] * 2, dim=1), real).item() == 20
+
+
+def test_global_mean_of_one_process() -> None:
+    total = torch.tensor(6.0, requires_grad=True)
+    mean = losses.global_mean(total, torch.tensor(4.0))
+    assert mean.item() == 1.5
+    mean.backward()
+    assert total.grad == 0.25
+    assert losses.global_mean(torch.tensor(6.0), 4).item() == 1.5
+    assert losses.global_mean(torch.tensor(0.0), 0) == losses.global_mean(torch.tensor(0.0), torch.tensor(0.0)) == 0
+    assert losses.global_mean(torch.tensor(1.0, dtype=torch.float64), 3).dtype == torch.float64
 
 
 def test_feature_matching_by_hand() -> None:
@@ -52,12 +138,12 @@ def test_feature_matching_wants_one_weight_per_map() -> None:
 
 
 def test_pyramid_by_hand() -> None:
-    made = torch.zeros(1, 1, 4, 4)
-    truth = torch.zeros(1, 1, 4, 4)
-    truth[0, 0, 0, 0], truth[0, 0, 0, 1] = 1, -1
-    assert losses.pyramid_l1(made, truth, levels=1).item() == pytest.approx(2 / 16)
+    generated = torch.zeros(1, 1, 4, 4)
+    target = torch.zeros(1, 1, 4, 4)
+    target[0, 0, 0, 0], target[0, 0, 0, 1] = 1, -1
+    assert losses.pyramid_l1(generated, target, levels=1).item() == pytest.approx(2 / 16)
     # The two cancel in the first halving: only the finest level sees them.
-    assert losses.pyramid_l1(made, truth, levels=3).item() == pytest.approx(2 / 16 / 3)
+    assert losses.pyramid_l1(generated, target, levels=3).item() == pytest.approx(2 / 16 / 3)
     offset = torch.full((2, 3, 8, 8), 0.1)
     assert losses.pyramid_l1(offset, torch.zeros_like(offset)).item() == pytest.approx(0.1)
     assert losses.pyramid_l1(offset, offset) == 0
@@ -65,28 +151,34 @@ def test_pyramid_by_hand() -> None:
 
 def test_gradients_in_float64() -> None:
     generator = torch.Generator().manual_seed(0)
-    made = torch.rand(1, 1, 4, 4, dtype=torch.float64, generator=generator).requires_grad_()
-    truth = torch.rand(1, 1, 4, 4, dtype=torch.float64, generator=generator)
-    assert gradcheck(lambda x: losses.pyramid_l1(x, truth, levels=2), (made,))
+    generated = torch.rand(1, 1, 4, 4, dtype=torch.float64, generator=generator).requires_grad_()
+    target = torch.rand(1, 1, 4, 4, dtype=torch.float64, generator=generator)
+    assert gradcheck(lambda x: losses.pyramid_l1(x, target, levels=2), (generated,))
 
 
 def test_weighted_l1_counts_each_pixel_by_its_weight():
-    made, truth = torch.zeros(1, 3, 1, 2), torch.tensor([1.0, 2.0]).expand(1, 3, 1, 2)
-    assert losses.weighted_l1(made, truth).item() == 1.5
-    assert losses.weighted_l1(made, truth, torch.tensor([[[[2.0, 0.0]]]])).item() == 1.0  # (2 * 1 + 0 * 2) / 2
+    generated, target = torch.zeros(1, 3, 1, 2), torch.tensor([1.0, 2.0]).expand(1, 3, 1, 2)
+    assert losses.weighted_l1(generated, target).item() == 1.5
+    assert losses.weighted_l1(generated, target, torch.tensor([[[[2.0, 0.0]]]])).item() == 1.0  # (2 * 1 + 0 * 2) / 2
 
 
 def test_pyramid_pools_the_weights_with_the_picture():
-    made, truth = torch.zeros(1, 1, 2, 2), torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
+    generated, target = torch.zeros(1, 1, 2, 2), torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
     weights = torch.tensor([[[[4.0, 0.0], [0.0, 0.0]]]])
     # Full size: 4 * 1 / 4 = 1. Half size: the difference 1/4 with the weight 4/4.
-    assert losses.pyramid_l1(made, truth, levels=2, weights=weights).item() == pytest.approx((1 + 0.25) / 2)
+    assert losses.pyramid_l1(generated, target, levels=2, weights=weights).item() == pytest.approx((1 + 0.25) / 2)
 
 
-def test_moving_weights_count_what_changes_and_have_mean_one():
+def test_motion_weights_count_what_changes_and_have_mean_one():
     source, target = torch.zeros(1, 3, 1, 4), torch.zeros(1, 3, 1, 4)
-    target[..., 0] = 0.5  # far beyond `full`
+    target[..., 0] = 0.5  # far beyond `saturation`
     target[..., 1] = 0.05  # half of it
-    weights = losses.moving_weights(source, target, focus=8)[0, 0, 0]
+    weights = losses.motion_weights(source, target, gain=8)[0, 0, 0]
     assert torch.allclose(weights, torch.tensor([9.0, 5.0, 1.0, 1.0]) / 4)
-    assert torch.equal(losses.moving_weights(source, target, focus=0), torch.ones(1, 1, 1, 4))
+    assert torch.equal(losses.motion_weights(source, target, gain=0), torch.ones(1, 1, 1, 4))
+
+
+def test_motion_weights_of_one_process_are_divided_by_their_mean_to_the_last_bit():
+    source, target = torch.rand(2, 4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    weights = 1 + 8 * losses.frame_difference(source, target, 0.5)
+    assert torch.equal(losses.motion_weights(source, target, gain=8, saturation=0.5), weights / weights.mean())

@@ -1,4 +1,4 @@
-"""Damaged videos: what is whole is read, what is not is said, and nothing else ever happens."""
+"""Damaged videos: frames before the damage are read, then a `MediaError` is raised, and no other exception."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stillmotion.media import Limits, MediaError, open_video, read_picture, read_video, sniff, write_video
-from stillmotion.media.files import file_type
-from stillmotion.media.structure import is_cut_short
+from stillmotion.media.decoding import is_truncated
+from stillmotion.media.pictures import file_type
 
 RNG = np.random.default_rng(0)
 COUNT = 30
-FILMS = {
+VIDEOS = {
     "mp4": ("mp4", "libx264", {"movflags": "+faststart"}),
     "late mp4": ("mp4", "libx264", {}),  # the index stands at the end
     "short groups": ("mp4", "libx264", {"movflags": "+faststart", "g": "6"}),
@@ -32,20 +32,20 @@ FILMS = {
 
 
 def moving_frames() -> np.ndarray:
-    """Make frames whose content keeps the encoders busy, so that no packet is tiny."""
+    """Return noise that moves, so that no packet is tiny."""
     noise = RNG.integers(0, 256, (32, 48 + COUNT, 3), np.uint8)
     return np.stack([noise[:, t : t + 48] for t in range(COUNT)])
 
 
 @functools.cache
-def film(kind: str) -> bytes:
-    """Encode a film of `COUNT` frames; once per kind and process."""
+def encoded(kind: str) -> bytes:
+    """Encode a video of `COUNT` frames; once per kind and process."""
     if kind in ("gif", "webp"):
         images = [Image.fromarray(frame) for frame in moving_frames()]
         buffer = io.BytesIO()
         images[0].save(buffer, kind, save_all=True, append_images=images[1:], duration=40)
         return buffer.getvalue()
-    container, codec, options = FILMS[kind]
+    container, codec, options = VIDEOS[kind]
     movflags = {key: options[key] for key in options if key == "movflags"}
     buffer = io.BytesIO()
     path_free = {} if container != "mp4" else {"io_open": lambda *_: io.BytesIO(buffer.getvalue())}
@@ -61,24 +61,25 @@ def film(kind: str) -> bytes:
 
 
 def put(folder: Path, data: bytes) -> Path:
-    path = folder / "film"
+    path = folder / "video"
     path.write_bytes(data)
     return path
 
 
-@pytest.mark.parametrize("kind", [*FILMS, "gif", "webp"])
-def test_whole_films_are_whole(tmp_path: Path, kind: str) -> None:
-    path = put(tmp_path, film(kind))
+@pytest.mark.parametrize("kind", [*VIDEOS, "gif", "webp"])
+def test_whole_videos_are_whole(tmp_path: Path, kind: str) -> None:
+    path = put(tmp_path, encoded(kind))
     found = file_type(path)
     assert found is not None
-    assert not is_cut_short(path, found)
+    with path.open("rb") as file:
+        assert not is_truncated(file, found)
     assert len(read_video(path)[0]) == COUNT
 
 
 @pytest.mark.parametrize("kind", ["mp4", "short groups", "webm", "mkv", "avi", "gif"])
 @pytest.mark.parametrize("part", [0.5, 0.8])
-def test_a_cut_film_gives_its_first_frames_and_says_so(tmp_path: Path, kind: str, part: float) -> None:
-    data = film(kind)
+def test_a_cut_video_gives_its_first_frames_and_says_so(tmp_path: Path, kind: str, part: float) -> None:
+    data = encoded(kind)
     whole, _ = read_video(put(tmp_path, data))
     path = put(tmp_path, data[: int(len(data) * part)])
     frames = []
@@ -96,26 +97,27 @@ def test_a_cut_film_gives_its_first_frames_and_says_so(tmp_path: Path, kind: str
 @pytest.mark.parametrize(
     ("kind", "part"), [("late mp4", 0.9), ("mp4", 0.02), ("webm", 0.03), ("avi", 0.01), ("webp", 0.5)]
 )
-def test_a_film_without_a_readable_frame(tmp_path: Path, kind: str, part: float) -> None:
-    data = film(kind)
+def test_a_video_without_a_readable_frame(tmp_path: Path, kind: str, part: float) -> None:
+    data = encoded(kind)
     with pytest.raises(MediaError, match=r"damaged|no video|not a video"):
         open_video(put(tmp_path, data[: int(len(data) * part)]))
 
 
 def test_a_missing_index_at_the_end_harms_no_frame(tmp_path: Path) -> None:
     for kind in ("webm", "avi"):
-        data = film(kind)
+        data = encoded(kind)
         path = put(tmp_path, data[:-4])
-        assert is_cut_short(path, "matroska" if kind == "webm" else "avi")
+        with path.open("rb") as file:
+            assert is_truncated(file, "matroska" if kind == "webm" else "avi")
         assert len(read_video(path)[0]) == COUNT
 
 
 @pytest.mark.parametrize("kind", ["mp4", "webm", "mkv", "avi"])
 def test_garbage_in_the_middle(tmp_path: Path, kind: str) -> None:
-    data = bytearray(film(kind))
+    data = bytearray(encoded(kind))
     half = len(data) // 2
     data[half : half + len(data) // 8] = np.random.default_rng(1).bytes(len(data) // 8)
-    whole, _ = read_video(put(tmp_path, film(kind)))
+    whole, _ = read_video(put(tmp_path, encoded(kind)))
     frames = []
     path = put(tmp_path, bytes(data))
     with open_video(path) as reader, pytest.raises(MediaError, match="is damaged after frame"):
@@ -125,13 +127,13 @@ def test_garbage_in_the_middle(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_header_that_claims_a_huge_canvas(tmp_path: Path) -> None:
-    data = bytearray(film("gif"))
+    data = bytearray(encoded("gif"))
     data[6:10] = b"\xff\xff\xff\xff"  # 65535 x 65535: no decoder may make room for that
     with pytest.raises(MediaError, match="damaged from its first frame"):
         open_video(put(tmp_path, bytes(data)))
 
 
-def test_a_film_that_changes_its_size(tmp_path: Path) -> None:
+def test_a_video_that_changes_its_size(tmp_path: Path) -> None:
     def packets(width: int) -> bytes:
         buffer = io.BytesIO()
         with av.open(buffer, "w", format="avi") as output:
@@ -161,7 +163,7 @@ def test_a_film_that_changes_its_size(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    kind=st.sampled_from([*FILMS, "gif", "webp"]),
+    kind=st.sampled_from([*VIDEOS, "gif", "webp"]),
     places=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=20),
     head=st.booleans(),
     part=st.floats(0.01, 1.0),
@@ -169,7 +171,7 @@ def test_a_film_that_changes_its_size(tmp_path: Path) -> None:
 def test_whatever_the_bytes_there_is_a_video_or_a_media_error(
     tmp_path: Path, kind: str, places: list[tuple[float, int]], head: bool, part: float
 ) -> None:
-    data = bytearray(film(kind))
+    data = bytearray(encoded(kind))
     for where, value in places:
         data[int(where * (200 if head else len(data)))] = value
     path = put(tmp_path, bytes(data[: max(1, int(len(data) * part))]))
@@ -181,7 +183,7 @@ def test_whatever_the_bytes_there_is_a_video_or_a_media_error(
             assert np.asarray(pixels[0] if isinstance(pixels, tuple) else pixels).dtype == np.uint8
 
 
-def test_the_folder_of_a_film_stays_clean(tmp_path: Path) -> None:
+def test_the_folder_of_a_video_stays_clean(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", moving_frames(), 25)
     read_video(tmp_path / "a.mp4")
     assert sniff(tmp_path / "a.mp4") == "video"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from stillmotion.media import (
@@ -20,6 +21,9 @@ from stillmotion.media import (
     read_picture,
     resize,
     sniff,
+    to_float,
+    to_pictures,
+    to_tensor,
     to_uint8,
     write_picture,
 )
@@ -301,3 +305,29 @@ def test_to_uint8_rounds_to_nearest_and_clips() -> None:
     assert np.array_equal(to_uint8(every.astype(np.float32) / np.float32(255)), every)
     with pytest.raises(ValueError, match="NaN"):
         to_uint8(np.array([np.nan]))
+
+
+def test_to_tensor() -> None:
+    pictures = np.array([[[[0, 51, 255], [102, 0, 0]]], [[[0, 0, 0], [0, 153, 204]]]], np.uint8)  # 2 x 1 x 2 x 3
+    tensor = to_tensor(pictures)
+    assert (tensor.dtype, tuple(tensor.shape)) == (torch.float32, (2, 3, 1, 2))
+    first = [[[0.0, 0.4]], [[0.2, 0.0]], [[1.0, 0.0]]]
+    second = [[[0.0, 0.0]], [[0.0, 0.6]], [[0.0, 0.8]]]
+    assert torch.equal(tensor, torch.tensor([first, second]))
+    assert torch.equal(tensor, torch.from_numpy(to_float(pictures)))
+    assert tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_to_pictures(dtype: torch.dtype) -> None:
+    # 0.5 * 255 = 127.5, which rounds to the even 128; 0.25 * 255 = 63.75; what lies outside [0, 1] is clipped.
+    frames = torch.tensor([[[[-1.0, 0.5]], [[0.25, 0.0]], [[1.0, 7.0]]]], dtype=dtype, requires_grad=True)
+    pictures = to_pictures(frames)
+    assert (pictures.dtype, pictures.shape) == (np.uint8, (1, 1, 2, 3))
+    assert pictures.tolist() == [[[[0, 64, 255], [128, 0, 255]]]]
+    assert pictures.flags.c_contiguous
+
+
+def test_pictures_survive_the_way_through_a_tensor() -> None:
+    pictures = np.arange(768, dtype=np.uint16).reshape(4, 8, 8, 3).astype(np.uint8)
+    assert np.array_equal(to_pictures(to_tensor(pictures)), pictures)

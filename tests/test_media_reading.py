@@ -1,4 +1,4 @@
-"""Videos in: what is read, in which order, at which rate, with how much memory."""
+"""Videos in: formats, order of frames, rates, limits, memory."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stillmotion.media import Limits, MediaError, open_video, read_video, write_picture, write_video
-from stillmotion.media.sequences import natural_order
-from stillmotion.media.timing import DamagedError, even_rate, resample
+from stillmotion.media.decoding import DamagedError, constant_fps
+from stillmotion.media.reading import resample
+from stillmotion.media.sequences import natural_key
 
 
 def grey_frames(count: int, size: tuple[int, int] = (32, 48)) -> np.ndarray:
-    """Make frames whose brightness tells their number: frame i is 10 + 8 i."""
+    """Return frames whose grey level encodes their number: frame i is 10 + 8 i."""
     levels = (10 + 8 * np.arange(count)).astype(np.uint8)
     return np.broadcast_to(levels[:, None, None, None], (count, *size, 3)).copy()
 
 
 def numbers(frames: np.ndarray) -> list[int]:
-    """Tell the numbers of such frames."""
+    """Return the numbers of such frames."""
     return np.rint((frames.mean((1, 2, 3)) - 10) / 8).astype(int).tolist()
 
 
@@ -56,7 +57,7 @@ def encode(
     return path
 
 
-FILMS = {
+VIDEOS = {
     "mp4": ("mp4", "libx264", {}),
     "mov": ("mov", "libx264", {}),
     "mkv": ("matroska", "libx264", {"g": "5"}),
@@ -66,11 +67,11 @@ FILMS = {
 }
 
 
-@pytest.mark.parametrize("film", FILMS)
-def test_films_come_in_order_with_their_rate(tmp_path: Path, film: str) -> None:
-    container, codec, options = FILMS[film]
+@pytest.mark.parametrize("video", VIDEOS)
+def test_videos_come_in_order_with_their_rate(tmp_path: Path, video: str) -> None:
+    container, codec, options = VIDEOS[video]
     # The name ends wrongly on purpose: what a file is, its bytes say.
-    path = encode(tmp_path / "film.txt", grey_frames(25), container=container, codec=codec, options=options)
+    path = encode(tmp_path / "video.txt", grey_frames(25), container=container, codec=codec, options=options)
     with open_video(path) as reader:
         assert (reader.fps, reader.size, reader.length) == (25.0, (32, 48), 25)
         frames = np.stack(list(reader))
@@ -78,7 +79,7 @@ def test_films_come_in_order_with_their_rate(tmp_path: Path, film: str) -> None:
     assert frames.dtype == np.uint8
 
 
-def test_colours_of_untagged_and_grey_films(tmp_path: Path) -> None:
+def test_colours_of_untagged_and_grey_videos(tmp_path: Path) -> None:
     flat = np.broadcast_to(np.array([200, 120, 40], np.uint8), (2, 32, 32, 3)).copy()
     frames, _ = read_video(encode(tmp_path / "a.mp4", flat, options={"crf": "5"}))
     assert np.abs(frames.astype(int) - [200, 120, 40]).max() <= 3
@@ -113,7 +114,7 @@ TURNS = {
 
 
 @pytest.mark.parametrize("turn", TURNS)
-def test_rotated_films_come_upright(tmp_path: Path, turn: str) -> None:
+def test_rotated_videos_come_upright(tmp_path: Path, turn: str) -> None:
     (a, b, c, d), quarters = TURNS[turn]
     stored = np.zeros((1, 32, 48, 3), np.uint8)
     stored[:, :16, :24] = 200  # the top left quarter is bright
@@ -233,11 +234,11 @@ def test_resampling_keeps_the_last_frame_before_damage() -> None:
     assert frames == [0.0, 1.0]
 
 
-def test_even_rate() -> None:
-    assert even_rate([0.0, 0.04, 0.08], [25.0]) == 25.0
-    assert even_rate([5.0, 5.04, 5.08], [30.0]) == 30.0  # less than half a frame off, and named first
-    assert even_rate([i / 25 for i in range(50)], [30.0]) == pytest.approx(25.0)
-    assert even_rate([0.0, 0.1, 0.5], [10.0]) is None
+def test_constant_fps() -> None:
+    assert constant_fps([0.0, 0.04, 0.08], [25.0]) == 25.0
+    assert constant_fps([5.0, 5.04, 5.08], [30.0]) == 30.0  # less than half a frame off, and named first
+    assert constant_fps([i / 25 for i in range(50)], [30.0]) == pytest.approx(25.0)
+    assert constant_fps([0.0, 0.1, 0.5], [10.0]) is None
 
 
 def test_strips(tmp_path: Path) -> None:
@@ -274,7 +275,7 @@ def test_folders_in_natural_order(tmp_path: Path) -> None:
 
 def test_natural_order() -> None:
     names = ["b1", "a10", "a2", "a02", "A1", "10", "9", "a", "²"]
-    assert sorted(names, key=natural_order) == ["9", "10", "a", "A1", "a02", "a2", "a10", "b1", "²"]
+    assert sorted(names, key=natural_key) == ["9", "10", "a", "A1", "a02", "a2", "a10", "b1", "²"]
 
 
 def test_folders_that_are_no_videos(tmp_path: Path) -> None:
@@ -336,9 +337,9 @@ def test_max_frames(tmp_path: Path) -> None:
 
 
 PLAYLISTS = {
-    "list.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfilm.mp4\n",
-    "concat.mp4": "ffconcat version 1.0\nfile film.mp4\n",
-    "text.mp4": "dear diary, today I was named after a film",
+    "list.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nvideo.mp4\n",
+    "concat.mp4": "ffconcat version 1.0\nfile video.mp4\n",
+    "text.mp4": "dear diary, today I was named after a video",
     "page.webm": "<html><body>404</body></html>",
     "dash.mp4": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"></MPD>',
     "session.mp4": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nm=video 0 RTP/AVP 96\n",
@@ -347,7 +348,7 @@ PLAYLISTS = {
 
 @pytest.mark.parametrize("name", PLAYLISTS)
 def test_playlists_and_texts_are_refused(tmp_path: Path, name: str) -> None:
-    encode(tmp_path / "film.mp4", grey_frames(2))
+    encode(tmp_path / "video.mp4", grey_frames(2))
     (tmp_path / name).write_text(PLAYLISTS[name])
     with pytest.raises(MediaError, match="not a video or picture"):
         open_video(tmp_path / name)
@@ -355,14 +356,14 @@ def test_playlists_and_texts_are_refused(tmp_path: Path, name: str) -> None:
 
 def test_names_that_are_no_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    encode(tmp_path / "film.mp4", grey_frames(2))
+    encode(tmp_path / "video.mp4", grey_frames(2))
     for name in (
         "http://example.org/a.mp4",
-        "file:film.mp4",
-        "concat:film.mp4|film.mp4",
+        "file:video.mp4",
+        "concat:video.mp4|video.mp4",
         "pipe:0",
         "data:video/mp4;base64,AAAA",
-        "subfile,,start,0,end,9,,:film.mp4",
+        "subfile,,start,0,end,9,,:video.mp4",
         "-",
         "",
         "nul\0.mp4",
@@ -380,5 +381,5 @@ def test_files_whose_names_look_like_addresses_are_just_files(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("concat:a|b", "-", "list.m3u8", "%03d.png"):
-        encode(tmp_path / "film.mp4", grey_frames(2)).rename(name)
+        encode(tmp_path / "video.mp4", grey_frames(2)).rename(name)
         assert numbers(read_video(name)[0]) == [0, 1]

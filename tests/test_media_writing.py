@@ -1,4 +1,4 @@
-"""Videos out: what is written comes back, and nothing is ever half written."""
+"""Videos out: frames survive a round trip, and outputs are written atomically."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RNG = np.random.default_rng(0)
 
 
 def smooth_frames(count: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
-    """Make soft colour ramps that brighten with time: frame order shows in every pixel."""
+    """Return colour ramps that brighten with time, so that every pixel shows the order of frames."""
     height, width = size
     y, x = np.mgrid[0:height, 0:width]
     still = np.stack([x * 100 / width, y * 100 / height, 50 + 0 * x], -1)
@@ -224,7 +224,7 @@ def test_an_exception_leaves_the_old_output(tmp_path: Path, name: str, error: ty
 
 @contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
-    """Let no file grow beyond `size` bytes: the closest to a full disk that a test can bring about."""
+    """Limit the size of files, which fails as a full disk does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from driving_tools import tiny
-from stillmotion.nn.fold import fold_norm, folded
-from stillmotion.nn.norm import Affine2d, BatchNorm2d
+from driving_tools import at, tiny
+from stillmotion.nn.norm import BatchNorm2d
+from stillmotion.nn.unet import Affine2d, fold_norm
+from stillmotion.systems.base import folded
 from stillmotion.systems.driving.networks import Keypoints
 
 
-def unsettle(network: nn.Module, seed: int = 0) -> None:
+def randomize_norms(network: nn.Module, seed: int = 0) -> None:
     """Give every norm a scale, a shift and statistics that matter."""
     torch.manual_seed(seed)
     for part in network.modules():
@@ -39,38 +40,28 @@ def test_a_norm_by_hand() -> None:
 
 
 @pytest.mark.parametrize("norm", ["batch", "affine"])
-def test_folded_networks_answer_alike_and_the_original_stays(norm: str) -> None:
-    config, networks = tiny(generator_norm=norm, refine_blocks=2, composite=True)
-    unsettle(networks)
+def test_folded_networks_give_the_same_output_and_the_original_stays(norm: str) -> None:
+    config, networks = tiny(**at("generator", norm=norm, refine_blocks=2, blend_masks=True))
+    randomize_norms(networks)
     networks.eval()
     before = copy.deepcopy(networks.state_dict())
-    quick = folded(networks)
+    copied = folded(networks)
     # Only a norm that stands before its convolution is left: the first of each residual.
-    left = [name for name, part in quick.generator.named_modules() if isinstance(part, Affine2d | nn.BatchNorm2d)]
+    left = [name for name, part in copied.generator.named_modules() if isinstance(part, Affine2d | nn.BatchNorm2d)]
     assert left == ["refine.0.norm1", "refine.1.norm1"]
 
     pictures = torch.rand(3, 3, config.size, config.size, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        slow, fast = (net.detector(pictures) for net in (networks, quick))
+        slow, fast = (net.detector(pictures) for net in (networks, copied))
         assert torch.allclose(slow.mean, fast.mean, atol=1e-5)
         source = Keypoints(*(part[:1].expand_as(part) for part in slow))
         made = [
             net.generator([f.expand(3, -1, -1, -1) for f in net.generator.encode(pictures[:1])], source, slow)
-            for net in (networks, quick)
+            for net in (networks, copied)
         ]
     assert torch.allclose(made[0].frame, made[1].frame, atol=1e-4)
     assert (made[0].frame - made[0].frame.mean()).abs().max() > 0.01
     assert all(torch.equal(value, networks.state_dict()[name]) for name, value in before.items())
-
-
-def test_what_inference_does_not_need_is_not_copied() -> None:
-    _, networks = tiny()
-    networks.discriminator.__deepcopy__ = lambda memo: pytest.fail("the discriminator was copied")
-    quick = folded(networks, without=["discriminator"])
-    assert quick.discriminator is None
-    assert networks.discriminator is not None
-    with pytest.raises(AttributeError):
-        folded(networks, without=["misspelt"])
 
 
 def test_what_cannot_be_folded_is_refused() -> None:

@@ -1,25 +1,31 @@
-"""The README's commands and code run as written, in an empty folder with the files it speaks of."""
+"""Commands and code of README and CONTRIBUTING run as written, in a folder with just the files that they name."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from stillmotion import media
-from stillmotion.animate import shipped_models
+from stillmotion.animate import find_system, shipped_models
 from stillmotion.cli import main
+from stillmotion.errors import StillmotionError
+from stillmotion.files import change_settings
 from stillmotion.worlds import sample_clip
+from test_architecture import ROOMS
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, document: str = README) -> list[str]:
     """Fenced blocks of one language; fences come in pairs, so every other piece between them is inside one."""
-    inside = re.split(r"^```", README, flags=re.MULTILINE)[1::2]
+    inside = re.split(r"^```", document, flags=re.MULTILINE)[1::2]
     return [text.partition("\n")[2] for text in inside if text.partition("\n")[0] == language]
 
 
@@ -55,7 +61,7 @@ def test_commands_of_the_readme(folder):
         if words[0] == "train":
             words += ["--steps", "2", "--threads", "1", "--precision", "fp32"]
         if words[0] == "world":
-            words += ["--clips", "2", "--frames", "2"]
+            words += ["--clips", "3", "--frames", "2"]
         if words[0] == "evaluate":
             words += ["--split", "all"]
         assert main(words) == 0, command
@@ -71,16 +77,53 @@ def test_commands_of_the_readme(folder):
 
 
 def test_python_of_the_readme(folder):
-    (code,) = blocks("python")
-    exec(compile(code, "README.md", "exec"), {})
+    saved, steered = blocks("python")
+    run(saved)
     assert (folder / "out.mp4").exists()
+    names = run(steered)
+    assert names["frame"].shape == (96, 96, 3)
+    # Points 0 to 15 of the first stroke and 0 to 15 of the second, whose first one is the first stroke's last.
+    assert len(names["frames"]) == 32
+    assert np.abs(names["frames"][-1].astype(int) - names["frames"][0]).max() > 50
+
+
+def run(code: str) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec", dont_inherit=True), names)
+    return names
 
 
 def test_models_the_readme_names_are_shipped():
-    named = set(re.findall(r"\bdriving-[a-z]+\b", README))
-    assert named <= set(shipped_models()) | {"driving-demo"}
+    named = set(re.findall(r"\b(?:driving|strokes)-[a-z]+\b", README))
+    assert named == set(shipped_models()) | {"driving-demo", "strokes-demo"}  # the last two are pictures
 
 
-def test_links_of_the_readme_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (Path(__file__).parents[1] / target).exists(), target
+def test_settings_the_readme_names_exist():
+    preset = find_system("driving").presets["small"]
+    for name, value in re.findall(r"--set ([\w.]+)=(\w+)", README):
+        assert change_settings(preset, {name: value}, "--set") != preset
+
+
+@pytest.mark.parametrize("document", [README, CONTRIBUTING], ids=["README", "CONTRIBUTING"])
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#]+)\)", document):
+        assert (ROOT / target).exists(), target
+
+
+def test_contributing_lists_the_rooms_and_members_of_a_system():
+    rows = [line.split("|")[1] for line in CONTRIBUTING.splitlines() if line.startswith("| `")]
+    rooms = [room for room in re.findall(r"`(\w+)\.py`", "".join(rows))]
+    assert set(rooms) == ROOMS
+    members = [name for row in rows if ".py" not in row for name in re.findall(r"`(\w+)(?:\([\w, ]*\))?`", row)]
+    assert len(members) >= 11
+    for name in members:
+        assert hasattr(find_system("driving"), name), name
+
+
+def test_the_control_of_contributing_is_one():
+    (code,) = blocks("python", CONTRIBUTING)
+    imports = "from dataclasses import dataclass\nfrom typing import ClassVar\n"
+    slide = run(imports + "from stillmotion.options import Control, option\n" + code)["Slide"]
+    assert slide(2.0).speed == 2.0
+    with pytest.raises(StillmotionError, match="speed must be above 0"):
+        slide(0.0)

@@ -11,13 +11,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stillmotion import cli
 from stillmotion.evaluation import speed
-from stillmotion.systems.strokes import drawing
-from strokes_tools import tiny_strokes
+from stillmotion.systems.strokes.object_frame import object_frame
+from strokes_tools import step, tiny_strokes
 
 
 def test_a_bench_measures_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "FRAMES", 6)
-    monkeypatch.setattr(speed, "choose", lambda *_, **__: ("fp32", {}))  # measuring takes a second
+    monkeypatch.setattr(speed, "choose_precision", lambda *_, **__: ("fp32", {}))  # measuring takes a second
     monkeypatch.setattr(speed, "_LEFT", torch.ones(8, 8))  # the peak is not what is tested
     system = tiny_strokes()
     system.save_pretrained(tmp_path / "tiny")
@@ -31,17 +31,18 @@ def test_a_bench_measures_what_it_says(tmp_path: Path, monkeypatch: pytest.Monke
 
     # What 6 recurrent steps cost, and what is computed once, counted here.
     points = torch.linspace(8, 24, 7)[None, :, None].expand(1, 7, 2)
-    networks = system.ready().networks
+    networks = system.for_inference().networks
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        context = networks.begin(drawing.to_frames(torch.zeros(1, 32, 32, 3).byte().numpy()), points)
+        context = networks.begin(torch.zeros(1, 3, 32, 32), points)
         state = context.initial
-        networks.draw(context, state)
+        networks.generate(context, state, object_frame(points, 0, system.config))
         for t in range(6):
-            state, _ = networks.advance(context, state, t)
+            state, _ = step(networks, context, state, points, t)
     assert row["gflop_per_frame"] * 6e9 == pytest.approx(counter.get_total_flops())
 
 
-def test_a_grey_model_is_given_no_more_points_than_it_has_greys(tmp_path: Path) -> None:
-    config = tiny_strokes(coding="grey", stroke_window=0).config
-    exercise = speed.EXERCISES[speed.Stroke](config, torch.zeros(32, 32, 32, 3).byte().numpy(), tmp_path)
-    assert (exercise.frames, exercise.made) == (5, 4)
+def test_a_grey_model_is_timed_with_no_more_points_than_it_has_levels(tmp_path: Path) -> None:
+    system = tiny_strokes(stroke__encoding="grey", stroke__lookahead=0)
+    exercise = speed.make_exercise(system, tmp_path)
+    assert (exercise.frames, exercise.generated, exercise.stage) == (32, 31, "single_step")
+    assert len(list(system.animate(exercise.still, exercise.control, exercise.frames))) == 32

@@ -1,4 +1,4 @@
-"""Strokes as a person gives them: text, files, times, and the place they give in every frame."""
+"""Strokes as a person gives them: what is refused, text and files."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from stillmotion.controls import Stroke, StrokeFrom, frame_count, read_stroke, resample
+from stillmotion import Stroke, StrokeFrom
 from stillmotion.errors import StillmotionError
+from stillmotion.options import read_points
 
 LINE = [[0, 0], [10, 0]]
 
@@ -27,6 +26,11 @@ def refused(make: Any) -> str:
     return message
 
 
+def read_stroke(given: Any, **options: Any) -> Stroke:
+    """As the command line does."""
+    return Stroke(**read_points(given), **options)
+
+
 # --- what is a stroke ----------------------------------------------------------------------------------------------
 
 
@@ -34,7 +38,7 @@ def refused(make: Any) -> str:
     ("points", "word"),
     [
         ([], "N x 2"),
-        ([[1, 2]], "2 to 10000 points, not 1"),
+        ([[1, 2]], "points must be 2 to 10000, not 1"),
         ([[1, 2, 3], [4, 5, 6]], r"\(2, 3\)"),
         ([1, 2, 3], "N x 2"),
         ([[1, 2], [3]], "numbers"),
@@ -58,9 +62,9 @@ def test_what_is_no_stroke_is_refused(points: Any, word: str) -> None:
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"times": [0]}, "2 points needs as many times"),
-        ({"times": [0, 0]}, "must rise"),
-        ({"times": [1, 0]}, "must rise"),
+        ({"times": [0]}, "times must be as many as points: 1 are given for 2"),
+        ({"times": [0, 0]}, "rise from point to point"),
+        ({"times": [1, 0]}, "rise from point to point"),
         ({"times": [0, float("nan")]}, "times must be numbers"),
         ({"times": "ab"}, "times must be numbers"),
         ({"spacing": "fast"}, "spacing must be time or even, not 'fast'"),
@@ -89,93 +93,6 @@ def test_a_stroke_keeps_its_own_points() -> None:
         stroke.points[0] = 1  # type: ignore[index]
 
 
-# --- a place per frame, by hand ------------------------------------------------------------------------------------
-
-
-def test_points_without_times_are_equal_steps_of_time() -> None:
-    """Ten pixels in the first half of the time, two in the second."""
-    stroke = Stroke([[0, 0], [10, 0], [10, 2]])
-    assert resample(stroke, 5).tolist() == [[0, 0], [5, 0], [10, 0], [10, 1], [10, 2]]
-
-
-def test_times_say_when_each_point_is_reached() -> None:
-    stroke = Stroke([[0, 0], [10, 0], [10, 2]], times=[1, 2, 5])  # seconds 1, 2, 3, 4, 5
-    assert resample(stroke, 5) == pytest.approx(
-        np.array([[0, 0], [10, 0], [10, 2 / 3], [10, 4 / 3], [10, 2]]), abs=1e-12
-    )
-
-
-def test_even_spacing_goes_at_one_speed_whatever_the_times_say() -> None:
-    """Twelve pixels of way in four steps of three."""
-    for times in (None, [0, 1, 9]):
-        stroke = Stroke([[0, 0], [9, 0], [9, 3]], times=times, spacing="even")
-        assert resample(stroke, 5) == pytest.approx(np.array([[0, 0], [3, 0], [6, 0], [9, 0], [9, 3]]))
-
-
-def test_points_given_twice_do_not_disturb_even_spacing_and_are_a_rest_in_time() -> None:
-    points = [[0, 0], [0, 0], [4, 0], [4, 0], [8, 0]]
-    assert resample(Stroke(points, spacing="even"), 3).tolist() == [[0, 0], [4, 0], [8, 0]]
-    assert resample(Stroke(points), 5).tolist() == points
-
-
-@pytest.mark.parametrize("spacing", ["time", "even"])
-def test_a_stroke_without_length_rests(spacing: Any) -> None:
-    assert resample(Stroke([[3, 4], [3, 4]], spacing=spacing), 4).tolist() == [[3, 4]] * 4
-    assert resample(Stroke([[3, 4], [9, 9]], spacing=spacing), 1).tolist() == [[3, 4]]
-
-
-def test_no_frames_are_a_programming_mistake() -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        resample(Stroke(LINE), 0)
-
-
-def test_how_many_frames_a_stroke_asks_for() -> None:
-    assert frame_count(Stroke(LINE), fps=10, least=17) == 17  # two points: as long as a training clip
-    assert frame_count(Stroke([[i, 0] for i in range(30)]), fps=10, least=17) == 30  # one per point
-    assert frame_count(Stroke(LINE, times=[3, 5]), fps=10, least=17) == 21  # two seconds, both ends included
-    assert frame_count(Stroke(LINE, times=[0, 0.001]), fps=10, least=17) == 2
-
-
-# --- properties ----------------------------------------------------------------------------------------------------
-
-PLACES = st.lists(st.tuples(*[st.floats(-500, 500).map(lambda x: round(x, 3))] * 2), min_size=2, max_size=12)
-
-
-@settings(max_examples=40, deadline=None)
-@given(points=PLACES, frames=st.integers(2, 40), spacing=st.sampled_from(["time", "even"]))
-def test_a_resampled_stroke_starts_ends_and_stays_on_the_way(points: Any, frames: int, spacing: Any) -> None:
-    made = resample(Stroke(points, spacing=spacing), frames)
-    way = np.array(points, float)
-    assert made[0] == pytest.approx(way[0])
-    assert made[-1] == pytest.approx(way[-1])
-    start, step = way[:-1], np.diff(way, axis=0)
-    off = made[:, None] - start
-    along = np.clip((off * step).sum(-1) / np.maximum((step**2).sum(-1), 1e-12), 0, 1)
-    assert np.linalg.norm(off - along[..., None] * step, axis=-1).min(axis=1).max() < 1e-6
-
-
-@settings(max_examples=40, deadline=None)
-@given(points=PLACES, frames=st.integers(2, 40))
-def test_even_spacing_never_goes_faster_than_the_way_over_the_steps(points: Any, frames: int) -> None:
-    length = np.linalg.norm(np.diff(np.array(points, float), axis=0), axis=1).sum()
-    steps = np.linalg.norm(np.diff(resample(Stroke(points, spacing="even"), frames), axis=0), axis=1)
-    assert steps.max() <= length / (frames - 1) + 1e-6
-
-
-@settings(max_examples=25, deadline=None)
-@given(points=PLACES, spacing=st.sampled_from(["time", "even"]), frames=st.integers(2, 20))
-def test_a_stroke_backwards_is_the_same_places_backwards(points: Any, spacing: Any, frames: int) -> None:
-    ahead = resample(Stroke(points, spacing=spacing), frames)
-    back = resample(Stroke(points[::-1], spacing=spacing), frames)
-    assert back[::-1] == pytest.approx(ahead, abs=1e-6)
-
-
-@settings(max_examples=25, deadline=None)
-@given(points=PLACES)
-def test_as_many_frames_as_points_give_the_points(points: Any) -> None:
-    assert resample(Stroke(points), len(points)) == pytest.approx(np.array(points, float), abs=1e-9)
-
-
 # --- text and files ------------------------------------------------------------------------------------------------
 
 
@@ -196,7 +113,7 @@ def test_text_that_is_none_says_how_to_write_it(text: str) -> None:
 
 
 def test_one_point_of_text_is_too_few() -> None:
-    assert "2 to 10000 points" in refused(lambda: read_stroke("10,20"))
+    assert "points must be 2 to 10000" in refused(lambda: read_stroke("10,20"))
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:
@@ -205,7 +122,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     stroke = read_stroke(path, fps=8)
     assert np.asarray(stroke.points).tolist() == [[1, 2], [3.5, 4]]
     assert np.asarray(stroke.times).tolist() == [0, 0.5]
-    assert frame_count(stroke, 8, 17) == 5
+    assert stroke.fps == 8
     path.write_text(json.dumps({"points": [[1, 2], [3.5, 4]]}))
     assert read_stroke(str(path)).times is None
 
@@ -221,8 +138,8 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ('{"points": {"x": 1}}', "numbers"),
         ('{"points": [[1, 2], [3]]}', "numbers"),
         ('{"points": [[1, 2], [NaN, 3]]}', "numbers"),
-        ('{"points": [[1, 2], [3, 4]], "times": [0]}', "as many times"),
-        ('{"points": [[1, 2], [3, 4]], "times": [1, 0]}', "must rise"),
+        ('{"points": [[1, 2], [3, 4]], "times": [0]}', "as many as points"),
+        ('{"points": [[1, 2], [3, 4]], "times": [1, 0]}', "rise from point to point"),
         ("[" * 100_000, "not readable JSON"),
         (" " * 1_000_001, "larger than 1000000 bytes"),
         (b"\xff\xfe", "not readable JSON"),
@@ -238,4 +155,4 @@ def test_a_file_that_is_none_is_told_in_a_sentence(tmp_path: Path, content: str 
 def test_a_file_that_is_not_there_or_a_folder(tmp_path: Path) -> None:
     assert "does not exist" in refused(lambda: read_stroke(tmp_path / "no.json"))
     (tmp_path / "folder.json").mkdir()
-    assert "cannot be read" in refused(lambda: read_stroke(tmp_path / "folder.json"))
+    assert "is not readable" in refused(lambda: read_stroke(tmp_path / "folder.json"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,28 +10,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stillmotion.nn.fold import folded
-from stillmotion.nn.same import SameConv2d, same_padding
-from stillmotion.nn.spectral import SpectralConv2d, SpectralConvTranspose2d, SpectralLinear, forgetting
-from stillmotion.systems.strokes import coding
+from stillmotion.nn.padding import SameConv2d, same_padding
+from stillmotion.nn.spectral import SpectralConvTranspose2d
+from stillmotion.systems.base import folded
 from stillmotion.systems.strokes.config import PRESETS, StrokesConfig
-from stillmotion.systems.strokes.judges import FrameDiscriminator, PairDiscriminator
-from stillmotion.systems.strokes.networks import Decoder, Encoder, StrokesNetworks, instance_norm
-from strokes_tools import TINY_STROKES, tiny_strokes
-
-RELEASE = replace(
-    PRESETS["release"],
-    size=32,
-    encoder_widths=(4, 6),
-    state=8,
-    blocks=2,
-    units=2,
-    growth=4,
-    bottleneck=4,
-    generator_widths=(8, 6, 4),
-    discriminator_width=4,
+from stillmotion.systems.strokes.networks import (
+    Encoder,
+    FrameDiscriminator,
+    Generator,
+    PairDiscriminator,
+    StrokesNetworks,
+    instance_norm,
 )
-"""The release's design in small."""
+from stillmotion.systems.strokes.object_frame import ObjectFrameGenerator, WarpGenerator, object_frame
+from stillmotion.systems.strokes.stroke_encoding import stroke_step, whole_stroke
+from strokes_tools import (
+    TINY_RELEASE,
+    TINY_STROKES,
+    TINY_WARP,
+    changed,
+    count,
+    random_points,
+    random_still,
+    step,
+    tiny_strokes,
+)
 
 
 def build(config: StrokesConfig, seed: int = 0) -> StrokesNetworks:
@@ -40,24 +42,12 @@ def build(config: StrokesConfig, seed: int = 0) -> StrokesNetworks:
     return StrokesNetworks(config)
 
 
-def points(count: int, size: int = 32, n: int = 1, seed: int = 0) -> Tensor:
-    return torch.rand((n, count, 2), generator=torch.Generator().manual_seed(seed)) * (size - 2)
-
-
-def still(size: int = 32, n: int = 1, seed: int = 0) -> Tensor:
-    return torch.rand((n, 3, size, size), generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-
-def count(network: nn.Module) -> int:
-    return sum(value.numel() for value in network.parameters())
-
-
 # --- counts and sizes ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("preset", ["paper", "release"])
 def test_parameter_counts_are_the_sheets(preset: str) -> None:
-    """Checklist 1. Widths do not depend on the size, so all but the judges' last layers have one count."""
+    """Checklist 1. Widths do not depend on the size, so all but the discriminators' last layers have one count."""
     with torch.device("meta"):
         networks = StrokesNetworks(PRESETS[preset])
     parts = {name: count(part) for name, part in networks.named_children()}
@@ -66,31 +56,6 @@ def test_parameter_counts_are_the_sheets(preset: str) -> None:
     assert parts["predictor"] == 29_273_600
     assert parts["decoder"] == 1_706_115
     assert sum(parts[name] for name in ("encoder", "motion", "predictor", "decoder")) == 31_720_195
-
-
-@pytest.mark.parametrize(
-    ("size", "frame", "pair"),
-    [
-        (256, 7_906_561, 6_379_265),
-        (128, 7_464_193, 5_986_049),
-        (112, 7_429_633, 5_955_329),
-        (64, 7_353_601, 5_887_745),
-    ],
-)
-def test_the_releases_judges_have_the_sheets_counts_at_every_size(size: int, frame: int, pair: int) -> None:
-    """Checklist 1."""
-    config = replace(PRESETS["release"], size=size)
-    with torch.device("meta"):
-        assert count(FrameDiscriminator(config)) == frame
-        assert count(PairDiscriminator(config)) == pair
-
-
-def test_the_papers_judges_by_hand() -> None:
-    """D1 is told x_t: 512 channels more for its last convolution. D2 does not see S_t: 64 * 9 weights fewer."""
-    config = PRESETS["paper"]
-    with torch.device("meta"):
-        assert count(FrameDiscriminator(config)) == 5_852_672 + 512 * 512 * 9 + 512 * 16 * 16 + 1
-        assert count(PairDiscriminator(config)) == 5_986_049 - 576
 
 
 @pytest.mark.parametrize(
@@ -109,19 +74,17 @@ def test_dense_blocks_are_the_sheets_and_the_last_concatenation_has_8704_channel
 
 
 def test_what_animates_in_the_zoos_preset_fits_in_eight_megabytes() -> None:
-    networks = build(PRESETS["small"])
-    assert networks.frame_discriminator is None
-    assert networks.pair_discriminator is None
-    assert 2 * count(networks) < 4_200_000  # bytes as float16
+    assert 2 * count(build(PRESETS["small"])) < 4_200_000  # bytes as float16
 
 
 @pytest.mark.parametrize("size", [64, 112, 128])
 def test_state_and_frame_have_an_eighth_of_the_size_and_the_size(size: int) -> None:
     """Checklist 2; 256 is the same design."""
-    config = replace(RELEASE, size=size)
+    config = changed(TINY_RELEASE, size=size)
     networks = build(config)
-    context = networks.begin(still(size), points(4, size))
-    state, frame = networks.advance(context, context.initial, 0)
+    stroke = random_points(4, size)
+    context = networks.begin(random_still(size), stroke)
+    state, frame = step(networks, context, context.initial, stroke, 0)
     assert context.initial.shape == state.shape == (1, 8, size // 8, size // 8)
     assert frame.shape == (1, 3, size, size)
     assert -1 <= frame.min() < frame.max() <= 1
@@ -129,22 +92,10 @@ def test_state_and_frame_have_an_eighth_of_the_size_and_the_size(size: int) -> N
 
 def test_the_papers_network_at_128_gives_a_state_of_256_by_16_by_16() -> None:
     """Checklist 2."""
-    encoder, decoder = Encoder(3, PRESETS["paper"]), Decoder(PRESETS["paper"])
-    state = encoder(still(128))
+    encoder, generator = Encoder(3, PRESETS["paper"]), Generator(PRESETS["paper"])
+    state = encoder(random_still(128))
     assert state.shape == (1, 256, 16, 16)
-    assert decoder(state, still(128)).frame.shape == (1, 3, 128, 128)
-
-
-def test_judges_maps_halve_where_the_sheet_says() -> None:
-    config = replace(RELEASE, size=64)
-    judge = FrameDiscriminator(config)
-    *maps, score = judge(still(64), still(32))
-    assert [m.shape[1] for m in maps] == [4, 8, 8, 16, 16, 32, 32]
-    assert [m.shape[2] for m in maps] == [64, 32, 32, 16, 16, 8, 8]
-    assert judge.crop is not None
-    assert [m.shape[1] for m in judge.crop(still(32))] == [2, 4, 4, 8, 8, 16, 16]
-    assert score.shape == (1, 1)
-    assert PairDiscriminator(config)(still(64), still(64), torch.ones(1, 1, 64, 64)).shape == (1, 1)
+    assert generator(state).shape == (1, 3, 128, 128)
 
 
 # --- paddings, norms, slopes ---------------------------------------------------------------------------------------
@@ -159,7 +110,7 @@ def test_strided_convolutions_pad_below_and_on_the_right_alone() -> None:
     # Sums of rows 0-2 x columns 0-2, rows 0-2 x columns 2-3, rows 2-3 x columns 0-2, rows 2-3 x columns 2-3.
     expected = [[45.0, 39.0], [66.0, 50.0]]
     assert conv(picture)[0, 0].tolist() == expected
-    assert build(RELEASE).encoder.layers[0](still(8)).shape[-1] == 4
+    assert build(TINY_RELEASE).encoder.layers[0](random_still(8)).shape[-1] == 4
 
 
 @pytest.mark.parametrize(
@@ -176,127 +127,36 @@ def test_instance_norm_has_a_tiny_epsilon_the_biased_variance_and_no_parameters(
     x = torch.tensor([0.0, d, 0.0, d]).view(1, 1, 2, 2)
     expected = (d / 2) / math.sqrt(d * d / 4 + 1e-9)
     assert instance_norm(x).flatten().tolist() == pytest.approx([-expected, expected, -expected, expected], rel=1e-4)
-    assert {name.rpartition(".")[2] for name in build(RELEASE).encoder.state_dict()} == {"weight", "bias"}
+    assert {name.rpartition(".")[2] for name in build(TINY_RELEASE).encoder.state_dict()} == {"weight", "bias"}
 
 
-def test_encoders_leak_a_fifth_and_judges_a_tenth() -> None:
+def test_encoders_leak_a_fifth_and_discriminators_a_tenth() -> None:
     """Checklist 10: with one negative value per map, what comes out is the slope times what went in."""
-    encoder = build(replace(RELEASE, encoder_norm="none")).encoder
+    encoder = build(changed(TINY_RELEASE, encoder__norm=None)).encoder
     for layer in encoder.layers:
         nn.init.zeros_(layer.weight)
         nn.init.constant_(layer.bias, -1.0)
-    assert encoder(still()).unique().tolist() == pytest.approx([-0.2])
-    judge = FrameDiscriminator(replace(RELEASE, crop_branch=False))
-    nn.init.constant_(judge.whole.layers[0].bias, -1.0)
-    assert judge(torch.zeros(1, 3, 32, 32))[0].unique().tolist() == pytest.approx([-0.1])
+    assert encoder(random_still()).unique().tolist() == pytest.approx([-0.2])
+    discriminator = FrameDiscriminator(changed(TINY_RELEASE, discriminators__crop_branch=False))
+    nn.init.constant_(discriminator.whole.layers[0].bias, -1.0)
+    assert discriminator.whole(torch.zeros(1, 3, 32, 32))[0].unique().tolist() == pytest.approx([-0.1])
 
 
 def test_the_release_normalises_its_encoders_and_generator_and_the_paper_does_not() -> None:
-    assert build(RELEASE).encoder.normalises
-    assert not build(replace(RELEASE, encoder_norm="none")).encoder.normalises
-    assert PRESETS["paper"].encoder_norm == PRESETS["paper"].generator_norm == "none"
-    assert isinstance(build(RELEASE).decoder.colours, SpectralConvTranspose2d)
-    assert type(build(replace(RELEASE, generator_norm="none")).decoder.colours) is nn.ConvTranspose2d
-
-
-# --- spectral norm -------------------------------------------------------------------------------------------------
-
-
-def matrix(layer: Any) -> Tensor:
-    """What the layer should normalise, taken from the definition: last axis of TensorFlow's layout x the rest."""
-    if isinstance(layer, nn.ConvTranspose2d):  # in x out x k x k; TensorFlow: k x k x out x in
-        return layer.weight.permute(2, 3, 1, 0).reshape(-1, layer.in_channels).T
-    return layer.weight.flatten(1)
-
-
-@pytest.mark.parametrize(
-    ("make", "shape"),
-    [
-        (lambda: SpectralConv2d(6, 8, 3), (2, 6, 8, 8)),
-        (lambda: SpectralConvTranspose2d(6, 4, 4, 2, 1), (2, 6, 4, 4)),
-        (lambda: SpectralLinear(20, 1), (2, 20)),
-    ],
-    ids=["conv", "transposed", "linear"],
-)
-def test_after_a_few_passes_the_largest_singular_value_is_one(make: Any, shape: tuple[int, ...]) -> None:
-    """Checklist 11, by the definition: the layer acts as its weights over the norm of their matrix."""
-    torch.manual_seed(0)
-    layer = make().train()
-    nn.init.normal_(layer.weight, std=0.7)
-    x = torch.randn(shape)
-    for _ in range(15):
-        layer(x)
-    norm = torch.linalg.matrix_norm(matrix(layer), 2)
-    plain = nn.Linear.forward if isinstance(layer, nn.Linear) else None
-    with torch.no_grad():
-        got = layer(x) - layer(torch.zeros_like(x))
-        layer.weight.div_(norm)
-        if plain is not None:
-            wanted = F.linear(x, layer.weight)
-        elif isinstance(layer, nn.ConvTranspose2d):
-            wanted = F.conv_transpose2d(x, layer.weight, stride=2, padding=1)
-        else:
-            wanted = F.conv2d(x, layer.weight, padding=1)
-    torch.testing.assert_close(got, wanted, rtol=0.05, atol=0.05 * wanted.abs().max().item())
-    assert "u" in layer.state_dict()
-    assert layer.u.shape == (len(layer.weight),)
-
-
-def test_one_pass_is_one_power_iteration_by_hand() -> None:
-    layer = SpectralLinear(2, 2).train()
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor([[3.0, 0.0], [0.0, 1.0]]))
-        layer.bias.zero_()
-        layer.u.copy_(torch.tensor([1.0, 1.0]))
-    made = layer(torch.tensor([[1.0, 1.0]]))
-    # v ~ u W = (3, 1), u' ~ W v = (9, 1) / sqrt(82), sigma = u' W v = (81 + 1) / sqrt(820) = 82 / sqrt(820).
-    sigma = 82 / math.sqrt(820)
-    assert made[0].tolist() == pytest.approx([3 / sigma, 1 / sigma])
-    assert layer.u.tolist() == pytest.approx([9 / math.sqrt(82), 1 / math.sqrt(82)])
-
-
-def test_u_stays_in_eval_mode_and_where_it_is_to_be_forgotten() -> None:
-    judge = FrameDiscriminator(RELEASE).train()
-    before = {name: value.clone() for name, value in judge.named_buffers()}
-    assert len(before) == 15
-    with forgetting(judge):
-        judge(still(), still(16))
-    judge.eval()
-    judge(still(), still(16))
-    assert all(torch.equal(value, before[name]) for name, value in judge.named_buffers())
-    judge.train()
-    judge(still(), still(16))
-    assert not any(torch.equal(value, before[name]) for name, value in judge.named_buffers())
-
-
-def test_gradients_run_through_the_power_iteration() -> None:
-    """Against differences: with u and v held constant the derivative would be another."""
-    torch.manual_seed(0)
-    layer = SpectralLinear(3, 2).double().train()
-    x, seen = torch.randn(1, 3, dtype=torch.double), layer.u.clone()
-
-    def norm_of(weight: Tensor) -> Tensor:
-        layer.u.copy_(seen)
-        return torch.func.functional_call(layer, {"weight": weight}, (x,)).sum()
-
-    layer.u.copy_(seen)
-    weight = layer.weight.detach().clone().requires_grad_()
-    norm_of(weight).backward()
-    step = torch.zeros_like(weight)
-    step[1, 2] = 1e-6
-    with torch.no_grad():
-        slope = (norm_of(weight + step) - norm_of(weight - step)) / 2e-6
-    assert weight.grad is not None
-    assert weight.grad[1, 2].item() == pytest.approx(slope.item(), rel=1e-3, abs=1e-6)
+    assert build(TINY_RELEASE).encoder.normalises
+    assert not build(changed(TINY_RELEASE, encoder__norm=None)).encoder.normalises
+    assert PRESETS["paper"].encoder.norm is PRESETS["paper"].generator.norm is None
+    assert isinstance(build(TINY_RELEASE).decoder.colours, SpectralConvTranspose2d)
+    assert type(build(changed(TINY_RELEASE, generator__norm=None)).decoder.colours) is nn.ConvTranspose2d
 
 
 def test_folded_networks_make_the_same_frames() -> None:
-    networks = build(replace(RELEASE, composite=True)).eval()
+    networks, stroke = build(TINY_RELEASE).eval(), random_points(3)
     ready = folded(networks)
     assert not [name for name, _ in ready.decoder.named_buffers()]
     for one in (networks, ready):
-        context = one.begin(still(), points(3))
-        one.frame = one.advance(context, context.initial, 0)[1]
+        context = one.begin(random_still(), stroke)
+        one.frame = step(one, context, context.initial, stroke, 0)[1]
     torch.testing.assert_close(ready.frame, networks.frame, rtol=1e-4, atol=1e-5)
 
 
@@ -305,8 +165,8 @@ def test_folded_networks_make_the_same_frames() -> None:
 
 def test_one_motion_encoder_reads_both_pictures_and_swapping_them_swaps_the_halves() -> None:
     """Checklist 7."""
-    networks = build(RELEASE)
-    whole, step = networks.motion_pictures(points(5), 1)
+    networks = build(TINY_RELEASE)
+    whole, step = networks.strokes(random_points(5), 1)
     first, second = networks.encode_motion([whole, step])
     swapped = networks.encode_motion([step, whole])
     torch.testing.assert_close(swapped[0], second)
@@ -320,18 +180,18 @@ def test_one_motion_encoder_reads_both_pictures_and_swapping_them_swaps_the_halv
 
 def test_the_predictor_gets_current_initial_whole_and_step_in_this_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checklist 8."""
-    networks = build(RELEASE).eval()
-    stroke = points(5)
-    context = networks.begin(still(), stroke, fast=False)
+    networks = build(TINY_RELEASE).eval()
+    stroke = random_points(5)
+    context = networks.begin(random_still(), stroke, fast=False)
     state = torch.full_like(context.initial, 3.0)
     seen: list[Tensor] = []
     networks.predictor.register_forward_pre_hook(lambda _, given: seen.extend(given[0]))
-    networks.predict(context, state, 2)
+    networks.predict(networks.step_inputs(context, state, stroke, 2))
     expected = [
         state,
-        networks.encoder(still()),
-        networks.motion(coding.whole(stroke, RELEASE)),
-        networks.motion(coding.step(stroke, 2, RELEASE)),
+        networks.encoder(random_still()),
+        networks.motion(whole_stroke(stroke, TINY_RELEASE)),
+        networks.motion(stroke_step(stroke, 2, TINY_RELEASE)),
     ]
     for given, wanted in zip(seen, expected, strict=True):
         torch.testing.assert_close(given, wanted)
@@ -339,7 +199,7 @@ def test_the_predictor_gets_current_initial_whole_and_step_in_this_order(monkeyp
 
 def test_a_unit_is_relu_1x1_relu_3x3_and_sees_all_before_it() -> None:
     """One block of two units on the sheet's words, with nothing shared between the units."""
-    networks = build(replace(RELEASE, blocks=1))
+    networks = build(changed(TINY_RELEASE, predictor__blocks=1))
     predictor = networks.predictor
     inputs = [torch.randn(1, 8, 4, 4, generator=torch.Generator().manual_seed(i)) for i in range(4)]
     known = torch.cat(inputs, 1)
@@ -352,52 +212,55 @@ def test_a_unit_is_relu_1x1_relu_3x3_and_sees_all_before_it() -> None:
 
 
 VARIANTS = {
-    "release": RELEASE,
-    "whole": replace(RELEASE, motion_input="whole"),
-    "step": replace(RELEASE, motion_input="step"),
+    "release": TINY_RELEASE,
+    "whole": changed(TINY_RELEASE, stroke__input="whole"),
+    "step": changed(TINY_RELEASE, stroke__input="step"),
     "window": TINY_STROKES,
-    "soft": replace(TINY_STROKES, stroke_window=0),
-    "window whole": replace(TINY_STROKES, motion_input="whole"),
+    "soft": changed(TINY_STROKES, stroke__lookahead=0),
+    "window whole": changed(TINY_STROKES, stroke__input="whole"),
 }
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_fast_path_is_the_plain_one_but_for_rounding(name: str) -> None:
-    networks = tiny_strokes(**vars(VARIANTS[name])).networks
-    stroke = points(6, n=2)
-    fast, plain = (networks.begin(still(n=2), stroke, fast=way) for way in (True, False))
+    networks = tiny_strokes(base=VARIANTS[name]).networks
+    stroke = random_points(6, n=2)
+    fast, plain = (networks.begin(random_still(n=2), stroke, fast=way) for way in (True, False))
     assert plain.prepared is None
     a, b = fast.initial, plain.initial
     for t in range(5):
-        (a, frame), (b, wanted) = networks.advance(fast, a, t), networks.advance(plain, b, t)
+        (a, frame), (b, wanted) = step(networks, fast, a, stroke, t), step(networks, plain, b, stroke, t)
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(frame, wanted, rtol=1e-4, atol=1e-4)
-    assert (frame - networks.draw(plain, plain.initial).frame).abs().max() > 1e-3  # something did move
+    unmoved = networks.generate(plain, plain.initial, object_frame(stroke, 0, networks.config)).frame
+    assert (frame - unmoved).abs().max() > 1e-3  # something did move
 
 
 @pytest.mark.parametrize(("motion_input", "parts"), [("both", 4), ("whole", 3), ("step", 3)])
 def test_the_ablations_of_the_motion_input_narrow_the_predictor(motion_input: Any, parts: int) -> None:
     """Checklist 19."""
-    networks = build(replace(RELEASE, motion_input=motion_input))
+    networks = build(changed(TINY_RELEASE, stroke__input=motion_input))
     assert networks.predictor.units[0].narrow.weight.shape[1] == 8 * parts
-    stroke, other = points(5), points(5)
+    stroke, other = random_points(5), random_points(5)
     other[:, 4] += torch.tensor([3.0, 2.0]) - other[:, 4].floor()  # a point that only S shows at step 0
-    context, changed = networks.begin(still(), stroke), networks.begin(still(), other)
-    same = torch.equal(networks.predict(context, context.initial, 0), networks.predict(changed, changed.initial, 0))
-    assert same == (motion_input == "step")
+    states = []
+    for each in (stroke, other):
+        context = networks.begin(random_still(), each)
+        states.append(step(networks, context, context.initial, each, 0)[0])
+    assert torch.equal(*states) == (motion_input == "step")
 
 
 @torch.no_grad()
 def test_any_length_and_the_same_frames_again() -> None:
     """Checklist 17: 24 steps of networks configured for 4, twice."""
     networks = tiny_strokes().networks
-    assert networks.config.frames == 5
-    runs = []
+    assert networks.config.clip.frames == 5
+    runs, stroke = [], random_points(25)
     for _ in range(2):
-        context = networks.begin(still(), points(25))
+        context = networks.begin(random_still(), stroke)
         state, frames = context.initial, []
         for t in range(24):
-            state, frame = networks.advance(context, state, t)
+            state, frame = step(networks, context, state, stroke, t)
             frames.append(frame)
         runs.append(torch.cat(frames))
     assert runs[0].shape == (24, 3, 32, 32)
@@ -407,32 +270,32 @@ def test_any_length_and_the_same_frames_again() -> None:
 
 def test_two_runs_of_the_release_are_alike_because_u_does_not_move() -> None:
     """Checklist 17, with spectral norm in the generator."""
-    networks = build(RELEASE).eval()
-    context = networks.begin(still(), points(25))
-    first, again = (networks.advance(context, context.initial, 0)[1] for _ in range(2))
+    networks, stroke = build(TINY_RELEASE).eval(), random_points(25)
+    context = networks.begin(random_still(), stroke)
+    first, again = (step(networks, context, context.initial, stroke, 0)[1] for _ in range(2))
     assert torch.equal(first, again)
 
 
-def test_the_blend_keeps_the_share_of_the_still_that_it_says() -> None:
-    networks = tiny_strokes(composite=True).networks
-    with torch.no_grad():
-        networks.decoder.colours.weight.zero_()
-        networks.decoder.colours.bias.copy_(torch.tensor([0.5, -0.5, 0.0, math.log(3)]))  # a share of 3 / 4
-    picture = still()
-    drawn = networks.draw(networks.begin(picture, points(3)), torch.zeros(1, 8, 4, 4))
-    assert drawn.keep is not None
-    assert drawn.keep.unique().tolist() == pytest.approx([0.75])
-    colours = torch.tensor([0.5, -0.5, 0.0])[:, None, None]
-    torch.testing.assert_close(drawn.frame, 0.75 * picture + 0.25 * colours)
-
-
 def test_linear_colours_leave_the_range_in_training_alone() -> None:
-    networks = tiny_strokes(composite=False, painted_weight=0.0, colours="linear").networks
+    networks = tiny_strokes().networks
     with torch.no_grad():
         networks.decoder.colours.bias.fill_(5.0)
     state = torch.zeros(1, 8, 4, 4)
-    assert networks.decoder(state, still()).frame.max() <= 1
-    assert networks.train().decoder(state, still()).frame.max() > 1
+    assert networks.decoder(state).max() <= 1
+    assert networks.train().decoder(state).max() > 1
+
+
+def test_the_papers_generator_stands_alone_and_ours_are_beside_it() -> None:
+    assert [type(build(config).decoder) for config in (TINY_RELEASE, TINY_STROKES, TINY_WARP)] == [
+        Generator,
+        Generator,
+        WarpGenerator,
+    ]
+    assert type(build(changed(TINY_WARP, generator__object_frame=True)).decoder) is ObjectFrameGenerator
+
+
+def test_the_discriminators_are_not_built_to_animate() -> None:
+    assert [name for name, _ in build(TINY_RELEASE).named_children()] == ["encoder", "motion", "predictor", "decoder"]
 
 
 # --- first weights -------------------------------------------------------------------------------------------------
@@ -440,7 +303,16 @@ def test_linear_colours_leave_the_range_in_training_alone() -> None:
 
 def test_first_weights_are_drawn_as_in_the_release() -> None:
     """Sheet 2.8: truncated normal of sd 0.01 (sd 0.88 of that after the cut) and bias 0.01; 0.02 and 0 elsewhere."""
-    networks = build(replace(RELEASE, state=32, growth=32, bottleneck=32, discriminator_width=16))
+    config = changed(
+        TINY_RELEASE,
+        encoder__widths=(4, 6, 32),
+        predictor__growth=32,
+        predictor__bottleneck=32,
+        discriminators__width=16,
+    )
+    networks = build(config)
+    parts = dict(networks.named_children())
+    parts |= {"frame_discriminator": FrameDiscriminator(config), "pair_discriminator": PairDiscriminator(config)}
     cut = 0.8796  # the deviation of a standard normal cut at 2
     for name, deviation, bias in (
         ("encoder", 0.01, 0.01),
@@ -450,7 +322,7 @@ def test_first_weights_are_drawn_as_in_the_release() -> None:
         ("frame_discriminator", 0.02, 0.0),
         ("pair_discriminator", 0.02, 0.0),
     ):
-        values = dict(getattr(networks, name).named_parameters())
+        values = dict(parts[name].named_parameters())
         weights = torch.cat([v.flatten() for k, v in values.items() if k.endswith("weight")])
         assert weights.std().item() == pytest.approx(cut * deviation, rel=0.05), name
         assert weights.abs().max() <= 2 * deviation
@@ -460,7 +332,15 @@ def test_first_weights_are_drawn_as_in_the_release() -> None:
 def test_scaled_first_weights_keep_a_state_alive_through_the_predictor() -> None:
     """The release's would let a state without norms shrink to its biases."""
     scaled, released = (
-        build(replace(TINY_STROKES, initialisation=kind, state=32, growth=32, bottleneck=32))
+        build(
+            changed(
+                TINY_STROKES,
+                initialisation=kind,
+                encoder__widths=(4, 4, 32),
+                predictor__growth=32,
+                predictor__bottleneck=32,
+            )
+        )
         for kind in ("scaled", "release")
     )
     inputs = [torch.randn(2, 32, 4, 4, generator=torch.Generator().manual_seed(i)) for i in range(4)]

@@ -1,4 +1,4 @@
-"""Trackers against made clips in which the truth is exact, and the measuring of their error."""
+"""Trackers on rendered clips with exact ground truth, and their calibration."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError
-from stillmotion.evaluation.instrument import (
-    INSTRUMENTS,
+from stillmotion.evaluation.trackers.calibration import (
+    TRACKERS,
+    add_surface_points,
     by_points,
-    instrument_error,
+    measure_tracker,
     true_background,
-    with_surface,
 )
-from stillmotion.evaluation.tracking import known, track_object, track_points
+from stillmotion.evaluation.trackers.tracking import drop_uncertain, track_object, track_points
 from stillmotion.worlds import WORLDS
 
 SIDE = 17
@@ -99,7 +99,7 @@ def test_points_of_the_background_rest() -> None:
     assert confidence.min() > 0.8
 
 
-def test_a_point_that_is_gone_is_not_trusted() -> None:
+def test_a_point_that_is_gone_has_low_confidence() -> None:
     """The square vanishes after four frames; and another point leaves the picture."""
     path = centres(8, (1.0, 0.0))
     clip = moving_square(path)
@@ -111,11 +111,11 @@ def test_a_point_that_is_gone_is_not_trusted() -> None:
     found, confidence = track_points(moving_square(leaving).frames, leaving[:1])
     assert confidence[:3].min() > 0.8
     assert confidence[-3:].max() < 0.5
-    assert np.isnan(known(found, confidence)[-1]).all()
-    assert not np.isnan(known(found, confidence)[:3]).any()
+    assert np.isnan(drop_uncertain(found, confidence)[-1]).all()
+    assert not np.isnan(drop_uncertain(found, confidence)[:3]).any()
 
 
-def test_a_point_outside_the_picture_is_not_trusted() -> None:
+def test_a_point_outside_the_picture_has_no_confidence() -> None:
     """The camera pans: the flow stays good at the border, and still nothing is known beyond it."""
     wide = np.clip(texture(SIZE + 40, 3, 2, 120), 0, 255).astype(np.uint8)[:SIZE]
     frames = np.stack([wide[:, 2 * t : 2 * t + SIZE] for t in range(8)])
@@ -126,9 +126,9 @@ def test_a_point_outside_the_picture_is_not_trusted() -> None:
     assert confidence[:, 1].min() > 0.8
 
 
-def test_flow_alone_is_trusted_at_a_changing_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flow_alone_is_confident_at_a_changing_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing matches here, so confidence comes from forward and backward flow of the same step."""
-    monkeypatch.setattr("stillmotion.evaluation.tracking._LEAST_SCORE", 2.0)
+    monkeypatch.setattr("stillmotion.evaluation.trackers.tracking._MIN_CORRELATION", 2.0)
     path = np.stack([14 + np.array([0, 0, 0, 0.5, 2, 5, 8.5, 12]), np.full(8, 30.0)], axis=1)
     found, confidence = track_points(moving_square(path).frames, path[:1])
     assert np.linalg.norm(found[:, 0] - path, axis=1).max() < 0.6
@@ -182,7 +182,7 @@ def test_other_frames_are_refused() -> None:
         track_points(np.zeros((2, 32, 32, 3)), np.zeros((1, 2)))
 
 
-# --- things --------------------------------------------------------------------------------------------------------
+# --- objects --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", ["box", "mask", "background"])
@@ -201,7 +201,7 @@ def test_the_centre_of_a_square(way: str) -> None:
 
 
 def test_a_camera_that_moves_does_not_disturb_box_and_mask() -> None:
-    """The picture shifts as a whole: the thing moves with it."""
+    """The picture shifts as a whole: the object moves with it."""
     path = centres(8, (0.0, 0.0), (30.0, 30.0))
     clip = moving_square(path, noise=0.0)
     rolled = np.stack([np.roll(frame, 2 * t, axis=1) for t, frame in enumerate(clip.frames)])
@@ -209,7 +209,7 @@ def test_a_camera_that_moves_does_not_disturb_box_and_mask() -> None:
     assert np.abs(found - (path + np.arange(8)[:, None] * [2, 0])).max() < 0.35
 
 
-def test_a_thing_that_is_gone_is_nowhere() -> None:
+def test_an_object_that_is_gone_is_lost() -> None:
     clip = moving_square(centres(4, (1.0, 0.0)))
     empty = moving_square(np.full((3, 2), 500.0))
     frames = np.concatenate([clip.frames, empty.frames])
@@ -220,7 +220,7 @@ def test_a_thing_that_is_gone_is_nowhere() -> None:
         assert np.isnan(found[-1]).all()
 
 
-def test_things_are_given_in_one_way() -> None:
+def test_objects_are_given_in_one_way() -> None:
     frames, box = np.zeros((2, 32, 32, 3), np.uint8), np.array([2, 2, 9, 9])
     with pytest.raises(ValueError, match="exactly one"):
         track_object(frames)
@@ -236,28 +236,28 @@ def test_things_are_given_in_one_way() -> None:
         track_object(frames, background=np.zeros((16, 32, 3), np.uint8))
 
 
-# --- the instrument's own error ------------------------------------------------------------------------------------
+# --- calibration ------------------------------------------------------------------------------------
 
 
 def off_by(*distances: float) -> object:
-    """An instrument that is wrong by these many pixels in the frames after the first, and half sure."""
+    """A tracker that is off by these many pixels in the frames after the first, confident in every second one."""
 
-    def instrument(clip: Clip, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def tracker(clip: Clip, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         truth = clip.tracks["points"][:, None].repeat(len(starts), 1).astype(float)
         truth[1:, :, 0] += np.array(distances)[:, None]
         return truth, np.where(np.arange(len(truth)) % 2, 0.9, 0.1)[:, None].repeat(len(starts), 1)
 
-    return instrument
+    return tracker
 
 
-def test_the_error_of_a_known_instrument() -> None:
+def test_the_error_of_a_known_tracker() -> None:
     clip = moving_square(centres(5, (3.0, 4.0)))
-    found = instrument_error([clip], "points", off_by(1, 2, 3, 4))
-    assert (found.places, found.last, found.last_high) == (4, 4, 4)
+    found = measure_tracker([clip], "points", off_by(1, 2, 3, 4))
+    assert (found.positions, found.last, found.last_high) == (4, 4, 4)
     assert (found.median, found.high) == (2, 3)  # the lower of two neighbours
     assert (found.confident, found.high_confident) == (0.5, 1)
     assert found.moved == pytest.approx(10)
-    assert instrument_error([clip, clip], "points", off_by(1, 2, 3, math.nan)).last == math.inf
+    assert measure_tracker([clip, clip], "points", off_by(1, 2, 3, math.nan)).last == math.inf
 
 
 def test_only_what_is_visible_counts() -> None:
@@ -268,21 +268,21 @@ def test_only_what_is_visible_counts() -> None:
     places = clip.tracks["points"][:, None].repeat(3, 1).copy()
     places[3, 2] = (900, 3)  # out of the picture
     clip = replace(clip, tracks={**clip.tracks, "joints": np.concatenate([places, seen], axis=-1)})
-    found = instrument_error([clip], "joints", off_by(1, 1, 1))
-    assert found.places == 2 + 2
+    found = measure_tracker([clip], "joints", off_by(1, 1, 1))
+    assert found.positions == 2 + 2
     assert found.high == 1
 
 
-def test_instruments_on_squares_and_their_surface() -> None:
-    clips = [with_surface(moving_square(centres(6, (1.5, 0.5)), seed=seed), 9) for seed in (0, 10)]
+def test_trackers_on_squares_and_their_surface() -> None:
+    clips = [add_surface_points(moving_square(centres(6, (1.5, 0.5)), seed=seed), 9) for seed in (0, 10)]
     surface = clips[0].tracks["surface"]
     assert surface.shape == (6, 9, 3)
     assert np.allclose(surface[:, :, :2] - surface[:1, :, :2], (np.arange(6)[:, None] * [1.5, 0.5])[:, None])
     assert surface[0, :, 2].all()
-    assert instrument_error(clips, "surface").median < 0.2
-    for name, instrument in INSTRUMENTS.items():
-        found = instrument_error(clips, "points", instrument)
-        assert found.places == 10, name
+    assert measure_tracker(clips, "surface").median < 0.2
+    for name, tracker in TRACKERS.items():
+        found = measure_tracker(clips, "points", tracker)
+        assert found.positions == 10, name
         assert found.median < (1.0 if name == "background" else 0.2), name
         assert found.moved > 3
 
@@ -291,7 +291,7 @@ def test_a_hidden_point_leaves_the_surface() -> None:
     clip = moving_square(centres(4, (1.0, 0.0)))
     backward = clip.tracks["flow_backward"].copy()
     backward[1, :, :20] = 0  # from frame 2 on, the square's left half is said to have been elsewhere
-    track = with_surface(replace(clip, tracks={**clip.tracks, "flow_backward": backward})).tracks["surface"]
+    track = add_surface_points(replace(clip, tracks={**clip.tracks, "flow_backward": backward})).tracks["surface"]
     left, right = track[2, :, 0] < 18, track[2, :, 0] > 21
     assert left.any()
     assert right.any()
@@ -305,7 +305,7 @@ def test_a_point_at_the_outline_leaves_the_surface() -> None:
     clip = moving_square(centres(3, (0.0, 0.0)))
     mask = clip.tracks["mask"].copy()
     mask[1:, :, :9] = 0
-    track = with_surface(replace(clip, tracks={**clip.tracks, "mask": mask}), 100).tracks["surface"]
+    track = add_surface_points(replace(clip, tracks={**clip.tracks, "mask": mask}), 100).tracks["surface"]
     near = track[0, :, 0] < 9
     assert near.any()
     assert not track[1:, near, 2].any()
@@ -324,11 +324,11 @@ def test_the_true_background_is_what_the_mask_leaves() -> None:
 def test_clips_that_cannot_be_measured() -> None:
     clip = moving_square(centres(2, (1.0, 0.0)))
     with pytest.raises(StillmotionError, match="no track 'joints'"):
-        instrument_error([clip], "joints", by_points)
+        measure_tracker([clip], "joints", by_points)
     short = Clip("short", clip.frames[:1], 25.0, {"points": clip.tracks["points"][:1]})
     for clips in ([], [short]):
         with pytest.raises(StillmotionError, match="longer clips"):
-            instrument_error(clips, "points")
+            measure_tracker(clips, "points")
 
 
 def test_the_benchmark_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from driving_tools import TINY, moving_square, tiny
+from driving_tools import STAGE, TINY, at, changed_config, moving_square, tiny
 from stillmotion.animate import load
 from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo
 from stillmotion.data.shards import write_dataset
 from stillmotion.errors import StillmotionError
-from stillmotion.files import read_json
+from stillmotion.files import parse_settings, read_json
 from stillmotion.nn.norm import BatchNorm2d
 from stillmotion.systems.driving.animating import Driving
-from stillmotion.train import TrainRequest, train
-from stillmotion.training import LoopSettings
+from stillmotion.systems.driving.config import PRESETS, DrivingConfig
+from stillmotion.train import TrainRequest, stage_steps, train
+from stillmotion.training import LoopSettings, Outcome
 
 LOOP = LoopSettings(checkpoint_every=2, preview_every=0, precision="fp32", threads=1, log_every=1)
+SEVERAL = parse_settings(
+    DrivingConfig,
+    {
+        **asdict(TINY),
+        "motion_stages": [{"name": "one", "steps": 5, "batch": 2}, {"name": "two", "steps": 6, "batch": 2}],
+        "predictor": {"hidden": 8},
+        "keypoint_prediction": {"steps": 7, "batch": 2},
+    },
+    "tests",
+)
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "squares"
     clips = []
     for i in range(4):
@@ -34,19 +46,35 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def request(data: Path, run: Path, **changes) -> TrainRequest:
-    settings = {**asdict(TINY), "steps": 2, **changes.pop("settings", {})}
-    return TrainRequest("driving", (str(data),), run, settings=settings, **changes)
+@pytest.fixture(autouse=True)
+def _small_is_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "small", TINY)
+    monkeypatch.setitem(PRESETS, "several", SEVERAL)
 
 
-def test_a_run_leaves_a_model_with_its_card(data, tmp_path):
-    told = train(request(data, tmp_path / "run"), LOOP)
-    assert "trained for 2 steps" in told
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The stages of all trainings of the test, none of which is run."""
+    stages: list[Any] = []
+
+    def finished(given: list[Any], *_: Any, **__: Any) -> Outcome:
+        stages.extend(given)
+        return Outcome(finished=True, stage="motion", step=0)
+
+    monkeypatch.setattr("stillmotion.train.fit", finished)
+    return stages
+
+
+def request(place: Path, run: Path, **changes: Any) -> TrainRequest:
+    return replace(TrainRequest("driving", (str(place),), run, steps=2), **changes)
+
+
+def test_a_run_leaves_a_model_with_its_card(data: Path, tmp_path: Path) -> None:
+    assert train(request(data, tmp_path / "run"), LOOP) == f"{tmp_path / 'run' / 'model'}: trained for 2 steps"
     system = load(tmp_path / "run").system
-    assert system.card["data"] == "squares"
-    assert system.card["data_licence"] == "CC0"
-    assert system.card["steps"] == 2
-    assert system.card["fps"] == 25
+    assert system.card == {
+        **{"data": "squares", "data_licence": "CC0", "fps": 25.0, "preset": "small", "start_from": None, "steps": 2}
+    }
     assert not system.networks.training
     trained = (system.networks.detector, system.networks.generator)
     counts = [int(m.num_batches_tracked) for part in trained for m in part.modules() if isinstance(m, BatchNorm2d)]
@@ -54,33 +82,33 @@ def test_a_run_leaves_a_model_with_its_card(data, tmp_path):
     assert min(counts) >= 2  # batch norm took part: its statistics have moved in every step
 
 
-def test_clips_of_the_test_split_are_not_trained_on(data, tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr("stillmotion.train.fit", lambda stages, *_, **__: seen.extend(stages) or _finished())
+def test_a_training_that_was_stopped_leaves_the_model_of_its_last_step(data: Path, tmp_path: Path) -> None:
+    asked = request(data, tmp_path / "run", preset="several")
+    told = train(asked, replace(LOOP, time_limit_s=1e-9))
+    assert told.endswith("stopped by time limit at step 1 of stage one; add --resume to go on")
+    assert load(tmp_path / "run").system.card["steps"] == 1
+    assert train(replace(asked, resume=True), LOOP).endswith("trained for 2 steps")
+
+
+def test_clips_of_the_test_split_are_not_trained_on(data: Path, tmp_path: Path, seen: list[Any]) -> None:
     train(request(data, tmp_path / "run"), LOOP)
     (stage,) = seen
     assert [clip.name for clip in stage.dataset.clips] == ["clip-0", "clip-1", "clip-2"]
     assert [clip.name for clip in stage.preview_clips] == ["clip-3"]
 
 
-def test_a_set_can_count_several_times(data, tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr("stillmotion.train.fit", lambda stages, *_, **__: seen.extend(stages) or _finished())
-    train(TrainRequest("driving", (f"{data}@3",), tmp_path / "run", settings=asdict(TINY)), LOOP)
+def test_a_set_can_count_several_times(data: Path, tmp_path: Path, seen: list[Any]) -> None:
+    train(request(data, tmp_path / "run", data=(f"{data}@3",)), LOOP)
     assert len(seen[0].dataset.clips) == 9
 
 
-def test_weights_are_taken_over_whole_or_in_parts(data, tmp_path, monkeypatch):
-    config, networks = tiny()
-    Driving(config, networks).save_pretrained(tmp_path / "given")
+def test_weights_are_taken_over_whole_or_in_parts(data: Path, tmp_path: Path, seen: list[Any]) -> None:
+    Driving(*tiny()).save_pretrained(tmp_path / "given")
     given = load(tmp_path / "given").system.shipped().state_dict()
-    seen = []
-    monkeypatch.setattr("stillmotion.train.fit", lambda stages, *_, **__: seen.extend(stages) or _finished())
-    train(request(data, tmp_path / "whole", start_from=str(tmp_path / "given"), settings={"seed": 5}), LOOP)
     parts = ("detector", "generator.dense_motion")
-    train(
-        request(data, tmp_path / "parts", start_from=str(tmp_path / "given"), parts=parts, settings={"seed": 5}), LOOP
-    )
+    for chosen in ((), parts):
+        asked = request(data, tmp_path / "run", start_from=str(tmp_path / "given"), parts=chosen)
+        train(asked, replace(LOOP, seed=5))
     whole, some = (stage.model.state_dict() for stage in seen)
     assert all(torch.equal(whole[name], value) for name, value in given.items())
     for name, value in given.items():
@@ -88,35 +116,96 @@ def test_weights_are_taken_over_whole_or_in_parts(data, tmp_path, monkeypatch):
             assert torch.equal(some[name], value) is name.startswith(parts), name
 
 
+def test_the_seed_decides_first_weights_and_the_order_of_samples(data: Path, tmp_path: Path, seen: list[Any]) -> None:
+    for seed in (1, 1, 2):
+        train(request(data, tmp_path / "run"), replace(LOOP, seed=seed))
+    weights = [stage.model.detector.logits.weight for stage in seen]
+    orders = [[stage.dataset[n]["name"] for n in range(12)] for stage in seen]
+    for values, same in ((weights, torch.equal), (orders, list.__eq__)):
+        assert same(values[0], values[1])
+        assert not same(values[0], values[2])
+
+
+# --- stages --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("only", "names"),
+    [
+        ((), ["motion_stages.one.steps", "motion_stages.two.steps", "keypoint_prediction.steps"]),
+        (("two",), ["motion_stages.two.steps"]),
+        (("keypoint_supervision", "one"), ["keypoint_supervision.steps", "motion_stages.one.steps"]),
+    ],
+)
+def test_the_steps_of_a_stage_are_found_by_its_name(only: tuple[str, ...], names: list[str]) -> None:
+    assert stage_steps(asdict(SEVERAL), only) == names
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"steps": None}, {"one": 5, "two": 6, "keypoint_prediction": 7}),
+        ({"steps": 3}, {"one": 3, "two": 3, "keypoint_prediction": 3}),
+        ({"steps": 3, "settings": {"motion_stages.two.steps": "4"}}, {"one": 3, "two": 4, "keypoint_prediction": 3}),
+        ({"steps": 3, "stages": ("two",)}, {"two": 3}),
+        ({"steps": 3, "settings": {"motion_stages.one.steps": "0"}}, {"two": 3, "keypoint_prediction": 3}),
+    ],
+)
+def test_steps_are_those_of_every_stage_that_runs(
+    data: Path, tmp_path: Path, seen: list[Any], changes: dict[str, Any], expected: dict[str, int]
+) -> None:
+    train(request(data, tmp_path / "run", preset="several", **changes), LOOP)
+    assert {stage.name: stage.steps for stage in seen} == expected
+
+
+def test_stages_of_a_finished_model_run_on_its_own_configuration(data: Path, tmp_path: Path, seen: list[Any]) -> None:
+    Driving(*tiny(**at("keypoints", heatmap_scale=7.0))).save_pretrained(tmp_path / "given")
+    asked = request(data, tmp_path / "run", start_from=str(tmp_path / "given"), stages=("motion",))
+    assert asked.preset_name == "as given"
+    train(asked, LOOP)
+    expected = changed_config(**at("keypoints", heatmap_scale=7.0), **{f"{STAGE}.steps": 2})
+    assert seen[0].config == expected
+    assert load(tmp_path / "run").system.card["stages"] == ["motion"]
+    train(replace(asked, preset="small"), LOOP)
+    assert seen[1].config == changed_config(**{f"{STAGE}.steps": 2})
+    assert replace(asked, start_from=None).preset_name == "small"
+
+
+# --- what cannot be ------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"system": "dancing"}, "no system 'dancing'"),
         ({"preset": "huge"}, "known are"),
         ({"start_from": "nothing-here"}, "no model"),
         ({"start_from": "SAVED", "parts": ("eyes",)}, "begin with detector, generator"),
-        ({"start_from": "SAVED", "settings": {"keypoints": 4}}, "sizes"),
+        ({"start_from": "SAVED", "settings": {"keypoints.count": 4}}, "sizes"),
+        ({"start_from": "SAVED", "settings": {"generator.blend_masks": True}}, "sizes|other parts"),
         ({"settings": {"colour": "red"}}, "not a setting"),
+        ({"settings": {"keypoints.counts": 3}}, "did you mean 'keypoints.count'"),
         ({"settings": {"size": 128}}, "--size 128"),
+        ({"data": ("DATA@0",)}, "at least once"),
+        ({"stages": ("dance",)}, "no stage 'dance'"),
     ],
 )
-def test_what_cannot_be_trained_is_said_in_a_sentence(data, tmp_path, changes, words):
+def test_what_cannot_be_trained_is_said_in_a_sentence(
+    data: Path, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
     if changes.get("start_from") == "SAVED":
-        config, networks = tiny()
-        Driving(config, networks).save_pretrained(tmp_path / "saved")
+        Driving(*tiny()).save_pretrained(tmp_path / "saved")
         changes = {**changes, "start_from": str(tmp_path / "saved")}
+    if "data" in changes:
+        changes = {"data": (f"{data}@0",)}
     with pytest.raises(StillmotionError, match=words):
         train(request(data, tmp_path / "run", **changes), LOOP)
+    assert not (tmp_path / "run").exists()
 
 
-def test_a_finished_run_is_not_trained_over(data, tmp_path):
+def test_a_finished_run_is_not_trained_over(data: Path, tmp_path: Path) -> None:
     train(request(data, tmp_path / "run"), LOOP)
     before = read_json(tmp_path / "run" / "last.json")
     with pytest.raises(StillmotionError, match="resume"):
         train(request(data, tmp_path / "run"), LOOP)
     assert read_json(tmp_path / "run" / "last.json") == before
-
-
-def _finished():
-    from stillmotion.training import Outcome
-
-    return Outcome(finished=True, stage="motion", step=0)

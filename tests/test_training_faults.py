@@ -17,7 +17,7 @@ import torch
 import stillmotion.files
 import stillmotion.training.reporting
 from stillmotion.errors import StillmotionError
-from stillmotion.training.stopping import Stopper
+from stillmotion.training.signals import StopSignal
 from test_training_gan import CONFIG, Gan, at_step, everything, losses, same, train
 
 SCRIPT = Path(__file__).with_name("test_training_gan.py")
@@ -94,7 +94,7 @@ def test_dying_in_any_file_operation_loses_nothing(tmp_path, monkeypatch):
     def short(name, resume=False):
         return train(tmp_path / name, [Gan(steps=2)], resume=resume, checkpoint_every=1, keep=1)
 
-    monkeypatch.setattr(stillmotion.training.reporting, "Board", Mock())  # its writer thread takes its time
+    monkeypatch.setattr(stillmotion.training.reporting, "TensorBoard", Mock())  # its writer thread takes its time
     with pytest.MonkeyPatch.context() as patch:
         operations = die_at(patch, 10**9)
         short("whole")
@@ -257,11 +257,11 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
 
 def test_worker_processes_do_not_see_ctrl_c():
     ask = [sys.executable, "-S", "-c", "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"]
-    with Stopper(None) as stopper:
-        with stopper.children_ignore_interrupts():
+    with StopSignal(None) as stop_signal:
+        with stop_signal.children_ignore_interrupts():
             assert subprocess.check_output(ask) == b"True\n"
         os.kill(os.getpid(), signal.SIGINT)
-        assert stopper.check() == "Ctrl-C"
+        assert stop_signal.check() == "Ctrl-C"
 
 
 def test_the_time_limit_stops_with_a_checkpoint_and_the_last_step_is_not_a_stop(tmp_path):

@@ -81,7 +81,7 @@ class Gan:
             hook(batch)
         real = batch["picture"]
         # Both sources of randomness that the loop promises to store.
-        drawn = torch.randn(real.shape, generator=self.generators["noise"]) + torch.randn_like(real)
+        drawn = torch.randn(real.shape, generator=self.generators["noise"]).to(real.device) + torch.randn_like(real)
         fake = self.generator(real + self.noise * drawn)
         d_loss = (1 - self.discriminator(real)).relu().mean() + (1 + self.discriminator(fake.detach())).relu().mean()
         update("discriminator", d_loss)
@@ -202,7 +202,7 @@ def test_an_update_leaves_the_other_network_as_it_is_bit_for_bit(tmp_path):
             return OrderedDict((k, v.detach().clone()) for k, v in network.named_parameters())
 
         before = [copy(stage.generator), copy(stage.discriminator)]
-        # This loss goes through both networks, and somebody left gradients everywhere.
+        # This loss goes through both networks, and every parameter holds a gradient already.
         for network in stage.networks.values():
             for parameter in network.parameters():
                 parameter.grad = torch.ones_like(parameter)
@@ -346,6 +346,13 @@ def test_stages_that_cannot_be_trained_are_refused(tmp_path, change, error):
 def test_settings_out_of_range_are_refused(change):
     with pytest.raises(StillmotionError, match=next(iter(change))):
         LoopSettings(**change)
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(StillmotionError, match="no CUDA device"):
+        train(tmp_path / "run", [Gan()], device="cuda")
+    assert not (tmp_path / "run").exists()
 
 
 def main():

@@ -18,17 +18,15 @@ from stillmotion.files import (
     load_tensors,
     new_folder,
     read_json,
-    read_metadata,
     save_tensors,
     write_bytes,
     write_json,
 )
 from stillmotion.nn.norm import BatchNorm2d
-from stillmotion.nn.precision import choose, measure
 from stillmotion.training import stage_weights
-from stillmotion.training.average import Average, decay_at
-from stillmotion.training.logging import Averager, Board, Console, JsonLines
-from stillmotion.training.randomness import capture, derived_seed, restore, seed_all
+from stillmotion.training.ema import EMA, warmup_decay
+from stillmotion.training.logging import Console, JsonLines, MeanMeter, TensorBoard
+from stillmotion.training.rng import capture, derive_seed, restore, seed_all
 from stillmotion.training.stage import check_stages
 from stillmotion.training.state import pack, unpack
 from test_training_gan import Gan, everything, same, train
@@ -85,9 +83,8 @@ def test_tensors_of_any_layout_and_shared_memory_come_back(tmp_path):
         "bf16": base.bfloat16(),
         "count": torch.tensor(3),
     }
-    save_tensors(tmp_path / "a.safetensors", tensors, {"about": "a test"})
+    save_tensors(tmp_path / "a.safetensors", tensors)
     assert same(load_tensors(tmp_path / "a.safetensors"), tensors)
-    assert read_metadata(tmp_path / "a.safetensors") == {"about": "a test"}
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
@@ -204,7 +201,7 @@ def test_random_numbers_are_restored_and_differ_between_processes():
     for seed, stage, rank in [(2, "a", 0), (1, "b", 0), (1, "a", 1)]:
         seed_all(seed, stage, rank, {"g": generator})
         assert not set(draw()) & set(first)
-    assert derived_seed(1, "a") != derived_seed("1/a", "")
+    assert derive_seed(1, "a") != derive_seed("1/a", "")
 
 
 def test_average_of_three_steps_by_hand():
@@ -212,67 +209,42 @@ def test_average_of_three_steps_by_hand():
     network = torch.nn.BatchNorm2d(1)
     with torch.no_grad():
         network.weight.zero_()
-    average = Average({"n": network}, 0.2)
+    ema = EMA({"n": network}, 0.2)
     for count, weight in enumerate([10.0, 20.0, 40.0]):
         with torch.no_grad():
             network.weight.fill_(weight)
             network.running_mean.fill_(weight)
             network.num_batches_tracked.fill_(count)
-        average.update()
-    assert average.tensors["n.weight"].item() == pytest.approx(0.2 * (2 / 11 * 9 + 9 / 11 * 20) + 0.8 * 40)
-    assert average.tensors["n.running_mean"].item() == 40
-    assert average.tensors["n.num_batches_tracked"].item() == 2
-    with average.applied():
+        ema.update()
+    assert ema.shadow["n.weight"].item() == pytest.approx(0.2 * (2 / 11 * 9 + 9 / 11 * 20) + 0.8 * 40)
+    assert ema.shadow["n.running_mean"].item() == 40
+    assert ema.shadow["n.num_batches_tracked"].item() == 2
+    with ema.applied():
         assert network.weight.item() == pytest.approx(35.6)
     assert network.weight.item() == 40
-    assert [decay_at(n, 0.999) for n in (0, 1)] == [0.1, 2 / 11]
-    assert decay_at(10**6, 0.999) == 0.999
+    assert [warmup_decay(n, 0.999) for n in (0, 1)] == [0.1, 2 / 11]
+    assert warmup_decay(10**6, 0.999) == 0.999
 
 
 def test_tied_weights_are_averaged_under_both_names():
     network = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False))
     network[1].weight = network[0].weight
-    average = Average({"n": network}, 0.9)
+    ema = EMA({"n": network}, 0.9)
     with torch.no_grad():
         before = network[0].weight.item()
         network[0].weight.add_(1)
-    average.update()
+    ema.update()
     expected = pytest.approx(before + 0.9)
-    assert (average.tensors["n.0.weight"].item(), average.tensors["n.1.weight"].item()) == (
+    assert (ema.shadow["n.0.weight"].item(), ema.shadow["n.1.weight"].item()) == (
         expected,
         expected,
     )
 
 
-def test_precision_is_chosen_by_the_clock():
-    device = torch.device("cpu")
-
-    def clock(fp32, bf16):
-        return lambda *_: {"fp32": fp32, "bf16": bf16}
-
-    assert choose("auto", device, True, clock(10.0, 5.0))[0] == "bf16"
-    assert choose("auto", device, True, clock(10.0, 9.5))[0] == "fp32"
-    assert choose("auto", device, True, clock(5.0, 10.0))[0] == "fp32"
-    assert choose("bf16", device, True, clock(5.0, 10.0)) == ("bf16", {})
-
-    def lacking(*_):
-        raise RuntimeError("no bfloat16 here")
-
-    assert choose("auto", device, True, lacking) == ("fp32", {})
-
-
-def test_measuring_gives_times_and_draws_no_random_number():
-    before = torch.get_rng_state()
-    times = measure(torch.device("cpu"), channels_last=True, repeats=1)
-    assert times.keys() == {"fp32", "bf16"}
-    assert all(0 < value < math.inf for value in times.values())
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 def test_a_run_says_which_precision_was_measured_and_keeps_it_on_resume(tmp_path, monkeypatch):
-    monkeypatch.setattr("stillmotion.nn.precision.choose", lambda *_: ("bf16", {"fp32": 2.0, "bf16": 1.0}))
+    monkeypatch.setattr("stillmotion.nn.device.choose_precision", lambda *_: ("bf16", {"fp32": 2.0, "bf16": 1.0}))
     train(tmp_path, [Gan()], precision="auto", time_limit_s=1e-9)
-    monkeypatch.setattr("stillmotion.nn.precision.choose", lambda *_: ("fp32", {}))
+    monkeypatch.setattr("stillmotion.nn.device.choose_precision", lambda *_: ("fp32", {}))
     train(tmp_path, [Gan()], precision="auto", resume=True)
     events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     events = [event for event in events if "event" in event]
@@ -290,7 +262,7 @@ def test_the_log_is_cut_to_the_resumed_step(tmp_path):
     log.close()
     with log.path.open("a") as file:
         file.write('{"stage": "a", "step": 1')  # killed while writing
-    log.cut(["a", "b"], "b", 5)
+    log.truncate(["a", "b"], "b", 5)
     log.write({"stage": "b", "step": 6, "losses": {"x": math.nan}})
     log.close()
     lines = [json.loads(line) for line in log.path.read_text().splitlines()]
@@ -299,12 +271,12 @@ def test_the_log_is_cut_to_the_resumed_step(tmp_path):
 
 
 def test_means_continue_from_stored_sums():
-    numbers = Averager()
-    numbers.add({"a": torch.tensor(1.0)})
-    numbers.add({"a": torch.tensor(2.0), "b": torch.tensor(7.0)})
-    assert numbers.sums() == {"a": (3.0, 2), "b": (7.0, 1)}
-    again = Averager()
-    again.start_from({"a": [3.0, 2], "b": [7.0, 1]})
+    meter = MeanMeter()
+    meter.add({"a": torch.tensor(1.0)})
+    meter.add({"a": torch.tensor(2.0), "b": torch.tensor(7.0)})
+    assert meter.sums() == {"a": (3.0, 2), "b": (7.0, 1)}
+    again = MeanMeter()
+    again.reset({"a": [3.0, 2], "b": [7.0, 1]})
     again.add({"a": torch.tensor(4.0)})
     assert again.sums() == {"a": (7.0, 3), "b": (7.0, 1)}
 
@@ -335,8 +307,8 @@ def test_the_console_has_a_bar_on_a_terminal_and_lines_elsewhere():
 
 def test_training_goes_on_without_tensorboard(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
-    board = Board(tmp_path / "board", 0)
-    board.numbers(1, {"a": 1.0})
+    board = TensorBoard(tmp_path / "board", 0)
+    board.scalars(1, {"a": 1.0})
     board.close()
     assert not (tmp_path / "board").exists()
 

@@ -14,14 +14,16 @@ from stillmotion.version import __version__
 
 if TYPE_CHECKING:
     from stillmotion.animate import Animator, load, shipped_models
-    from stillmotion.controls import Drive, Predict, Stroke, StrokeFrom
-    from stillmotion.systems.base import Animation, Step
+    from stillmotion.systems.base import Animation, Rollout, Step
+    from stillmotion.systems.driving import Drive, Predict
+    from stillmotion.systems.strokes import Stroke, StrokeFrom
 
 __all__ = [
     "Animation",
     "Animator",
     "Drive",
     "Predict",
+    "Rollout",
     "Step",
     "StillmotionError",
     "Stroke",
@@ -31,21 +33,24 @@ __all__ = [
     "shipped_models",
 ]
 
-_HOME = {
-    "Animation": "stillmotion.systems.base",
-    "Animator": "stillmotion.animate",
-    "Drive": "stillmotion.controls",
-    "Predict": "stillmotion.controls",
-    "Step": "stillmotion.systems.base",
-    "Stroke": "stillmotion.controls",
-    "StrokeFrom": "stillmotion.controls",
-    "load": "stillmotion.animate",
-    "shipped_models": "stillmotion.animate",
+_MODULES = {
+    **dict.fromkeys(("Animator", "load", "shipped_models"), "stillmotion.animate"),
+    **dict.fromkeys(("Animation", "Rollout", "Step"), "stillmotion.systems.base"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for: `import stillmotion` stays instant."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'stillmotion' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    """Import a public name when it is first asked for: `import stillmotion` stays instant.
+
+    Controls are found where their systems declare them.
+    """
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
+    if name[:1].isupper():
+        from stillmotion.animate import declared_controls
+
+        for controls in declared_controls().values():
+            for control in controls:
+                if control.__name__ == name:
+                    return control
+    raise AttributeError(f"module 'stillmotion' has no attribute {name!r}")

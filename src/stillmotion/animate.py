@@ -1,30 +1,32 @@
-"""From a model's name to an animation: find the weights, read the still, apply the control."""
+"""From a model's name to an animation: find systems and weights, read the still, apply the control."""
 
 from __future__ import annotations
 
 import copy
+import pkgutil
 import time
-from collections.abc import Callable, Sequence
-from importlib.resources import files
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
-from stillmotion import media, systems
-from stillmotion.controls import Control
+from stillmotion import systems
 from stillmotion.errors import StillmotionError
-from stillmotion.nn.precision import PRECISIONS, choose, compare
-from stillmotion.systems.base import CONFIG, WEIGHTS, Animation, System, read_config
+from stillmotion.options import Control
 
-ZOO = Path(str(files("stillmotion"))) / "zoo"
+if TYPE_CHECKING:
+    import numpy as np
+
+    from stillmotion.systems.base import Animation, Rollout, System
+
+ZOO = Path(__file__).parent / "zoo"
 """The shipped weights, one folder each."""
 
 RUN_MODEL = "model"
 """Where a training leaves its model inside the run's folder."""
 
-Picture = str | Path | np.ndarray | Any
+Picture = Any
+"""A picture file, a `PIL.Image`, H x W x 3 `uint8`, or a 3 x H x W float tensor in [0, 1]."""
 
 
 class Animator:
@@ -47,60 +49,109 @@ class Animator:
         size: str = "native",
         layers: bool = False,
     ) -> Animation:
-        """Animate a still; see `stillmotion.systems.base.System.animate` for the rest.
+        """Animate a still from the start of a control to its end; the animation can be repeated and saved.
 
         Args:
-            still: a picture file, a `PIL.Image`, H x W x 3 `uint8`, or a 3 x H x W float tensor in [0, 1].
+            still: see `Picture`.
             control: what the model is directed by, e.g. `stillmotion.Drive("wave.mp4")`.
             frames: how many frames; None lets the control decide.
             seed: for systems that draw random numbers.
-            size: `native` or `model`.
+            size: `native`, the still's own size, or `model`, the networks'.
             layers: also draw what explains the frames.
 
         Raises:
             StillmotionError: the picture or the control cannot be used.
         """
         pixels = to_pixels(still)
-        return self.system.animate(pixels, control, frames, seed, size=size, layers=layers)
+        return self.system.animate(pixels, control, frames, seed=seed, size=size, layers=layers)
+
+    def open(self, still: Picture, control: Control | None = None, **options: Any) -> Rollout:
+        """Start an animation that runs without end and takes new controls while it does; see `System.open`.
+
+        rollout = animator.open("me.png")
+        rollout.send(stillmotion.Drive(frame[None]))
+        step = next(rollout)
+        """
+        return self.system.open(to_pixels(still), control, **options)
 
 
-def load(model: str | Path, precision: str = "fp32") -> Animator:
+# --- systems -------------------------------------------------------------------------------------------------------
+
+
+def system_names() -> list[str]:
+    """The systems there are: the packages inside `stillmotion.systems`."""
+    return sorted(found.name for found in pkgutil.iter_modules(systems.__path__) if found.ispkg)
+
+
+def declared_controls() -> dict[str, tuple[type[Control], ...]]:
+    """The controls of each system; imports nothing heavy."""
+    return {name: import_module(f"stillmotion.systems.{name}").CONTROLS for name in system_names()}
+
+
+def find_system(name: str) -> type[System]:
+    """The class of a system.
+
+    Raises:
+        StillmotionError: there is no system of this name.
+    """
+    if name not in system_names():
+        raise StillmotionError(f"There is no system {name!r}; known are {', '.join(system_names())}.")
+    animating = import_module(f"stillmotion.systems.{name}.animating")
+    found: type[System] = getattr(animating, name.title().replace("_", ""))
+    return found
+
+
+# --- models --------------------------------------------------------------------------------------------------------
+
+
+def load(model: str | Path, precision: str = "fp32", device: str = "cpu") -> Animator:
     """Load a model by its name in the zoo, or from a saved folder or a training's run folder.
 
     Args:
         model: name or folder.
         precision: `fp32`; `bf16`, for processors that have it; `auto` measures for a moment which is faster here.
+        device: `cpu`, `cuda`, or `auto`: CUDA where there is one.
 
     Raises:
-        StillmotionError: there is no such model or precision, or the model is damaged.
+        StillmotionError: there is no such model, precision or device, or the model is damaged.
     """
-    if precision not in PRECISIONS:
-        raise StillmotionError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}.")
+    from stillmotion.nn import device as devices
+    from stillmotion.systems.base import read_config
+
+    if precision not in devices.PRECISIONS:
+        raise StillmotionError(f"precision must be one of {', '.join(devices.PRECISIONS)}, not {precision!r}.")
     folder = find_model(model)
     stored = read_config(folder)
-    system = systems.find(str(stored["system"])).system.from_pretrained(folder)
-    system.precision, _ = choose(precision, torch.device("cpu"), True, lambda *_: own_times(system))
+    system = find_system(str(stored["system"])).from_pretrained(folder, stored)
+    if device != "cpu":
+        system.networks.to(devices.choose_device(device))
+    system.precision = precision
+    if precision == "auto":
+        system.precision, _ = devices.choose_precision(precision, system.device, True, lambda *_: own_times(system))
     return Animator(system)
 
 
 def own_times(system: System, frames: int = 8) -> dict[str, float]:
-    """Milliseconds that a system takes for some frames of a blank still, in each precision.
+    """Milliseconds that a system takes for some frames of its example, in each precision.
 
-    A convolution alone would not say it: where bf16 halved that, whole networks were slower for all that lies between
-    their convolutions (docs/log.md).
+    The time of one convolution does not predict it: where bf16 halved that, whole networks were slower because of the
+    operations between their convolutions (docs/log.md).
     """
-    blank = np.zeros((system.config.size, system.config.size, 3), np.uint8)
+    from stillmotion.nn import device as devices
+
+    clip = system.example_clip(frames)
+    control = system.control_of(clip)
 
     def once(name: str) -> float:
         trial = copy.copy(system)
         trial.precision = name
         start = time.perf_counter()
-        for _ in trial.animate(blank, trial.trial(frames), frames, size="model"):
+        for _ in trial.animate(clip.frames[0], control, frames, size="model"):
             pass
         return 1000 * (time.perf_counter() - start)
 
     once("bf16")  # the first call prepares its kernels
-    return compare(once)
+    return devices.best_times(once)
 
 
 def find_model(model: str | Path) -> Path:
@@ -111,12 +162,49 @@ def find_model(model: str | Path) -> Path:
     """
     folder = Path(model)
     for candidate in (folder, folder / RUN_MODEL, ZOO / str(model)):
-        if _is(Path.is_file, candidate / WEIGHTS) and _is(Path.is_file, candidate / CONFIG):
+        if _is_model(candidate):
             return candidate
     if _is(Path.is_dir, folder / "checkpoints"):
         raise StillmotionError(f"The run {folder} has no model yet: let it finish or stop it with Ctrl-C.")
     shipped = ", ".join(shipped_models()) or "none"
     raise StillmotionError(f"There is no model {str(model)!r}; shipped are {shipped}, or give a folder.")
+
+
+def shipped_models() -> list[str]:
+    """Names of the models in the zoo."""
+    return sorted(folder.parent.name for folder in ZOO.glob("*/config.json"))
+
+
+def describe_models(folders: Sequence[str | Path] = ()) -> list[tuple[str, ...]]:
+    """Name, system, control, size, data and licence of every shipped model and of those found in `folders`.
+
+    A folder is a model, a run, or holds models or runs; one that cannot be read is listed with the reason.
+    """
+    found = {name: ZOO / name for name in shipped_models()}
+    for folder in map(Path, folders):
+        for candidate in (folder, *(sorted(folder.iterdir()) if folder.is_dir() else ())):
+            for place in (candidate, candidate / RUN_MODEL):
+                if _is_model(place):
+                    found.setdefault(str(candidate), place)
+    return [(name, *_described(folder)) for name, folder in found.items()]
+
+
+def _described(folder: Path) -> tuple[str, ...]:
+    from stillmotion.systems.base import read_config
+
+    try:
+        stored = read_config(folder)
+        system = find_system(str(stored["system"]))
+    except StillmotionError as error:
+        return (f"unusable: {error}", "", "", "", "")
+    card: Mapping[str, Any] = stored.get("card") or {}
+    size = str(stored["config"].get("size", ""))
+    control = system.controls[0].__name__
+    return (system.name, control, size, str(card.get("data", "")), str(card.get("licence", "yours")))
+
+
+def _is_model(folder: Path) -> bool:
+    return all(_is(Path.is_file, folder / name) for name in ("model.safetensors", "config.json"))
 
 
 def _is(kind: Callable[[Path], bool], path: Path) -> bool:
@@ -127,9 +215,7 @@ def _is(kind: Callable[[Path], bool], path: Path) -> bool:
         return False
 
 
-def shipped_models() -> list[str]:
-    """Names of the models in the zoo."""
-    return sorted(folder.parent.name for folder in ZOO.glob(f"*/{CONFIG}"))
+# --- pictures ------------------------------------------------------------------------------------------------------
 
 
 def to_pixels(picture: Picture) -> np.ndarray:
@@ -138,6 +224,10 @@ def to_pixels(picture: Picture) -> np.ndarray:
     Raises:
         StillmotionError: the file cannot be read, or the value is no picture.
     """
+    import numpy as np
+
+    from stillmotion import media
+
     if isinstance(picture, str | Path):
         return media.read_picture(picture)
     if isinstance(picture, np.ndarray):
@@ -153,28 +243,3 @@ def to_pixels(picture: Picture) -> np.ndarray:
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or min(pixels.shape) < 1:
         raise StillmotionError(f"A picture array must be uint8, H x W x 3, not {pixels.dtype} {pixels.shape}.")
     return pixels
-
-
-def describe_models(folders: Sequence[str | Path] = ()) -> list[tuple[str, ...]]:
-    """Name, system, control, size, data and licence of every shipped model and of those found in `folders`.
-
-    A folder is a model, a run, or holds models or runs; one that cannot be read is listed with the reason.
-    """
-    found = {name: ZOO / name for name in shipped_models()}
-    for folder in map(Path, folders):
-        for candidate in (folder, *(sorted(folder.iterdir()) if folder.is_dir() else ())):
-            for place in (candidate, candidate / RUN_MODEL):
-                if (place / CONFIG).is_file() and (place / WEIGHTS).is_file():
-                    found.setdefault(str(candidate), place)
-    return [(name, *_described(folder)) for name, folder in found.items()]
-
-
-def _described(folder: Path) -> tuple[str, ...]:
-    try:
-        stored = read_config(folder)
-        control = systems.find(str(stored["system"])).system.control.__name__
-    except StillmotionError as error:
-        return (f"unusable: {error}", "", "", "", "")
-    card = stored.get("card") or {}
-    size = str(stored["config"].get("size", ""))
-    return (stored["system"], control, size, str(card.get("data", "")), str(card.get("licence", "yours")))

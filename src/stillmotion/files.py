@@ -7,6 +7,8 @@ Everything is written beside its final place, synced to the disk and renamed int
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import difflib
 import errno
 import hashlib
 import json
@@ -14,16 +16,20 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from torch import Tensor, nn
 
 from stillmotion.errors import StillmotionError
+
+Settings = TypeVar("Settings")
 
 _TEMPORARY = ".tmp-"
 _REPLACED = ".old-"
@@ -31,11 +37,7 @@ _REPLACED = ".old-"
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Write `path` in this block; what the operating system says against it becomes a sentence for a person.
-
-    Raises:
-        StillmotionError: instead of any `OSError`.
-    """
+    """Raise a `StillmotionError` about `path` in place of any `OSError` from the `with` block."""
     try:
         yield
     except OSError as error:
@@ -47,7 +49,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that it is afterwards either the old one or the new one, never half of each.
+    """Write a file atomically: it holds the old content or the new, never a part of either.
 
     Raises:
         StillmotionError: the disk is full or the folder cannot be written; the old file is untouched.
@@ -76,21 +78,119 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most_bytes: int = 2**28) -> Any:
     """Read a JSON file.
 
     Raises:
-        StillmotionError: the file is missing, unreadable or not JSON.
+        StillmotionError: the file is missing, unreadable, larger than `most_bytes` or not JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            content = file.read(most_bytes + 1)
+        if len(content) > most_bytes:
+            raise StillmotionError(f"The file {path} is larger than {most_bytes} bytes.")
+        return json.loads(content)
     except FileNotFoundError as error:
         raise StillmotionError(f"The file {path} does not exist.") from error
     except (OSError, ValueError, RecursionError) as error:
         raise StillmotionError(f"The file {path} is not readable JSON ({error}).") from error
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""For dataclasses of settings: unknown fields, NaN and infinity are refused; text that spells a number is one."""
+
+
+def parse_settings(settings_class: type[Settings], values: Mapping[str, Any], where: str) -> Settings:
+    """Make a dataclass of settings from plain values, nested as its fields are.
+
+    Raises:
+        StillmotionError: an unknown field (names the nearest known one), or a value of the wrong kind or outside its
+            range; begins with `where`.
+    """
+    try:
+        return TypeAdapter(settings_class).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "unexpected_keyword_argument":
+            known = setting_names(settings_class)
+            raise StillmotionError(f"{where}: {unknown_setting(name, known)}") from error
+        reason = str(first.get("ctx", {}).get("error") or f"{first['msg']}.")
+        named = name and not reason.startswith(name.rpartition(".")[2])
+        raise StillmotionError(f"{where}: {name + ': ' if named else ''}{reason}") from error
+
+
+def change_settings(settings: Settings, changes: Mapping[str, Any], where: str) -> Settings:
+    """The same settings with some fields changed.
+
+    Args:
+        settings: a dataclass, nested by owner.
+        changes: new values by dotted name, such as `generator.width`; an entry of a tuple of dataclasses is named by
+            its field `name` (`motion_stages.joint.steps`). The text `none` means None where a field may be None; a
+            name below a field that is None (`predictor.hidden`) makes what belongs there.
+        where: begins the sentence of an error.
+
+    Raises:
+        StillmotionError: there is no such field (names the nearest one), or the value cannot be used.
+    """
+    values: dict[str, Any] = dataclasses.asdict(cast(Any, settings))
+    for name, value in changes.items():
+        *owners, last = name.split(".")
+        kind = _annotation(type(settings), [*owners, last])
+        place: Any = values
+        for part in owners:
+            inside = _by_name(place)
+            if part in inside and inside[part] is None:
+                inside[part] = {}
+            place = inside.get(part)
+        if kind is None or not isinstance(place, dict):
+            raise StillmotionError(f"{where}: {unknown_setting(name, _dotted(values))}")
+        place[last] = None if value in ("none", "None") and NoneType in get_args(kind) else value
+    return parse_settings(type(settings), values, where)
+
+
+def _annotation(kind: Any, parts: Sequence[str]) -> Any:
+    """The type of the field that a dotted name leads to from a dataclass; None if it leads nowhere."""
+    for part in parts:
+        inner = next((each for each in (kind, *get_args(kind)) if dataclasses.is_dataclass(each)), None)
+        named = get_origin(kind) is tuple  # this part is the name of an entry
+        kind = inner if named or inner is None else get_type_hints(inner).get(part)
+    return kind
+
+
+def _by_name(values: Any) -> Any:
+    """The entries of nested plain values by name; those of a tuple of dataclasses by their field `name`."""
+    if isinstance(values, list | tuple):
+        return {entry["name"]: entry for entry in values if isinstance(entry, dict)}
+    return values if isinstance(values, dict) else {}
+
+
+def unknown_setting(name: str, known: Sequence[str]) -> str:
+    """A sentence about a setting that there is not; names the most similar one."""
+    last = {each.rpartition(".")[2]: each for each in known}
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    near = near or [last[each] for each in difflib.get_close_matches(name.rpartition(".")[2], list(last), 1)]
+    owners = ", ".join(dict.fromkeys(each.partition(".")[0] for each in known))
+    return f"{name!r} is not a setting; " + (f"did you mean {near[0]!r}?" if near else f"known are {owners}.")
+
+
+def setting_names(settings_class: type) -> list[str]:
+    """Dotted names of all fields of a dataclass of settings."""
+    found = []
+    hints = get_type_hints(settings_class)
+    for each in dataclasses.fields(settings_class):
+        inner = [kind for kind in (hints[each.name], *get_args(hints[each.name])) if dataclasses.is_dataclass(kind)]
+        found += [each.name] if not inner else [f"{each.name}.{name}" for name in setting_names(cast(type, inner[0]))]
+    return found
+
+
+def _dotted(values: Any) -> list[str]:
+    """Dotted names of the leaves of nested plain values."""
+    entries = _by_name(values)
+    return [f"{key}.{name}".rstrip(".") for key, value in entries.items() for name in _dotted(value)] or [""]
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write named tensors as one safetensors file, atomically.
 
     Tensors may live on any device, in any memory layout, and may share memory (tied weights are written
@@ -99,7 +199,6 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     Args:
         path: where to write, by custom with the ending `.safetensors`.
         tensors: what to write.
-        metadata: short texts for the header of the file.
 
     Raises:
         StillmotionError: the disk is full or the folder cannot be written; the old file is untouched.
@@ -112,7 +211,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         # safetensors refuses tensors that share memory; a copy costs little and keeps the caller simple.
         plain[name] = flat.clone() if pointer in seen else flat
         seen.add(pointer)
-    write_bytes(path, safetensors.torch.save(plain, dict(metadata) if metadata else None))
+    write_bytes(path, safetensors.torch.save(plain))
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -133,6 +232,37 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def check_shapes(network: nn.Module, shapes: Mapping[str, Sequence[int]], where: str) -> None:
+    """Compare stored tensors, by name and shape, with what a network wants.
+
+    Raises:
+        StillmotionError: a tensor is missing, superfluous or of another shape.
+    """
+    state = network.state_dict()
+    missing, extra = sorted(set(state) - set(shapes)), sorted(set(shapes) - set(state))
+    if missing or extra:
+        what = f"lacks {missing[0]!r}" if missing else f"has {extra[0]!r}, which the networks lack"
+        raise StillmotionError(f"{where} {what}: weights and configuration do not belong together.")
+    for name, value in state.items():
+        if value.shape != tuple(shapes[name]):
+            raise StillmotionError(
+                f"{where}: {name!r} has the shape {tuple(shapes[name])} where the configuration asks for "
+                f"{tuple(value.shape)}."
+            )
+
+
+@torch.no_grad()
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Copy stored tensors into a network.
+
+    Raises:
+        StillmotionError: as `check_shapes`.
+    """
+    check_shapes(network, {name: value.shape for name, value in tensors.items()}, where)
+    for name, value in network.state_dict().items():
+        value.copy_(tensors[name])
+
+
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """The shapes of a safetensors file's tensors, by name, from its header alone.
 
@@ -148,7 +278,7 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
-    """Read a safetensors file if it is the one that was meant.
+    """Read a safetensors file whose digest is known.
 
     Args:
         path: the file.
@@ -172,43 +302,29 @@ def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
     return load_tensors(path)
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """The texts in the header of a safetensors file.
-
-    Raises:
-        StillmotionError: as for `load_tensors`.
-    """
-    _refuse_other_formats(path)
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (safetensors.SafetensorError, OSError) as error:
-        raise StillmotionError(f"The file {path} is damaged or cut short ({error}); get it again.") from error
-
-
 @contextlib.contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
-    """Fill a folder and move it into place as a whole.
+    """Write a folder atomically.
 
-    Yields an empty folder beside `final`. When the block ends well the folder takes the place of `final` (see
-    `replace_folder`); when it raises, the folder is removed and `final` stays what it was.
+    Yields an empty folder beside `final`. When the block ends without an exception, the folder replaces `final`; on
+    an exception it is removed and `final` stays as it was.
     """
     temporary = final.parent / f"{_TEMPORARY}{final.name}-{uuid.uuid4().hex[:8]}"
     with writing(final):
         try:
             temporary.mkdir(parents=True)
             yield temporary
-            replace_folder(temporary, final)
+            _replace_folder(temporary, final)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
 
 
-def replace_folder(temporary: Path, final: Path) -> None:
+def _replace_folder(temporary: Path, final: Path) -> None:
     """Sync a finished folder and rename it to `final`; a folder that was there is removed afterwards.
 
-    Two folders cannot be swapped in one call everywhere, so for an instant the old one bears another name;
-    `remove_stale` gives it its name back if the power went just then.
+    Not every system can swap two folders in one call, so the old one is renamed first; `remove_stale` undoes that if
+    the process ends between the two renames.
     """
     for path in sorted(temporary.rglob("*")):
         if path.is_file():
@@ -226,7 +342,7 @@ def replace_folder(temporary: Path, final: Path) -> None:
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove what a killed process left half-written in `folder`; call it while nobody writes there."""
+    """Remove the temporary files and folders of killed processes from `folder`; no process may be writing there."""
     if not folder.is_dir():
         return
     for path in folder.iterdir():

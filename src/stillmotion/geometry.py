@@ -1,4 +1,4 @@
-"""Coordinates, grids, warps, gaussian maps and soft-argmax: pure functions on tensors.
+"""Coordinates, grids, warps, gaussian maps, soft-argmax and a flood fill: pure functions on tensors.
 
 The conventions (docs/conventions.md, pinned by tests/test_geometry.py):
 
@@ -216,3 +216,24 @@ def hull_area(points: Tensor) -> Tensor:
 
 def _turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> float:
     return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+
+
+def reachable(mask: Tensor, seed: Tensor) -> Tensor:
+    """Flood fill: the 8-connected components of a mask that touch a seed; both 1 x 1 x H x W, `bool`."""
+    filled = mask & seed
+    while True:
+        grown = (F.max_pool2d(filled.float(), 3, stride=1, padding=1) > 0.5) & mask
+        # Whole runs at once: most components take two or three rounds, where single pixels would take dozens.
+        grown = _fill_rows(mask, grown)
+        grown = _fill_rows(mask.mT, grown.mT).mT
+        if torch.equal(grown, filled):
+            return filled
+        filled = grown
+
+
+def _fill_rows(mask: Tensor, filled: Tensor) -> Tensor:
+    """All of each run of set pixels in a row of which any pixel is filled; both 1 x 1 x H x W."""
+    padded = F.pad(mask, (0, 1))  # a run ends with its row
+    run = (~padded).flatten().cumsum(0)
+    hit = torch.bincount(run, F.pad(filled, (0, 1)).flatten().float()) > 0
+    return hit[run].view_as(padded)[..., :-1] & mask

@@ -1,21 +1,46 @@
-"""Losses that two or more systems share: GAN forms, feature matching, pyramids."""
+"""Losses that two or more systems share: GAN forms, gradient penalties, feature matching, photometric terms.
+
+Scores are logits of any shape. All losses are computed in float32 at least. Every loss is a mean over the batch of
+this process. Batches are equally large on all processes, so the mean over processes is the mean over the whole batch.
+A loss that divides by something else (visible pixels, known joints) needs `global_mean` for that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+import torch.distributed
 from torch import Tensor
 from torch.nn import functional as F
 
 
+def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """Hinge GAN, discriminator side: mean of relu(1 - D(real)) + mean of relu(1 + D(fake)); scores -> scalar."""
+    return F.relu(1 - real.float()).mean() + F.relu(1 + fake.float()).mean()
+
+
+def hinge_generator(fake: Tensor) -> Tensor:
+    """Hinge GAN, generator side: minus the mean of D(fake); scores -> scalar."""
+    return -fake.float().mean()
+
+
+def wgan_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """Wasserstein GAN, critic side: mean of D(fake) - mean of D(real); scores -> scalar."""
+    return fake.float().mean() - real.float().mean()
+
+
+wgan_generator = hinge_generator
+"""Wasserstein GAN, generator side: minus the mean of D(fake); scores -> scalar."""
+
+
 def lsgan_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """Least-squares GAN, discriminator side: mean of (1 - D(real))^2 + D(fake)^2; scores of any shape -> scalar."""
+    """Least-squares GAN, discriminator side: mean of (1 - D(real))^2 + mean of D(fake)^2; scores -> scalar."""
     return ((1 - real.float()) ** 2).mean() + (fake.float() ** 2).mean()
 
 
 def lsgan_generator(fake: Tensor) -> Tensor:
-    """Least-squares GAN, generator side: mean of (1 - D(fake))^2; scores of any shape -> scalar."""
+    """Least-squares GAN, generator side: mean of (1 - D(fake))^2; scores -> scalar."""
     return ((1 - fake.float()) ** 2).mean()
 
 
@@ -29,74 +54,138 @@ def log_generator(fake: Tensor) -> Tensor:
     return F.softplus(-fake.float()).mean()
 
 
+def gradient_penalty(
+    discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, generator: torch.Generator
+) -> Tensor:
+    """WGAN-GP (Gulrajani et al., 2017): mean over samples of (|gradient| - 1)^2 between real and generated samples.
+
+    The gradient is that of the summed scores with respect to e real + (1 - e) fake, with one uniform e per sample. A
+    condition that is concatenated to both sides stays as it is, and its channels count in the norm.
+
+    Args:
+        discriminator: B x ... -> scores of any shape; runs in float32.
+        real: B x ...; no gradient flows into it.
+        fake: the same shape; no gradient flows into it.
+        generator: a CPU generator, the source of e.
+
+    Returns:
+        A scalar; finite, with finite gradients, where the norm is zero.
+    """
+    share = torch.rand(len(real), generator=generator).to(real.device).view(-1, *(1 for _ in real.shape[1:]))
+    between = fake.detach().float() + share * (real.detach().float() - fake.detach().float())
+    norms = torch.linalg.vector_norm(_input_gradient(discriminator, between).flatten(1), dim=1)
+    return ((norms - 1) ** 2).mean()
+
+
+def r1_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
+    """R1 (Mescheder et al., 2018) without the factor 1/2: mean over samples of |gradient|^2 at real samples.
+
+    Args:
+        discriminator: B x ... -> scores of any shape, which are summed; runs in float32.
+        real: B x ...; no gradient flows into it.
+    """
+    return _input_gradient(discriminator, real.detach().float()).square().flatten(1).sum(1).mean()
+
+
+def _input_gradient(discriminator: Callable[[Tensor], Tensor], sample: Tensor) -> Tensor:
+    """Gradient of the summed scores with respect to the input, as part of the graph."""
+    with torch.enable_grad(), torch.autocast(sample.device.type, enabled=False):
+        sample = sample.requires_grad_()
+        return torch.autograd.grad(discriminator(sample).sum(), sample, create_graph=True)[0]
+
+
+def global_mean(total: Tensor, count: Tensor | float) -> Tensor:
+    """The mean of a sum over a count, both over all processes; zero where nothing counts.
+
+    The value is the same on all processes. The gradient of a process is that of its own part times the number of
+    processes, so the mean of gradients that `update` takes is the gradient of the whole batch's mean.
+
+    Args:
+        total: this process's sum, e.g. `(weights * errors).sum()`; a scalar.
+        count: this process's count, e.g. `weights.sum()`; not negative. All processes must call this equally often.
+
+    Returns:
+        A scalar.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        world = torch.distributed.get_world_size()
+        total = _at_least_float32(total)
+        own = torch.stack([total, torch.as_tensor(count, dtype=total.dtype, device=total.device)])
+        everyone = own.detach().clone()
+        torch.distributed.all_reduce(everyone)
+        # Adds zero to the value and the gradient of the own part: no communication in the backward pass.
+        total, count = everyone + world * (own - own.detach())
+    return total / (count.clamp_min(1e-6) if isinstance(count, Tensor) else max(count, 1e-6))
+
+
 def feature_matching(
     fake: Sequence[Tensor], real: Sequence[Tensor], weights: Sequence[float], squared: bool = False
 ) -> Tensor:
-    """Weighted mean difference between two lists of feature maps; the real side is held constant.
+    """Weighted mean difference between two lists of feature maps; no gradient flows into the real side.
 
     Args:
-        fake: maps of the generated picture, one B x C x H x W each.
-        real: maps of the real picture, same shapes.
+        fake: maps of the generated image or clip, B x ... each.
+        real: maps of the real one, same shapes.
         weights: one factor per map; a map with factor 0 is not computed.
         squared: take squares instead of absolute values.
     """
-    compare = F.mse_loss if squared else F.l1_loss
+    distance = F.mse_loss if squared else F.l1_loss
     total = torch.zeros((), device=fake[0].device)
-    for made, truth, weight in zip(fake, real, weights, strict=True):
+    for generated, target, weight in zip(fake, real, weights, strict=True):
         if weight:
-            total = total + weight * compare(made.float(), truth.detach().float())
+            total = total + weight * distance(generated.float(), target.detach().float())
     return total
 
 
-def pyramid_l1(made: Tensor, truth: Tensor, levels: int = 4, weights: Tensor | None = None) -> Tensor:
+def pyramid_l1(generated: Tensor, target: Tensor, levels: int = 4, weights: Tensor | None = None) -> Tensor:
     """Mean absolute difference at full size and at `levels - 1` halvings, averaged over the levels.
 
     Args:
-        made: B x C x H x W.
-        truth: the same shape; sides of at least 2^(levels - 1) pixels.
+        generated: B x C x H x W.
+        target: the same shape; sides of at least 2^(levels - 1) pixels.
         levels: how many sizes; 1 is plain L1.
         weights: B x 1 x H x W, how much each pixel counts; None for all alike.
     """
-    total = weighted_l1(made, truth, weights)
+    total = weighted_l1(generated, target, weights)
     for _ in range(levels - 1):
-        made, truth = F.avg_pool2d(made, 2), F.avg_pool2d(truth, 2)
+        generated, target = F.avg_pool2d(generated, 2), F.avg_pool2d(target, 2)
         weights = None if weights is None else F.avg_pool2d(weights, 2)
-        total = total + weighted_l1(made, truth, weights)
+        total = total + weighted_l1(generated, target, weights)
     return total / levels
 
 
-def weighted_l1(made: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
+def weighted_l1(generated: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean absolute difference, B x C x H x W, with each pixel counted by `weights` (B x 1 x H x W), if given."""
-    difference = (_wide(made) - _wide(truth)).abs()
+    difference = (_at_least_float32(generated) - _at_least_float32(target)).abs()
     return difference.mean() if weights is None else (difference * weights).mean()
 
 
-def moving_weights(source: Tensor, target: Tensor, focus: float, full: float = 0.1) -> Tensor:
-    """Weights that count the pixels in which two frames differ up to 1 + `focus` times; their mean is one.
+def motion_weights(source: Tensor, target: Tensor, gain: float, saturation: float = 0.1) -> Tensor:
+    """Weights of up to 1 + `gain` for pixels in which two frames differ; their mean over all processes is one.
 
-    In a clip with a still camera a waving arm is a few percent of the pixels, and the rest is copied noise.
+    With a static camera a waving arm covers a few percent of the pixels, and the rest is sensor noise.
 
     Args:
         source: B x C x H x W.
         target: the same shape.
-        focus: how much more a moving pixel counts; 0 counts all alike.
-        full: mean difference over the channels that counts as moving for certain.
+        gain: additional weight of a moving pixel; 0 weights all alike.
+        saturation: mean difference over the channels from which a pixel has the full weight.
 
     Returns:
         B x 1 x H x W.
     """
-    weights = 1 + focus * changed(source, target, full)
-    return weights / weights.mean()
+    weights = 1 + gain * frame_difference(source, target, saturation)
+    return weights / global_mean(weights.sum(), weights.numel())
 
 
-def changed(source: Tensor, target: Tensor, full: float) -> Tensor:
-    """How far two frames differ: 0 to 1 where the mean difference over the channels reaches `full`.
+def frame_difference(source: Tensor, target: Tensor, saturation: float) -> Tensor:
+    """Mean absolute difference over the channels, as a share of `saturation` clipped to 1.
 
     B x C x H x W both, to B x 1 x H x W.
     """
-    return ((target - source).abs().mean(dim=1, keepdim=True) / full).clamp(max=1)
+    return ((target - source).abs().mean(dim=1, keepdim=True) / saturation).clamp(max=1)
 
 
-def _wide(values: Tensor) -> Tensor:
-    """At least float32: half precision is for convolutions, not for means over a picture."""
+def _at_least_float32(values: Tensor) -> Tensor:
+    """Half precision is for convolutions, not for means over an image."""
     return values if values.dtype == torch.float64 else values.float()

@@ -1,7 +1,4 @@
-"""From a system's name and prepared data to a trained model: what `stillmotion train` does, without the typing.
-
-Sits above `systems`, `data` and `training`, and is the only place where the three meet.
-"""
+"""From a system's name and prepared data to a trained model; the only place where systems, data and training meet."""
 
 from __future__ import annotations
 
@@ -12,12 +9,12 @@ from typing import Any
 
 import torch
 
-from stillmotion import systems
-from stillmotion.animate import RUN_MODEL, load
+from stillmotion.animate import RUN_MODEL, find_system, load
 from stillmotion.data.clip import Clip
 from stillmotion.data.clipset import ClipSet, open_dataset
 from stillmotion.errors import StillmotionError
-from stillmotion.systems.base import System, parse_config
+from stillmotion.files import change_settings
+from stillmotion.systems.base import System
 from stillmotion.training import LoopSettings, Outcome, fit, stage_weights
 
 
@@ -29,12 +26,13 @@ class TrainRequest:
         system: a system's name.
         data: folders of prepared data sets; `FOLDER@N` counts a set N times, to balance a small one.
         run: folder of the training; the model ends up in `run/model`.
-        preset: a configuration of the system; None for `small`, or with `stages` for that of `start_from`.
-        settings: fields of the configuration to change, values as text or numbers.
+        preset: a configuration of the system; None for `small`, or with `stages` and `start_from` for the model's.
+        settings: fields of the configuration to change by dotted name, values as text or numbers.
+        steps: so many steps for every stage that runs; None for those of the configuration.
         start_from: a model whose weights to start from; its sizes must be those of the configuration. A part that it
             lacks as a whole (a predictor) starts fresh.
         parts: take only the weights whose names begin with one of these; empty for all.
-        stages: run only these of the system's stages, on the finished model `start_from`; empty for all.
+        stages: run only these of the system's stages; empty for all that have steps.
         resume: go on with the run.
     """
 
@@ -43,6 +41,7 @@ class TrainRequest:
     run: Path
     preset: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    steps: int | None = None
     start_from: str | None = None
     parts: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
@@ -51,7 +50,8 @@ class TrainRequest:
     @property
     def preset_name(self) -> str:
         """The preset's name, for people."""
-        return self.preset or (f"as {Path(self.start_from or '').name}" if self.stages else "small")
+        goes_on = self.stages and self.start_from
+        return self.preset or (f"as {Path(self.start_from or '').name}" if goes_on else "small")
 
 
 def train(request: TrainRequest, loop: LoopSettings | None = None) -> str:
@@ -63,22 +63,23 @@ def train(request: TrainRequest, loop: LoopSettings | None = None) -> str:
     Raises:
         StillmotionError: an unknown system, preset, stage or field, unusable data, or a training that failed.
     """
-    parts = systems.find(request.system)
+    loop = loop or LoopSettings()
+    system_class = find_system(request.system)
     source = _source(request)
-    config = _config(request, parts, source)
+    config = _config(request, system_class, source)
 
     sets = [_open(item) for item in request.data]
     clips = [clip for clipset, times in sets for _ in range(times) for clip in _split(clipset, "train")]
     held_back = [clip for clipset, _ in sets for clip in _split(clipset, "test", or_all=False)]
 
-    torch.manual_seed(config.seed)
-    system = parts.system.build(config)
+    torch.manual_seed(loop.seed)
+    system = system_class.build(config)
     if source is not None:
         _copy_weights(source, system, request.parts)
     system.card = _card(request, [clipset for clipset, _ in sets])
-    stages = parts.stages(system, clips, _spread(held_back or clips, 8), request.stages)
+    stages = system.stages(clips, _spread(held_back or clips, 8), request.stages, loop.seed)
 
-    described = {**_described(request), "config": asdict(config)}
+    described = {**_described(request), "seed": loop.seed, "config": asdict(config)}
     outcome = fit(stages, request.run, loop, config=described, resume=request.resume)
     if not outcome.finished:
         for name, weights in stage_weights(request.run, outcome.stage).items():
@@ -91,8 +92,6 @@ def train(request: TrainRequest, loop: LoopSettings | None = None) -> str:
 def _source(request: TrainRequest) -> System | None:
     """The model to start from, if there is one."""
     if not request.start_from:
-        if request.stages:
-            raise StillmotionError("--stages goes on with a finished model: name it with --from MODEL.")
         return None
     source = load(request.start_from).system
     if source.name != request.system:
@@ -100,16 +99,29 @@ def _source(request: TrainRequest) -> System | None:
     return source
 
 
-def _config(request: TrainRequest, parts: systems.Parts, source: System | None) -> Any:
+def _config(request: TrainRequest, system: type[System], source: System | None) -> Any:
     """The preset's configuration, or that of the model of which some stages are run, with the settings changed."""
     if request.stages and request.preset is None and source is not None:
         base = source.config
     else:
         name = request.preset_name
-        if name not in parts.presets:
-            raise StillmotionError(f"There is no preset {name!r}; known are {', '.join(parts.presets)}.")
-        base = parts.presets[name]
-    return parse_config(parts.system.config_class, {**asdict(base), **request.settings}, "--set")
+        if name not in system.presets:
+            raise StillmotionError(f"There is no preset {name!r}; known are {', '.join(system.presets)}.")
+        base = system.presets[name]
+    steps = {name: request.steps for name in stage_steps(asdict(base), request.stages)} if request.steps else {}
+    return change_settings(base, {**steps, **request.settings}, "--set")
+
+
+def stage_steps(values: Any, only: Sequence[str] = (), prefix: str = "") -> list[str]:
+    """Dotted names of the steps of the stages in `only`, or of all that have some, in a configuration."""
+    if isinstance(values, list | tuple) and values and isinstance(values[0], Mapping):
+        values = {entry["name"]: entry for entry in values}
+    if not isinstance(values, Mapping):
+        return []
+    name = prefix.rstrip(".").rpartition(".")[2]
+    runs = {"steps", "batch"} <= values.keys() and (name in only if only else values["steps"])
+    own = [f"{prefix}steps"] if runs else []
+    return own + [name for key, value in values.items() for name in stage_steps(value, only, f"{prefix}{key}.")]
 
 
 def _open(item: str) -> tuple[ClipSet, int]:
@@ -156,6 +168,7 @@ def _described(request: TrainRequest) -> dict[str, Any]:
         "start_from": request.start_from,
         "parts": list(request.parts),
         **({"stages": list(request.stages)} if request.stages else {}),
+        **({"steps": request.steps} if request.steps else {}),
     }
 
 

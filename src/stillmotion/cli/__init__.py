@@ -1,17 +1,37 @@
-"""The command line: one verb, one function. Nothing heavy is imported before a verb needs it."""
+"""The command line: one verb, one frozen dataclass of declared options with a `run`.
+
+Nothing heavy is imported before a verb runs. What directs a still (`--drive`, `--stroke`, ...) is built from the
+controls that the systems declare.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, NoReturn, TextIO
 
-from stillmotion.cli.directing import make_control
-from stillmotion.cli.options import name_and_value, parser
-from stillmotion.cli.progress import Progress
-from stillmotion.errors import StillmotionError, warnings_told
+from stillmotion.animate import declared_controls, describe_models, load
+from stillmotion.cli.evaluating import Bench, Evaluate
+from stillmotion.cli.preparing import Prepare, World
+from stillmotion.cli.training import Train
+from stillmotion.errors import StillmotionError, StillmotionWarning
+from stillmotion.options import (
+    Control,
+    add_option,
+    device_option,
+    made_from,
+    option,
+    option_name,
+    options_of,
+    whole,
+)
+from stillmotion.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,9 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0; 2 for anything the user can mend (one sentence on stderr, no traceback); 130 after Ctrl-C.
     """
-    options = parser(VERBS).parse_args(arguments)
+    typed = vars(parser().parse_args(arguments))
+    verb = typed.pop("verb")
     try:
-        options.run(options)
+        control = {"control": control_from(typed)} if verb is Animate else {}
+        made_from(verb, typed, **control).run()
     except StillmotionError as error:
         print(f"stillmotion: {error}", file=sys.stderr)
         return 2
@@ -43,144 +65,204 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def animate(options: argparse.Namespace) -> None:
+@dataclass(frozen=True)
+class Animate:
     """Animate a still after a control."""
-    from stillmotion.animate import load
 
-    control = make_control(options)
-    animator = load(options.model, options.precision)
-    animation = animator(
-        options.still,
-        control,
-        options.frames,
-        options.seed,
-        size=options.size,
-        layers=options.layers is not None,
+    control: Control
+    still: str = option("still", help="a picture (PNG, JPEG, WebP)")
+    model: str = option("--model", metavar="NAME", help="a shipped model, a run folder or a saved folder")
+    out: str = option("-o", "--out", metavar="OUT", help=".mp4, .webm, .gif, .png (a strip) or a folder of frames")
+    frames: int | None = option(
+        "--frames",
+        default=None,
+        metavar="N",
+        parse=whole,
+        help="at most so many (--predict: 32); a stroke has just so many",
     )
-    with warnings_told(), Progress("frames", options.frames) as progress:
-        count = animation.save(
-            options.out, layers=options.layers, overwrite=options.overwrite, progress=progress.reached
-        )
-    print(f"{options.out}: {count} frames at {animation.fps:g} per second")
+    seed: int | None = option(
+        "--seed", default=None, metavar="S", parse=int, help="for systems that draw random numbers"
+    )
+    size: str = option(
+        "--size", default="native", choices=("native", "model"), help="the still's own size or the network's"
+    )
+    precision: str = option(
+        "--precision", default="fp32", choices=("auto", "fp32", "bf16"), help="auto measures which is faster here"
+    )
+    device: str = device_option("cpu")
+    layers: str | None = option(
+        "--layers",
+        default=None,
+        metavar="DIR",
+        help="also write what explains the frames: flow, masks, ...",
+    )
+    overwrite: bool = option("-y", "--overwrite", default=False, help="replace existing files")
+
+    def run(self) -> None:
+        """Animate and save."""
+        animator = load(self.model, self.precision, self.device)
+        layers = self.layers is not None
+        animation = animator(self.still, self.control, self.frames, self.seed, size=self.size, layers=layers)
+        with printed_warnings(), Progress("frames", self.frames) as progress:
+            count = animation.save(self.out, layers=self.layers, overwrite=self.overwrite, progress=progress.reached)
+        print(f"{self.out}: {count} frames at {animation.fps:g} per second")
 
 
-def models(options: argparse.Namespace) -> None:
+@dataclass(frozen=True)
+class Models:
     """List the shipped models and those trained here."""
-    from stillmotion.animate import describe_models
 
-    rows = [("NAME", "SYSTEM", "CONTROL", "SIZE", "DATA", "LICENCE"), *describe_models(options.folders)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    folders: Sequence[str] = option("folders", default=("runs",), many="*", help="look for trained models here too")
 
-
-def prepare(options: argparse.Namespace) -> None:
-    """Turn a folder of videos into a prepared data set."""
-    from stillmotion.data.prepare import prepare as prepare_folder
-
-    held_out: dict[str, list[Any]] = {}
-    for key, text in (name_and_value(item) for item in options.hold_out):
-        held_out[key] = [int(value) if value.isdigit() else value for value in text.split(",")]
-    with Progress("files") as progress:
-        info = prepare_folder(
-            options.videos,
-            options.out,
-            size=options.size,
-            jobs=options.jobs,
-            fps=options.fps,
-            crop=options.crop,
-            tracks=[name for name in options.tracks.split(",") if name],
-            layout=options.layout,
-            max_frames=options.max_frames,
-            held_out=held_out or None,
-            licence=options.licence,
-            overwrite=options.overwrite,
-            progress=progress.file_done,
-        )
-    print(f"{options.out}: {info.clips} clips, {info.frames} frames, {len(info.quarantined)} files left out")
+    def run(self) -> None:
+        """Print a table."""
+        rows = [("NAME", "SYSTEM", "CONTROL", "SIZE", "DATA", "LICENCE"), *describe_models(self.folders)]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        for row in rows:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def world(options: argparse.Namespace) -> None:
-    """Make clips of a world."""
-    from stillmotion.worlds.dataset import write_world
-
-    with Progress("clips", options.clips) as progress:
-        info = write_world(
-            options.name,
-            options.out,
-            clips=options.clips,
-            size=options.size,
-            frames=options.frames,
-            seed=options.seed,
-            test_share=options.test_share,
-            source=options.digits,
-            pictures=options.digit_range,
-            actions=[name.strip() for name in options.actions.split(",") if name.strip()],
-            far=options.far,
-            jobs=options.jobs,
-            overwrite=options.overwrite,
-            progress=progress.reached,
-        )
-    print(f"{options.out}: {info.clips} clips, {info.frames} frames")
+VERBS = (Animate, Models, Prepare, World, Train, Evaluate, Bench)
 
 
-def train(options: argparse.Namespace) -> None:
-    """Train a system on prepared data."""
-    from stillmotion.train import TrainRequest
-    from stillmotion.train import train as train_system
-    from stillmotion.training.settings import LoopSettings
+# --- parsing -------------------------------------------------------------------------------------------------------
 
-    request = TrainRequest(
-        system=options.system,
-        data=tuple(options.data),
-        run=Path(options.out),
-        preset=options.preset,
-        settings={
-            **dict(name_and_value(item) for item in options.set),
-            **({"steps": options.steps} if options.steps else {}),
-        },
-        start_from=options.start_from,
-        parts=tuple(name for name in options.parts.split(",") if name),
-        stages=tuple(name for name in options.stages.split(",") if name),
-        resume=options.resume,
+
+class _Parser(argparse.ArgumentParser):
+    """Says what to do in one sentence instead of repeating the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"stillmotion: {message}; see {self.prog} --help.\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; each verb's docstring is its help."""
+    whole_line = _Parser(
+        prog="stillmotion",
+        description="One still picture, one direction from a person, one video.",
+        epilog="`stillmotion VERB --help` says more.",
     )
-    loop = LoopSettings(
-        seed=options.seed,
-        checkpoint_every=options.checkpoint_every,
-        preview_every=options.preview_every,
-        log_every=options.log_every,
-        precision=options.precision,
-        time_limit_s=options.minutes * 60 if options.minutes else None,
-        threads=options.threads,
-        workers=options.workers,
-    )
-    print(train_system(request, loop))
+    whole_line.add_argument("--version", action="version", version=f"stillmotion {__version__}")
+    parsers = whole_line.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
+    for verb in VERBS:
+        text = (verb.__doc__ or "").strip()
+        made = parsers.add_parser(verb.__name__.lower(), help=text, description=text)
+        made.set_defaults(verb=verb)
+        for each, about in options_of(verb):
+            add_option(made, each, about)
+        if verb is Animate:
+            add_controls(made)
+    return whole_line
 
 
-def evaluate(options: argparse.Namespace) -> None:
-    """Measure models on prepared data."""
-    from stillmotion.evaluation.networks import open_networks
-    from stillmotion.evaluation.report import evaluate_models
-
-    networks = open_networks([name_and_value(item) for item in options.network])
-    with Progress("clips") as progress:
-        text = evaluate_models(
-            options.models,
-            options.data,
-            options.protocol,
-            Path(options.out),
-            split=options.split,
-            networks=networks,
-            progress=progress.reached,
-        )
-    print(text)
-
-
-def bench(options: argparse.Namespace) -> None:
-    """Measure speed and size of models on this machine."""
-    from stillmotion.evaluation.speed import bench_models
-
-    print(bench_models(options.models, Path(options.out), repeats=options.repeats, threads=options.threads))
+def add_controls(made: argparse.ArgumentParser) -> None:
+    """Add the options of all controls, a group per system; an option that two controls share is added once."""
+    known: set[str] = set()
+    for system, controls in declared_controls().items():
+        summary = (import_module(f"stillmotion.systems.{system}").__doc__ or "").partition("\n")[0].rstrip(".")
+        group = made.add_argument_group(f"{system}: {summary[:1].lower()}{summary[1:]}")
+        for control in controls:
+            name = option_name(control.given_by)
+            if all(about.flags[:1] != (control.given_by,) for _, about in options_of(control)):
+                group.add_argument(
+                    control.given_by, dest=name, action="store_true", default=argparse.SUPPRESS, help=control.summary
+                )
+            for each, about in options_of(control):
+                if about.flags and about.flags[0] not in known:
+                    add_option(group, each, about, required=False)
+                    known.add(about.flags[0])
 
 
-VERBS = (animate, models, prepare, world, train, evaluate, bench)
+def control_from(typed: Mapping[str, Any]) -> Control:
+    """Make the one control that was typed.
+
+    Raises:
+        StillmotionError: none or several controls, an option of another control, or a value that cannot be used.
+    """
+    controls = [control for controls in declared_controls().values() for control in controls]
+    given = [control for control in controls if option_name(control.given_by) in typed]
+    if len(given) != 1:
+        *others, last = (_as_typed(control) for control in controls)
+        raise StillmotionError(f"Say what the still should follow: one of {', '.join(others)} and {last}.")
+    (chosen,) = given
+    own = {option_name(about.flags[0]): each.name for each, about in options_of(chosen) if about.flags}
+    for control in controls:
+        for _, about in options_of(control):
+            if about.flags and option_name(about.flags[0]) in typed and option_name(about.flags[0]) not in own:
+                owners = [c.given_by for c in controls if any(o.flags == about.flags for _, o in options_of(c))]
+                raise StillmotionError(
+                    f"{about.flags[0]} belongs to {' and '.join(owners)}; leave it out with {chosen.given_by}."
+                )
+    return made_from(chosen, {own[name]: value for name, value in typed.items() if name in own})
+
+
+def _as_typed(control: type[Control]) -> str:
+    for _, about in options_of(control):
+        if control.given_by in about.flags:
+            return f"{control.given_by} {about.metavar}"
+    return control.given_by
+
+
+# --- the terminal --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def printed_warnings() -> Iterator[None]:
+    """Print the library's own warnings on stderr, a sentence each, without file and line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", StillmotionWarning)
+        others = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, StillmotionWarning):
+                print(f"stillmotion: {message}", file=sys.stderr)
+            else:
+                others(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
+
+
+class Progress:
+    """Progress of long work, with rate and time left: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, unit: str, total: int | None = None):
+        self.unit, self.total = unit, total
+        self.bar: Any = None
+        self.started = self.printed = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def file_done(self, done: int, total: int, name: str, reason: str | None) -> None:
+        """For `prepare`: also names the files that are left out."""
+        if reason is not None:
+            print(f"left out {name}: {reason}", file=sys.stderr)
+        self.reached(done, total)
+
+    def reached(self, done: int, total: int | None = None) -> None:
+        """`done` of `total` are finished."""
+        self.total = total or self.total
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = self.bar or tqdm(total=self.total, unit=f" {self.unit}")
+            self.bar.update(done - self.bar.n)
+            return
+        now = time.monotonic()
+        if now - self.printed < 5:
+            return
+        self.printed, rate = now, done / (now - self.started)
+        left = f", {(self.total - done) / rate:.0f} s left" if self.total else ""
+        print(f"{done} {self.unit}, {rate:.1f} per second{left}", file=sys.stderr, flush=True)

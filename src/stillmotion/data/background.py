@@ -1,8 +1,8 @@
-"""The moving thing without learned weights: what the camera does, what stands still behind, and what is left.
+"""Detection of a moving object without learned weights, by background subtraction.
 
-Three steps. The camera's shift is the commonest flow of textured pixels. The background is the median over frames,
-shifted back; where something covers a pixel for about half of the frames the median may show the thing, and the
-value nearest to the surroundings is taken. What differs from the background is the thing: its biggest connected part.
+The camera's shift is the median flow of textured pixels. The background is the median over frames, shifted back;
+where an object covers a pixel in about half of the frames the median may show it, and the value nearest to the
+inpainted surroundings is taken. The object is the largest connected component of what differs from the background.
 """
 
 from __future__ import annotations
@@ -10,29 +10,27 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from stillmotion.data.tracks import flow
+from stillmotion.data.tracks import flow, running_median
 
 # Differences below this are compression and camera noise in 8-bit video.
 _LEAST_DIFFERENCE = 16.0
-# A background rests on so many frames at most; more would only cost time.
+# The background is estimated from at most so many frames.
 _MOST_FRAMES, _MOST_SHIFTED = 64, 24
-# Texture, in grey levels per pixel; with less of it flow is a guess. A thing before a plain wall has texture in a few
-# cells of the picture's border, and a picture that shifts has it in more.
+# Texture, in grey levels per pixel; with less of it flow is unreliable. If an object moves before a plain wall, few
+# cells of the picture's border have texture; if a whole picture shifts, more have.
 _LEAST_TEXTURE, _LEAST_CELLS = 3.0, 5
-# Flow of a picture at rest errs by a few hundredths of a pixel, which would add up.
+# Flow of a static picture is wrong by a few hundredths of a pixel, which would add up.
 _LEAST_STEP, _STILL = 0.05, 1.0
-# A pixel that differs from its median in so large a share of the frames may have the thing as its median.
+# The median of a pixel that differs from it in a larger share of the frames may be the object.
 _DOUBTFUL = 0.2
-# Parts of one thing lie closer to each other than this share of the picture's smaller side.
+# Parts of one object lie closer to each other than this share of the picture's smaller side.
 _GAP = 1 / 16
-# What covers more than this of the picture is a change of light and no thing.
+# What covers more than this of the picture is a change of light and no object.
 _LARGEST = 0.6
 
 
 def camera_shift(frames: np.ndarray) -> np.ndarray:
-    """Estimate how far the picture's content has moved since the first frame because the camera moved.
-
-    Turns and zooms of the camera are not seen.
+    """Estimate how far the camera has shifted the picture since the first frame; rotations and zooms are ignored.
 
     Args:
         frames: `uint8`, T x H x W x 3.
@@ -44,7 +42,7 @@ def camera_shift(frames: np.ndarray) -> np.ndarray:
     for t, field in enumerate(flow(frames)):
         grey = cv2.cvtColor(np.ascontiguousarray(frames[t]), cv2.COLOR_RGB2GRAY).astype(np.float32)
         for axis, (dx, dy) in enumerate(((1, 0), (0, 1))):
-            # Flow says nothing where the picture has no texture along that axis.
+            # Flow is undefined where the picture has no texture along that axis.
             texture = np.abs(cv2.Sobel(grey, cv2.CV_32F, dx, dy)) / 8
             textured = texture > _LEAST_TEXTURE
             if _border_cells(textured) >= _LEAST_CELLS:
@@ -61,19 +59,19 @@ def _border_cells(textured: np.ndarray) -> int:
     return int(np.count_nonzero(shares > 0.1))
 
 
-def moving_boxes(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Box the biggest moving thing in every frame; a `points.BoxDetector` without weights.
+def detect_moving_object(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Detect the largest moving object in every frame; a `points.BoxDetector` without weights.
 
-    The camera may stand still or shift. Of a person who stands and waves, the arms are seen.
+    The camera may be static or translate. Of a person who stands and waves, the arms are detected.
 
     Args:
         frames: `uint8`, T x H x W x 3.
 
     Returns:
         Boxes (`float32`, T x 4: x0, y0, x1, y1, the centres of the outermost pixels; NaN where nothing differs) and
-        the confidence in them (`float32`, T, 0 to 1). It is the product of three doubts, each of which falls to 1/2
-        at the point named: the blob's area is a quarter of the clip's median area or four times it; only a quarter
-        of all that differs is in the blob; the box is off its neighbours' in time by its own diagonal.
+        the confidence in them (`float32`, T, 0 to 1). It is the product of three factors, each of which falls to 1/2
+        at the point named: the component's area is a quarter of the clip's median area or four times it; only a
+        quarter of all that differs is in the component; the box is off its neighbours' in time by its own diagonal.
     """
     shift = camera_shift(frames)
     masks = _masks(frames, shift)
@@ -81,36 +79,27 @@ def moving_boxes(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     found = np.full((len(frames), 4), np.nan, np.float32)
     areas, shares = np.zeros(len(frames)), np.zeros(len(frames))
     for t, mask in enumerate(masks):
-        blob = _biggest(mask, gap)
-        area = np.count_nonzero(blob)
+        component = _largest_component(mask, gap)
+        area = np.count_nonzero(component)
         if area == 0 or area > _LARGEST * mask.size:
             continue
-        rows, columns = np.flatnonzero(blob.any(axis=1)), np.flatnonzero(blob.any(axis=0))
+        rows, columns = np.flatnonzero(component.any(axis=1)), np.flatnonzero(component.any(axis=0))
         found[t] = columns[0], rows[0], columns[-1], rows[-1]
         areas[t], shares[t] = area, area / np.count_nonzero(mask)
     seen = areas > 0
     if not seen.any():
         return found, np.zeros(len(frames), np.float32)
     usual = float(np.median(areas[seen]))
-    size_doubt = np.minimum(2 * areas / usual, 2 * usual / np.maximum(areas, 1))
+    area_factor = np.minimum(2 * areas / usual, 2 * usual / np.maximum(areas, 1))
     away = _off_path((found[:, :2] + found[:, 2:]) / 2, seen)
     diagonal = np.where(seen, np.hypot(found[:, 2] - found[:, 0] + 1, found[:, 3] - found[:, 1] + 1), 1)
-    doubts = [size_doubt, 2 * shares, 0.5 * diagonal / np.maximum(away, 1e-6)]
-    confidence = np.prod([np.clip(doubt, 0, 1) for doubt in doubts], axis=0) * seen
+    factors = [area_factor, 2 * shares, 0.5 * diagonal / np.maximum(away, 1e-6)]
+    confidence = np.prod([np.clip(factor, 0, 1) for factor in factors], axis=0) * seen
     return found, confidence.astype(np.float32)
 
 
-def running_median(values: np.ndarray, size: int) -> np.ndarray:
-    """Median over `size` neighbours in time (the first axis); towards the ends over as many as are on both sides."""
-    smooth = np.empty_like(values)
-    for t in range(len(values)):
-        reach = min(size // 2, t, len(values) - 1 - t)
-        smooth[t] = np.median(values[t - reach : t + reach + 1], axis=0)
-    return smooth
-
-
 def moving_masks(frames: np.ndarray) -> np.ndarray:
-    """Mark what differs from the background, which rests or shifts with the camera; T x H x W `uint8`, 0 or 1."""
+    """Segment what differs from the background, static or shifted by the camera; T x H x W `uint8`, 0 or 1."""
     return _masks(frames, camera_shift(frames))
 
 
@@ -123,20 +112,20 @@ def _masks(frames: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
 
 def _still_background(frames: np.ndarray) -> np.ndarray:
-    """Median over time, mended where a thing may have rested; float32, H x W x 3, NaN nowhere."""
+    """Median over time, corrected where an object may have rested; `float32`, H x W x 3, without NaN."""
     background = np.median(frames, axis=0).astype(np.float32)
     away = np.abs(frames.astype(np.float32) - background).max(axis=-1) > _LEAST_DIFFERENCE
     share = away.mean(axis=0)
     if not (share > _DOUBTFUL).any():
         return background
-    # All that ever changed, with what is enclosed by it: there the picture is painted from outside, and each doubtful
-    # pixel takes the one of its own values over time that is nearest to the painting.
+    # Everything that ever changed is inpainted, and each doubtful pixel takes the one of its values over time that is
+    # nearest to the inpainted one.
     kernel = np.ones((3, 3), np.uint8)
-    touched = cv2.dilate((share > 0).astype(np.uint8), kernel)
-    painted = cv2.inpaint(background.round().astype(np.uint8), touched, 3, cv2.INPAINT_TELEA).astype(np.float32)
+    changed = cv2.dilate((share > 0).astype(np.uint8), kernel)
+    inpainted = cv2.inpaint(background.round().astype(np.uint8), changed, 3, cv2.INPAINT_TELEA).astype(np.float32)
     rows, columns = np.nonzero(share > _DOUBTFUL)
     values = frames[:, rows, columns].astype(np.float32)  # T x N x 3
-    nearest = np.abs(values - painted[rows, columns]).sum(axis=-1).argmin(axis=0)
+    nearest = np.abs(values - inpainted[rows, columns]).sum(axis=-1).argmin(axis=0)
     background[rows, columns] = values[nearest, np.arange(len(rows))]
     return background
 
@@ -164,13 +153,13 @@ def _differs(frame: np.ndarray, background: np.ndarray) -> np.ndarray:
     known = np.isfinite(difference)
     noise = 1.4826 * float(np.median(difference[known])) if known.any() else 0.0
     mask = (np.where(known, difference, 0) > max(_LEAST_DIFFERENCE, 4 * noise)).astype(np.uint8)
-    # Opening by 2 x 2: specks go, thin limbs stay. An even kernel needs opposite anchors, or the mask shifts.
+    # Opening by 2 x 2 removes specks and keeps thin limbs. An even kernel needs opposite anchors, or the mask shifts.
     kernel = np.ones((2, 2), np.uint8)
     return cv2.dilate(cv2.erode(mask, kernel, anchor=(0, 0)), kernel, anchor=(1, 1))
 
 
-def _biggest(mask: np.ndarray, gap: int) -> np.ndarray:
-    """The pixels of the part that is biggest once gaps of up to 2 `gap` pixels are bridged; H x W bool."""
+def _largest_component(mask: np.ndarray, gap: int) -> np.ndarray:
+    """The component that is largest once gaps of up to 2 `gap` pixels are closed, without them; H x W, `bool`."""
     kernel = np.ones((2 * gap + 1, 2 * gap + 1), np.uint8)
     _, labels = cv2.connectedComponents(cv2.dilate(mask, kernel), connectivity=8)
     counts = np.bincount(labels[mask > 0], minlength=2)

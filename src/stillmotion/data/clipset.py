@@ -51,6 +51,8 @@ class ClipSet(Sequence[Clip]):
         self._infos = tuple(infos)
         self._folders = tuple(folders)
         self._maps: dict[Path, mmap.mmap] = {}
+        sets = zip(self._folders, self._infos, strict=True)
+        self._digests = {folder / shard.file: shard.sha256 for folder, info in sets for shard in info.shards}
         self.info = merge_infos(self._infos)
 
     @property
@@ -88,6 +90,11 @@ class ClipSet(Sequence[Clip]):
             if entry.name == name:
                 return self[i]
         raise StillmotionError(f"There is no clip named {name!r} among the {len(self)} clips.")
+
+    def identity(self, index: int) -> str:
+        """A text that names a clip's content: the digest of its shard, and its name."""
+        entry = self._entries[index]
+        return f"{self._digests[entry.shard]}/{entry.name}"
 
     def select(self, predicate: Callable[[Clip], bool]) -> ClipSet:
         """Keep the clips for which `predicate(clip)` is true; nothing is copied."""

@@ -1,12 +1,11 @@
-"""The track `points`: where the one moving thing is in every frame, a point per frame, with a confidence.
+"""The track `points`: the place of one moving object in every frame, with a confidence.
 
-A finder takes frames (`uint8`, T x H x W x 3) and gives places (`float32`, T x 2, (x, y) in pixels) and the
-confidence in them (`float32`, T, 0 to 1). In the track, frames with a confidence below 1/2 are NaN: the paper of
-motion strokes drops them. Three ways, as in that paper and beyond:
+A detector finds a box in each frame; a tracker follows one point through all frames. In the track, frames with a
+confidence below 1/2 are NaN, since the paper of motion strokes drops them. Three kinds of trackers:
 
-* the centre of a box, by any detector of boxes: `moving_boxes` needs no weights, `person_boxes` is BlazePose;
-* a patch that is sought from frame to frame (`patches`);
-* a tracker of OpenCV that starts from the moving thing's box.
+* the centres of a detector's boxes: `detect_moving_object` needs no weights, `detect_person` is BlazePose;
+* a patch that is matched from frame to frame (`patches`);
+* a tracker of OpenCV that starts from the moving object's box.
 """
 
 from __future__ import annotations
@@ -18,13 +17,15 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from stillmotion.data.background import moving_boxes, running_median
+from stillmotion.data.background import detect_moving_object
 from stillmotion.data.pose import find_joints
+from stillmotion.data.tracks import running_median
 from stillmotion.errors import StillmotionError
 
-Finder = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+PointTracker = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""From frames (`uint8`, T x H x W x 3) to places (`float32`, T x 2, (x, y) in pixels) and confidences (T, 0 to 1)."""
 
-LEAST_CONFIDENCE = 0.5
+MIN_CONFIDENCE = 0.5
 """Frames below it are dropped."""
 
 _MEDIAN_FRAMES = 3
@@ -34,28 +35,28 @@ _HEAD_ABOVE, _FEET_BELOW = 0.09, 0.05
 
 
 class BoxDetector(Protocol):
-    """What finds the box of the one thing in each frame: put a detector of persons here."""
+    """Detects one object in each frame, such as a person."""
 
     def __call__(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Boxes T x 4 (x0, y0, x1, y1 in pixels, NaN where there is none) and confidences T, of T x H x W x 3."""
         ...
 
 
-def moving_point(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the centre of the moving thing's box, smoothed in time, without learned weights.
+def track_moving_object(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Track the centre of the moving object's box, smoothed in time, without learned weights.
 
     Args:
-        frames: `uint8`, T x H x W x 3, from a camera that stands still or shifts.
+        frames: `uint8`, T x H x W x 3, from a camera that is static or translates.
 
     Returns:
         Places (`float32`, T x 2, (x, y) in pixels) and confidences (`float32`, T). A place is NaN where nothing was
-        found; below `LEAST_CONFIDENCE` it is a guess. Of a clip in which nothing moves all confidences are 0.
+        detected; below `MIN_CONFIDENCE` it is unreliable. If nothing moves all confidences are 0.
     """
-    return box_centres(moving_boxes)(frames)
+    return tracker_from_detector(detect_moving_object)(frames)
 
 
-def person_boxes(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Box one person per frame by BlazePose's joints; the confidence is their mean visibility.
+def detect_person(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Detect one person per frame: the box of BlazePose's joints, with their mean visibility as the confidence.
 
     Raises:
         StillmotionError: mediapipe is not installed.
@@ -68,22 +69,22 @@ def person_boxes(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return found, np.nan_to_num(joints[..., 2].mean(axis=1))
 
 
-def box_centres(detector: BoxDetector) -> Finder:
-    """Make a finder of a detector: the centres of its boxes, a median over 3 and a mean over 3 frames."""
+def tracker_from_detector(detector: BoxDetector) -> PointTracker:
+    """Make a tracker from a detector: the centres of its boxes, a median over 3 and a mean over 3 frames."""
 
-    def find(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def track(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found, confidence = detector(frames)
-        return smoothed((found[:, :2] + found[:, 2:]) / 2, confidence), confidence
+        return smooth_path((found[:, :2] + found[:, 2:]) / 2, confidence), confidence
 
-    return find
+    return track
 
 
-def smoothed(places: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    """Smooth a path (T x 2) in time; only what is sure smooths, and only what is sure is smoothed."""
-    sure = (confidence >= LEAST_CONFIDENCE) & np.isfinite(places).all(axis=1)
+def smooth_path(places: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """Smooth a path (T x 2) in time; frames with a low confidence neither contribute nor change."""
+    reliable = (confidence >= MIN_CONFIDENCE) & np.isfinite(places).all(axis=1)
     smooth = places.astype(np.float32).copy()
     # Runs of neighbouring frames: nothing is smoothed across a gap.
-    for run in np.split(np.flatnonzero(sure), np.flatnonzero(np.diff(np.flatnonzero(sure)) > 1) + 1):
+    for run in np.split(np.flatnonzero(reliable), np.flatnonzero(np.diff(np.flatnonzero(reliable)) > 1) + 1):
         if len(run) >= 3:
             path = running_median(smooth[run], _MEDIAN_FRAMES)
             path[1:-1] = _SMOOTHING[0] * path[:-2] + _SMOOTHING[1] * path[1:-1] + _SMOOTHING[2] * path[2:]
@@ -91,13 +92,13 @@ def smoothed(places: np.ndarray, confidence: np.ndarray) -> np.ndarray:
     return smooth
 
 
-def dropped(places: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    """Make the track: places (T x 2) with NaN where the confidence lies below `LEAST_CONFIDENCE`."""
-    return np.where((confidence >= LEAST_CONFIDENCE)[:, None], places, np.nan).astype(np.float32)
+def drop_uncertain(places: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """The track: places (T x 2), NaN where the confidence is below `MIN_CONFIDENCE`."""
+    return np.where((confidence >= MIN_CONFIDENCE)[:, None], places, np.nan).astype(np.float32)
 
 
-def bridged(points: np.ndarray) -> np.ndarray:
-    """Fill the gaps of a track for a stroke: linearly between known points, the nearest known beyond them.
+def fill_gaps(points: np.ndarray) -> np.ndarray:
+    """Interpolate a track: linearly between known points, constant before the first and after the last.
 
     Args:
         points: T x 2, NaN where unknown.
@@ -115,14 +116,14 @@ def bridged(points: np.ndarray) -> np.ndarray:
 OPENCV_TRACKERS: Mapping[str, str] = MappingProxyType(
     {"csrt": "TrackerCSRT", "kcf": "TrackerKCF", "mil": "TrackerMIL"}
 )
-"""By the name behind `points:tracker=`: the trackers of OpenCV that need no network file."""
+"""The trackers of OpenCV that need no network file, by the name after `points:tracker=`."""
 
-# CSRT and KCF want objects of some tens of pixels.
+# CSRT and KCF need objects of some tens of pixels.
 _TRACKER_SIDE = 256
 
 
-def opencv_finder(name: str = "csrt") -> Finder:
-    """Make a finder that lets a tracker of OpenCV follow the moving thing's box, both ways in time.
+def opencv_tracker(name: str = "csrt") -> PointTracker:
+    """Make a tracker from one of OpenCV's, which follows the moving object's box forwards and backwards in time.
 
     Args:
         name: a key of `OPENCV_TRACKERS`.
@@ -136,23 +137,23 @@ def opencv_finder(name: str = "csrt") -> Finder:
     if kind is None:
         raise StillmotionError(f"This OpenCV lacks the tracker {name!r}: install opencv-contrib-python-headless.")
 
-    def find(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found, sure = moving_boxes(frames)
+    def track(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found, sure = detect_moving_object(frames)
         places = np.full((len(frames), 2), np.nan, np.float32)
         confidence = np.zeros(len(frames), np.float32)
-        if sure.max(initial=0) < LEAST_CONFIDENCE:
+        if sure.max(initial=0) < MIN_CONFIDENCE:
             return places, confidence
         start = int(sure.argmax())
         for times in (range(start, len(frames)), range(start, -1, -1)):
             for t, box in zip(times, _followed(kind.create(), frames[list(times)], found[start]), strict=False):
                 places[t], confidence[t] = (box[:2] + box[2:]) / 2, 1.0
-        return smoothed(places, confidence), confidence
+        return smooth_path(places, confidence), confidence
 
-    return find
+    return track
 
 
 def _followed(tracker: Any, frames: np.ndarray, box: np.ndarray) -> list[np.ndarray]:
-    """Boxes like `box` in one frame after the other, until the tracker gives up."""
+    """Boxes of the object at `box` in one frame after the other, until the tracker loses it."""
     scale = max(1.0, _TRACKER_SIDE / min(frames.shape[1:3]))
     size = (round(frames.shape[2] * scale), round(frames.shape[1] * scale))
     found = [box]
@@ -163,8 +164,8 @@ def _followed(tracker: Any, frames: np.ndarray, box: np.ndarray) -> list[np.ndar
             x0, y0, x1, y1 = np.array([*(box[:2] - 0.5), *(box[2:] + 0.5)]) * scale + 0.5 * scale
             tracker.init(large, (round(x0), round(y0), max(2, round(x1 - x0)), max(2, round(y1 - y0))))
             continue
-        going, (x, y, width, height) = tracker.update(large)
-        if not going:
+        tracked, (x, y, width, height) = tracker.update(large)
+        if not tracked:
             break
         found.append(np.array([x, y, x + width, y + height]) / scale - np.array([0, 0, 1, 1]))
     return found

@@ -42,7 +42,7 @@ def map_in_order(
                 yield result
                 done += 1
         except BrokenProcessPool:
-            # Any of the items that were under way may be the culprit: they are tried again one at a time.
+            # Any of the items that were being worked on may have crashed: they are tried again one at a time.
             for result in _singly(work, items[done : done + ahead], crashed, start):
                 yield result
                 done += 1
@@ -51,7 +51,7 @@ def map_in_order(
 def _together(
     work: Callable[[Item], Result], items: Sequence[Item], jobs: int, ahead: int, start: Start | None
 ) -> Iterator[Result]:
-    # Only some items are under way at a time: results wait in memory until it is their turn.
+    # Only some items are worked on at a time: results wait in memory for the order.
     waiting: deque[Future[Result]] = deque()
     with _pool(min(jobs, len(items)), start) as pool:
         for item in items:

@@ -1,7 +1,7 @@
-"""Joints of people in real frames, found by BlazePose, which the `mediapipe` wheel carries.
+"""Joints of people in real frames, estimated by BlazePose, whose weights are in the `mediapipe` wheel.
 
-Optional: `make pose` installs mediapipe 0.10.21, the last version with the models inside, beside everything else.
-It runs offline. What it gives is an estimate, not truth: whoever trains or measures with it says so.
+Optional: `make pose` installs mediapipe 0.10.21, the last version that includes the models. It runs offline. The
+joints are estimates: state so wherever they serve for training or as ground truth.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-import cv2
 import numpy as np
 
 from stillmotion.errors import StillmotionError
@@ -28,12 +27,12 @@ JOINTS = (
 
 # Landmarks of BlazePose that stand for each of `JOINTS`; a head is the middle of nose and ears.
 _LANDMARKS = ((0, 7, 8), (11,), (12,), (13,), (14,), (15,), (16,), (23,), (24,), (25,), (26,), (27,), (28,))
-# The network wants people that do not fill the picture, and more pixels than our clips have.
+# The network expects people that do not fill the picture, and larger pictures than the clips here.
 _MARGIN, _SIDE = 0.375, 448
 
 
 def joints(frames: np.ndarray, fps: float = 0.0) -> np.ndarray:
-    """Find the joints of the one person in a clip, frame after frame, each starting from the one before.
+    """Track the joints of one person in a clip, each frame starting from the one before.
 
     Args:
         frames: `uint8`, T x H x W x 3.
@@ -41,7 +40,7 @@ def joints(frames: np.ndarray, fps: float = 0.0) -> np.ndarray:
 
     Returns:
         `float32`, T x 13 x 3: (x, y) in pixels, possibly outside the picture, and visibility in [0, 1], in the order
-        of `JOINTS`. Where nobody is found the places pass linearly between neighbours, with visibility 0.
+        of `JOINTS`. Where nobody is found, places are interpolated linearly in time, with visibility 0.
 
     Raises:
         StillmotionError: mediapipe is not installed, or nobody is found in any frame.
@@ -50,12 +49,12 @@ def joints(frames: np.ndarray, fps: float = 0.0) -> np.ndarray:
 
 
 def find_joints(frames: np.ndarray, tracking: bool = True) -> np.ndarray:
-    """Find the joints of the one person in each frame, without filling gaps.
+    """Detect the joints of one person in each frame, without filling gaps.
 
     Args:
-        frames: `uint8`, T x H x W x 3; T may be 0, to ask whether mediapipe is there.
-        tracking: start each frame from the one before; else every frame is searched by itself, which takes half as
-            long again.
+        frames: `uint8`, T x H x W x 3; with T = 0 this checks that mediapipe is installed.
+        tracking: start each frame from the one before; otherwise every frame is searched independently, which takes
+            1.5 times as long.
 
     Returns:
         `float32`, T x 13 x 3, as `joints`; NaN where nobody is found.
@@ -94,7 +93,9 @@ def _detector(tracking: bool) -> Iterator[Any]:
 
 
 def _landmarks(detector: Any, frame: np.ndarray) -> np.ndarray | None:
-    """The 33 landmarks of one frame as (x, y, visibility), in its own pixels; None if nobody is seen."""
+    """The 33 landmarks of one frame as (x, y, visibility), in its own pixels; None if nobody is found."""
+    import cv2  # here, so that the names of the joints are known without OpenCV
+
     height, width = frame.shape[:2]
     pad = round(_MARGIN * max(height, width))
     padded = cv2.copyMakeBorder(frame, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
@@ -110,7 +111,7 @@ def _landmarks(detector: Any, frame: np.ndarray) -> np.ndarray | None:
 
 
 def _filled(found: np.ndarray) -> np.ndarray:
-    """Fill frames of NaN from their neighbours, T x 13 x 3; places pass linearly, visibility is 0."""
+    """Fill frames of NaN, T x 13 x 3: places are interpolated linearly, visibility is 0."""
     seen = np.flatnonzero(~np.isnan(found[:, 0, 0]))
     if len(seen) == 0:
         raise StillmotionError("No person is found in any frame: leave `joints` out for this clip.")
@@ -124,7 +125,7 @@ def _filled(found: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back what mediapipe's C++ prints on standard error: a dozen lines that tell a user nothing."""
+    """Suppress what mediapipe's C++ prints on standard error: a dozen lines of no use to a user."""
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:

@@ -14,7 +14,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from stillmotion.boxes import parse_box
 from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo, Quarantined
 from stillmotion.data.pool import map_in_order
@@ -27,12 +26,13 @@ from stillmotion.data.tracks import boxes
 from stillmotion.errors import StillmotionError
 from stillmotion.media import crop as cut
 from stillmotion.media import open_video, resize
+from stillmotion.options import parse_box
 
 Progress = Callable[[int, int, str, str | None], None]
 Box = tuple[int, int, int, int]
 
 _MOST_BYTES = 2 * 2**30
-# Where the moving thing is, is found in frames of about this many pixels a side.
+# Side in pixels of the frames in which the moving object is detected.
 _MOTION_SIDE = 128
 _MOTION_MARGIN = 0.1
 
@@ -96,7 +96,7 @@ def prepare(
         fps: bring videos to this rate (frames are repeated or dropped). Of strips and frame folders, whose
             rate is not known, it is the rate itself, 25 if not given.
         crop: `centre`: the largest centred part with the shape of `size`; `none`: stretch the whole picture;
-            `motion`: a part with that shape around all that moves; `X,Y,W,H`: this part, in pixels of the
+            `motion`: a part with that shape around everything that moves; `X,Y,W,H`: this part, in pixels of the
             source.
         tracks: names of trackers to run on the finished frames (see `trackers.TRACKERS`).
         layout: `auto`, `videos`, `frames`, `strips` (see `sources.find_sources`), or a published data set
@@ -140,7 +140,7 @@ def prepare(
             licence=licence,
             decoder=f"PyAV {version('av')}, Pillow {version('pillow')}",
             split_rule=split_rule,
-            settings={**_told(settings), "layout": layout},
+            settings={**_described(settings), "layout": layout},
             quarantined=tuple(quarantined),
         )
 
@@ -237,7 +237,7 @@ def _report(done: int, total: int, name: str, reason: str | None) -> None:
         print(f"quarantined {name}: {reason}", file=sys.stderr)
 
 
-def _told(settings: ClipSettings) -> dict[str, Any]:
+def _described(settings: ClipSettings) -> dict[str, Any]:
     return {
         "crop": settings.crop,
         "size": list(settings.size),
@@ -266,7 +266,7 @@ def _of_span(video: Any, source: Source, settings: ClipSettings) -> Iterator[np.
 
 
 def _wanted(source: Source, settings: ClipSettings) -> list[str]:
-    """The trackers to run: plain `points` are not sought where the data set brings its own."""
+    """The trackers to run: plain `points` is left out where the data set provides the track."""
     return [name for name in settings.tracks if name != "points" or source.points is None]
 
 

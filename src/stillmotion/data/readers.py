@@ -1,9 +1,9 @@
-"""Published data sets, as people have them on their disks: what is where, and the papers' splits.
+"""Readers of published data sets: which files are clips, and the papers' splits.
 
-A reader takes the folder of a data set and returns what it found; `prepare` does the rest. Where `train` and
-`test` folders exist they are the paper's split as it was distributed. Where they do not, the papers' lists of
-names are not known and the same shares are drawn at random with seed 0: figures are then comparable in kind,
-not to the digit. Nothing here downloads anything, and the terms of each data set are its owners'.
+A reader takes the folder of a data set and returns what it found; `prepare` does the rest. `train` and `test` folders
+are the paper's split as it was distributed. Without them, since the papers' lists of names are not known, the same
+shares are drawn at random with seed 0: figures then compare approximately. Nothing is downloaded, and the terms of
+each data set are its owners'.
 """
 
 from __future__ import annotations
@@ -28,11 +28,10 @@ _NEMO_NAME = re.compile(r"(?P<subject>\d{3})_(?P<smile>deliberate|spontaneous)_s
 def weizmann(root: Path) -> Found:
     """Weizmann "Actions as Space-Time Shapes", as cropped for Monkey-Net's `actions` set.
 
-    Known: strips of 64 x 64 frames named `subjectN_ACTION.png`, 25 frames per second; meta `subject` (int)
-        and
-    `action`. The distributed `actions` set has train and test folders (57 and 15 strips). Assumed: without
-    them, 20 % of the people are drawn for testing, so that no person is in both; name the people to hold out
-    with `prepare(held_out={"subject": [...]})`.
+    Known: strips of 64 x 64 frames named `subjectN_ACTION.png`, 25 frames per second; meta `subject` (int) and
+    `action`. The distributed `actions` set has train and test folders (57 and 15 strips). Assumed: without them, 20 %
+    of the people are drawn for testing, so that no person is in both; `prepare(held_out={"subject": [...]})` names
+    the people to hold out.
     """
     sources, has_splits = walk(root, ("strip",))
     named, refused = match_names(sources, root, _WEIZMANN_NAME, "subjectN_ACTION")
@@ -46,11 +45,10 @@ def weizmann(root: Path) -> Found:
 def uva_nemo(root: Path) -> Found:
     """UvA-NEMO smiles, as aligned and cut for Monkey-Net.
 
-    Known: 1110 clips for training and 124 for testing, 64 x 64, 32 frames from a neutral face on. Assumed:
-        names
-    begin with `NNN_deliberate_smile` or `NNN_spontaneous_smile` (NNN is the person; meta `subject`, `smile`),
-    as strips, folders of frames or videos; without train and test folders one clip in ten is for testing,
-    which gives 1110 and 124 of the 1234. As in the paper, a person may then be in both.
+    Known: 1110 clips for training and 124 for testing, 64 x 64, 32 frames from a neutral face on. Assumed: names
+    begin with `NNN_deliberate_smile` or `NNN_spontaneous_smile` (NNN is the person; meta `subject`, `smile`), as
+    strips, folders of frames or videos; without train and test folders one clip in ten is for testing, which gives
+    1110 and 124 of the 1234. As in the paper, a person may then be in both.
     """
     sources, has_splits = walk(root, ("video", "frames", "strip"))
     named, refused = match_names(sources, root, _NEMO_NAME, "NNN_deliberate_smile or NNN_spontaneous_smile")
@@ -70,23 +68,22 @@ def tai_chi(root: Path) -> Found:
 def bair(root: Path) -> Found:
     """BAIR robot pushing: folders of frames.
 
-    Known: 40960 clips for training and 256 for testing, 64 x 64, 30 frames each. Assumed: the clips are
-        folders
-    of pictures at any depth below `train` and `test` (`test/traj_0_to_255/7/0.png`, ...), as converters of
-    the original records write them; both folders are required, since the official test clips cannot be
-    guessed.
+    Known: 40960 clips for training and 256 for testing, 64 x 64, 30 frames each. Assumed: the clips are folders of
+    pictures at any depth below `train` and `test` (`test/traj_0_to_255/7/0.png`, ...), as converters of the original
+    records write them; both folders are required, since the official test clips are not known otherwise.
     """
     sources, has_splits = walk(root, ("frames",))
     if not has_splits:
-        raise StillmotionError(f"{str(root)!r} has no train and test folders: BAIR's split cannot be guessed.")
+        raise StillmotionError(
+            f"{str(root)!r} has no train and test folders: BAIR's split is not known without them."
+        )
     return _split(sources, has_splits, 0.0, "BAIR robot pushing")
 
 
 def mgif(root: Path) -> Found:
     """MGIF (Moving-GIF): animated pictures of walking animals.
 
-    Known: 1000 clips, 900 for training and 100 for testing, 256 x 256, used at 128 x 128. Assumed: `.gif`
-        files
+    Known: 1000 clips, 900 for training and 100 for testing, 256 x 256, used at 128 x 128. Assumed: `.gif` files
     below train and test; without these folders one clip in ten is for testing.
     """
     sources, has_splits = walk(root, ("video",))

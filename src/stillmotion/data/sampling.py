@@ -15,15 +15,16 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from stillmotion.data.augment import Augmentation, Draw, apply, draw
+from stillmotion.data.augment import Augmentation, AugmentParams, augment_frames, sample_params
 from stillmotion.data.clip import Clip
+from stillmotion.data.track_augment import augment_tracks, track_kind
 from stillmotion.errors import StillmotionError
 
-# Two families of random numbers come from one seed: those of the samples and those of the epochs' orders.
-_SAMPLES, _ORDERS = 0, 1
+# Families of random numbers that come from one seed: samples, orders of epochs, and orders of balanced sampling.
+_SAMPLES, _ORDERS, _CLASS_ORDERS, _ORDERS_IN_CLASS = range(4)
 
 Choose = Callable[[int, np.random.Generator], tuple[int, int]]
-Extra = Callable[[Clip, np.ndarray, Draw], dict[str, Any]]
+Extra = Callable[[Clip, np.ndarray, AugmentParams], dict[str, Any]]
 Usable = Callable[[Clip], np.ndarray]
 
 
@@ -39,10 +40,10 @@ def sample_rng(seed: int, index: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SAMPLES, index)))
 
 
-@lru_cache(maxsize=8)
-def _order(n_clips: int, seed: int, epoch: int) -> np.ndarray:
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_ORDERS, epoch)))
-    return rng.permutation(n_clips)
+@lru_cache(maxsize=64)
+def _order(count: int, seed: int, *key: int) -> np.ndarray:
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+    return rng.permutation(count)
 
 
 def samples_per_epoch(n_clips: int, drop_batch: int | None = None) -> int:
@@ -77,7 +78,40 @@ def clip_index(n_clips: int, index: int, seed: int, *, drop_batch: int | None = 
         A number in [0, n_clips).
     """
     epoch, position = divmod(index, samples_per_epoch(n_clips, drop_batch))
-    return int(_order(n_clips, seed, epoch)[position])
+    return int(_order(n_clips, seed, _ORDERS, epoch)[position])
+
+
+def balanced_index(classes: Sequence[Sequence[int]], index: int, seed: int) -> int:
+    """Tell which clip sample `index` is from if classes are to come equally often.
+
+    Every round of len(`classes`) samples takes one clip of each class, in an order of its own; within a class, every
+    clip comes once before any comes again.
+
+    Args:
+        classes: the numbers of the clips of each class.
+        index: the sample's number over the whole training.
+        seed: of the training.
+
+    Returns:
+        A number out of `classes`.
+    """
+    turn, position = divmod(index, len(classes))
+    label = int(_order(len(classes), seed, _CLASS_ORDERS, turn)[position])
+    members = classes[label]
+    epoch, place = divmod(turn, len(members))
+    return members[int(_order(len(members), seed, _ORDERS_IN_CLASS, label, epoch)[place])]
+
+
+def _classes(clips: Sequence[Clip], key: str) -> list[list[int]]:
+    """The numbers of the clips with each value of `meta[key]`, in the order of the values' texts."""
+    members: dict[str, list[int]] = {}
+    for number, clip in enumerate(clips):
+        if key not in clip.meta:
+            raise StillmotionError(
+                f"The clip {clip.name!r} has no {key!r} in its meta to balance by: leave the clip out or add it."
+            )
+        members.setdefault(str(clip.meta[key]), []).append(number)
+    return [members[value] for value in sorted(members)]
 
 
 def pair(length: int, rng: np.random.Generator) -> tuple[int, int]:
@@ -128,15 +162,34 @@ def window_starts(usable: np.ndarray, size: int, step: int = 1) -> np.ndarray:
 
 
 def to_tensor(frames: np.ndarray) -> torch.Tensor:
-    """Turn float frames T x H x W x 3 into a contiguous tensor T x 3 x H x W."""
+    """Turn float frames T x H x W x C into a contiguous tensor T x C x H x W."""
     return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2), dtype=np.float32))
 
 
-class PairDataset(Dataset[dict[str, Any]]):
-    """Pairs of frames of one clip, as the motion-transfer papers train on.
+def track_to_tensor(values: np.ndarray, kind: str) -> torch.Tensor:
+    """Turn an augmented track into a tensor: channels first where it has any, (x, y) of flow last.
 
-    Item n is sample number n of the training, for any n >= 0: a dict of `source` and `driving` (float32,
-    3 x H x W, [0, 1]; source is the earlier frame unless time is flipped) and `name`.
+    Args:
+        values: from `augment_tracks`.
+        kind: see `track_augment.KINDS`.
+
+    Returns:
+        `rgb`, `map` and `normals`: T x C x H x W, C = 1 for a map without channels; everything else as it is.
+        Integers other than `uint8` become `int64`.
+    """
+    if kind in ("rgb", "map", "normals"):
+        return to_tensor(values if values.ndim == 4 else values[..., None])
+    if values.dtype.kind in "iu" and values.dtype != np.uint8:
+        values = values.astype(np.int64)
+    return torch.from_numpy(np.ascontiguousarray(values))
+
+
+class ClipDataset(Dataset[dict[str, Any]]):
+    """Frames of one clip with its tracks, augmented alike; the base of the three samplers below.
+
+    Item n is sample number n of the training, for any n >= 0, and a function of the seed and n alone: a dict of the
+    frames, `name`, one entry per track (see `track_to_tensor`), and what `extra` adds. Another sampler overrides
+    `choose_frames`, and `arrange` if its frames are not a run called `frames`.
     """
 
     def __init__(
@@ -145,43 +198,115 @@ class PairDataset(Dataset[dict[str, Any]]):
         seed: int,
         augmentation: Augmentation | None = None,
         *,
-        choose: Choose = pair,
+        tracks: Sequence[str] = (),
         drop_batch: int | None = None,
+        balance: str | None = None,
+        usable: Usable | None = None,
         extra: Extra | None = None,
     ):
-        """Args: see `clip_index` for `seed` and `drop_batch`; `choose(length, rng)` picks the two frames.
+        """Sample from clips.
 
-        `extra(clip, indices, drawn)` returns a dict of more values for this sample, as in `WindowDataset`.
+        Args:
+            clips: what to sample from.
+            seed: of the training, not negative.
+            augmentation: what may happen to a sample; nothing if None.
+            tracks: names of tracks to add, moved as the frames are (see `track_augment.augment_tracks`).
+            drop_batch: see `clip_index`.
+            balance: a key of the clips' meta, such as `action`: clips are drawn so that each of its values comes
+                equally often (see `balanced_index`) and not each clip.
+            usable: `usable(clip)` tells which frames may be taken, one bool per frame; None for all.
+            extra: `extra(clip, indices, params)` returns a dict of more values for this sample. `indices` are the
+                chosen frames before a flip in time, and `params` is what the augmentation did to them.
+
+        With worker processes `usable` and `extra` must be module-level functions, or `functools.partial` of such.
+
+        Raises:
+            StillmotionError: there are no clips, `drop_batch` cannot be filled or is combined with `balance`, or a
+                clip's meta lacks the key `balance`.
         """
         samples_per_epoch(len(clips), drop_batch)
-        self.clips = clips
-        self.seed = seed
+        if balance is not None and drop_batch is not None:
+            raise StillmotionError("Balanced sampling has no epochs of clips: leave drop_batch or balance out.")
+        self.clips, self.seed = clips, seed
         self.augmentation = augmentation or Augmentation()
-        self.choose = choose
-        self.drop_batch = drop_batch
-        self.extra = extra
+        self.tracks, self.drop_batch, self.usable, self.extra = tuple(tracks), drop_batch, usable, extra
+        self.classes = None if balance is None else _classes(clips, balance)
 
     def __len__(self) -> int:
         """Samples per epoch; larger numbers are valid too and belong to later epochs."""
         return samples_per_epoch(len(self.clips), self.drop_batch)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        clip = self.clips[clip_index(len(self.clips), index, self.seed, drop_batch=self.drop_batch)]
+        if self.classes is None:
+            clip = self.clips[clip_index(len(self.clips), index, self.seed, drop_batch=self.drop_batch)]
+        else:
+            clip = self.clips[balanced_index(self.classes, index, self.seed)]
         rng = sample_rng(self.seed, index)
-        chosen = np.asarray(self.choose(len(clip), rng))
+        chosen = self.choose_frames(clip, rng)
         frames = clip.frames[chosen]
-        drawn = draw(frames.shape[1:3], rng, self.augmentation)
-        made = to_tensor(apply(frames, drawn))
-        more = self.extra(clip, chosen, drawn) if self.extra else {}
-        return {"source": made[0], "driving": made[1], "name": clip.name, **more}
+        params = sample_params(frames.shape[1:3], rng, self.augmentation)
+        moved = augment_tracks(clip, self.tracks, chosen, params)
+        tracks = {name: track_to_tensor(values, track_kind(name, clip.meta)) for name, values in moved.items()}
+        more = self.extra(clip, chosen, params) if self.extra else {}
+        return {**self.arrange(to_tensor(augment_frames(frames, params)), tracks), "name": clip.name, **more}
+
+    def choose_frames(self, clip: Clip, rng: np.random.Generator) -> np.ndarray:
+        """Draw the indices of a sample's frames."""
+        raise NotImplementedError
+
+    def arrange(self, frames: torch.Tensor, tracks: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Name the frames (T x 3 x H x W in [0, 1]) and tracks of a sample; T entries each, T - 1 of flow."""
+        return {"frames": frames, **tracks}
+
+    def usable_frames(self, clip: Clip) -> np.ndarray:
+        """Indices of the frames that may be taken.
+
+        Raises:
+            StillmotionError: there is none.
+        """
+        places = np.arange(len(clip)) if self.usable is None else np.flatnonzero(self.usable(clip))
+        if len(places) == 0:
+            raise StillmotionError(f"The clip {clip.name!r} has no usable frame: leave it out.")
+        return places
 
 
-class WindowDataset(Dataset[dict[str, Any]]):
-    """Runs of `size` frames of one clip.
+class FrameDataset(ClipDataset):
+    """Single frames: items hold `frame` (float32, 3 x H x W, [0, 1]) and tracks without the axis of time."""
 
-    Item n is sample number n of the training, for any n >= 0: a dict of `frames` (float32, T x 3 x H x W,
-    [0, 1]), `name`, and whatever `extra` adds.
+    def choose_frames(self, clip: Clip, rng: np.random.Generator) -> np.ndarray:
+        """Draw one usable frame uniformly."""
+        places = self.usable_frames(clip)
+        return np.asarray(places[rng.integers(len(places), size=1)])
+
+    def arrange(self, frames: torch.Tensor, tracks: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Take the one entry of each."""
+        return {"frame": frames[0], **{name: values[0] for name, values in tracks.items()}}
+
+
+class PairDataset(ClipDataset):
+    """Pairs of frames of one clip, as the motion-transfer papers train on.
+
+    Items hold `source` and `driving` (float32, 3 x H x W, [0, 1]; source is the earlier frame unless time is flipped)
+    and tracks of both, 2 x ....
     """
+
+    def __init__(self, *args: Any, choose: Choose = pair, **settings: Any):
+        """Args: as `ClipDataset`; `choose(length, rng)` picks the places of two frames among the usable ones."""
+        super().__init__(*args, **settings)
+        self.choose = choose
+
+    def choose_frames(self, clip: Clip, rng: np.random.Generator) -> np.ndarray:
+        """Draw two usable frames."""
+        places = self.usable_frames(clip)
+        return np.asarray(places[np.asarray(self.choose(len(places), rng))])
+
+    def arrange(self, frames: torch.Tensor, tracks: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Name the two frames."""
+        return {"source": frames[0], "driving": frames[1], **tracks}
+
+
+class WindowDataset(ClipDataset):
+    """Runs of `size` frames of one clip: items hold `frames` (float32, T x 3 x H x W, [0, 1]) and tracks, T x ...."""
 
     def __init__(
         self,
@@ -191,41 +316,15 @@ class WindowDataset(Dataset[dict[str, Any]]):
         augmentation: Augmentation | None = None,
         *,
         step: int = 1,
-        drop_batch: int | None = None,
-        extra: Extra | None = None,
-        usable: Usable | None = None,
+        **settings: Any,
     ):
-        """Args: see `window` and `clip_index`.
+        """Args: as `ClipDataset`; `size` and `step` as in `window`."""
+        super().__init__(clips, seed, augmentation, **settings)
+        self.size, self.step = size, step
 
-        `usable(clip)` tells which frames windows may hold, one bool per frame; None for all.
-
-        `extra(clip, indices, drawn)` returns a dict of more values for this sample (tracks, labels).
-        `drawn` is what the augmentation did to the frames, so that tracks can follow (`augment.move_points`).
-        With worker processes both must be module-level functions.
-        """
-        samples_per_epoch(len(clips), drop_batch)
-        self.clips = clips
-        self.seed = seed
-        self.size = size
-        self.step = step
-        self.augmentation = augmentation or Augmentation()
-        self.drop_batch = drop_batch
-        self.extra = extra
-        self.usable = usable
-
-    def __len__(self) -> int:
-        """Samples per epoch; larger numbers are valid too and belong to later epochs."""
-        return samples_per_epoch(len(self.clips), self.drop_batch)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        clip = self.clips[clip_index(len(self.clips), index, self.seed, drop_batch=self.drop_batch)]
-        rng = sample_rng(self.seed, index)
-        chosen = window(len(clip), self.size, rng, self.step, self.usable(clip) if self.usable else None)
-        drawn = draw(clip.frames.shape[1:3], rng, self.augmentation)
-        sample = {"frames": to_tensor(apply(clip.frames[chosen], drawn)), "name": clip.name}
-        if self.extra is not None:
-            sample.update(self.extra(clip, chosen, drawn))
-        return sample
+    def choose_frames(self, clip: Clip, rng: np.random.Generator) -> np.ndarray:
+        """Draw a window of usable frames."""
+        return window(len(clip), self.size, rng, self.step, self.usable(clip) if self.usable else None)
 
 
 class StepSampler(Sampler[int]):
@@ -273,7 +372,7 @@ def loader(
     Tensors are stacked, names become lists. The batches are the same for any number of workers.
 
     Args:
-        dataset: `PairDataset`, `WindowDataset`, or anything else whose item n depends on n only.
+        dataset: a `ClipDataset`, or anything else whose item n depends on n only.
         start_step: first step; a resumed training gives the step it stopped at.
         steps: number of batches to give.
         batch: samples per batch and process.

@@ -47,7 +47,7 @@ def write_dataset(
     Args:
         folder: where to; must not exist, unless `overwrite` and it holds a prepared data set (or nothing).
         clips: taken one at a time; only one clip is in memory.
-        info: title, licence, decoder, split rule, settings, quarantined inputs; or a function that tells
+        info: title, licence, decoder, split rule, settings, quarantined inputs; or a function that returns
             them, called after the last clip. What can be counted is counted here.
         clips_per_shard: a new shard begins after so many clips.
         max_shard_bytes: a new shard begins before a clip that would make this one larger.
@@ -70,11 +70,11 @@ def write_dataset(
     with new_folder(folder) as building:
         counted = _Counter()
         shards = _write_shards(building, clips, counted, clips_per_shard, max_shard_bytes)
-        told = info() if callable(info) else info
+        described = info() if callable(info) else info
         if not shards:
-            reason = f" (first: {told.quarantined[0].reason})" if told.quarantined else ""
+            reason = f" (first: {described.quarantined[0].reason})" if described.quarantined else ""
             raise StillmotionError(f"There is not one usable clip to write to {str(folder)!r}{reason}.")
-        complete = counted.complete(told, shards)
+        complete = counted.complete(described, shards)
         (building / INFO_FILE).write_text(info_to_json(complete), encoding="utf-8")
     return complete
 

@@ -1,4 +1,4 @@
-"""Trackers by name: what `prepare --tracks` can run on the finished frames of a clip."""
+"""Trackers by name: what `prepare --tracks` runs on the finished frames of a clip."""
 
 from __future__ import annotations
 
@@ -8,40 +8,50 @@ from types import MappingProxyType
 
 import numpy as np
 
-from stillmotion.data.patches import patch_finder, read_references
-from stillmotion.data.points import Finder, box_centres, dropped, moving_point, opencv_finder, person_boxes
+from stillmotion.data.patches import patch_tracker, read_references
+from stillmotion.data.points import (
+    PointTracker,
+    detect_person,
+    drop_uncertain,
+    opencv_tracker,
+    track_moving_object,
+    tracker_from_detector,
+)
 from stillmotion.data.pose import joints
-from stillmotion.data.tracks import boxes, flow
+from stillmotion.data.tracks import boxes, flow, flow_backward
 from stillmotion.errors import StillmotionError
 
 Tracker = Callable[[np.ndarray, float], np.ndarray]
+"""From frames (`uint8`, T x H x W x 3) and their rate to a track."""
 
 
-def _points(finder: Finder) -> Tracker:
+def _points(tracker: PointTracker) -> Tracker:
     def track(frames: np.ndarray, fps: float = 0.0) -> np.ndarray:
-        return dropped(*finder(frames))
+        return drop_uncertain(*tracker(frames))
 
     return track
 
 
 def _patch(value: str) -> Tracker:
-    return _points(patch_finder(read_references(Path(value)) if value else ()))
+    return _points(patch_tracker(read_references(Path(value)) if value else ()))
 
 
 TRACKERS: Mapping[str, Callable[[str], Tracker]] = MappingProxyType(
     {
         "flow": lambda value: flow,
+        "flow_forward": lambda value: flow,
+        "flow_backward": lambda value: flow_backward,
         "boxes": lambda value: boxes,
-        "points": lambda value: _points(moving_point),
+        "points": lambda value: _points(track_moving_object),
         "points:patch": _patch,
-        "points:person": lambda value: _points(box_centres(person_boxes)),
-        "points:tracker": lambda value: _points(opencv_finder(value or "csrt")),
+        "points:person": lambda value: _points(tracker_from_detector(detect_person)),
+        "points:tracker": lambda value: _points(opencv_tracker(value or "csrt")),
         "joints": lambda value: joints,
     }
 )
 """What makes a tracker, given what follows `=` (`points:patch=FOLDER`, `points:tracker=kcf`) or nothing."""
 
-TAKES_A_VALUE = ("points:patch", "points:tracker")
+WITH_VALUE = ("points:patch", "points:tracker")
 
 
 def find_tracker(wanted: str) -> tuple[str, Tracker]:
@@ -59,7 +69,7 @@ def find_tracker(wanted: str) -> tuple[str, Tracker]:
     name, equals, value = wanted.partition("=")
     if name not in TRACKERS:
         raise StillmotionError(f"There is no tracker {name!r}: choose from {', '.join(sorted(TRACKERS))}.")
-    if equals and name not in TAKES_A_VALUE:
+    if equals and name not in WITH_VALUE:
         raise StillmotionError(f"The tracker {name!r} takes no value: leave {equals + value!r} out.")
     return name.partition(":")[0], TRACKERS[name](value)
 

@@ -1,7 +1,6 @@
-"""Trackers: from a clip's frames to what moves in it and where.
+"""Optical flow and boxes of what moves, without learned weights.
 
-They need no learned weights, so they work offline and give the same result everywhere; they assume a camera
-that stands still (`boxes`) or small steps between frames (`flow`). `trackers` names these and the others.
+`boxes` assumes a static camera and `flow` small steps between frames. `trackers` names these and the others.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import numpy as np
 # The patches of DIS are 8 pixels wide: smaller pictures are enlarged to this side, or their objects are too
 # small.
 _FLOW_SIDE, _MOST_ENLARGED = 256, 4
-# The background is the median of so many frames; more would only cost time.
+# The background is the median of at most so many frames.
 _BACKGROUND_FRAMES = 64
 # Differences below this are compression and camera noise in 8-bit video.
 _LEAST_DIFFERENCE = 16.0
@@ -42,10 +41,15 @@ def flow(frames: np.ndarray, fps: float = 0.0) -> np.ndarray:
     return found
 
 
-def boxes(frames: np.ndarray, fps: float = 0.0) -> np.ndarray:
-    """Find the moving thing in every frame, before a background that stands still.
+def flow_backward(frames: np.ndarray, fps: float = 0.0) -> np.ndarray:
+    """Estimate backward optical flow as `flow` does: entry t is from frame t + 1 to frame t; (T - 1) x H x W x 2."""
+    return flow(frames[::-1], fps)[::-1]
 
-    What differs from the clip's median picture is moving; the box is a running median over 5 frames. A thing
+
+def boxes(frames: np.ndarray, fps: float = 0.0) -> np.ndarray:
+    """Detect what moves in every frame, before a static background.
+
+    What differs from the clip's median picture is moving; the box is a running median over 5 frames. An object
     that rests for more than half of the clip becomes background.
 
     Args:
@@ -54,7 +58,7 @@ def boxes(frames: np.ndarray, fps: float = 0.0) -> np.ndarray:
 
     Returns:
         `float32`, T x 4: (x0, y0, x1, y1), the centres of the outermost pixels; the whole picture if nothing
-        moves, and between frames where something does, a linear passage.
+        moves; linearly interpolated where nothing is detected between two frames with a box.
     """
     height, width = frames.shape[1:3]
     chosen = np.linspace(0, len(frames) - 1, min(len(frames), _BACKGROUND_FRAMES)).round().astype(int)
@@ -69,7 +73,7 @@ def boxes(frames: np.ndarray, fps: float = 0.0) -> np.ndarray:
         return np.tile(np.array([0, 0, width - 1, height - 1], np.float32), (len(frames), 1))
     times = np.arange(len(frames))
     filled = np.column_stack([np.interp(times, seen, found[seen, i]) for i in range(4)])
-    return _running_median(filled, _SMOOTHED_FRAMES).astype(np.float32)
+    return running_median(filled, _SMOOTHED_FRAMES).astype(np.float32)
 
 
 def _enlarged_grey(frame: np.ndarray, factor: int) -> np.ndarray:
@@ -80,10 +84,10 @@ def _enlarged_grey(frame: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _moving_box(difference: np.ndarray) -> tuple[int, int, int, int] | None:
-    """Box the large connected parts of what differs by more than the noise."""
+    """The box around the large connected components of what differs by more than the noise."""
     noise = 1.4826 * float(np.median(difference))
     mask = (difference > max(_LEAST_DIFFERENCE, 4 * noise)).astype(np.uint8)
-    # Opening by 2 x 2: specks go, thin limbs stay. An even kernel needs opposite anchors, or the mask shifts.
+    # Opening by 2 x 2 removes specks and keeps thin limbs. An even kernel needs opposite anchors, or the mask shifts.
     kernel = np.ones((2, 2), np.uint8)
     opened = cv2.dilate(cv2.erode(mask, kernel, anchor=(0, 0)), kernel, anchor=(1, 1))
     count, _, statistics, _ = cv2.connectedComponentsWithStats(opened, connectivity=8)
@@ -96,8 +100,8 @@ def _moving_box(difference: np.ndarray) -> tuple[int, int, int, int] | None:
     return int(left.min()), int(top.min()), int(right.max()), int(bottom.max())
 
 
-def _running_median(values: np.ndarray, size: int) -> np.ndarray:
-    """Median over `size` neighbours in time; towards the ends over as many as there are on both sides."""
+def running_median(values: np.ndarray, size: int) -> np.ndarray:
+    """Median over `size` neighbours in time (the first axis); near the ends over as many as are on both sides."""
     smooth = np.empty_like(values)
     for t in range(len(values)):
         reach = min(size // 2, t, len(values) - 1 - t)

@@ -1,1 +1,1 @@
-"""Metrics, protocols and reports: every number with its definition, its data and its trivial baselines."""
+"""Evaluation: metrics, feature extractors, trackers, protocols, the report and the speed benchmark."""

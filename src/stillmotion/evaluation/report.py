@@ -1,8 +1,9 @@
-"""Measure models on prepared data and write down what came out: report.json, report.md, one strip per case."""
+"""Evaluate models on prepared data and write the report: report.json, report.md, one strip of frames per case."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,94 +16,95 @@ from stillmotion.animate import load
 from stillmotion.data.clipset import ClipSet, open_dataset
 from stillmotion.data.info import DatasetInfo
 from stillmotion.errors import StillmotionError
-from stillmotion.evaluation.curves import Curve, write_curves
-from stillmotion.evaluation.measures import Case, Measure, Views, add_case, number
-from stillmotion.evaluation.networks import NEEDS, Source
-from stillmotion.evaluation.protocols import Answer, Protocol, find_protocol
+from stillmotion.evaluation.extractors import needs
+from stillmotion.evaluation.extractors.base import FeatureExtractor
+from stillmotion.evaluation.metrics.curves import Curve, write_curves
+from stillmotion.evaluation.protocols import choose_protocol, find_protocol
+from stillmotion.evaluation.protocols.base import Predictor, Protocol
+from stillmotion.evaluation.protocols.columns import Case, Column, FeatureCache, add_case, finite
 from stillmotion.files import write_json, writing
 from stillmotion.version import __version__
 
 SHOWN = 10
 """Frames of each case in its strip."""
 
-INPUT = "made and real frames are compared as 8-bit RGB arrays; made frames never pass through a video file"
-"""Users of this family found their numbers changed by mp4 against png: every report says which it was."""
+INPUT = "predicted and target frames are compared as 8-bit RGB arrays; predictions never pass through a video file"
+"""Comparing mp4 with png changes the values, so every report names the format."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model or baseline with its metrics so far.
+
+    Attributes:
+        predictor: makes its predictions.
+        metrics: by column.
+        curves: by metric.
+        cases: the values of each case by column.
+    """
+
+    predictor: Predictor
+    metrics: Mapping[str, Metric]
+    curves: Mapping[str, Curve]
+    cases: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
 
 def evaluate_models(
     models: Sequence[str],
     data: str | Path,
-    protocol: str,
+    protocol: str | None,
     out: Path,
     *,
     split: str = "test",
-    networks: Mapping[str, Source] | None = None,
+    extractors: Mapping[str, FeatureExtractor] | None = None,
+    device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
-    """Measure every model and every baseline on every case of a protocol, and write the report.
+    """Evaluate every model and every baseline on every case of a protocol, and write the report.
 
     Args:
         models: zoo names or folders.
         data: a prepared data set.
-        protocol: a key of `PROTOCOLS`.
-        out: folder for report.json, report.md and CASE.png (rows: driving, then each model); where the protocol has
-            curves, curves.csv and curve-METRIC.png.
+        protocol: a key of `PROTOCOLS`; None for the one that the models declare.
+        out: folder for report.json, report.md and CASE.png (rows: the target, then each model's samples); where the
+            protocol has curves, curves.csv and curve-METRIC.png.
         split: `train`, `test` or `all`.
-        networks: what `networks.open_networks` gave; metrics whose network is missing are left out and named.
-        progress: called with (answers done, answers in all).
+        extractors: what `open_extractors` gave; columns whose extractor is missing are left out and named.
+        device: where the models run: `cpu`, `cuda` or `auto`.
+        progress: called with (predictions done, predictions in all).
 
     Returns:
         The table as text.
 
     Raises:
-        StillmotionError: an unknown model or protocol, or no clip in the split.
+        StillmotionError: an unknown model or protocol, a protocol that does not fit a model, or no clip in the split.
     """
-    chosen = find_protocol(protocol)
+    if protocol is not None:
+        find_protocol(protocol)  # before anything is loaded
+    animators = {str(model): load(model, device=device) for model in models}
+    chosen = choose_protocol(protocol, {name: animator.system for name, animator in animators.items()})
     clips = choose_split(open_dataset(data), split)
     cases = chosen.cases(clips)
-    views = Views(networks or {})
-    measures = [measure for measure in chosen.measures if views.has(measure.view)]
-    if not measures:
-        asked = sorted({NEEDS[measure.view] for measure in chosen.measures})
-        raise StillmotionError(
-            f"Protocol {protocol!r} measures nothing without a network; give {' or '.join(asked)}."
-        )
-    answers: dict[str, Answer] = {f"baseline: {name}": answer for name, answer in chosen.baselines.items()}
-    for model in models:
-        answers[str(model)] = chosen.answer(load(model))
+    cache = FeatureCache(extractors or {})
+    columns = measured_columns(chosen, cache)
+    predictors = {f"baseline: {name}": predictor for name, predictor in chosen.baselines.items()}
+    predictors |= {name: chosen.predictor(animator) for name, animator in animators.items()}
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-
-    metrics = {name: build_metrics(measures, views) for name in answers}
-    curves = {key: {name: build() for name in answers} for key, build in chosen.curves.items()}
-    rows: dict[str, dict[str, dict[str, float | None]]] = {name: {} for name in answers}
+    rows = {name: new_row(chosen, predictor, columns, cache) for name, predictor in predictors.items()}
     for count, case in enumerate(cases):
-        strips = [case.driving]
-        for place, (name, answer) in enumerate(answers.items()):
-            made = answer(case)
-            if made is None:
-                continue
-            check_size(name, case, made)
-            rows[name][case.name] = add_case(metrics[name], measures, views, case, made)
-            if chosen.has_truth(case):
-                add_curves(curves, name, made, case.driving)
+        shown = [case.target]
+        for place, (name, row) in enumerate(rows.items()):
+            samples = evaluate_case(chosen, name, row, columns, cache, case)
             if not name.startswith("baseline"):
-                strips.append(made)
+                shown += samples
             if progress:
-                progress(count * len(answers) + place + 1, len(cases) * len(answers))
-        media.write_picture(out / f"{case.name}.png", strip(strips), overwrite=True)
-    report = {
-        **summarise(chosen, cases, metrics, split),
-        "clips": len(clips),
-        "data": describe_data(clips.info),
-        "input": INPUT,
-        "networks": {name: source.description for name, source in (networks or {}).items()},
-        "not_measured": not_measured(chosen, views),
-        "versions": {"stillmotion": __version__, "torch": torch.__version__},
-        "per_clip": rows,
-    }
-    if curves:
-        report["curves"] = told_curves(curves)
+                progress(count * len(rows) + place + 1, len(cases) * len(rows))
+        media.write_picture(out / f"{case.name}.png", strip(shown), overwrite=True)
+    report = {**summarise(chosen, cases, rows, columns, split), **describe(clips, chosen, cache)}
+    report["per_clip"] = {name: row.cases for name, row in rows.items()}
+    if chosen.curves:
+        report["curves"] = curves_of(rows)
         write_curves(out, report["curves"]["values"])
     write_json(out / "report.json", report)
     text = as_text(report)
@@ -122,64 +124,99 @@ def choose_split(clips: ClipSet, split: str) -> ClipSet:
     return found
 
 
-def build_metrics(measures: Sequence[Measure], views: Views) -> dict[str, Metric]:
-    """A fresh metric per column."""
-    return {measure.name: measure.build(views.networks.get(measure.view)) for measure in measures}
+def measured_columns(protocol: Protocol, cache: FeatureCache) -> list[Column]:
+    """The columns whose extractor is available.
 
-
-def add_curves(curves: Mapping[str, Mapping[str, Curve]], name: str, made: np.ndarray, real: np.ndarray) -> None:
-    """Add one answer to the curves of its row."""
-    if curves:
-        pair = tuple(torch.from_numpy(media.to_float(frames)) for frames in (made, real))
-        for by_name in curves.values():
-            by_name[name].update(*pair)
-
-
-def told_curves(curves: Mapping[str, Mapping[str, Curve]]) -> dict[str, Any]:
-    """The curves for report.json: what each means, and its numbers per row and step."""
-    return {
-        "definitions": {key: next(iter(row.values())).definition for key, row in curves.items()},
-        "values": {
-            key: {name: curve.compute().tolist() for name, curve in row.items()} for key, row in curves.items()
-        },
-    }
-
-
-def check_size(name: str, case: Case, made: np.ndarray) -> None:
-    """Raise `StillmotionError` unless an answer has the shape of the case's driving video."""
-    if made.shape != case.driving.shape:
+    Raises:
+        StillmotionError: there are none.
+    """
+    columns = [column for column in protocol.columns if cache.has(column.extractor)]
+    if not columns:
+        needed = sorted({needs(column.extractor) for column in protocol.columns})
         raise StillmotionError(
-            f"{name} makes frames of {made.shape[1]} x {made.shape[2]} pixels where clip {case.name!r} has "
-            f"{case.driving.shape[1]} x {case.driving.shape[2]}; prepare the data with --size {made.shape[1]}."
+            f"Protocol {protocol.name!r} measures nothing without a network; give {' or '.join(needed)}."
+        )
+    return columns
+
+
+def new_row(protocol: Protocol, predictor: Predictor, columns: Sequence[Column], cache: FeatureCache) -> Row:
+    """A row without cases."""
+    metrics = {column.name: column.build(cache.extractors.get(column.extractor)) for column in columns}
+    return Row(predictor, metrics, {name: build() for name, build in protocol.curves.items()})
+
+
+def evaluate_case(
+    protocol: Protocol, name: str, row: Row, columns: Sequence[Column], cache: FeatureCache, case: Case
+) -> list[np.ndarray]:
+    """Predict a case, add it to the row and return the samples; none where the predictor has no prediction.
+
+    Raises:
+        StillmotionError: a prediction has another shape than the target.
+    """
+    predictions = [row.predictor(case, sample) for sample in range(protocol.samples)]
+    samples = [frames for frames in predictions if frames is not None]
+    for frames in samples:
+        check_shape(name, case, frames)
+        if row.curves and protocol.has_truth(case):
+            pair = [torch.from_numpy(media.to_float(video)) for video in (frames, case.target)]
+            for curve in row.curves.values():
+                curve.update(*pair)
+    if samples:
+        row.cases[case.name] = add_case(row.metrics, columns, cache, case, samples)
+    return samples
+
+
+def check_shape(name: str, case: Case, frames: np.ndarray) -> None:
+    """Raise `StillmotionError` unless a prediction has the shape of the case's target."""
+    if frames.shape != case.target.shape:
+        raise StillmotionError(
+            f"{name} predicts {len(frames)} frames of {frames.shape[1]} x {frames.shape[2]} pixels where clip "
+            f"{case.name!r} has {len(case.target)} of {case.target.shape[1]} x {case.target.shape[2]}; prepare the "
+            f"data with --size {frames.shape[1]}."
         )
 
 
 def summarise(
-    protocol: Protocol, cases: Sequence[Case], metrics: Mapping[str, Mapping[str, Metric]], split: str
+    protocol: Protocol, cases: Sequence[Case], rows: Mapping[str, Row], columns: Sequence[Column], split: str
 ) -> dict[str, Any]:
-    """The metrics' values, beside what was done and what each of them means."""
+    """The metrics' values, beside what was done and the definition of each."""
     means = {
-        name: {key: number(metric.compute()) if metric.update_called else None for key, metric in row.items()}
-        for name, row in metrics.items()
+        name: {key: finite(metric.compute()) if metric.update_called else None for key, metric in row.metrics.items()}
+        for name, row in rows.items()
     }
     first = next(iter(means.values())).get("L1")
     for values in means.values():
         if "L1" in values:
-            # Where nothing moves the copied still is perfect, and JSON knows no infinity.
+            # Where nothing moves the copied still has no error, and JSON has no infinity.
             values["L1 / copy the still"] = (values["L1"] or 0.0) / first if first else None
     return {
         "protocol": protocol.name,
         "definition": protocol.definition,
         "split": split,
         "cases": len(cases),
-        "frames": sum(len(case.driving) for case in cases),
-        "metrics": {key: metric.definition for key, metric in next(iter(metrics.values())).items()},
+        "samples": protocol.samples,
+        "frames": sum(len(case.target) for case in cases),
+        "metrics": {key: metric.definition for key, metric in next(iter(rows.values())).metrics.items()},
         "means": means,
     }
 
 
+def describe(clips: ClipSet, protocol: Protocol, cache: FeatureCache) -> dict[str, Any]:
+    """What else is needed to compare values: data, input, networks, versions, and the columns left out."""
+    return {
+        "clips": len(clips),
+        "data": describe_data(clips.info),
+        "input": INPUT,
+        "networks": {name: extractor.description for name, extractor in cache.extractors.items()},
+        "not_measured": {
+            column.name: needs(column.extractor) for column in protocol.columns if not cache.has(column.extractor)
+        },
+        "versions": {"stillmotion": __version__, "torch": torch.__version__},
+    }
+
+
 def describe_data(info: DatasetInfo) -> dict[str, Any]:
-    """What a reader needs to know of the data to compare numbers."""
+    """The data set's facts."""
     return {
         "title": info.title,
         "size": list(info.size) if info.size else None,
@@ -191,9 +228,11 @@ def describe_data(info: DatasetInfo) -> dict[str, Any]:
     }
 
 
-def not_measured(protocol: Protocol, views: Views) -> dict[str, str]:
-    """The columns that lack their network, and what each needs."""
-    return {measure.name: NEEDS[measure.view] for measure in protocol.measures if not views.has(measure.view)}
+def curves_of(rows: Mapping[str, Row]) -> dict[str, Any]:
+    """The curves for report.json: definitions, and values per row and step."""
+    definitions = {key: curve.definition for key, curve in next(iter(rows.values())).curves.items()}
+    values = {key: {name: row.curves[key].compute().tolist() for name, row in rows.items()} for key in definitions}
+    return {"definitions": definitions, "values": values}
 
 
 def as_text(report: Mapping[str, Any]) -> str:
@@ -202,11 +241,12 @@ def as_text(report: Mapping[str, Any]) -> str:
     data = report["data"]
     size = "various sizes" if data["size"] is None else f"{data['size'][0]} x {data['size'][1]}"
     rate = "various rates" if data["fps"] is None else f"{data['fps']:g} frames per second"
+    decoder = f", decoded by {data['decoder']}" if data["decoder"] else ""
+    samples = f", {report['samples']} samples of each" if report["samples"] > 1 else ""
     lines = [
         f"Protocol {report['protocol']}: {report['definition']}.",
         f"Data: {data['title'] or 'untitled'}, {report['clips']} clips of split {report['split']}, {size}, {rate}"
-        + (f", decoded by {data['decoder']}" if data["decoder"] else "")
-        + f"; {report['cases']} cases, {report['frames']} frames.",
+        f"{decoder}; {report['cases']} cases{samples}, {report['frames']} frames.",
         f"Input: {report['input']}.",
         "",
         "| | " + " | ".join(columns) + " |",
@@ -219,11 +259,11 @@ def as_text(report: Mapping[str, Any]) -> str:
     lines += [f"Network {name}: {description}." for name, description in report["networks"].items()]
     if "curves" in report:
         lines += ["", *curve_table(report["curves"])]
-    lacking = report["not_measured"]
-    if lacking:
-        needs = {need: [name for name in lacking if lacking[name] == need] for need in lacking.values()}
-        told = (f"{', '.join(names)} (needs {need})" for need, names in needs.items())
-        lines.append(f"Not measured: {'; '.join(told)}.")
+    missing = report["not_measured"]
+    if missing:
+        by_need = {need: [name for name in missing if missing[name] == need] for need in missing.values()}
+        entries = (f"{', '.join(names)} (needs {need})" for need, names in by_need.items())
+        lines.append(f"Not measured: {'; '.join(entries)}.")
     return "\n".join(lines)
 
 
@@ -239,7 +279,7 @@ def curve_table(curves: Mapping[str, Any], shown: int = 8) -> list[str]:
     return [*lines, "", *(f"{key}: {text}." for key, text in curves["definitions"].items())]
 
 
-def strip(rows: Sequence[np.ndarray], shown: int = SHOWN) -> np.ndarray:
+def strip(videos: Sequence[np.ndarray], shown: int = SHOWN) -> np.ndarray:
     """Videos under each other, `shown` evenly spaced frames side by side; H x W x 3 `uint8`."""
-    at = np.linspace(0, len(rows[0]) - 1, min(shown, len(rows[0]))).round().astype(int)
-    return np.concatenate([np.concatenate(list(row[at]), axis=1) for row in rows], axis=0)
+    at = np.linspace(0, len(videos[0]) - 1, min(shown, len(videos[0]))).round().astype(int)
+    return np.concatenate([np.concatenate(list(video[at]), axis=1) for video in videos], axis=0)

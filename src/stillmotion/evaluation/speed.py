@@ -1,7 +1,6 @@
-"""Speed and size of models on this machine; never a test, always medians with their spread.
+"""Speed and size of models on this machine: medians with their spread.
 
-Everything of one model is measured in rounds: each round times every variant once, one after the other, so
-that a noisy neighbour hits all of them alike and ratios mean something.
+All variants of one model are timed in turn, once per round, so that other load on the machine affects them equally.
 """
 
 from __future__ import annotations
@@ -15,39 +14,47 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
-from stillmotion import media, systems
+from stillmotion import media
 from stillmotion.animate import Animator, load, own_times, shipped_models
-from stillmotion.controls import Control, Drive, Stroke
 from stillmotion.data.clip import Clip
 from stillmotion.files import write_json
-from stillmotion.nn.precision import choose
+from stillmotion.nn.device import choose_device, choose_precision
+from stillmotion.options import Control
 from stillmotion.systems.base import Animation, Step, System
 from stillmotion.version import __version__
 
 FRAMES = 32
-"""How many frames the networks make in what is timed."""
+"""Frames that the networks generate in what is timed."""
 _LARGE = 256  # side of the still that is animated at its own size
 _BF16_FRAMES = 8  # without hardware for it bf16 takes seconds
 
 
-def bench_models(models: Sequence[str], out: Path, *, repeats: int = 10, threads: int | None = None) -> str:
-    """Time models and write what was found as JSON.
+def bench_models(
+    models: Sequence[str],
+    out: Path,
+    *,
+    repeats: int = 10,
+    threads: int | None = None,
+    device: str = "cpu",
+) -> str:
+    """Time models and write the results as JSON.
 
     Args:
         models: zoo names or folders; empty for everything shipped.
         out: the JSON file.
         repeats: timed rounds after two to warm up.
         threads: CPU threads; None leaves torch's choice.
+        device: where the networks run: `cpu`, `cuda` or `auto`.
 
     Returns:
         The JSON text.
@@ -55,19 +62,20 @@ def bench_models(models: Sequence[str], out: Path, *, repeats: int = 10, threads
     if threads:
         torch.set_num_threads(threads)
     report = {
-        "machine": machine(),
+        "machine": machine(choose_device(device)),
         "frames": FRAMES,
         "repeats": repeats,
-        "models": {name: bench_model(load(name), repeats) for name in models or shipped_models()},
+        "models": {name: bench_model(load(name, device=device), repeats) for name in models or shipped_models()},
     }
     write_json(out, report)
     return json.dumps(report, indent=2)
 
 
-def machine() -> dict[str, Any]:
-    """What was measured on."""
+def machine(device: torch.device = torch.device("cpu")) -> dict[str, Any]:  # noqa: B008
+    """Hardware and versions."""
     return {
         "cpu": _cpu_name(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -79,74 +87,72 @@ def machine() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Exercise:
-    """What a system's speed is measured on; everything in it is made.
+    """What a system's speed is measured on.
 
     Attributes:
+        still: H x W x 3, of the networks' size.
         control: the control, from memory.
         given: the same as a person gives it: with a file to read, where there is one.
-        frames: how many to ask for, so that the networks make `made` of them.
-        made: how many the networks make; the others are the still.
+        frames: how many to ask for, so that the networks generate `generated` of them.
+        generated: how many the networks generate; the others are the still.
         stage: the training stage whose step is timed.
-        clips: what that stage may learn from.
+        clips: training clips for that stage.
     """
 
+    still: np.ndarray
     control: Control
     given: Control
     frames: int
-    made: int
+    generated: int
     stage: str
     clips: Sequence[Clip]
 
 
-def _drive(config: Any, video: np.ndarray, folder: Path) -> Exercise:
-    media.write_video(folder / "drive.mp4", iter(video), fps=25)
-    clips = [Clip("made", video, 25.0)]
-    return Exercise(Drive(video), Drive(folder / "drive.mp4"), FRAMES, FRAMES, "motion", clips)
+def make_exercise(system: System, folder: Path) -> Exercise:
+    """The exercise of a system, of its `example_clip(frames)`, `control_of(clip)` and `main_stage`.
 
-
-def _stroke(config: Any, video: np.ndarray, folder: Path) -> Exercise:
-    """A stroke through the middle; the still is frame 0. Grey coding has no more than a training clip's points."""
-    made = config.frames - 1 if config.coding == "grey" else FRAMES
-    length = max(made + 1, (config.frames - 1) * config.frame_step + 1)
-    points = np.linspace(0.25, 0.75, length)[:, None] * np.array([config.size, config.size])
-    stroke = Stroke(points)
-    frames = np.resize(video, (length, *video.shape[1:]))
-    clips = [Clip("made", frames, 25.0, {"points": points.astype(np.float32)})]
-    return Exercise(stroke, stroke, made + 1, made, "stroke", clips)
-
-
-EXERCISES: Mapping[type, Callable[[Any, np.ndarray, Path], Exercise]] = {Drive: _drive, Stroke: _stroke}
-"""By the control of a system: makes its exercise of its configuration, a made video and a folder for files."""
+    Args:
+        system: what is timed.
+        folder: for a video that the control reads.
+    """
+    clip = system.example_clip(FRAMES)
+    still = np.asarray(clip.frames)[0]
+    first = next(iter(system.animate(still, system.control_of(clip), len(clip), size="model"))).frame
+    if copied := int(np.array_equal(first, still)):  # frame 0 is the still and not generated
+        clip = system.example_clip(FRAMES + 1)
+    control = given = system.control_of(clip)
+    video = getattr(control, "video", None)
+    if isinstance(video, np.ndarray):
+        media.write_video(folder / "control.mp4", iter(video), fps=clip.fps)
+        given = replace(cast(Any, control), video=folder / "control.mp4")
+    return Exercise(still, control, given, len(clip), len(clip) - copied, system.main_stage, [clip])
 
 
 def bench_model(animator: Animator, repeats: int) -> dict[str, Any]:
     """Everything about one model: sizes, times per frame in milliseconds, share of the matmul peak."""
     system = animator.system
-    size = system.config.size
-    rng = np.random.default_rng(0)
-    still = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
-    large = rng.integers(0, 256, (_LARGE, _LARGE, 3), dtype=np.uint8)
-    video = rng.integers(0, 256, (FRAMES, size, size, 3), dtype=np.uint8)
+    left = _LEFT.to(system.device)
     with tempfile.TemporaryDirectory() as folder:
-        exercise = EXERCISES[system.control](system.config, video, Path(folder))
+        exercise = make_exercise(system, Path(folder))
+        large = media.resize(exercise.still, (_LARGE, _LARGE))
         target = Path(folder) / "out.mp4"
 
-        def animated(picture: np.ndarray, control: Control, how: str) -> Animation:
-            return animator(picture, control, exercise.frames, size=how)
+        def animated(control: Control, size: str = "model", still: np.ndarray = exercise.still) -> Animation:
+            return animator(still, control, exercise.frames, size=size)
 
         variants: dict[str, Callable[[], Any]] = {
-            "matmul": _matmul,
-            "network": lambda: _run(animated(still, exercise.control, "model")),
-            "large": lambda: _run(animated(large, exercise.control, "native")),
-            "end_to_end": lambda: animated(still, exercise.given, "model").save(target, overwrite=True),
-            "first_frame": lambda: _first(animated(still, exercise.given, "model"), exercise.frames - exercise.made),
+            "matmul": lambda: left @ left,
+            "network": lambda: _run(animated(exercise.control)),
+            "large": lambda: _run(animated(exercise.control, "native", large)),
+            "end_to_end": lambda: animated(exercise.given).save(target, overwrite=True),
+            "first_frame": lambda: _first(animated(exercise.given), exercise.frames - exercise.generated),
         }
         times = interleaved(variants, repeats)
     with FlopCounterMode(display=False) as counter:
-        _run(animated(still, exercise.control, "model"))
-    flops = counter.get_total_flops() / exercise.made
-    per_frame = {name: [t / exercise.made for t in times[name]] for name in ("network", "large", "end_to_end")}
-    peak = _MATMUL_FLOPS / statistics.median(times["matmul"])
+        _run(animated(exercise.control))
+    flops = counter.get_total_flops() / exercise.generated
+    per_frame = {name: [t / exercise.generated for t in times[name]] for name in ("network", "large", "end_to_end")}
+    peak = 2 * _MATMUL**3 / statistics.median(times["matmul"])
     network = statistics.median(per_frame["network"])
     return {
         "parameters": sum(p.numel() for p in system.shipped().parameters()),
@@ -158,8 +164,8 @@ def bench_model(animator: Animator, repeats: int) -> dict[str, Any]:
         "share_of_matmul_peak": flops / network / peak,
         "matmul_gflop_per_s": peak / 1e9,
         "share_outside_network": 1 - network / statistics.median(per_frame["end_to_end"]),
-        "bf16": _bf16(animator, still, exercise, network),
-        "training": _training(animator, exercise, max(repeats // 2, 1)),
+        "bf16": _bf16(system, exercise, network),
+        "training": _training(system, exercise, max(repeats // 2, 1)),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
@@ -170,26 +176,26 @@ def _run(steps: Iterable[Any]) -> None:
 
 
 def _first(animation: Animation, before: int) -> Step:
-    """The first frame that the networks made; `before` others come ahead of it."""
+    """The first frame that the networks generate, after `before` others."""
     return next(islice(animation, before, None))
 
 
-def _bf16(animator: Animator, still: np.ndarray, exercise: Exercise, fp32_s: float) -> dict[str, Any]:
-    """What bf16 costs and spares: the probe that `auto` decides by, times the network, error in grey levels."""
-    chosen, probe = choose("auto", torch.device("cpu"), True, lambda *_: own_times(animator.system))
-    rough = copy.copy(animator.system)
+def _bf16(system: System, exercise: Exercise, fp32_s: float) -> dict[str, Any]:
+    """bf16 against fp32: the probe that `auto` decides by, the network's time, the error in grey levels."""
+    chosen, probe = choose_precision("auto", system.device, True, lambda *_: own_times(system))
+    rough = copy.copy(system)
     rough.precision = "bf16"
-    before = exercise.frames - exercise.made
-    made = min(_BF16_FRAMES, exercise.made)
+    before = exercise.frames - exercise.generated
+    generated = min(_BF16_FRAMES, exercise.generated)
 
     def frames(system: System) -> np.ndarray:
-        animation = system.animate(still, exercise.control, made + before, size="model")
+        animation = system.animate(exercise.still, exercise.control, generated + before, size="model")
         return animation.frames()[before:].astype(np.float32)
 
     start = time.perf_counter()
     found = frames(rough)
-    spent = (time.perf_counter() - start) / made
-    error = np.abs(found - frames(animator.system))
+    spent = (time.perf_counter() - start) / generated
+    error = np.abs(found - frames(system))
     return {
         "auto_chooses": chosen,
         "probe_ms": probe,
@@ -200,11 +206,12 @@ def _bf16(animator: Animator, still: np.ndarray, exercise: Exercise, fp32_s: flo
     }
 
 
-def _training(animator: Animator, exercise: Exercise, repeats: int) -> dict[str, Any]:
-    """Samples per second of the system's training step on made frames, without loading and logging."""
-    system = copy.deepcopy(animator.system)
-    stage = systems.find(system.name).stages(system, exercise.clips, (), (exercise.stage,))[0]
-    batch = default_collate([stage.dataset[i] for i in range(stage.batch)])
+def _training(system: System, exercise: Exercise, repeats: int) -> dict[str, Any]:
+    """Samples per second of the system's training step, without loading and logging."""
+    from accelerate.utils import send_to_device  # of the extra `train`, as the stages
+
+    stage = copy.deepcopy(system).stages(exercise.clips, only=(exercise.stage,))[0]
+    batch = send_to_device(default_collate([stage.dataset[i] for i in range(stage.batch)]), system.device)
     for network in stage.networks.values():
         network.train()
 
@@ -228,6 +235,8 @@ def interleaved(variants: Mapping[str, Callable[[], Any]], repeats: int, warm_up
         for name, variant in variants.items():
             start = time.perf_counter()
             variant()
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
             if round_number >= warm_up:
                 times[name].append(time.perf_counter() - start)
     return times
@@ -241,13 +250,6 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
 
 
 _MATMUL = 1024
-_MATMUL_FLOPS = 2 * _MATMUL**3
-
-
-def _matmul() -> torch.Tensor:
-    return _LEFT @ _LEFT
-
-
 _LEFT = torch.ones(_MATMUL, _MATMUL)
 
 

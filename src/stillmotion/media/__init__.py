@@ -1,16 +1,20 @@
-"""Pictures and videos in and out: streaming, bounded, checked, browser-playable.
+"""Pictures and videos in and out, as `uint8` RGB arrays: pictures H x W x 3, videos T x H x W x 3.
 
-Everything is `uint8` RGB in numpy: pictures H x W x 3, videos T x H x W x 3. Only plain local files are read.
+Videos stream one frame at a time within `Limits`; outputs are written atomically, mp4 as browsers play it. Only
+regular files on this machine are read.
 """
 
-from stillmotion.media.limits import Limits, MediaError
 from stillmotion.media.pictures import (
+    Limits,
+    MediaError,
     crop,
     fit_square,
     pad_square,
     read_picture,
     resize,
     to_float,
+    to_pictures,
+    to_tensor,
     to_uint8,
     write_picture,
 )
@@ -32,6 +36,8 @@ __all__ = [
     "resize",
     "sniff",
     "to_float",
+    "to_pictures",
+    "to_tensor",
     "to_uint8",
     "write_picture",
     "write_video",

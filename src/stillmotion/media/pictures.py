@@ -1,20 +1,33 @@
-"""Still pictures in and out, and the few changes to pixels that everything else needs."""
+"""Pictures in and out, operations on their pixels, and what all of `media` needs: limits, file checks, errors."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import secrets
+import stat
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
 
-from stillmotion.media.files import check_target, file_type, plain_file, sync, temporary_sibling, write_errors
-from stillmotion.media.limits import Limits, MediaError
+from stillmotion.errors import StillmotionError
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FileType = Literal["png", "jpeg", "webp", "gif", "mp4", "matroska", "avi"]
+
+MIN_FPS, MAX_FPS = 0.01, 1000.0
+_ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ORIENTATION_TAG = 0x0112
-# EXIF says how the camera was held; these turn the picture upright again.
+# EXIF orientation to the transpose that turns the stored picture upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -24,7 +37,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# JPEG without chroma subsampling; WebP without loss, as PNG.
+# JPEG without chroma subsampling; WebP is lossless, as PNG is.
 _SAVE_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("PNG", {}),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
@@ -33,49 +46,140 @@ _SAVE_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def read_picture(path: str | Path, *, limits: Limits | None = None) -> np.ndarray:
-    """Read a PNG, JPEG, WebP or GIF picture (of an animation, the first frame).
+class MediaError(StillmotionError):
+    """A picture or video cannot be read or written; the message is one sentence that says what to do."""
 
-    The EXIF orientation is applied, transparency is laid on white, 16-bit values become 8-bit; grey, palette
-    and CMYK become RGB. Colour profiles are not applied.
+
+@dataclass(frozen=True)
+class Limits:
+    """Upper bounds for one media file, checked from headers before decoding and again while frames stream.
+
+    Attributes:
+        max_pixels: height x width of one picture or strip. Pillow refuses more than 178 million by itself.
+        max_frame_pixels: height x width of one video frame.
+        max_frames: frames of one video.
+        max_seconds: duration of one video.
+        max_bytes: memory that the frames returned by `read_video` may take.
+    """
+
+    max_pixels: int = 50_000_000
+    max_frame_pixels: int = 16_000_000
+    max_frames: int = 100_000
+    max_seconds: float = 3600.0
+    max_bytes: int = 4 * 2**30
+
+    def check_frame(self, name: str, size: tuple[int, int]) -> None:
+        """Raise `MediaError` if video frames of `size` (height, width) are too large."""
+        _check_size(f"A frame of {name!r}", size, self.max_frame_pixels)
+
+    def check_length(self, name: str, frames: int, seconds: float) -> None:
+        """Raise `MediaError` if a video has too many frames or lasts too long."""
+        if frames > self.max_frames:
+            raise MediaError(
+                f"The video {name!r} has more than the {self.max_frames} frames allowed; cut it into shorter ones."
+            )
+        if seconds > self.max_seconds:
+            raise MediaError(
+                f"The video {name!r} lasts {seconds:.0f} seconds, more than the {self.max_seconds:g} "
+                "allowed; cut it into shorter ones."
+            )
+
+
+def _check_size(what: str, size: tuple[int, int], most: int) -> None:
+    height, width = size
+    if height * width > most:
+        raise MediaError(
+            f"{what} is {width} x {height} pixels, more than the {most / 1e6:g} million allowed; scale it down first."
+        )
+
+
+def check_fps(fps: float) -> float:
+    """Return `fps` as a float; raise `MediaError` unless it lies between 0.01 and 1000."""
+    if not MIN_FPS <= fps <= MAX_FPS:  # also rejects NaN
+        raise MediaError(f"The frame rate must be a number between {MIN_FPS:g} and {MAX_FPS:g}, not {fps}.")
+    return float(fps)
+
+
+def check_pixels(array: np.ndarray) -> None:
+    """Raise `TypeError` unless `array` is one `uint8` H x W x 3 picture with at least one pixel."""
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
+        raise TypeError(f"A picture must be uint8, H x W x 3, not {array.dtype} {array.shape}.")
+
+
+def plain_file(source: str | Path) -> Path:
+    """Return `source` as a path; raise `MediaError` unless it is an existing, non-empty regular file.
+
+    URLs, FFmpeg protocols such as `concat:`, devices, pipes and folders are rejected here.
+    """
+    path = Path(source)
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        if isinstance(error, PermissionError):
+            raise MediaError(f"You may not read {str(source)!r}; check its permissions.") from error
+        raise MediaError(f"There is no file {str(source)!r}; check the name.") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise MediaError(f"{str(source)!r} is a folder; give the name of a file in it.")
+    if not stat.S_ISREG(status.st_mode):
+        raise MediaError(f"{str(source)!r} is not a plain file; copy it to one first.")
+    if status.st_size == 0:
+        raise MediaError(f"The file {str(source)!r} is empty; get it again from where it came from.")
+    return path
+
+
+def file_type(path: Path) -> FileType | None:
+    """Return the type of a file from its first bytes, whatever its ending; None if the type is not supported."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise MediaError(f"The file {str(path)!r} cannot be read ({error.strerror}).") from error
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "gif"
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        return "matroska"
+    if head[:4] == b"RIFF" and head[8:12] in (b"WEBP", b"AVI "):
+        return "webp" if head[8:12] == b"WEBP" else "avi"
+    return "mp4" if head[4:8] in _ISO_BOXES else None
+
+
+def read_picture(path: str | Path, *, limits: Limits | None = None) -> np.ndarray:
+    """Read a PNG, JPEG, WebP or GIF picture (the first frame of an animation).
+
+    The EXIF orientation is applied, transparency is composited on white, 16-bit values are scaled to 8 bits; grey,
+    palette and CMYK become RGB. Colour profiles are not applied.
 
     Args:
-        path: a plain file; its first bytes, not its ending, say what it is.
-        limits: the size that is allowed, checked before decoding.
+        path: a regular file; its type is read from its first bytes, not from its ending.
+        limits: the largest size allowed, checked before decoding.
 
     Returns:
-        `uint8`, H x W x 3, RGB.
+        `uint8`, H x W x 3, RGB; C-contiguous and writeable.
 
     Raises:
         MediaError: the file is missing, damaged, too large or no such picture.
     """
-    limits = limits or Limits()
-    file = plain_file(path)
-    with open_image(file, limits) as image:
-        orientation = _orientation(image)
-        try:
-            pixels = image_to_rgb(image)
-        except Exception as error:
-            # Damaged data surfaces in Pillow's decoders as a dozen kinds of exception.
-            raise MediaError(f"The picture {str(path)!r} is damaged; export it again.") from error
-    if orientation in _UPRIGHT:
-        pixels = np.asarray(Image.fromarray(pixels).transpose(_UPRIGHT[orientation]))
-    return np.array(pixels, order="C")
+    with open_image(path, limits or Limits()) as image:
+        return decode_image(image, str(path))
 
 
-def open_image(path: Path, limits: Limits) -> Image.Image:
-    """Open a picture file with Pillow and check its size from the header; nothing is decoded yet.
+def open_image(source: str | Path, limits: Limits) -> Image.Image:
+    """Open a picture file with Pillow and check its size from the header, without decoding it.
 
     Raises:
-        MediaError: it is no PNG, JPEG, WebP or GIF, or it is too large.
+        MediaError: it is no regular file, no PNG, JPEG, WebP or GIF, or it is too large.
     """
-    name = str(path)
+    path, name = plain_file(source), str(source)
     if file_type(path) not in ("png", "jpeg", "webp", "gif"):
         raise MediaError(f"{name!r} is not a PNG, JPEG, WebP or GIF picture; convert it to one of these.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `limits` decides, not Pillow.
-            image = Image.open(path, formats=FORMATS)
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `limits` replaces Pillow's own check
+            image = Image.open(path, formats=("PNG", "JPEG", "WEBP", "GIF"))
     except Image.DecompressionBombError as error:
         raise MediaError(
             f"The picture {name!r} has more than the {limits.max_pixels / 1e6:g} million pixels allowed; "
@@ -84,46 +188,50 @@ def open_image(path: Path, limits: Limits) -> Image.Image:
     except Exception as error:
         raise MediaError(f"The picture {name!r} is damaged; export it again.") from error
     try:
-        limits.check_picture(name, (image.height, image.width))
+        _check_size(f"The picture {name!r}", (image.height, image.width), limits.max_pixels)
     except MediaError:
         image.close()
         raise
     return image
 
 
+def decode_image(image: Image.Image, name: str) -> np.ndarray:
+    """Decode an opened picture to upright `uint8` H x W x 3; raise `MediaError` if it is damaged."""
+    try:
+        orientation = int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:
+        orientation = 1  # a broken EXIF block does not affect the pixels
+    try:
+        pixels = image_to_rgb(image)
+    except Exception as error:
+        # Pillow's decoders raise a dozen kinds of exceptions for damaged data.
+        raise MediaError(f"The picture {name!r} is damaged; export it again.") from error
+    if orientation in _UPRIGHT:
+        pixels = np.asarray(Image.fromarray(pixels).transpose(_UPRIGHT[orientation]))
+    return np.array(pixels, order="C")
+
+
 def image_to_rgb(image: Image.Image) -> np.ndarray:
-    """Decode a Pillow image of any mode to `uint8` H x W x 3; transparency is laid on white."""
+    """Decode a Pillow image of any mode to `uint8` H x W x 3; transparency is composited on white."""
     if image.mode.startswith("I"):
-        # Pillow's own conversion cuts 16-bit grey off at 255 instead of scaling it.
-        grey = np.asarray(image).astype(np.float64)
-        grey8 = np.rint(np.clip(grey, 0, 65535) / 257).astype(np.uint8)
-        return np.repeat(grey8[:, :, None], 3, axis=2)
+        # Pillow's own conversion clips 16-bit grey at 255 instead of scaling it.
+        grey = np.rint(np.clip(np.asarray(image).astype(np.float64), 0, 65535) / 257).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
     if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
-        return on_white(np.asarray(image.convert("RGBA")))
+        rgba = np.asarray(image.convert("RGBA"))
+        alpha = rgba[..., 3:].astype(np.uint16)
+        # 255 * 255 + 127 still fits 16 bits; adding 127 makes the division round to nearest.
+        return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
     return np.asarray(image.convert("RGB"))
 
 
-def on_white(rgba: np.ndarray) -> np.ndarray:
-    """Lay `uint8` H x W x 4 pixels (straight alpha) on white; returns `uint8` H x W x 3."""
-    alpha = rgba[..., 3:].astype(np.uint16)
-    # 255 * 255 + 127 still fits 16 bits; adding 127 makes the division round to nearest.
-    return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:
-        return 1  # A broken EXIF block says nothing about the pixels, which are shown as they lie.
-
-
 def write_picture(path: str | Path, array: np.ndarray, *, overwrite: bool = False) -> None:
-    """Write `uint8` H x W x 3 as PNG or WebP (without loss) or JPEG (quality 95), by the ending of `path`.
+    """Write `uint8` H x W x 3 as PNG or WebP (lossless) or JPEG (quality 95), chosen by the ending of `path`.
 
-    The file appears complete or not at all, and an old one stays as it was until then.
+    The file is replaced atomically: `path` holds the complete new picture or what it held before.
 
     Raises:
-        MediaError: unknown ending, no such folder, file exists and `overwrite` is off, or a full disk.
+        MediaError: unknown ending, no such folder, the file exists and `overwrite` is off, or the disk is full.
         TypeError: `array` is no `uint8` H x W x 3 array.
     """
     target = Path(path)
@@ -142,14 +250,48 @@ def write_picture(path: str | Path, array: np.ndarray, *, overwrite: bool = Fals
         temporary.unlink(missing_ok=True)
 
 
-def check_pixels(array: np.ndarray) -> None:
-    """Raise `TypeError` unless `array` is one `uint8` H x W x 3 picture with at least one pixel."""
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
-        raise TypeError(f"A picture must be uint8, H x W x 3, not {array.dtype} {array.shape}.")
+def check_target(path: Path, overwrite: bool) -> None:
+    """Raise `MediaError` if the folder of `path` does not exist, or something is there that may not be replaced."""
+    name = str(path)
+    if "\0" in name or not path.name:
+        raise MediaError(f"{name!r} is not a file name; choose another one.")
+    if not path.parent.is_dir():
+        raise MediaError(f"The folder {str(path.parent)!r} does not exist; make it or choose another place.")
+    if path.is_dir():
+        raise MediaError(f"{name!r} is a folder; choose another name.")
+    if path.exists() and not path.is_file():
+        raise MediaError(f"{name!r} is not a plain file; choose another name.")
+    if path.exists() and not overwrite:
+        raise MediaError(f"{name!r} already exists; pass --overwrite (-y) or choose another name.")
+
+
+def temporary_sibling(path: Path) -> Path:
+    """Return an unused hidden name in the folder of `path`, so that one rename on the same disk completes a write."""
+    return path.with_name(f".stillmotion-{secrets.token_hex(6)}.part")
+
+
+def sync(path: Path) -> None:
+    """Flush a written file to the disk; some systems report a full disk only then."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Raise a `MediaError` about `path` in place of an `OSError` from the `with` block."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            raise MediaError(
+                f"{str(path)!r} was not written because the disk is full; free some space or choose another place."
+            ) from error
+        reason = error.strerror or str(error)
+        raise MediaError(f"{str(path)!r} could not be written ({reason}); choose another place.") from error
 
 
 def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Scale one picture or a stack of them, antialiased (bicubic, its support widened when reducing).
+    """Resize one picture or a stack of them with antialiasing (bicubic, its support widened when reducing).
 
     The outer edges of the pictures are aligned, not the centres of their corner pixels: x becomes
     (x + 0.5) * new / old - 0.5.
@@ -165,10 +307,10 @@ def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if height < 1 or width < 1:
         raise ValueError(f"A size must be at least (1, 1), not {size}.")
     if pixels.ndim == 4:
-        scaled = np.empty((len(pixels), height, width, 3), np.uint8)
-        for frame, out in zip(pixels, scaled, strict=True):
+        resized = np.empty((len(pixels), height, width, 3), np.uint8)
+        for frame, out in zip(pixels, resized, strict=True):
             out[:] = resize(frame, size)
-        return scaled
+        return resized
     check_pixels(pixels)
     if pixels.shape[:2] == (height, width):
         return pixels.copy()
@@ -177,7 +319,7 @@ def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def fit_square(size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the box (x0, y0, x1, y1), ends exclusive, of the centred largest square in (height, width)."""
+    """Return the box (x0, y0, x1, y1), ends exclusive, of the largest centred square in (height, width)."""
     height, width = size
     side = min(height, width)
     x0, y0 = (width - side) // 2, (height - side) // 2
@@ -185,7 +327,7 @@ def fit_square(size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def pad_square(picture: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """Pad the shorter side with the border's pixels, evenly; the box says where the picture lies (x0, y0, x1, y1)."""
+    """Pad the shorter side evenly by edge replication; return the square and the picture's box (x0, y0, x1, y1)."""
     height, width = picture.shape[:2]
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
@@ -194,7 +336,7 @@ def pad_square(picture: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int, in
 
 
 def crop(pixels: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-    """Cut the box (x0, y0, x1, y1), ends exclusive, out of ... x H x W x 3 pixels; returns a view."""
+    """Return the view of ... x H x W x 3 pixels inside the box (x0, y0, x1, y1), ends exclusive."""
     x0, y0, x1, y1 = box
     height, width = pixels.shape[-3:-1]
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
@@ -203,10 +345,10 @@ def crop(pixels: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
 
 
 def to_uint8(values: np.ndarray) -> np.ndarray:
-    """Turn floats in [0, 1] into `uint8`: clipped, times 255, rounded to nearest (halves to even).
+    """Convert floats in [0, 1] to `uint8`: clipped, times 255, rounded to nearest (halves to even).
 
     Raises:
-        ValueError: a value is not a number; a NaN would silently become an arbitrary grey.
+        ValueError: a value is NaN, which would become an arbitrary grey.
     """
     values = np.asarray(values)
     if np.isnan(values).any():
@@ -215,8 +357,23 @@ def to_uint8(values: np.ndarray) -> np.ndarray:
 
 
 def to_float(pixels: np.ndarray) -> np.ndarray:
-    """Turn `uint8` ... x H x W x 3 into what networks take: `float32` ... x 3 x H x W in [0, 1].
+    """Convert `uint8` ... x H x W x 3 to `float32` ... x 3 x H x W in [0, 1].
 
-    A new array, whose channels stay last in memory: convolutions on a CPU are faster so.
+    A new array whose channels stay last in memory, which makes convolutions on a CPU faster.
     """
     return np.moveaxis(np.asarray(pixels, dtype=np.float32) / np.float32(255), -1, -3)
+
+
+def to_tensor(pictures: np.ndarray) -> Tensor:
+    """Convert `uint8` N x H x W x 3 to a `float32` tensor N x 3 x H x W in [0, 1], in channels-last memory format."""
+    import torch
+
+    return torch.from_numpy(to_float(pictures))
+
+
+def to_pictures(frames: Tensor) -> np.ndarray:
+    """Convert a float tensor N x 3 x H x W in [0, 1], of any device, to `uint8` N x H x W x 3.
+
+    Values outside [0, 1] are clipped; halves are rounded to even, as in `to_uint8`.
+    """
+    return (frames.detach().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()

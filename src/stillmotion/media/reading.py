@@ -1,20 +1,23 @@
-"""Videos in: files, strips and frame folders, one frame at a time or whole."""
+"""Videos in: opened by what the file holds, one frame at a time or whole, at their own rate or resampled.
+
+Frame k of an evenly spaced video stands for the time k / fps. At any other rate, frame k of the result is the last
+source frame that began before (k + 1/2) / fps, which repeats some frames and drops others.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Generator, Iterator
+import math
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
 import numpy as np
 
-from stillmotion.media.decoding import open_file
-from stillmotion.media.files import file_type, plain_file
-from stillmotion.media.limits import Limits, MediaError
+from stillmotion.media.decoding import DamagedError, TimedFrames, VideoInfo, open_video_file
+from stillmotion.media.pictures import FileType, Limits, MediaError, check_fps, file_type, plain_file
 from stillmotion.media.sequences import is_animated, open_animation, open_folder, open_strip
-from stillmotion.media.timing import DamagedError, Survey, Timed, check_fps, resample, resampled_length
 
 
 class VideoReader:
@@ -23,41 +26,36 @@ class VideoReader:
     Frames are decoded as they are asked for. It is an iterator and a context manager that closes the file.
 
     Attributes:
-        fps: frames per second of the frames it gives.
+        fps: frames per second of the frames it yields.
         size: their (height, width).
-        length: how many there are by the file's own account; a damaged file holds fewer.
+        length: their number by the file's own account; a damaged file yields fewer.
 
     Raises:
-        MediaError: on the way, where the file is damaged; the message says how many frames came before.
+        MediaError: while iterating, where the file is damaged; the message says how many frames came before.
     """
 
     def __init__(self, frames: Generator[np.ndarray, None, None], first: np.ndarray, fps: float, length: int):
         self.fps = fps
         self.size = (first.shape[0], first.shape[1])
         self.length = length
-        self._first: np.ndarray | None = first
         self._frames = frames
+        self._rest: Iterator[np.ndarray] = itertools.chain([first], frames)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return self
 
     def __next__(self) -> np.ndarray:
-        if self._first is None:
-            return next(self._frames)
-        first, self._first = self._first, None
-        return first
+        return next(self._rest)
 
     def close(self) -> None:
         """Close the file; no further frames come."""
-        self._first = None
+        self._rest = iter(())
         self._frames.close()
 
     def __enter__(self) -> VideoReader:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -71,59 +69,55 @@ def open_video(
 ) -> VideoReader:
     """Open an mp4, mov, webm, mkv, avi, gif or animated WebP file, a strip, or a folder of frames.
 
-    A strip is a picture with its frames side by side: any PNG, JPEG or still WebP that is opened as a video.
-    The frames of a folder are its pictures in natural order. What a file is, its first bytes say, not its
-    ending. Rotated videos come upright; transparency in gif, webp and png lies on white. Pixels that are not
-    square are not stretched.
+    A strip is a picture with its frames side by side: any PNG, JPEG or still WebP that is opened as a video. The
+    frames of a folder are its pictures in natural order. A file's type is read from its first bytes, not from its
+    ending. Rotated videos are turned upright; transparency in gif, webp and png is composited on white. Pixels that
+    are not square are not stretched.
 
-    Frames that lie less than half a frame from an even spacing come one for one. Others are repeated and
-    dropped to reach the video's mean rate; so is any video to reach `resample_fps`. Frame k is then the last
-    one that began before (k + 1/2) / rate.
+    Frames that lie less than half a frame from an even spacing are returned one for one. Others are repeated and
+    dropped to reach the video's mean rate, or `resample_fps` for any video: frame k is then the last one that began
+    before (k + 1/2) / rate.
 
     Args:
-        source: a plain file or a folder on this machine.
-        fps: the rate of a strip or folder (default: as noted in strips written here, else 25); video files
-            keep their own.
-        frame_width: the width of a strip's frames (default: as noted, else the height of the strip).
-        resample_fps: bring any video to this constant rate.
-        limits: sizes and lengths that are allowed, checked before decoding.
+        source: a regular file or a folder on this machine.
+        fps: the rate of a strip or folder (default: the one stored in strips written here, else 25); video files keep
+            their own.
+        frame_width: the width of a strip's frames (default: the one stored, else the height of the strip).
+        resample_fps: resample any video to this constant rate.
+        limits: sizes and lengths allowed, checked before decoding.
 
     Raises:
-        MediaError: it is missing, no video, damaged from the start, or beyond a limit.
+        MediaError: it is missing, no video, damaged from the start, or exceeds a limit.
     """
     limits = limits or Limits()
-    if fps is not None:
-        fps = check_fps(fps)
-    if resample_fps is not None:
-        resample_fps = check_fps(resample_fps)
-    survey, timed = _open_source(source, fps, frame_width, limits)
-    rate = resample_fps or survey.rate
-    even: Iterator[np.ndarray]
-    if resample_fps is None and rate is not None:
-        length, even = survey.frames, (frame for _, frame in timed)
-    else:
-        rate = rate or survey.mean_rate
-        length, even = resampled_length(survey.end, rate), resample(timed, survey.end, rate)
-        limits.check_length(str(source), length, survey.end)
-    frames = _checked(even, timed, str(source), limits)
-    first = next(frames, None)
+    fps = None if fps is None else check_fps(fps)
+    resample_fps = None if resample_fps is None else check_fps(resample_fps)
+    with contextlib.ExitStack() as stack:
+        info, timed = _open_source(source, fps, frame_width, limits, stack)
+        stack.callback(timed.close)
+        frames: Iterator[np.ndarray]
+        if resample_fps is None and info.fps is not None:
+            rate, length, frames = info.fps, info.frames, (frame for _, frame in timed)
+        else:
+            rate = resample_fps or info.mean_fps
+            length, frames = resampled_length(info.end, rate), resample(timed, info.end, rate)
+            limits.check_length(str(source), length, info.end)
+        checked = _checked(frames, str(source), limits, stack.pop_all())
+    first = next(checked, None)
     if first is None:
         raise MediaError(f"The video {str(source)!r} has no frame that can be read; export it again.")
-    return VideoReader(frames, first, rate, length)
+    return VideoReader(checked, first, rate, length)
 
 
 def _open_source(
-    source: str | Path, fps: float | None, frame_width: int | None, limits: Limits
-) -> tuple[Survey, Timed]:
-    """Choose the reader for `source` by what it is; returns what is known of it, and its frames."""
+    source: str | Path, fps: float | None, frame_width: int | None, limits: Limits, stack: contextlib.ExitStack
+) -> tuple[VideoInfo, TimedFrames]:
+    """Open `source` by what it holds; `stack` closes it."""
     if _is_folder(source):
         return open_folder(Path(source), fps, limits)
-    path = plain_file(source)
-    kind = file_type(path)
-    if kind is None:
-        raise _unknown(source)
+    path, kind = _known_file(source)
     if kind in ("mp4", "matroska", "avi", "gif"):
-        return open_file(path, kind, limits)
+        return open_video_file(path, kind, limits, stack)
     if is_animated(path, kind, limits):
         return open_animation(path, limits)
     return open_strip(path, fps, frame_width, limits)
@@ -136,32 +130,77 @@ def _is_folder(source: str | Path) -> bool:
         return False
 
 
+def _known_file(source: str | Path) -> tuple[Path, FileType]:
+    path = plain_file(source)
+    kind = file_type(path)
+    if kind is None:
+        raise MediaError(
+            f"{str(source)!r} is not a video or picture that can be read here; convert it to mp4, webm, gif or png."
+        )
+    return path, kind
+
+
 def _checked(
-    frames: Iterator[np.ndarray], timed: Timed, name: str, limits: Limits
+    frames: Iterator[np.ndarray], name: str, limits: Limits, files: contextlib.ExitStack
 ) -> Generator[np.ndarray, None, None]:
-    """Pass frames on; check their size and number, put damage into words, and close `timed` at the end."""
+    """Pass frames on; check their size and number, report damage as a `MediaError`, and close `files` at the end."""
     count = 0
     size: tuple[int, ...] | None = None
+    with files:
+        try:
+            for frame in frames:
+                size = size or frame.shape
+                if frame.shape != size:
+                    raise MediaError(
+                        f"The video {name!r} changes its size after frame {count}; "
+                        f"export it again or use --frames {count}."
+                    )
+                if count >= limits.max_frames:
+                    limits.check_length(name, count + 1, 0.0)
+                yield frame
+                count += 1
+        except DamagedError as error:
+            if count == 0:
+                raise MediaError(f"The video {name!r} is damaged from its first frame; export it again.") from error
+            raise MediaError(
+                f"The video {name!r} is damaged after frame {count}; export it again or use --frames {count}."
+            ) from error
+
+
+def resample(timed: Iterable[tuple[float, np.ndarray]], end: float, fps: float) -> Iterator[np.ndarray]:
+    """Repeat and drop frames to reach a constant rate, holding one frame at a time.
+
+    Args:
+        timed: (seconds since the first frame, frame), in order.
+        end: when the last frame ends, in seconds since the first frame.
+        fps: the rate wanted.
+    """
+    held: np.ndarray | None = None
+    count = 0
     try:
-        for frame in frames:
-            size = size or frame.shape
-            if frame.shape != size:
-                raise MediaError(
-                    f"The video {name!r} changes its size after frame {count}; "
-                    f"export it again or use --frames {count}."
-                )
-            if count >= limits.max_frames:
-                limits.check_length(name, count + 1, 0.0)
-            yield frame
-            count += 1
-    except DamagedError as error:
-        if count == 0:
-            raise MediaError(f"The video {name!r} is damaged from its first frame; export it again.") from error
-        raise MediaError(
-            f"The video {name!r} is damaged after frame {count}; export it again or use --frames {count}."
-        ) from error
-    finally:
-        timed.close()
+        for time, frame in timed:
+            while held is not None and count < _first_index(time, fps):
+                yield held
+                count += 1
+            held = frame
+    except DamagedError:
+        # How long the last good frame lasts is unknown: it is shown once.
+        if held is not None:
+            yield held
+        raise
+    while held is not None and count < resampled_length(end, fps):
+        yield held
+        count += 1
+
+
+def resampled_length(end: float, fps: float) -> int:
+    """Return how many frames `resample` makes of a video that ends after `end` seconds."""
+    return max(1, _first_index(end, fps))
+
+
+def _first_index(time: float, fps: float) -> int:
+    """Return the first k with `time` before (k + 1/2) / fps: the first frame to show what begins at `time`."""
+    return math.floor(time * fps + 0.5 + 1e-6)
 
 
 def read_video(
@@ -173,21 +212,21 @@ def read_video(
     resample_fps: float | None = None,
     limits: Limits | None = None,
 ) -> tuple[np.ndarray, float]:
-    """Read a video into memory; see `open_video` for what it takes.
+    """Read a video into memory; see `open_video` for the sources supported.
 
     Args:
-        source: a plain file or a folder on this machine.
-        max_frames: read only the first so many; what comes after them may be damaged.
-        fps: see `open_video`.
-        frame_width: see `open_video`.
-        resample_fps: see `open_video`.
-        limits: see `open_video`; `max_bytes` is how much the frames may take together.
+        source: see `open_video` for this, `fps`, `frame_width` and `resample_fps`.
+        max_frames: read only the first so many; damage after them does not matter.
+        fps: as above.
+        frame_width: as above.
+        resample_fps: as above.
+        limits: see `open_video`; `max_bytes` bounds the memory of all frames together.
 
     Returns:
         (frames, `uint8` T x H x W x 3; frames per second).
 
     Raises:
-        MediaError: as `open_video`, and where the frames would not fit into `limits.max_bytes`.
+        MediaError: as `open_video`, and where the frames do not fit into `limits.max_bytes`.
     """
     limits = limits or Limits()
     if max_frames is not None and max_frames < 1:
@@ -204,7 +243,7 @@ def read_video(
         frames = np.empty((wanted, height, width, 3), np.uint8)
         count = 0
         for frame in itertools.islice(reader, max_frames):
-            if count == len(frames):  # `length` was the file's own account; more may come.
+            if count == len(frames):  # `length` is the file's own account; more frames may come
                 frames = np.concatenate([frames, np.empty((min(count, fitting - count), height, width, 3), np.uint8)])
             if count == fitting:
                 raise MediaError(f"The video {str(source)!r} does not fit into memory; use --frames {fitting}.")
@@ -214,25 +253,14 @@ def read_video(
 
 
 def sniff(source: str | Path) -> Literal["picture", "video", "folder"]:
-    """Tell what `source` is from what lies there: one still picture, a video (or animation), or a folder.
+    """Return what `source` holds: one still picture, a video (or animation), or a folder.
 
-    Strips are pictures to this function: only the person knows that they are meant as videos.
+    A strip counts as a picture: nothing in the file says that it is meant as a video.
 
     Raises:
-        MediaError: it is missing, not a plain file, or nothing that is read here.
+        MediaError: it is missing, not a regular file, or of no supported type.
     """
     if _is_folder(source):
         return "folder"
-    path = plain_file(source)
-    kind = file_type(path)
-    if kind in ("mp4", "matroska", "avi"):
-        return "video"
-    if kind is None:
-        raise _unknown(source)
-    return "video" if is_animated(path, kind, Limits()) else "picture"
-
-
-def _unknown(source: str | Path) -> MediaError:
-    return MediaError(
-        f"{str(source)!r} is not a video or picture that can be read here; convert it to mp4, webm, gif or png."
-    )
+    path, kind = _known_file(source)
+    return "video" if kind in ("mp4", "matroska", "avi") or is_animated(path, kind, Limits()) else "picture"

@@ -1,4 +1,4 @@
-"""Training and evaluation mode, for a while."""
+"""Switching between training and evaluation mode."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import nn
 
 
 @contextmanager
-def evaluating(*networks: nn.Module) -> Iterator[None]:
-    """Put networks into eval mode; afterwards every part has the mode that it had."""
-    parts = [part for network in networks for part in network.modules()]
-    modes = [part.training for part in parts]
+def eval_mode(*networks: nn.Module) -> Iterator[None]:
+    """Put networks into eval mode; afterwards every module has the mode that it had."""
+    modules = [module for network in networks for module in network.modules()]
+    modes = [module.training for module in modules]
     try:
         for network in networks:
             network.eval()
         yield
     finally:
-        for part, mode in zip(parts, modes, strict=True):
-            part.training = mode
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode

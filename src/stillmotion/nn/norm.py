@@ -1,4 +1,4 @@
-"""Batch normalisation that sees the whole batch, over however many processes it is spread."""
+"""Batch normalisation with statistics of the whole batch over all processes."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise B x C x H x W per channel; keeps type and memory layout."""
-        if not (self.training and _processes() > 1):
+        if not (self.training and _world_size() > 1):
             return super().forward(input)
         self._check_input_dim(input)
         with torch.autocast(input.device.type, enabled=False):
             mean, variance, count = _statistics(input.float())
             # At least two processes with one value each: never a division by zero.
-            self._remember(mean.detach(), variance.detach() * (count / (count - 1)))
-            # The mean goes first: x * scale - mean * scale would cancel where the mean is large.
-            made = (input.float() - mean[:, None, None]) * torch.rsqrt(variance + self.eps)[:, None, None]
+            self._update_running_statistics(mean.detach(), variance.detach() * (count / (count - 1)))
+            # The mean is subtracted first: x * scale - mean * scale cancels where the mean is large.
+            output = (input.float() - mean[:, None, None]) * torch.rsqrt(variance + self.eps)[:, None, None]
             if self.weight is not None:
-                made = made * self.weight[:, None, None] + self.bias[:, None, None]
-        return made.to(input.dtype)
+                output = output * self.weight[:, None, None] + self.bias[:, None, None]
+        return output.to(input.dtype)
 
     @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+    def _update_running_statistics(self, mean: Tensor, variance: Tensor) -> None:
         """Move the running statistics towards those of this batch, as `nn.BatchNorm2d` does."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
@@ -43,7 +43,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance, weight)
 
 
-def _processes() -> int:
+def _world_size() -> int:
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return 1
     return torch.distributed.get_world_size()
@@ -52,12 +52,12 @@ def _processes() -> int:
 def _statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and biased variance per channel over all processes, and how many values each is of.
 
-    Sums of squares would cancel badly where the mean is large against the spread, so processes exchange their
-    own means and variances, and those are combined (Chan, Golub and LeVeque).
+    Sums of squares cancel where the mean is large against the deviation, so processes exchange their own means and
+    variances, and those are combined (Chan, Golub and LeVeque).
     """
     variance, mean = torch.var_mean(values, dim=(0, 2, 3), correction=0)
     own = values.numel() / values.shape[1]
-    everyone: Tensor = _Gather.apply(torch.cat([mean, variance, mean.new_tensor([own])]))
+    everyone: Tensor = _AllGather.apply(torch.cat([mean, variance, mean.new_tensor([own])]))
     means, variances, counts = everyone.split([len(mean), len(mean), 1], dim=1)
     counts = counts.detach()
     shares = counts / counts.sum()
@@ -66,29 +66,7 @@ def _statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return total, spread, counts.sum()
 
 
-class Affine2d(nn.Module):
-    """The scale and shift of a batch norm without the norm; the same parameters under the same names."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Scale and shift B x C x H x W per channel."""
-        return input * self.weight[:, None, None] + self.bias[:, None, None]
-
-
-def without_statistics(network: nn.Module) -> None:
-    """Replace every batch norm in a network by its scale and shift alone, in place."""
-    for name, part in network.named_children():
-        if isinstance(part, nn.BatchNorm2d):
-            setattr(network, name, Affine2d(part.num_features))
-        else:
-            without_statistics(part)
-
-
-class _Gather(torch.autograd.Function):
+class _AllGather(torch.autograd.Function):
     """Stack one vector per process; the gradient flows back to the process it came from, summed over all."""
 
     @staticmethod

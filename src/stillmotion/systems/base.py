@@ -1,37 +1,43 @@
-"""What every system promises: weights in and out, and a still plus a control made into an animation."""
+"""What every system promises: weights in and out, and a still plus a control made into frames."""
 
 from __future__ import annotations
 
+import copy
 import itertools
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from stillmotion import media
-from stillmotion.controls import Control
 from stillmotion.errors import StillmotionError
 from stillmotion.files import (
+    check_shapes,
+    fill,
     load_tensors,
     new_folder,
+    parse_settings,
     read_json,
     save_tensors,
     tensor_shapes,
     write_json,
     writing,
 )  # fmt: skip
+from stillmotion.options import Control
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
-FORMAT = 1
+if TYPE_CHECKING:
+    from stillmotion.data.clip import Clip
+
+WEIGHTS, CONFIG, FORMAT = "model.safetensors", "config.json", 2
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -50,22 +56,87 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Animation:
-    """Frames made on demand: iterating makes them, one at a time, each time anew.
+class Output:
+    """What a roll-out is to give.
 
     Attributes:
-        make: starts the animation and yields its steps.
+        frames: at most so many of a video; a stroke is spread over so many. None lets the control decide.
+        seed: of the random numbers; the same seed gives the same frames on the same CPU.
+        native: frames have the still's own size; else the networks'.
+        layers: also draw the layers that explain each frame.
+    """
+
+    frames: int | None = None
+    seed: int | None = None
+    native: bool = True
+    layers: bool = False
+
+
+class Rollout(ABC):
+    """The steps of an animation while it runs: endless, steerable, in memory that does not grow.
+
+    When a control has been carried out, `done` is true and further steps hold the last pose.
+
+    Attributes:
         fps: frames per second.
     """
 
-    make: Callable[[], Iterator[Step]]
     fps: float
 
+    def __iter__(self) -> Self:
+        return self
+
+    @abstractmethod
+    def __next__(self) -> Step:
+        """Make the next step."""
+
+    @abstractmethod
+    def send(self, control: Control) -> None:
+        """Follow another control from the next step on.
+
+        Raises:
+            StillmotionError: the control is of another system, or cannot be taken up while the roll-out runs.
+        """
+
+    @property
+    @abstractmethod
+    def done(self) -> bool:
+        """Whether the control has been carried out."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what is open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Animation:
+    """A roll-out of one control from its start to its end, made on demand and each time anew.
+
+    Args:
+        open_rollout: opens it. The first one is opened at once, so that what is wrong shows before any work.
+
+    Attributes:
+        fps: frames per second.
+    """
+
+    def __init__(self, open_rollout: Callable[[], Rollout]):
+        self._open = open_rollout
+        self._opened: Rollout | None = open_rollout()
+        self.fps = self._opened.fps
+
     def __iter__(self) -> Iterator[Step]:
-        return self.make()
+        rollout, self._opened = self._opened or self._open(), None
+        with rollout:
+            while not rollout.done:
+                yield next(rollout)
 
     def frames(self) -> np.ndarray:
-        """All frames at once, T x H x W x 3, `uint8`; takes memory with the length."""
+        """All frames at once, T x H x W x 3, `uint8`."""
         return np.stack([step.frame for step in self])
 
     def save(
@@ -88,8 +159,7 @@ class Animation:
             The number of frames.
 
         Raises:
-            StillmotionError: the file exists, cannot be written, or a frame could not be made; what was there
-                before stays.
+            StillmotionError: the file exists, cannot be written, or a frame fails; what was there before stays.
         """
         path = Path(path)
         with ExitStack() as stack:
@@ -100,12 +170,11 @@ class Animation:
                 writer.write(step.frame)
                 for name, picture in step.layers.items() if layers else ():
                     if name not in layer_writers:
-                        with writing(Path(layers or "")):
-                            Path(layers or "").mkdir(parents=True, exist_ok=True)
                         target = Path(layers or "") / f"{name}{path.suffix}"
-                        layer_writers[name] = stack.enter_context(
-                            media.open_writer(target, fps=self.fps, overwrite=overwrite)
-                        )
+                        with writing(target.parent):
+                            target.parent.mkdir(parents=True, exist_ok=True)
+                        layer = media.open_writer(target, fps=self.fps, overwrite=overwrite)
+                        layer_writers[name] = stack.enter_context(layer)
                     layer_writers[name].write(picture)
                 if progress:
                     progress(count)
@@ -113,18 +182,27 @@ class Animation:
 
 
 class System(ABC):
-    """One paper's method with its weights. Subclasses set the class attributes and make the steps.
+    """One paper's method with its weights. A subclass sets the class attributes and gives roll-outs.
 
     Attributes:
-        config: every number of the system; a frozen dataclass.
+        name: that of its folder.
+        controls: what directs it.
+        config_class: a frozen dataclass with every number of the system, among them `size`, the networks' side.
+        presets: configurations by name.
+        protocol: the protocol that `evaluate` takes unless another is named.
+        layer_captions: what each layer shows.
+        config: of the class `config_class`.
         networks: what is saved; in eval mode unless a training says otherwise.
         card: facts about the weights (data, licence, steps, ...), JSON values, shown by `stillmotion models`.
-        precision: `fp32`, or `bf16`: convolutions under autocast; flow, grids and warps stay float32.
+        precision: `fp32`, or `bf16`: convolutions under autocast; coordinates and warps stay float32.
     """
 
     name: ClassVar[str]
-    control: ClassVar[type]
-    config_class: ClassVar[type]
+    controls: ClassVar[tuple[type[Control], ...]]
+    config_class: ClassVar[type[Any]]
+    presets: ClassVar[Mapping[str, Any]]
+    protocol: ClassVar[str] = "reconstruction"
+    layer_captions: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: Any, networks: nn.Module, card: Mapping[str, Any] | None = None):
         self.config = config
@@ -132,58 +210,111 @@ class System(ABC):
         self.card = dict(card or {})
         self.precision = "fp32"
 
-    def autocast(self) -> torch.autocast:
-        """The context that calls of the networks belong in. Never yield inside it: it would leak to the caller."""
-        device = next(self.networks.parameters()).device.type
-        return torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
-
     @classmethod
     @abstractmethod
     def build(cls, config: Any, card: Mapping[str, Any] | None = None) -> Self:
         """The system with fresh weights."""
 
     @abstractmethod
-    def animate(
+    def rollout(self, still: np.ndarray, control: Control | None, output: Output) -> Rollout:
+        """Start a roll-out; the arguments have been checked. See `open`."""
+
+    @property
+    @abstractmethod
+    def main_stage(self) -> str:
+        """The training stage that `bench` times."""
+
+    @abstractmethod
+    def control_of(self, clip: Clip) -> Control:
+        """The control that makes a clip out of its first frame."""
+
+    def open(
         self,
         still: np.ndarray,
-        control: Control,
+        control: Control | None = None,
+        *,
         frames: int | None = None,
         seed: int | None = None,
-        *,
         size: str = "native",
         layers: bool = False,
-    ) -> Animation:
-        """Animate a still.
+    ) -> Rollout:
+        """Start an animation that can be steered while it runs.
 
         Args:
             still: H x W x 3, `uint8` RGB.
-            control: what the person gives, of the class `self.control`.
-            frames: how many to make; None lets the control decide.
-            seed: for systems that draw random numbers; the same seed gives the same frames on the same CPU.
+            control: of a class in `controls`; None: the still rests until a control is sent.
+            frames: see `Output`.
+            seed: see `Output`.
             size: `native`, the still's own, or `model`, the networks'.
             layers: also draw the layers that explain each frame.
 
         Raises:
-            StillmotionError: the control is of another kind or does not fit.
+            StillmotionError: the control is of another kind or does not fit; some of it only with the first step.
         """
+        if control is not None:
+            self.check_control(control)
+        if frames is not None and frames < 1:
+            raise StillmotionError(f"frames must be at least 1, not {frames}.")
+        if size not in ("native", "model"):
+            raise StillmotionError(f"size must be native or model, not {size!r}.")
+        return self.rollout(still, control, Output(frames, seed, size == "native", layers))
 
-    @abstractmethod
-    def trial(self, frames: int) -> Control:
-        """Any control for so many frames of a still of the networks' size: what `precision=auto` is timed on."""
+    def animate(self, still: np.ndarray, control: Control, frames: int | None = None, **options: Any) -> Animation:
+        """The roll-out of one control from start to end, which can be repeated and saved; arguments as for `open`."""
+        self.check_control(control)
+        return Animation(lambda: self.open(still, control, frames=frames, **options))
+
+    def check_control(self, control: Control) -> None:
+        """Refuse the control of another system, with a sentence."""
+        if not isinstance(control, self.controls):
+            known = " or ".join(each.__name__ for each in self.controls)
+            raise StillmotionError(f"A {self.name} model is directed by {known}, not by {type(control).__name__}.")
+
+    def example_clip(self, frames: int) -> Clip:
+        """A made clip of the networks' size: what speed is measured on where no other clip is at hand."""
+        from stillmotion.data.examples import moving_square
+
+        return moving_square(self.config.size, frames)
+
+    def stages(
+        self, clips: Sequence[Any], preview_clips: Sequence[Any] = (), only: Sequence[str] = (), seed: int = 0
+    ) -> Sequence[Any]:
+        """The training stages, or only those named; see the system's `training.py`. Needs the `train` extra."""
+        training: Any = import_module(f"stillmotion.systems.{self.name}.training")
+        return cast(Sequence[Any], training.stages(self, clips, preview_clips, only, seed))
+
+    @property
+    def device(self) -> torch.device:
+        """Of the networks."""
+        return next(self.networks.parameters()).device
+
+    def autocast(self) -> torch.autocast:
+        """The context that calls of the networks belong in. Never yield inside it: it would leak to the caller."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    def for_inference(self) -> Self:
+        """The same system with folded networks, see `folded`."""
+        system = copy.copy(self)
+        system.networks = folded(self.networks)
+        return system
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:
+    def from_pretrained(cls, folder: str | Path, stored: Mapping[str, Any] | None = None) -> Self:
         """Read a folder that `save_pretrained` wrote.
 
+        Args:
+            folder: with `config.json` and `model.safetensors`.
+            stored: its configuration, if `read_config` has read it already.
+
         Raises:
-            StillmotionError: a file is missing or damaged, the configuration has an unknown field or a wrong
-                value, a tensor is missing, superfluous, of another shape, or not finite.
+            StillmotionError: a file is missing or damaged, a field is unknown or has a wrong value, a tensor is
+                missing, superfluous, of another shape, or not finite.
         """
         folder = Path(folder)
-        stored = read_config(folder)
+        stored = stored or read_config(folder)
         if stored["system"] != cls.name:
             raise StillmotionError(f"{folder} holds a {stored['system']} model, not a {cls.name} model.")
-        config = parse_config(cls.config_class, stored["config"], str(folder / CONFIG))
+        config: Any = parse_settings(cls.config_class, stored["config"], str(folder / CONFIG))
         # First without memory: a configuration may ask for more than there is room for.
         shapes = tensor_shapes(folder / WEIGHTS)
         with _without_memory(4 * len(shapes) + 1000, str(folder / CONFIG)):
@@ -212,91 +343,32 @@ class System(ABC):
             write_json(temporary / CONFIG, stored)
 
     def shipped(self) -> nn.Module:
-        """The networks that animating needs; a subclass leaves out its discriminators."""
+        """The networks that animating needs."""
         return self.networks
-
-    def check_control(self, control: Control) -> None:
-        """Refuse the control of another system, with a sentence."""
-        if not isinstance(control, self.control):
-            raise StillmotionError(
-                f"A {self.name} model is directed by {self.control.__name__}, not by {type(control).__name__}."
-            )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The stored configuration of a model folder, checked as far as it is the same for all systems."""
-    stored = read_json(folder / CONFIG)
+    path = folder / CONFIG
+    stored = read_json(path)
     if not isinstance(stored, dict) or not isinstance(stored.get("config"), dict) or "system" not in stored:
-        raise StillmotionError(f"{folder / CONFIG} is not the configuration of a stillmotion model.")
+        raise StillmotionError(f"{path} is not the configuration of a stillmotion model.")
     if stored.get("format") != FORMAT:
-        raise StillmotionError(
-            f"{folder / CONFIG} has format {stored.get('format')!r}; this version reads format {FORMAT}."
-        )
+        raise StillmotionError(f"{path} has format {stored.get('format')!r}; this version reads format {FORMAT}.")
     if not isinstance(stored.get("card") or {}, dict):
-        raise StillmotionError(f"{folder / CONFIG}: the card must be an object with names and values.")
+        raise StillmotionError(f"{path}: the card must be an object with names and values.")
     return stored
 
 
-def parse_config(config_class: type, values: Mapping[str, Any], where: str) -> Any:
-    """Make a configuration from plain values; text is turned into numbers where a number belongs.
+def folded(network: Network) -> Network:
+    """A copy for inference: every part that has a method `fold` folds itself, weights are laid channels-last.
 
-    Raises:
-        StillmotionError: an unknown field, a value of the wrong kind or outside its range, NaN or infinity.
+    Equal but for rounding. The copy cannot be trained on, and its weights have other names.
     """
-    known = [field.name for field in fields(config_class)]
-    for name, value in values.items():
-        if name not in known:
-            raise StillmotionError(f"{where}: {name!r} is not a setting; known are {', '.join(known)}.")
-        # Text may spell a NaN ("nan"), and a list may hold one.
-        for part in value if isinstance(value, list | tuple) else (value,):
-            if _not_finite(part):
-                raise StillmotionError(f"{where}: {name} must be a finite number, not {part}.")
-    try:
-        return TypeAdapter(config_class).validate_python(dict(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        reason = str(first.get("ctx", {}).get("error") or f"{name}: {first['msg']}.")
-        raise StillmotionError(f"{where}: {reason}") from error
-
-
-def check_signs(config: Any, above_zero: Iterable[str], not_negative: Iterable[str]) -> None:
-    """Refuse fields of a configuration that are not above zero, or not at least zero; NaN is neither.
-
-    Raises:
-        StillmotionError: names the first such field.
-    """
-    for name in above_zero:
-        if not getattr(config, name) > 0:  # False for NaN too
-            raise StillmotionError(f"{name} must be above zero, not {getattr(config, name)}.")
-    for name in not_negative:
-        if not getattr(config, name) >= 0:
-            raise StillmotionError(f"{name} must be at least zero, not {getattr(config, name)}.")
-
-
-def chosen_stages(steps: Mapping[str, int], only: Sequence[str]) -> list[str]:
-    """Which stages of a training to run, in order.
-
-    Args:
-        steps: of each stage there is, in order.
-        only: names of the stages to run; all that have steps if empty.
-
-    Raises:
-        StillmotionError: a stage that is not there, or has no steps.
-    """
-    for name in only:
-        if name not in steps:
-            raise StillmotionError(f"There is no stage {name!r}; known are {', '.join(steps)}.")
-        if not steps[name]:
-            raise StillmotionError(f"The stage {name} has no steps: add --set {name}_steps=N.")
-    return [name for name, count in steps.items() if (name in only if only else count)]
-
-
-def _not_finite(value: Any) -> bool:
-    try:
-        return isinstance(value, str | float) and not math.isfinite(float(value))
-    except ValueError:
-        return False
+    made = copy.deepcopy(network).eval().requires_grad_(False)
+    for part in list(made.modules()):
+        getattr(part, "fold", lambda: None)()
+    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 @contextmanager
@@ -320,37 +392,6 @@ def _without_memory(most: int, where: str) -> Iterator[None]:
         raise StillmotionError(f"{where}: networks of these sizes cannot be built.") from error
     finally:
         hook.remove()
-
-
-def check_shapes(network: nn.Module, shapes: Mapping[str, Sequence[int]], where: str) -> None:
-    """Compare stored tensors, by name and shape, with what a network wants.
-
-    Raises:
-        StillmotionError: a tensor is missing, superfluous or of another shape.
-    """
-    state = network.state_dict()
-    missing, extra = sorted(set(state) - set(shapes)), sorted(set(shapes) - set(state))
-    if missing or extra:
-        what = f"lacks {missing[0]!r}" if missing else f"has {extra[0]!r}, which the networks lack"
-        raise StillmotionError(f"{where} {what}: weights and configuration do not belong together.")
-    for name, value in state.items():
-        if value.shape != tuple(shapes[name]):
-            raise StillmotionError(
-                f"{where}: {name!r} has the shape {tuple(shapes[name])} where the configuration asks for "
-                f"{tuple(value.shape)}."
-            )
-
-
-@torch.no_grad()
-def fill(network: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Copy stored tensors into a network.
-
-    Raises:
-        StillmotionError: as `check_shapes`.
-    """
-    check_shapes(network, {name: value.shape for name, value in tensors.items()}, where)
-    for name, value in network.state_dict().items():
-        value.copy_(tensors[name])
 
 
 def in_batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:

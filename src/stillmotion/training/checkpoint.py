@@ -1,4 +1,4 @@
-"""Checkpoints: folders of safetensors and JSON that are whole or absent, and read back bit for bit.
+"""Checkpoints: folders of safetensors and JSON that are complete or absent, and read back bit for bit.
 
 `RUN/checkpoints/STAGE-000500/` holds
 
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from stillmotion.errors import StillmotionError
 from stillmotion.files import load_tensors, new_folder, read_json, save_tensors, write_json
-from stillmotion.training.average import Average
+from stillmotion.training.ema import EMA
 from stillmotion.training.stage import Stage, optional
 from stillmotion.training.state import pack, unpack
 
@@ -58,7 +58,7 @@ def save(
     run: Path,
     stage: Stage,
     step: int,
-    average: Average,
+    ema: EMA,
     rng: Mapping[str, Tensor],
     facts: Mapping[str, Any],
     keep: int,
@@ -69,7 +69,7 @@ def save(
         run: the run's folder.
         stage: what to store.
         step: steps done.
-        average: of the stage's networks; stored if it has any.
+        ema: of the stage's networks; stored if it has any.
         rng: states of the generators of all processes.
         facts: more for `state.json`.
         keep: how many checkpoints of this stage stay.
@@ -85,20 +85,20 @@ def save(
         "stage": stage.name,
         "step": step,
         **facts,
-        "average_updates": average.updates,
+        "average_updates": ema.updates,
         "optimizers": pack(optimizers, tensors, "optimizers"),
         "schedulers": pack(schedulers, tensors, "schedulers"),
     }
     final = folder_of(run, stage.name, step)
     with new_folder(final) as folder:
         save_tensors(folder / "model.safetensors", _weights(stage.networks))
-        if average.tensors:
-            save_tensors(folder / "ema.safetensors", average.tensors)
+        if ema.shadow:
+            save_tensors(folder / "ema.safetensors", ema.shadow)
         save_tensors(folder / "optim.safetensors", tensors)
         save_tensors(folder / "rng.safetensors", rng)
         write_json(folder / "state.json", state)
     write_json(run / "last.json", {"checkpoint": final.name})
-    for old in _of_stage(run, stage.name)[:-keep]:
+    for old in _stage_folders(run, stage.name)[:-keep]:
         # A hidden name first: a kill while removing must not leave a half checkpoint that looks whole.
         hidden = old.with_name(f".tmp-{old.name}")
         old.rename(hidden)
@@ -112,7 +112,7 @@ def find_last(run: Path, stages: Iterable[str]) -> Checkpoint | None:
     Raises:
         StillmotionError: its `state.json` is damaged or from a newer version.
     """
-    newest = [folder for stage in stages for folder in _of_stage(run, stage)]
+    newest = [folder for stage in stages for folder in _stage_folders(run, stage)]
     if not newest:
         return None
     folder = newest[-1]
@@ -123,7 +123,7 @@ def find_last(run: Path, stages: Iterable[str]) -> Checkpoint | None:
     try:
         return open_checkpoint(folder)
     except StillmotionError as error:
-        raise StillmotionError(f"{str(error).rstrip('.')}.{_way_out(folder)}") from error
+        raise StillmotionError(f"{str(error).rstrip('.')}.{_advice(folder)}") from error
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
@@ -142,7 +142,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, state)
 
 
-def load(checkpoint: Checkpoint, stage: Stage, average: Average) -> None:
+def load(checkpoint: Checkpoint, stage: Stage, ema: EMA) -> None:
     """Put networks, averages, optimisers and schedulers back to what they were.
 
     Raises:
@@ -152,18 +152,18 @@ def load(checkpoint: Checkpoint, stage: Stage, average: Average) -> None:
     folder, state = checkpoint.folder, checkpoint.state
     try:
         load_networks(checkpoint, stage.networks)
-        if average.tensors:
-            load_average(checkpoint, average)
+        if ema.shadow:
+            load_ema(checkpoint, ema)
         tensors = load_tensors(folder / "optim.safetensors")
         optimizers, schedulers = (unpack(state[kind], tensors) for kind in ("optimizers", "schedulers"))
         for name, optimizer in stage.optimizers.items():
-            optimizer.load_state_dict(_in_layout_of(optimizer, optimizers[name]))
+            optimizer.load_state_dict(_match_layout(optimizer, optimizers[name]))
         for name, scheduler in optional(stage, "schedulers").items():
             scheduler.load_state_dict(schedulers[name])
     except (KeyError, TypeError) as error:
-        raise StillmotionError(f"The checkpoint {folder} lacks {error}.{_way_out(folder)}") from error
+        raise StillmotionError(f"The checkpoint {folder} lacks {error}.{_advice(folder)}") from error
     except StillmotionError as error:
-        raise StillmotionError(f"{str(error).rstrip('.')}.{_way_out(folder)}") from error
+        raise StillmotionError(f"{str(error).rstrip('.')}.{_advice(folder)}") from error
 
 
 def load_final(run: Path, stage: Stage) -> None:
@@ -174,10 +174,10 @@ def load_final(run: Path, stage: Stage) -> None:
     """
     final = open_checkpoint(folder_of(run, stage.name, stage.steps))
     load_networks(final, stage.networks)
-    average = Average(optional(stage, "ema"), decay=0.0)
-    if average.tensors:
-        load_average(final, average)
-        average.copy_to_networks()
+    ema = EMA(optional(stage, "ema"), decay=0.0)
+    if ema.shadow:
+        load_ema(final, ema)
+        ema.copy_to_networks()
 
 
 def save_initial(path: Path, stages: Iterable[Stage]) -> None:
@@ -207,14 +207,14 @@ def load_networks(checkpoint: Checkpoint, networks: Mapping[str, nn.Module]) -> 
     _fill(_weights(networks), checkpoint.folder / "model.safetensors")
 
 
-def load_average(checkpoint: Checkpoint, average: Average) -> None:
+def load_ema(checkpoint: Checkpoint, ema: EMA) -> None:
     """Put the averaged weights of a checkpoint back.
 
     Raises:
         StillmotionError: the file is damaged or does not fit.
     """
-    _fill(average.tensors, checkpoint.folder / "ema.safetensors")
-    average.updates = int(checkpoint.state["average_updates"])
+    _fill(ema.shadow, checkpoint.folder / "ema.safetensors")
+    ema.updates = int(checkpoint.state["average_updates"])
 
 
 def stage_weights(run: Path, stage: str) -> dict[str, dict[str, Tensor]]:
@@ -225,7 +225,7 @@ def stage_weights(run: Path, stage: str) -> dict[str, dict[str, Tensor]]:
     Raises:
         StillmotionError: the run has no checkpoint of this stage, or it is damaged.
     """
-    folders = _of_stage(run, stage)
+    folders = _stage_folders(run, stage)
     if not folders:
         raise StillmotionError(f"The run {run} has no checkpoint of a stage {stage!r} yet.")
     tensors = load_tensors(folders[-1] / "model.safetensors")
@@ -238,7 +238,7 @@ def stage_weights(run: Path, stage: str) -> dict[str, dict[str, Tensor]]:
     return weights
 
 
-def _of_stage(run: Path, stage: str) -> list[Path]:
+def _stage_folders(run: Path, stage: str) -> list[Path]:
     """Checkpoint folders of a stage, oldest first."""
     found = []
     for folder in (run / "checkpoints").glob(f"{stage}-*"):
@@ -286,7 +286,7 @@ def _fill(targets: Mapping[str, Tensor], path: Path) -> None:
         target.copy_(stored[key])
 
 
-def _in_layout_of(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+def _match_layout(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
     """Give optimiser tensors the memory layout of their parameters.
 
     Files hold plain layout. Torch's kernels round alike only when all operands are laid out alike (vectorised
@@ -300,9 +300,11 @@ def _in_layout_of(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> di
     return state
 
 
-def _way_out(folder: Path) -> str:
+def _advice(folder: Path) -> str:
     stage, _, step = folder.name.rpartition("-")
-    older = [f.name for f in _of_stage(folder.parent.parent, stage) if int(f.name.rpartition("-")[2]) < int(step)]
+    older = [
+        f.name for f in _stage_folders(folder.parent.parent, stage) if int(f.name.rpartition("-")[2]) < int(step)
+    ]
     if not older:
         return " There is no older checkpoint of this stage."
     return f" Remove the folder {folder.name} to continue from {older[-1]}."

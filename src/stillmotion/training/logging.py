@@ -1,4 +1,4 @@
-"""What a training says: a JSONL file, TensorBoard, and progress on the console."""
+"""Logs of a training: a JSONL file, TensorBoard, and progress on the console."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from tqdm import tqdm
 from stillmotion.files import write_bytes, writing
 
 
-class Averager:
-    """Means of the logged numbers since the last log line; its sums travel in checkpoints."""
+class MeanMeter:
+    """Means of logged scalars since the last log line; its sums are stored in checkpoints."""
 
     def __init__(self) -> None:
         self._pending: dict[str, list[Tensor]] = {}
         self._sums: dict[str, tuple[float, int]] = {}
 
     def add(self, values: Mapping[str, Tensor]) -> None:
-        """Take one step's numbers without waiting for the device."""
+        """Add one step's scalars without waiting for the device."""
         for name, value in values.items():
             self._pending.setdefault(name, []).append(value.detach())
 
     def sums(self) -> dict[str, tuple[float, int]]:
-        """Sum and count of each number so far."""
+        """Sum and count of each scalar so far."""
         for name, values in self._pending.items():
             before, count = self._sums.get(name, (0.0, 0))
             total = float(torch.stack([v.double().reshape(()) for v in values]).sum())
@@ -41,10 +41,10 @@ class Averager:
         self._pending = {}
         return dict(self._sums)
 
-    def start_from(self, sums: Mapping[str, Sequence[float]]) -> None:
-        """Continue from stored sums, or from nothing."""
+    def reset(self, sums: Mapping[str, Sequence[float]] | None = None) -> None:
+        """Start from nothing, or from stored sums."""
         self._pending = {}
-        self._sums = {name: (float(total), int(count)) for name, (total, count) in sums.items()}
+        self._sums = {name: (float(total), int(count)) for name, (total, count) in (sums or {}).items()}
 
 
 class JsonLines:
@@ -54,14 +54,14 @@ class JsonLines:
         self.path = path
         self._file: TextIO | None = None
 
-    def cut(self, stages: Sequence[str], stage: str, step: int) -> None:
+    def truncate(self, stages: Sequence[str], stage: str, step: int) -> None:
         """Remove the lines after a step of a stage, which a resumed training is about to write again."""
         if not self.path.is_file():
             return
         kept = [
             line
             for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-            if _until(line, stages, stage, step)
+            if _is_until(line, stages, stage, step)
         ]
         write_bytes(self.path, "".join(kept).encode())
 
@@ -86,8 +86,8 @@ class JsonLines:
             self._file = None
 
 
-class Board:
-    """TensorBoard, if it is installed: numbers and pictures of one stage in a folder of its own."""
+class TensorBoard:
+    """TensorBoard, if it is installed: scalars and images of one stage in a folder of its own."""
 
     def __init__(self, folder: Path, start: int):
         self._writer: Any = None
@@ -95,23 +95,23 @@ class Board:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return
-        # `purge_step` hides what an interrupted run had already shown of the steps to come.
+        # `purge_step` hides what an interrupted run logged of the steps that are run again.
         self._writer = SummaryWriter(str(folder), purge_step=start + 1)
 
-    def numbers(self, step: int, values: Mapping[str, float]) -> None:
-        """Show numbers of a step."""
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Log scalars of a step."""
         if self._writer is not None:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
 
-    def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
-        """Show uint8 H x W x 3 pictures of a step."""
+    def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Log uint8 H x W x 3 images of a step."""
         if self._writer is not None:
-            for name, picture in pictures.items():
-                self._writer.add_image(name, picture, step, dataformats="HWC")
+            for name, image in images.items():
+                self._writer.add_image(name, image, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close."""
         if self._writer is not None:
             self._writer.close()
 
@@ -147,7 +147,7 @@ class Console:
         self.line(f"{text}  {left} left")
 
     def line(self, text: str) -> None:
-        """Say a sentence without disturbing the bar."""
+        """Print a sentence without breaking the bar."""
         if self._bar is not None:
             self._bar.write(text, file=self.stream)
         else:
@@ -159,21 +159,21 @@ class Console:
             self._bar.close()
 
 
-def save_pictures(folder: Path, stage: str, step: int, pictures: Mapping[str, np.ndarray]) -> None:
-    """Write previews as PNG files `STAGE-000500-NAME.png`, for people without TensorBoard."""
+def save_images(folder: Path, stage: str, step: int, images: Mapping[str, np.ndarray]) -> None:
+    """Write previews as PNG files `STAGE-000500-NAME.png`."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name, picture in pictures.items():
+        for name, image in images.items():
             safe = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
-            Image.fromarray(picture).save(folder / f"{stage}-{step:06d}-{safe}.png")
+            Image.fromarray(image).save(folder / f"{stage}-{step:06d}-{safe}.png")
 
 
-def _until(line: str, stages: Sequence[str], stage: str, step: int) -> bool:
+def _is_until(line: str, stages: Sequence[str], stage: str, step: int) -> bool:
     try:
         entry = json.loads(line)
         there = (stages.index(entry["stage"]), int(entry["step"]))
     except (ValueError, KeyError, TypeError):
-        return False  # the half line of a killed process, or of a stage that is no more
+        return False  # the partial line of a killed process, or a stage that no longer exists
     return line.endswith("\n") and there <= (stages.index(stage), step)
 
 

@@ -11,20 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from stillmotion.data.sampling import loader
 from stillmotion.errors import StillmotionError
 from stillmotion.files import load_tensors, read_json, remove_stale, write_json
-from stillmotion.nn import precision
-from stillmotion.training import checkpoint, processes, randomness, reporting
-from stillmotion.training.average import Average
+from stillmotion.nn import device
+from stillmotion.training import checkpoint, distributed, prefetch, reporting, rng
 from stillmotion.training.checkpoint import Checkpoint
-from stillmotion.training.logging import Averager, JsonLines
+from stillmotion.training.ema import EMA
+from stillmotion.training.logging import JsonLines, MeanMeter
 from stillmotion.training.session import Progress, Session
 from stillmotion.training.settings import LoopSettings, Outcome
+from stillmotion.training.signals import StopSignal
 from stillmotion.training.stage import Batch, Stage, check_stages, optional
-from stillmotion.training.stopping import Stopper
 from stillmotion.training.update import Updater
 from stillmotion.version import __version__
 
@@ -59,17 +58,16 @@ def fit(
             is full.
     """
     settings = settings or LoopSettings()
-    accelerator = processes.start(settings)
+    accelerator = distributed.start(settings)
     check_stages(stages, accelerator.num_processes)
     names = [stage.name for stage in stages]
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-    processes.on_first(accelerator, _open_run, run, config, resume, names)
+    distributed.on_main(accelerator, _open_run, run, config, resume, names)
     last = checkpoint.find_last(run, names) if resume else None
-    with Stopper(settings.time_limit_s) as stopper:
-        session = Session(
-            run, names, settings, accelerator, stopper, JsonLines(run / "log.jsonl"), config_hash=digest
-        )
-        _decide(session, last)
+    with StopSignal(settings.time_limit_s) as stop_signal:
+        log = JsonLines(run / "log.jsonl")
+        session = Session(run, names, settings, accelerator, stop_signal, log, config_hash=digest)
+        _prepare(session, last)
         _place_all(session, stages, resume)
         try:
             return _run_stages(session, stages, last)
@@ -106,38 +104,35 @@ def _same_config(run: Path, config: Mapping[str, Any]) -> None:
     ]
     raise StillmotionError(
         f"The run in {run} was started with another configuration ({'; '.join(differing[:3])}); resume it "
-        "with "
-        "the same one or start a new run in another folder."
+        "with the same one or start a new run in another folder."
     )
 
 
-def _decide(session: Session, last: Checkpoint | None) -> None:
-    """Check that the run is the same, and fix the precision: measured once, for the same bits on resume."""
-    settings, device = session.settings, session.accelerator.device
+def _prepare(session: Session, last: Checkpoint | None) -> None:
+    """Check that the run is the same, and choose the precision: once, for the same bits on resume."""
+    settings = session.settings
     if last is not None:
         if last.state["config_hash"] != session.config_hash:
             raise StillmotionError(
                 f"The checkpoint {last.folder.name} belongs to another configuration than {session.run} has "
-                "now; "
-                "restore the run's config.json or start a new run."
+                "now; restore the run's config.json or start a new run."
             )
         if last.state["processes"] != session.accelerator.num_processes:
             raise StillmotionError(
                 f"The run in {session.run} was trained by {last.state['processes']} processes, not "
-                f"{session.accelerator.num_processes}: resume it with as many, each has random numbers of "
-                "its own."
+                f"{session.accelerator.num_processes}: resume it with as many, each has random numbers of its own."
             )
         session.seconds = float(last.state["seconds"])
     times: dict[str, float] = {}
     if last is not None and settings.precision == "auto":
         session.precision = str(last.state["precision"])
     else:
-        chosen = precision.choose(settings.precision, device, settings.channels_last)
-        session.precision, times = processes.agree(session.accelerator, chosen)
-    if not session.first:
+        chosen = device.choose_precision(settings.precision, session.accelerator.device, settings.channels_last)
+        session.precision, times = distributed.broadcast_value(session.accelerator, chosen)
+    if not session.is_main:
         return
     stage, step = (session.stages[0], 0) if last is None else (last.stage, last.step)
-    session.log.cut(session.stages, stage, step)
+    session.log.truncate(session.stages, stage, step)
     session.log.write(
         {
             "event": "start" if last is None else "resume",
@@ -145,7 +140,7 @@ def _decide(session: Session, last: Checkpoint | None) -> None:
             "step": step,
             "precision": session.precision,
             "probe_ms": times,
-            "device": str(device),
+            "device": str(session.accelerator.device),
             "processes": session.accelerator.num_processes,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
@@ -163,15 +158,15 @@ def _run_stages(session: Session, stages: Sequence[Stage], last: Checkpoint | No
             continue
         progress = _train_stage(session, stage, last if index == current else None)
         if progress.stopped and (progress.step < stage.steps or stage is not stages[-1]):
-            return Outcome(False, stage.name, progress.step, session.stopper.reason)
+            return Outcome(False, stage.name, progress.step, session.stop_signal.reason)
     return Outcome(True, stages[-1].name, stages[-1].steps)
 
 
 def _place_all(session: Session, stages: Sequence[Stage], resume: bool) -> None:
     """Move all networks to the device, and start from the same weights on all processes and on every resume.
 
-    The first weights come from generators that the loop does not know, so they are kept in a file: a stage
-    that starts only after a resume still starts from what the first process had made for it.
+    The initial weights come from generators that the loop does not know, so they are kept in a file: a stage
+    that starts only after a resume starts from the weights that the main process had initialised for it.
     """
     for stage in stages:
         for network in stage.networks.values():
@@ -181,28 +176,28 @@ def _place_all(session: Session, stages: Sequence[Stage], resume: bool) -> None:
                 for parameter in network.parameters():
                     if parameter.dim() == 4:
                         parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    first = session.run / "initial.safetensors"
-    if not (resume and first.is_file()):
+    initial = session.run / "initial.safetensors"
+    if not (resume and initial.is_file()):
         for stage in stages:
-            processes.share_weights(session.accelerator, stage.networks)
-        processes.on_first(session.accelerator, checkpoint.save_initial, first, stages)
+            distributed.broadcast_weights(session.accelerator, stage.networks)
+        distributed.on_main(session.accelerator, checkpoint.save_initial, initial, stages)
     else:
-        checkpoint.load_initial(first, stages)
+        checkpoint.load_initial(initial, stages)
 
 
 def _train_stage(session: Session, stage: Stage, last: Checkpoint | None) -> Progress:
     generators = optional(stage, "generators")
     rank, world = session.accelerator.process_index, session.accelerator.num_processes
-    randomness.seed_all(session.settings.seed, stage.name, rank, generators)
+    rng.seed_all(session.settings.seed, stage.name, rank, generators)
     for network in stage.networks.values():
-        network.train()  # systems come in eval mode; batch norm would silently stay as it is
+        network.train()  # systems come in eval mode, in which batch norm does not learn
     if (begin := getattr(stage, "begin", None)) is not None:
         begin()
-        processes.share_weights(session.accelerator, stage.networks)
-    average = Average(optional(stage, "ema"), session.settings.ema_decay)
-    progress = Progress(stage, Updater(stage, session.accelerator), average, Averager())
+        distributed.broadcast_weights(session.accelerator, stage.networks)
+    ema = EMA(optional(stage, "ema"), session.settings.ema_decay)
+    progress = Progress(stage, Updater(stage, session.accelerator), ema, MeanMeter())
     progress.step = last.step if last is not None else 0
-    with session.stopper.children_ignore_interrupts():
+    with session.stop_signal.children_ignore_interrupts():
         batches = iter(
             loader(
                 stage.dataset,
@@ -215,14 +210,15 @@ def _train_stage(session: Session, stage: Stage, last: Checkpoint | None) -> Pro
             )
         )
     if last is not None:
-        checkpoint.load(last, stage, average)
-        progress.numbers.start_from(last.state["sums"])
-        rng = load_tensors(last.folder / "rng.safetensors")
-        randomness.restore(processes.own(session.accelerator, rng), generators)
-    with reporting.showing(session, progress):
-        _iterate(session, progress, batches)
-    if progress.step == stage.steps and average.tensors:
-        average.copy_to_networks()
+        checkpoint.load(last, stage, ema)
+        progress.meter.reset(last.state["sums"])
+        states = load_tensors(last.folder / "rng.safetensors")
+        rng.restore(distributed.own_rank(session.accelerator, states), generators)
+    moved = prefetch.on_device(batches, session.accelerator.device, session.settings.channels_last)
+    with reporting.displays(session, progress), moved as on_device:
+        _iterate(session, progress, on_device)
+    if progress.step == stage.steps and ema.shadow:
+        ema.copy_to_networks()
     return progress
 
 
@@ -230,9 +226,9 @@ def _iterate(session: Session, progress: Progress, batches: Iterator[Batch]) -> 
     """The steps of a stage, until it is done or there is a reason to stop."""
     stage, settings = progress.stage, session.settings
     started, before = time.perf_counter(), session.seconds
-    progress.logged = (session.seconds, progress.step)
+    progress.last_log = (session.seconds, progress.step)
     while progress.step < stage.steps and not progress.stopped:
-        _step(session, progress, _moved(session, next(batches)))
+        _step(session, progress, next(batches))
         session.seconds = before + time.perf_counter() - started
         done = progress.step == stage.steps
         if progress.step % settings.log_every == 0 or done:
@@ -240,11 +236,11 @@ def _iterate(session: Session, progress: Progress, batches: Iterator[Batch]) -> 
         if settings.preview_every and (progress.step % settings.preview_every == 0 or done):
             reporting.preview(session, progress)
         # All processes must leave at the same step, so one that got a signal tells the others.
-        progress.stopped = processes.flag(session.accelerator, bool(session.stopper.check()))
+        progress.stopped = distributed.any_process(session.accelerator, bool(session.stop_signal.check()))
         if progress.step % settings.checkpoint_every == 0 or done or progress.stopped:
             _save(session, progress)
     if progress.stopped:
-        reporting.say_stop(session, progress)
+        reporting.report_stop(session, progress)
 
 
 def _step(session: Session, progress: Progress, batch: Batch) -> None:
@@ -252,30 +248,19 @@ def _step(session: Session, progress: Progress, batch: Batch) -> None:
     progress.updater.batch = batch
     kind = session.accelerator.device.type
     with torch.autocast(kind, dtype=torch.bfloat16, enabled=session.precision == "bf16"):
-        numbers = progress.stage.step(batch, progress.updater)
+        scalars = progress.stage.step(batch, progress.updater)
     for scheduler in optional(progress.stage, "schedulers").values():
         scheduler.step()
-    progress.average.update()
-    progress.numbers.add(numbers)
+    progress.ema.update()
+    progress.meter.add(scalars)
     progress.step += 1
     if progress.console is not None:
         progress.console.advance()
 
 
-def _moved(session: Session, batch: Batch) -> Batch:
-    def move(value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        value = value.to(session.accelerator.device, non_blocking=True)
-        if session.settings.channels_last and value.dim() == 4 and value.is_floating_point():
-            value = value.contiguous(memory_format=torch.channels_last)
-        return value
-
-    return {key: move(value) for key, value in batch.items()}
-
-
 def _save(session: Session, progress: Progress) -> None:
-    rng = processes.collect(session.accelerator, randomness.capture(optional(progress.stage, "generators")))
+    states = rng.capture(optional(progress.stage, "generators"))
+    states = distributed.gather_by_rank(session.accelerator, states)
     facts = {
         "steps": progress.stage.steps,
         "stages": session.stages,
@@ -292,7 +277,7 @@ def _save(session: Session, progress: Progress) -> None:
     def write() -> None:
         session.log.sync()
         checkpoint.save(
-            session.run, progress.stage, progress.step, progress.average, rng, facts, session.settings.keep
+            session.run, progress.stage, progress.step, progress.ema, states, facts, session.settings.keep
         )
 
-    processes.on_first(session.accelerator, write)
+    distributed.on_main(session.accelerator, write)

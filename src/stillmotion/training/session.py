@@ -1,4 +1,4 @@
-"""What a training carries along: the call of `fit`, and the stage that is being trained."""
+"""State of a running training: the call of `fit`, and the stage that is being trained."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from stillmotion.training.average import Average
-from stillmotion.training.logging import Averager, Board, Console, JsonLines
+from stillmotion.training.ema import EMA
+from stillmotion.training.logging import Console, JsonLines, MeanMeter, TensorBoard
 from stillmotion.training.settings import LoopSettings
+from stillmotion.training.signals import StopSignal
 from stillmotion.training.stage import Stage
-from stillmotion.training.stopping import Stopper
 from stillmotion.training.update import Updater
 
 
 @dataclass
 class Session:
-    """One call of `fit`: what stays the same over its stages, and the clock that goes on over resumes."""
+    """One call of `fit`: what its stages share, and the training time, which continues over resumes."""
 
     run: Path
     stages: list[str]
     settings: LoopSettings
     accelerator: Accelerator
-    stopper: Stopper
+    stop_signal: StopSignal
     log: JsonLines
     config_hash: str
     precision: str = "fp32"
     seconds: float = 0.0
 
     @property
-    def first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+    def is_main(self) -> bool:
+        """Whether this is the process that writes files and the console."""
         return bool(self.accelerator.is_main_process)
 
 
@@ -41,10 +41,10 @@ class Progress:
 
     stage: Stage
     updater: Updater
-    average: Average
-    numbers: Averager
+    ema: EMA
+    meter: MeanMeter
     console: Console | None = None
-    board: Board | None = None
+    tensorboard: TensorBoard | None = None
     step: int = 0
     stopped: bool = False
-    logged: tuple[float, int] = (0.0, 0)
+    last_log: tuple[float, int] = (0.0, 0)  # seconds, step

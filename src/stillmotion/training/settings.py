@@ -1,4 +1,4 @@
-"""How a run is trained, whatever is trained; and how it ended."""
+"""Settings of the loop, and the outcome of a run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stillmotion.errors import StillmotionError
+from stillmotion.nn.device import DEVICES, PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -17,15 +18,15 @@ class LoopSettings:
         checkpoint_every: steps between checkpoints.
         keep: checkpoints of the current stage that are kept; the last one of a finished stage always is.
         log_every: steps between log lines.
-        preview_every: steps between pictures; 0 for none.
-        precision: `fp32`; `bf16` (autocast); or `auto`: bf16 where a short measurement finds it faster.
+        preview_every: steps between preview images; 0 for none.
+        precision: `fp32`; `bf16` (autocast); or `auto`: bf16 on a GPU that supports it, and on a CPU where a short
+            measurement finds it faster.
         channels_last: keep 4-D weights and inputs in channels-last layout (faster on most devices).
         ema_decay: of the averaged weights, in [0, 1).
         time_limit_s: stop with a checkpoint after so many seconds; None for no limit.
-        threads: CPU threads per process; None leaves torch's choice. The same bits on resume need the same
-            number.
-        workers: processes that prepare batches, per training process; 0 prepares them in between.
-        device: `auto` (what accelerate finds) or `cpu`.
+        threads: CPU threads per process; None leaves torch's choice. A bit-exact resume needs the same number.
+        workers: processes that prepare batches, per training process; 0 prepares them in this one.
+        device: `auto` (CUDA if it is there), `cpu` or `cuda`.
 
     Raises:
         StillmotionError: a value is out of its range.
@@ -42,17 +43,10 @@ class LoopSettings:
     time_limit_s: float | None = None
     threads: int | None = None
     workers: int = 0
-    device: Literal["auto", "cpu"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
-        smallest = {
-            "seed": 0,
-            "checkpoint_every": 1,
-            "keep": 1,
-            "log_every": 1,
-            "preview_every": 0,
-            "workers": 0,
-        }
+        smallest = {"seed": 0, "checkpoint_every": 1, "keep": 1, "log_every": 1, "preview_every": 0, "workers": 0}
         for name, least in smallest.items():
             if getattr(self, name) < least:
                 raise StillmotionError(f"{name} must be at least {least}, not {getattr(self, name)}.")
@@ -62,10 +56,9 @@ class LoopSettings:
             raise StillmotionError(f"time_limit_s must be above 0, not {self.time_limit_s}.")
         if not 0 <= self.ema_decay < 1:
             raise StillmotionError(f"ema_decay must be at least 0 and below 1, not {self.ema_decay}.")
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise StillmotionError(f"precision must be auto, fp32 or bf16, not {self.precision!r}.")
-        if self.device not in ("auto", "cpu"):
-            raise StillmotionError(f"device must be auto or cpu, not {self.device!r}.")
+        for name, known in {"precision": PRECISIONS, "device": DEVICES}.items():
+            if getattr(self, name) not in known:
+                raise StillmotionError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}.")
 
 
 @dataclass(frozen=True)

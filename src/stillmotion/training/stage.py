@@ -1,8 +1,9 @@
-"""What the loop asks of one training stage of a system."""
+"""The interface of one training stage of a system."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -15,7 +16,7 @@ Batch = Mapping[str, Any]
 
 
 class Update(Protocol):
-    """Given by the loop to `Stage.step`: takes one step of an optimiser down a loss."""
+    """Argument of `Stage.step`: one optimiser step on a loss."""
 
     def __call__(
         self,
@@ -42,7 +43,7 @@ class Update(Protocol):
 
 
 class Stage(Protocol):
-    """One training stage of a system; any object with these members will do.
+    """One training stage of a system; any object with these members is one.
 
     Attributes:
         name: a word of letters, digits and `_`, unique within a run.
@@ -55,18 +56,17 @@ class Stage(Protocol):
 
     These may be there as well:
         schedulers (`Mapping[str, LRScheduler]`): each is stepped once after every step.
-        ema (`Mapping[str, nn.Module]`): networks, all of them in `networks` under the same name, of which a
-            running average of the weights is kept. Pictures for `preview` are made with the averaged weights,
-            and when the stage ends its networks take them over.
-        generators (`Mapping[str, torch.Generator]`): sources of random numbers that `step` uses beside
-            torch's own. The loop seeds them when the stage starts, differently on each process, and stores
-            their state.
+        ema (`Mapping[str, nn.Module]`): networks, all of them in `networks` under the same name, of which an
+            EMA of the weights is kept. `preview` runs with the averaged weights, and the networks take them over
+            when the stage ends.
+        generators (`Mapping[str, torch.Generator]`): CPU generators that `step` uses beside torch's
+            global one. The loop seeds them when the stage starts, differently on each process, and stores their
+            state.
         begin (`() -> None`): called when the stage starts and again on every resume, after the networks of
-        all
-            earlier stages have their final weights and before this stage's own checkpoint is read. For what
+            all earlier stages have their final weights and before this stage's own checkpoint is read. For what
             depends on earlier stages; it must do the same each time.
-        preview (`() -> Mapping[str, ndarray]`): pictures to look at, uint8 H x W x 3, called now and then
-            without gradients, in eval mode, on one process.
+        preview (`() -> Mapping[str, ndarray]`): images, uint8 H x W x 3; called every `preview_every` steps
+            without gradients, in eval mode, on the main process.
     """
 
     name: str
@@ -98,7 +98,7 @@ def check_stages(stages: Sequence[Stage], world: int) -> None:
 
     Raises:
         StillmotionError: the batch does not divide by the number of processes.
-        ValueError: a programming mistake: names that are no words or not unique, an average of an unknown
+        ValueError: a programming mistake: names that are no words or not unique, an EMA of an unknown
             network.
     """
     names = [stage.name for stage in stages]
@@ -116,6 +116,45 @@ def check_stages(stages: Sequence[Stage], world: int) -> None:
         if stage.batch < 1 or stage.batch % world:
             raise StillmotionError(
                 f"The batch of {stage.batch} of stage {stage.name!r} cannot be divided among {world} "
-                "processes; "
-                "choose a multiple."
+                "processes; choose a multiple."
             )
+
+
+def chosen_stages(stages: Mapping[str, int], only: Iterable[str]) -> list[str]:
+    """Which stages of a training to run, in order.
+
+    Args:
+        stages: the steps of each stage there is, in order.
+        only: names of the stages to run; all that have steps if empty.
+
+    Raises:
+        StillmotionError: a stage that is not there, or has no steps.
+    """
+    only = list(only)
+    for name in only:
+        if name not in stages:
+            raise StillmotionError(f"There is no stage {name!r}; known are {', '.join(stages)}.")
+        if not stages[name]:
+            raise StillmotionError(f"The stage {name} has no steps: add --steps N.")
+    return [name for name, count in stages.items() if (name in only if only else count)]
+
+
+def check_clips(clips: Sequence[Any], size: int) -> None:
+    """Refuse an empty data set, and clips of another size than the networks'.
+
+    Raises:
+        StillmotionError: says how to prepare them.
+    """
+    if not clips:
+        raise StillmotionError("There are no clips to train on.")
+    height, width = clips[0].frames.shape[1:3]
+    if (height, width) != (size, size):
+        raise StillmotionError(
+            f"The clips are {height} x {width} pixels where the configuration says size {size}: "
+            f"prepare them with --size {size} or train with --set size={height}."
+        )
+
+
+def stage_seed(seed: int, name: str) -> int:
+    """The seed of a stage's samples: the same for the same run, unrelated between stages."""
+    return zlib.crc32(f"{seed}/{name}".encode())

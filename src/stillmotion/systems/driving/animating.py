@@ -2,46 +2,56 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
 import warnings
+from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from stillmotion import media
-from stillmotion.boxes import Box
-from stillmotion.controls import Control, Drive, Predict
+from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError, StillmotionWarning
-from stillmotion.nn.fold import folded
-from stillmotion.systems.base import Animation, Step, System, in_batches
-from stillmotion.systems.driving import aligning, drawing, holding, mirroring
-from stillmotion.systems.driving.aligning import transfer
-from stillmotion.systems.driving.composing import Still, compose, slice_generated, to_network
-from stillmotion.systems.driving.config import DrivingConfig
-from stillmotion.systems.driving.holding import Hold
-from stillmotion.systems.driving.networks import DrivingNetworks, Generated, Keypoints
+from stillmotion.options import Box, Control
+from stillmotion.systems.base import Output, Rollout, Step, System
+from stillmotion.systems.driving import CONTROLS, Drive, Predict
+from stillmotion.systems.driving import transfer as transferring
+from stillmotion.systems.driving.compositing import Canvas, composite, mix
+from stillmotion.systems.driving.config import PRESETS, DrivingConfig
+from stillmotion.systems.driving.networks import DrivingNetworks, GeneratorOutput, Keypoints, Motion, StepInputs
+from stillmotion.systems.driving.transfer import BATCH, FPS, Driver
 
-BATCH = 16
-"""Driving frames that go through the networks together."""
+CROP_ROUNDS = 4
+"""How often a suggested crop is refined: the keypoints of a small body are inaccurate until it is cropped."""
 
-LOOKS = 4
-"""How often a suggested crop is looked at again."""
 
-Driven = tuple[Tensor, Keypoints]
-"""Driving frames as the networks see them, and their keypoints."""
+class Target(NamedTuple):
+    """Where the keypoints of N frames go, and the driving frames that say so, if there are any."""
+
+    keypoints: Keypoints  # N x K
+    small: Tensor | None = None  # N x 3 x S x S
+    found: Keypoints | None = None  # their own keypoints
 
 
 class Driving(System):
     """Monkey-Net: the still moves as a driving video does."""
 
     name: ClassVar[str] = "driving"
-    control: ClassVar[type] = Drive
-    config_class: ClassVar[type] = DrivingConfig
+    controls = CONTROLS
+    config_class = DrivingConfig
+    presets: ClassVar[Mapping[str, Any]] = PRESETS
+    layer_captions: ClassVar[Mapping[str, str]] = {
+        "driving": "the driving video with its keypoints",
+        "keypoints": "where the keypoints are sent",
+        "flow": "backward flow: hue is direction",
+        "masks": "which keypoint moves which pixel",
+        "warped": "the still through the flow alone",
+    }
+    config: DrivingConfig
     networks: DrivingNetworks
 
     @classmethod
@@ -50,261 +60,336 @@ class Driving(System):
         return cls(config, DrivingNetworks(config), card)
 
     def shipped(self) -> nn.Module:
-        """Detector and generator, and the predictor if there is one; the discriminator only trains."""
-        parts: dict[str, nn.Module] = {"detector": self.networks.detector, "generator": self.networks.generator}
-        if self.networks.predictor is not None:
-            parts["predictor"] = self.networks.predictor
-        return nn.ModuleDict(parts)
+        """Detector and generator, and the predictor if there is one."""
+        return nn.ModuleDict(dict(self.networks.named_children()))
 
     def check_control(self, control: Control) -> None:
-        """Refuse what is neither a `Drive` nor, to a model with a predictor, a `Predict`."""
-        if not isinstance(control, Predict):
-            super().check_control(control)
-        elif self.networks.predictor is None:
+        """Refuse what is neither a `Drive` nor, to a model with a keypoint predictor, a `Predict`."""
+        super().check_control(control)
+        if isinstance(control, Predict) and self.networks.predictor is None:
             raise StillmotionError(
-                "This model has no predictor: train one with `stillmotion train driving DATA --from MODEL "
-                "--stages predict --set predict_steps=N -o RUN`, or give a driving video."
+                "This model has no keypoint predictor: train one with `stillmotion train driving DATA --from MODEL "
+                "--preset people --stages keypoint_prediction -o RUN`, or give a driving video."
             )
 
-    def animate(
-        self,
-        still: np.ndarray,
-        control: Control,
-        frames: int | None = None,
-        seed: int | None = None,
-        *,
-        size: str = "native",
-        layers: bool = False,
-    ) -> Animation:
-        """Animate a still after a driving video, or as the predictor continues it; see `System.animate`.
+    @property
+    def main_stage(self) -> str:
+        """The last motion stage."""
+        return self.config.motion_stages[-1].name
+
+    def control_of(self, clip: Clip) -> Drive:
+        """The clip drives its own first frame (reconstruction, Sec. 4)."""
+        return Drive(np.asarray(clip.frames), transfer="absolute", fps=clip.fps)
+
+    def rollout(self, still: np.ndarray, control: Control | None, output: Output) -> Rollout:
+        """Start a roll-out; see `System.open`.
 
         A picture that is not square is padded to a square with its own border pixels for the networks, and so is
         the driving video. Nothing is random here: `seed` changes nothing.
 
-        Args:
-            still: H x W x 3, `uint8` RGB.
-            control: the driving video and how to transfer it, or `Predict`.
-            frames: at most so many frames of the driving video, None for all of it; so many predicted frames, None
-                for as many as the control says.
-            seed: accepted for the common form.
-            size: `native` or `model`.
-            layers: also draw `driving` (not of a prediction), `keypoints`, `flow`, `masks` and `warped`.
-
         Returns:
-            One step per frame; `facts` hold the keypoints (`mean`, K x 2, and `covariance`, K x 2 x 2,
-            normalised), the backward `displacement` (s x s x 2, normalised), in relative transfer the number of the
-            `reference` frame, and the `crop` (x, y, width, height) where there is one.
-
-        Raises:
-            StillmotionError: the control does not fit the still; some of it shows only with the first step.
+            Steps whose `facts` hold the keypoints (`mean`, K x 2, and `covariance`, K x 2 x 2, normalised), the
+            backward `displacement` (s x s x 2, normalised), in relative transfer the number of the `reference` frame,
+            and the `crop` (x, y, width, height) where there is one. Layers: see `layer_captions`.
 
         Warns:
             StillmotionWarning: with the first step, where relative transfer finds a body of another size or place.
         """
-        self.check_control(control)
-        if frames is not None and frames < 1:
-            raise StillmotionError(f"frames must be at least 1, not {frames}.")
-        if size not in ("native", "model"):
-            raise StillmotionError(f"size must be native or model, not {size!r}.")
-        fps = 25.0 if control.fps is None else control.fps
-        if isinstance(control, Drive) and not isinstance(control.video, np.ndarray):
-            with media.open_video(control.video) as reader:
-                fps = control.fps or reader.fps
-        return Animation(lambda: self.ready()._steps(still, control, frames, size == "native", layers), fps)
+        system = self.for_inference()
+        kind = FlippedRollout if self.config.flip_tta else DrivingRollout
+        return kind(system, still, control, output)
 
-    def trial(self, frames: int) -> Drive:
-        """A blank video; see `System.trial`."""
-        return Drive(np.zeros((frames, self.config.size, self.config.size, 3), np.uint8), transfer="absolute")
 
-    def ready(self) -> Self:
-        """The same system with folded networks: quicker frames, equal but for rounding, not to be trained."""
-        made = copy.copy(self)
-        made.networks = folded(self.networks, without=["discriminator"])
-        return made
+class DrivingRollout(Rollout):
+    """Frames of a still that follow driving frames, predicted keypoints, or what is sent.
+
+    Motion counts from the first driving frame there ever was, so driving frames may be sent one by one.
+
+    Args:
+        system: made for inference.
+        still: H x W x 3, `uint8`.
+        control: None rests.
+        output: what to give.
+        mirror: the still and its driver are mirror images; see `FlippedRollout`.
+    """
+
+    def __init__(
+        self, system: Driving, still: np.ndarray, control: Control | None, output: Output, mirror: bool = False
+    ):
+        self.system, self.networks = system, system.networks
+        self.still, self.output, self.mirror = still, output, mirror
+        self.fps = FPS
+        self.control: Control | None = None
+        self.driver: Driver | None = None
+        self.canvas: Canvas | None = None
+        self.reference: transferring.Match | None = None
+        self.reference_index: int | None = None  # where another roll-out has chosen it
+        self._targets: Iterator[Target] = iter(())
+        self._next: Target | None = None
+        self._steps: deque[tuple[Step, Keypoints]] = deque()  # made ahead, each with its pose
+        self._pose: Keypoints | None = None  # of the last step that was given
+        if control is not None:
+            self.follow(control)
+
+    @property
+    def done(self) -> bool:
+        """Whether no driving frame is left."""
+        return not self._steps and not self._look_ahead()
 
     @torch.inference_mode()
-    def _steps(
-        self, still: np.ndarray, control: Control, frames: int | None, native: bool, layers: bool
-    ) -> Iterator[Step]:
-        about: dict[str, np.ndarray] = {}
+    def __next__(self) -> Step:
+        """Make the next step; without a driving frame, hold the last pose."""
+        if not self._steps:
+            if not self._look_ahead():
+                self.prepare()
+                self._next = Target(self._pose or self.inputs.source)
+            assert self._next is not None
+            self._steps.extend(self.make_steps(self._next))
+            self._next = None
+        step, self._pose = self._steps.popleft()
+        return step
+
+    def send(self, control: Control) -> None:
+        """Follow other driving frames from the next step on; the reference frame stays."""
+        self.check(control)
+        self.close()
+        self.follow(control)
+
+    def check(self, control: Control) -> None:
+        """Refuse a control of another system, and a crop that is not the one taken."""
+        self.system.check_control(control)
+        before, now = (each.crop if isinstance(each, Drive) else None for each in (self.control, control))
+        if self.canvas is not None and now not in (None, before, self.canvas.crop):
+            raise StillmotionError("The crop cannot change while an animation runs; open another one.")
+
+    def close(self) -> None:
+        """Close the driving video, and drop what has been made ahead."""
+        if self.driver is not None:
+            self.driver.close()
+        self.driver, self._targets, self._next = None, iter(()), None
+        self._steps.clear()
+
+    def follow(self, control: Control, driver: Driver | None = None) -> None:
+        """Take up a control; `driver` reads its video, if another roll-out has opened it."""
+        self.control = control
+        self._masking: Any = None
         if isinstance(control, Predict):
-            prepared = Still.prepare(self, still)
-            batches, hold = self._predicted(prepared, frames or control.frames), None
-        else:
-            assert isinstance(control, Drive)  # checked before
-            prepared, about, batches = self._follow(still, control, frames)
-            hold = self._hold(prepared, control)
-        for target, seen in batches:
-            target = hold.keypoints(target) if hold else target
-            ways = [hold.weigh(made, target) if hold else (made, None) for made in self.generate(prepared, target)]
-            own = mirroring.halves(target, self.config.keypoints)[0]
-            for i in range(len(own.mean)):
-                here = [_pick(*way, i) for way in ways]
-                shown = [_held(*way, prepared) for way in here]
-                small = (drawing.to_pictures(one.frame)[0] for one in shown)
-                frame = mirroring.mean_picture([compose(prepared, *way) for way in here] if native else [*small])
-                driving = seen and (seen[0][i : i + 1], Keypoints(seen[1].mean[i], seen[1].covariance[i]))
-                aim = Keypoints(own.mean[i], own.covariance[i])
-                yield Step(
-                    frame,
-                    self._layers(shown[0], aim, driving) if layers else {},
-                    {
-                        "mean": aim.mean.numpy(),
-                        "covariance": aim.covariance.numpy(),
-                        "displacement": here[0][0].motion.displacement[0].numpy(),
-                        **about,
-                    },
-                )
+            self.fps = control.fps
+            self._targets = self._predicted(self.output.frames or control.frames)
+            return
+        assert isinstance(control, Drive)
+        self.driver = driver or self._open(control)
+        self.fps = self.driver.fps
+        self._targets = self._driven(control, self.driver)
 
-    @torch.inference_mode()
-    def fit(self, still: np.ndarray, control: Drive, frames: int | None = None) -> aligning.Fit | None:
-        """How well a still fits a driver, and the crop that would fit better; see `animate` for the arguments.
+    def _open(self, control: Drive) -> Driver:
+        return Driver(control, self.output, self.system.config.size, self.system.device)
 
-        Returns:
-            None where the keypoints of the still or of the reference frame lie in one point.
-        """
-        prepared = Still.prepare(self, still, control.crop)
-        _, found = next(self._detected(control, 1))
-        reference = self._reference(prepared, control, frames, found).keypoints
-        fit = prepared.fit(reference)
-        return None if fit is None else self._refined(fit, still, reference)
+    def _look_ahead(self) -> bool:
+        """Fetch the next batch of targets, if there is one."""
+        if self._next is None:
+            with torch.inference_mode():
+                self._next = next(self._targets, None)
+        return self._next is not None
 
-    def _follow(
-        self, still: np.ndarray, control: Drive, frames: int | None
-    ) -> tuple[Still, dict[str, np.ndarray], Iterator[tuple[Keypoints, Driven | None]]]:
-        """The still, cropped if that is asked for, facts about the whole, and batches of target keypoints."""
-        detected = self._detected(control, frames)
-        head = next(detected)
-        prepared = Still.prepare(self, still, control.crop)
-        reference = self._reference(prepared, control, frames, head[1])
-        fit = prepared.fit(reference.keypoints)
-        about = {"reference": np.asarray(reference.index)} if control.transfer == "relative" else {}
-        if control.crop == "auto" and fit is not None:
-            fit = self._refined(fit, still, reference.keypoints)
-            prepared = Still.prepare(self, still, fit.crop)
+    def _driven(self, control: Drive, driver: Driver) -> Iterator[Target]:
+        """Targets of the driving frames (Sec. 3.6)."""
+        for small in driver.batches:
+            found = self.detect(small)
+            if self.reference is None:
+                self.prepare(found.rows(slice(1)))
+            assert self.reference is not None
+            target = transferring.transfer(self.inputs.source, self.reference.keypoints, found, control)
+            yield Target(target, small, found)
+
+    def _predicted(self, count: int) -> Iterator[Target]:
+        """Predicted targets; there are no driving frames."""
+        assert self.networks.predictor is not None
+        self.prepare()
+        for chunk in self.networks.predictor.chunks(self._pose or self.inputs.source, count, BATCH):
+            yield Target(Keypoints(chunk.mean[0], chunk.covariance[0]))
+
+    def detect(self, frames: Tensor) -> Keypoints:
+        """Keypoints of N x 3 x S x S."""
+        with self.system.autocast():
+            found: Keypoints = self.networks.detector(frames)
+        return found
+
+    def prepare(self, head: Keypoints | None = None) -> None:
+        """Encode the still, once, and with the keypoints of the first driving frame choose reference and crop."""
+        control = self.control
+        if self.canvas is None:
+            crop = control.crop if isinstance(control, Drive) else None
+            self.canvas, self.inputs = self.encode(None if crop == "auto" else crop)
+        if head is None:
+            return
+        assert isinstance(control, Drive)
+        self.reference = self._match(control, head)
+        fit = self._fit(self.canvas, self.inputs)
+        if fit is None or self.mirror:
+            return
+        if control.crop == "auto":
+            fit = self._refined(fit)
+            self.canvas, self.inputs = self.encode(fit.crop)
             if not fit.whole:
                 warnings.warn(fit.border_note(), StillmotionWarning, stacklevel=2)
-        elif control.transfer == "relative" and fit is not None and not fit.good:
-            fit = self._refined(fit, still, reference.keypoints)
-            warnings.warn(fit.advice(), StillmotionWarning, stacklevel=2)
-        if control.crop is not None:
-            about["crop"] = np.asarray(prepared.crop)
+        elif control.transfer == "relative" and not fit.good:
+            warnings.warn(self._refined(fit).advice(), StillmotionWarning, stacklevel=2)
 
-        def batches() -> Iterator[tuple[Keypoints, Driven | None]]:
-            for small, found in itertools.chain([head], detected):
-                own = mirroring.halves(found, self.config.keypoints)[0]
-                yield transfer(prepared.keypoints, reference.keypoints, found, control), (small, own)
+    def encode(self, crop: Box | None) -> tuple[Canvas, StepInputs]:
+        """The prepared still, and its features and keypoints; the target is its own pose."""
+        canvas = Canvas.prepare(self.still, self.system.config.size, crop, self.system.device)
+        with self.system.autocast():
+            features = self.networks.generator.encode(canvas.small)
+        found = self.detect(canvas.small)
+        return canvas, StepInputs(features, found, found)
 
-        return prepared, about, batches()
+    def _match(self, control: Drive, head: Keypoints) -> transferring.Match:
+        """The driving frame that stands for the still's pose; `best` reads the video once more for it."""
+        if control.align == "first" or control.transfer == "absolute":
+            return transferring.best_match(self.inputs.source, [head])
+        with closing(self._open(control)) as driver:
+            batches = (batch.flip(3) for batch in driver.batches) if self.mirror else driver.batches
+            return transferring.best_match(self.inputs.source, map(self.detect, batches), self.reference_index)
 
-    def _refined(self, fit: aligning.Fit, still: np.ndarray, reference: Keypoints) -> aligning.Fit:
-        """The crop found in steps: the keypoints of a small body lie badly until it is cropped."""
-        for _ in range(LOOKS):
-            again = Still.prepare(self, still, fit.crop).fit(reference)
+    def _fit(self, canvas: Canvas, inputs: StepInputs) -> transferring.Fit | None:
+        """How well a still fits the driver, and the crop that would fit better."""
+        assert self.reference is not None
+        found, driving = inputs.source.mean[0], self.reference.keypoints.mean[0]
+        return transferring.compare(found, canvas.to_given(found), driving, canvas.given)
+
+    def _refined(self, fit: transferring.Fit) -> transferring.Fit:
+        """The crop found in steps: the keypoints of a small body are inaccurate until it is cropped."""
+        for _ in range(CROP_ROUNDS):
+            again = self._fit(*self.encode(fit.crop))
             if again is None or again.crop == fit.crop:
                 break
             fit = replace(fit, crop=again.crop, whole=again.whole, useful=again.useful)
         return fit
 
-    def _detected(self, control: Drive, frames: int | None) -> Iterator[Driven]:
-        """The driving video in batches."""
-        for batch in in_batches(_driving_frames(control, frames), BATCH):
-            small = torch.cat([to_network(frame, self.config.size) for frame in batch])
-            with self.autocast():
-                found = mirroring.detect(self.networks, small, self.config.flip_test)
-            yield small, found
+    def make_steps(self, target: Target) -> Iterator[tuple[Step, Keypoints]]:
+        """The steps of N targets, each with its keypoints, 1 x K."""
+        assert self.canvas is not None
+        masking = self.masking()
+        keypoints = masking.keypoints(target.keypoints) if masking else target.keypoints
+        made = self.generate(keypoints)
+        made, weight = masking.weigh(made, keypoints) if masking else (made, None)
+        for i in range(len(keypoints.mean)):
+            here, one = slice(i, i + 1), pick(made, i)
+            share = None if weight is None else weight[here]
+            shown = one if share is None else one._replace(frame=mix(one.frame, self.canvas.small, share))
+            native = self.output.native
+            frame = composite(self.canvas, one, share) if native else media.to_pictures(shown.frame)[0]
+            layers: Mapping[str, np.ndarray] = {}
+            if self.output.layers:
+                from stillmotion.systems.driving.visualization import draw_layers
 
-    def _reference(self, still: Still, control: Drive, frames: int | None, head: Keypoints) -> aligning.Match:
-        """The driving frame that stands for the still's pose; `best` reads the video once more for it."""
-        if control.align == "best" and control.transfer == "relative":
-            return aligning.best_match(still.keypoints, (found for _, found in self._detected(control, frames)))
-        return aligning.best_match(still.keypoints, [Keypoints(head.mean[:1], head.covariance[:1])])
+                seen = (
+                    None
+                    if target.small is None or target.found is None
+                    else (target.small[here], target.found.rows(here))
+                )
+                layers = draw_layers(shown, keypoints.rows(here), seen)
+            yield Step(frame, layers, self._facts(one, keypoints, i)), keypoints.rows(here)
 
-    def _hold(self, still: Still, control: Drive) -> Hold:
-        """What the control wants to stay as it is: looks up the region's keypoints and the still's own masks."""
-        moving = corners = masks = None
-        if control.region is not None:
-            moving = self._chosen(still, control.region)
-            x, y, w, h = control.region
-            corners = still.normalised(torch.tensor([[x, y], [x + w - 1, y + h - 1]]).float())
-        if control.keep_background:
-            masks = self.generate(still, still.keypoints)[0].motion.masks
-        return Hold(still.keypoints, still.small, moving, corners, control.keep_background, masks)
+    def generate(self, target: Keypoints) -> GeneratorOutput:
+        """Frames of the still with its keypoints at N targets."""
+        with self.system.autocast():
+            output: GeneratorOutput = self.networks(self.inputs._replace(target=target))
+        return output
 
-    def _predicted(self, still: Still, count: int) -> Iterator[tuple[Keypoints, Driven | None]]:
-        """Batches of predicted keypoints; there are no driving frames."""
-        assert self.networks.predictor is not None
-        own, *other = mirroring.halves(still.keypoints, self.config.keypoints)
-        first = [own, *(mirroring.mirrored(half) for half in other)]  # to the predictor, two bodies
-        both = Keypoints(*(torch.cat(parts) for parts in zip(*first, strict=True)))
-        for chunk in self.networks.predictor.chunks(both, count, BATCH):
-            found, *turned = (Keypoints(*parts) for parts in zip(*chunk, strict=True))
-            for half in turned:
-                found = mirroring.joined(found, mirroring.mirrored(half))
-            yield found, None
+    def masking(self) -> Any:
+        """What the control keeps of the still; None if nothing."""
+        control = self.control
+        if not isinstance(control, Drive) or not (control.keep_background or control.region):
+            return None
+        if self._masking is None:
+            from stillmotion.systems.driving.masking import Masking
 
-    def generate(self, still: Still, target: Keypoints) -> list[Generated]:
-        """Frames of the prepared still with its keypoints at N targets: N, or with `flip_test` N twice."""
-        count = len(target.mean)
-        source = Keypoints(*(part.expand(count, *part.shape[1:]) for part in still.keypoints))
-        pairs = zip(*(mirroring.halves(points, self.config.keypoints) for points in (source, target)), strict=True)
-        made = []
-        for turned, (start, end) in enumerate(pairs):
-            features = still.mirrored if turned and still.mirrored is not None else still.features
-            maps = [feature.expand(count, -1, -1, -1) for feature in features]
-            if turned:
-                start, end = mirroring.mirrored(start), mirroring.mirrored(end)
-            with self.autocast():
-                one = self.networks.generator(maps, start, end)
-            made.append(mirroring.unmirrored(one) if turned else one)
-        return made
+            assert self.canvas is not None
+            own = self.generate(self.inputs.source).motion.masks if control.keep_background else None
+            self._masking = Masking.of(control, self.canvas, self.inputs.source, own, nearest=self.mirror)
+        return self._masking
 
-    def _chosen(self, still: Still, region: Box) -> Tensor:
-        """Which keypoints move in a region: K or 2K truth values."""
-        own, *other = still.points.split(self.config.keypoints)
-        chosen = [aligning.choose_region(own, region, still.given)]
-        for points in other:
-            inside = aligning.inside(points, region)
-            if not bool(inside.any()):  # the mirror image has seen the same limb a little further off
-                inside[(points - own[chosen[0]].mean(0)).norm(dim=-1).argmin()] = True
-            chosen.append(inside)
-        return torch.cat(chosen)
-
-    def _layers(self, made: Generated, aim: Keypoints, driving: Driven | None) -> dict[str, np.ndarray]:
-        scale = max(1, round(256 / self.config.size))
-
-        def enlarged(picture: np.ndarray) -> np.ndarray:
-            factor = scale * self.config.size // picture.shape[0]
-            return np.repeat(np.repeat(picture, factor, 0), factor, 1)
-
-        def marked(frame: Tensor, points: Keypoints) -> np.ndarray:
-            picture = drawing.to_pictures(frame)[0]
-            return drawing.draw_keypoints(picture, points.mean.numpy(), points.covariance.numpy(), scale)
-
-        pictures = {} if driving is None else {"driving": marked(*driving)}
-        pictures |= {
-            "keypoints": marked(made.frame, aim),
-            "flow": enlarged(drawing.draw_flow(made.motion.displacement[0].numpy())),
-            "warped": enlarged(drawing.to_pictures(made.warped)[0]),
+    def _facts(self, made: GeneratorOutput, keypoints: Keypoints, i: int) -> dict[str, np.ndarray]:
+        facts = {
+            "mean": keypoints.mean[i].cpu().numpy(),
+            "covariance": keypoints.covariance[i].cpu().numpy(),
+            "displacement": made.motion.displacement[0].cpu().numpy(),
         }
-        if made.motion.masks is not None:
-            pictures["masks"] = enlarged(drawing.draw_masks(made.motion.masks[0].numpy()))
-        return pictures
+        control = self.control
+        if isinstance(control, Drive) and self.reference is not None and control.transfer == "relative":
+            facts["reference"] = np.asarray(self.reference.index)
+        if isinstance(control, Drive) and control.crop is not None and self.canvas is not None:
+            facts["crop"] = np.asarray(self.canvas.crop)
+        return facts
 
 
-def _pick(made: Generated, weight: Tensor | None, index: int) -> tuple[Generated, Tensor | None]:
-    return slice_generated(made, index), None if weight is None else weight[index : index + 1]
+class FlippedRollout(Rollout):
+    """Ours, test-time augmentation: each frame is the mean of two roll-outs, one of the mirror images."""
+
+    def __init__(self, system: Driving, still: np.ndarray, control: Control | None, output: Output):
+        self.one = DrivingRollout(system, still, None, output)
+        flipped = np.ascontiguousarray(still[:, ::-1])
+        self.other = DrivingRollout(system, flipped, None, replace(output, layers=False), mirror=True)
+        self.fps = FPS
+        self._pending: tuple[Control, Driver | None] | None = None
+        if control is not None:
+            self._follow(control)
+
+    @property
+    def done(self) -> bool:
+        """Whether no driving frame is left."""
+        return self.one.done
+
+    def __next__(self) -> Step:
+        """The mean of both frames; facts and layers are those of the picture itself."""
+        step = next(self.one)
+        if self._pending is not None:  # only now the first one has chosen crop and reference
+            control, driver = self._pending
+            self.other.reference_index = None if self.one.reference is None else self.one.reference.index
+            self.other.follow(self._mirrored(control), driver)
+            self._pending = None
+        frames = [step.frame, next(self.other).frame[:, ::-1]]
+        return replace(step, frame=np.mean(frames, axis=0).round().astype(np.uint8))
+
+    def send(self, control: Control) -> None:
+        """Follow other driving frames from the next step on; see `DrivingRollout.send`."""
+        self.one.check(control)
+        self.close()
+        self._follow(control)
+
+    def _follow(self, control: Control) -> None:
+        driver = self.one._open(control) if isinstance(control, Drive) else None
+        self._pending = (control, driver.mirrored() if driver else None)
+        self.one.follow(control, driver)
+        self.fps = self.one.fps
+
+    def _mirrored(self, control: Control) -> Control:
+        """The control in the mirror image, with the crop that the first roll-out has taken."""
+        if not isinstance(control, Drive):
+            return control
+        crop = self.one.canvas.crop if self.one.canvas is not None and control.crop is not None else None
+        region = self._mirrored_box(control.region)
+        return replace(control, region=region, crop=self._mirrored_box(crop))
+
+    def _mirrored_box(self, box: Box | None) -> Box | None:
+        if box is None:
+            return None
+        x, y, width, height = box
+        return self.one.still.shape[1] - x - width, y, width, height
+
+    def close(self) -> None:
+        """Close the driving video."""
+        self._pending = None
+        self.one.close()
+        self.other.close()
 
 
-def _held(made: Generated, weight: Tensor | None, still: Still) -> Generated:
-    """With the still's own pixels where nothing is to show."""
-    return made if weight is None else made._replace(frame=holding.blend(made.frame, still.small, weight))
-
-
-def _driving_frames(control: Drive, frames: int | None) -> Iterator[np.ndarray]:
-    if isinstance(control.video, np.ndarray):
-        yield from control.video[:frames]
-        return
-    with media.open_video(control.video) as reader:
-        # Not one more is decoded: what follows frame N of `--frames N` may be damaged.
-        yield from itertools.islice(reader, frames)
+def pick(made: GeneratorOutput, index: int) -> GeneratorOutput:
+    """One frame of a batch, still as a batch of one."""
+    here = slice(index, index + 1)
+    frame, motion, *others = made
+    masks = None if motion.masks is None else motion.masks[here]
+    motion = Motion(motion.displacement[here], masks)
+    return GeneratorOutput(frame[here], motion, *(None if value is None else value[here] for value in others))  # type: ignore[arg-type]

@@ -1,263 +1,371 @@
-"""Every number of the system: one dataclass, the paper's preset, the release's presets and the small one.
+"""Every number of the system, nested by the network, loss or stage it belongs to, and the presets.
 
-"Paper" is the text of Siarohin et al., "Animating Arbitrary Objects via Deep Motion Transfer" (CVPR 2019);
-"release" is the code its authors published. Where both are silent the field says so.
+"Paper" is the text of Siarohin et al. (CVPR 2019), "release" the code its authors published; where both are silent
+the field says so. "Ours" marks what neither has.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from stillmotion.errors import StillmotionError
-from stillmotion.systems.base import check_signs
+from stillmotion.files import STRICT
+from stillmotion.training.schedules import Schedule
 
-_ABOVE_ZERO = (
-    *("size", "keypoints", "temperature", "motion_scale", "fixed_variance", "heatmap_exponent", "heatmap_scale"),
-    *(f"{net}_{what}" for net in ("detector", "motion", "generator") for what in ("expansion", "max", "blocks")),
-    *("discriminator_expansion", "discriminator_max", "discriminator_blocks"),
-    *("batch", "steps", "learning_rate"),
-    *(f"predict_{what}" for what in ("hidden", "layers", "batch", "learning_rate")),
-)
-_NOT_NEGATIVE = (
-    *("covariance_floor", "motion_groups", "refine_blocks", "gan_weight", "gan_from", "warp_weight"),
-    *("pyramid_weight", "equivariance_weight", "guide_weight", "separation_weight", "milestone", "warmup"),
-    *("clip_grad", "predict_steps", "predict_patience"),
-)
+Count = Annotated[int, Field(ge=1)]
+Steps = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Blocks = Annotated[int, Field(ge=1, le=12)]  # each halves the picture; 12 is more than any picture has room for
+GroupConvs = Annotated[int, Field(ge=0, le=12)]
+Flow = Literal["full", "coarse", "residual", "none"]
 
 
-MOST_BLOCKS = 12
-"""Each block halves the picture; so many are more than any picture here has room for."""
+@dataclass(frozen=True, config=STRICT)
+class KeypointConfig:
+    """Keypoints and their gaussian heatmaps (Sec. 3.2)."""
 
-
-@dataclass(frozen=True)
-class DrivingConfig:
-    """Networks, losses and schedule of the driving system. Defaults: the release's `taichi` setting."""
-
-    # The picture and its keypoints.
-    size: int = 64  # height and width the networks work at
-    keypoints: int = 10
-    temperature: float = 0.1  # of the spatial softmax (release; the paper's is plain)
-    motion_scale: float = 1.0  # the detector and the motion network see the picture at this scale
-    shrink: Literal["nearest", "area"] = "nearest"  # how it is made smaller for them (release: nearest)
-    covariance: Literal["full", "single", "fixed"] = "full"  # "fixed": Table 2's "No Sigma_k"
-    fixed_variance: float = 0.01
-    covariance_floor: float = 0.001  # smallest singular value; 0 switches the floor off
-    heatmap_exponent: float = 0.5  # the paper writes the gaussian without the half
-    heatmap_scale: float = 100.0  # heatmaps are divided by this ...
+    count: Count = 10
+    temperature: Positive = 0.1  # of the spatial softmax (release; the paper's is plain)
+    covariance: Literal["full", "fixed"] = "full"  # "fixed": Table 2's "No Sigma_k"
+    fixed_variance: Positive = 0.01
+    covariance_floor: Weight = 0.001  # smallest singular value; 0 switches the floor off
+    heatmap_exponent: Positive = 0.5  # the paper writes the gaussian without the half
+    heatmap_scale: Positive = 100.0  # alpha: heatmaps are divided by this ...
     heatmap_sum: bool = False  # ... or, if set, by their own sum over the picture (bair)
 
-    # Keypoint detector: level i of a U-Net has min(max, expansion * 2^i) channels.
-    detector_expansion: int = 32
-    detector_max: int = 1024
-    detector_blocks: int = 5
-    detector_detail: bool = (
-        False  # ours: with motion_scale 1/f the detector sees f x f pixels as channels, not shrunk
-    )
 
-    # Dense motion network.
-    use_flow: bool = True  # False: Table 2's "No F", the identity map
-    use_coarse: bool = True  # False: "No F_coarse", the residual alone
-    use_residual: bool = True  # False: "No F_residual", the masks alone
-    use_image: bool = True  # False: "No x", heatmaps without the shifted stills
-    use_displacement: bool = False  # moving-gif also feeds each keypoint's displacement
-    motion_expansion: int = 32
-    motion_max: int = 1024
-    motion_blocks: int = 5
-    motion_groups: int = 2  # 1x1 group convolutions ahead of the U-Net
+@dataclass(frozen=True, config=STRICT)
+class DetectorConfig:
+    """Keypoint detector: level i of a U-Net has min(max_width, width * 2^i) channels."""
+
+    width: Count = 32
+    max_width: Count = 1024
+    blocks: Blocks = 5
+    pixel_unshuffle: bool = False  # ours: at motion.scale 1/f, f x f pixels as channels instead of their mean
+
+
+@dataclass(frozen=True, config=STRICT)
+class MotionConfig:
+    """Dense motion network M (Sec. 3.4)."""
+
+    scale: Annotated[float, Field(gt=0, le=1)] = 1.0  # the detector and M see the picture at this scale
+    shrink: Literal["nearest", "area"] = "nearest"  # how it is made smaller for them (release: nearest)
+    flow: Flow = "full"  # F_coarse + F_residual, or Table 2's "No F_residual", "No F_coarse", "No F" (the identity)
+    image: bool = True  # False: Table 2's "No x", heatmaps without the shifted stills
+    displacement: bool = False  # moving-gif also gives M each keypoint's displacement
+    width: Count = 32
+    max_width: Count = 1024
+    blocks: Blocks = 5
+    group_convs: GroupConvs = 2  # 1x1 group convolutions ahead of the U-Net
     background_bias: float = 2.0  # initial logit of the background mask
 
-    # Generator.
-    generator_expansion: int = 32
-    generator_max: int = 1024
-    generator_blocks: int = 5
-    refine_blocks: int = 4
-    flow_resize: Literal["bilinear", "nearest"] = "bilinear"  # the release uses nearest except for vox
-    generator_norm: Literal["batch", "affine"] = "batch"  # "affine" (ours): scale and shift alone
-    composite: bool = False  # ours: blend warped still, unmoved still and painted pixels by predicted shares
-    fine_flow: bool = (
-        False  # ours: the generator's last maps correct the flow at full size, before the still is warped
-    )
-    flip_test: bool = False  # ours: a frame is the mean of those made of the picture and of its mirror image
-    retouch: bool = False  # ours, with composite: they also correct the blend's colours
+    @property
+    def coarse(self) -> bool:
+        """Whether masks mix the keypoints' shifts."""
+        return self.flow in ("full", "coarse")
 
-    # Discriminator.
-    discriminator_expansion: int = 64
-    discriminator_max: int = 256
-    discriminator_blocks: int = 4
+    @property
+    def residual(self) -> bool:
+        """Whether a residual is predicted."""
+        return self.flow in ("full", "residual")
 
-    # Losses.
-    feature_weights: tuple[float, ...] = (10.0, 10.0, 10.0, 10.0, 1.0)  # maps 0..4 of the discriminator
-    gan_weight: float = 1.0
-    gan_from: int = 0  # step from which the discriminator takes part (0: from the start)
-    warp_weight: float = 0.0  # L1 between the warped still and the target (bair: 10)
-    block_heatmap_gradient: bool = False  # paper: True, no gradient through the heatmaps D is given
-    mix_weight: float = 0.0  # ours: L1 between the shifted stills mixed by the masks and the (shrunk) target
-    paint_weight: float = 0.0  # ours, with composite: L1 between what is painted and the target
-    pyramid_weight: float = 0.0  # ours: L1 at full, half, quarter and eighth size
-    motion_focus: float = 0.0  # ours: pixels that change count this many times more in the L1 losses above
-    equivariance_weight: float = 0.0  # ours: keypoints of a transformed frame are the transformed keypoints
-    guide_weight: float = 0.0  # ours: keypoints stay near the joints of clips that know them, while everything learns
-    separation_weight: float = 0.0  # ours: keypoints keep apart (Zhang et al. 2018, "separation loss")
 
-    # Schedule and data.
-    guide_steps: int = 0  # ours: steps of a first stage in which made clips with known joints guide the detector
-    hold_detector: int = 0  # ours: steps for which the detector is then held, until the motion network can use it
-    freeze_statistics: bool = False  # ours: the detector's batch norm keeps its running statistics while it learns on
-    batch: int = 32
-    steps: int = 76_000
-    learning_rate: float = 2e-4
-    milestone: float = 2 / 3  # share of the steps after which the rate falls to a tenth
-    schedule: Literal["milestone", "cosine"] = "milestone"
-    warmup: int = 0  # steps over which the rate rises linearly
-    clip_grad: float = 0.0  # ours: largest norm of the gradient of generator and detector; 0: no limit
+@dataclass(frozen=True, config=STRICT)
+class GeneratorConfig:
+    """Generator G (Sec. 3.3)."""
+
+    width: Count = 32
+    max_width: Count = 1024
+    blocks: Blocks = 5
+    refine_blocks: GroupConvs = 4
+    flow_resize: Literal["bilinear", "nearest"] = "bilinear"  # paper and release: nearest, but for the release's vox
+    norm: Literal["batch", "affine"] = "batch"  # "affine" (ours): scale and shift alone
+    blend_masks: bool = False  # ours: blends the warped still, the unmoved still and paint; see BlendGenerator
+
+
+@dataclass(frozen=True, config=STRICT)
+class DiscriminatorConfig:
+    """Discriminator D (Sec. 3.5); built by trainings that use it."""
+
+    width: Count = 64
+    max_width: Count = 256
+    blocks: Blocks = 4
+
+
+@dataclass(frozen=True, config=STRICT)
+class PredictorConfig:
+    """Keypoint predictor of image-to-video translation (Sec. 4; numbers: release, the paper says "a small one")."""
+
+    hidden: Count = 1024
+    layers: Count = 1
+    covariance: bool = True  # False keeps the first frame's; the release's `predict_variance` is inverted
+
+
+@dataclass(frozen=True, config=STRICT)
+class LossConfig:
+    """Weights of the losses of a motion stage."""
+
+    feature_matching: tuple[Weight, ...] = (10.0, 10.0, 10.0, 10.0, 1.0)  # Eq. 6, maps 0 to 4 of D; paper: all 10
+    gan: Weight = 1.0  # Eq. 5
+    detach_heatmaps: bool = False  # paper: True, no gradient through the heatmaps that D is given
+    warp: Weight = 0.0  # L1 between the warped still and the target (bair: 10)
+    mask_mixture: Weight = 0.0  # ours: L1 between the shifted stills mixed by the masks and the (shrunk) target
+    paint: Weight = 0.0  # ours, with blend_masks: L1 between the painted colours and the target
+    pyramid: Weight = 0.0  # ours: L1 at full, half, quarter and eighth size
+    motion_weighting: Weight = 0.0  # ours: pixels that change count this many times more in the L1 losses above
+    equivariance: Weight = 0.0  # ours: keypoints of a transformed frame are the transformed keypoints
+    keypoint_supervision: Weight = 0.0  # ours: keypoints stay near the joints of clips that know them
+    separation: Weight = 0.0  # ours: keypoints keep apart (Zhang et al. 2018, "separation loss")
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether the discriminator takes part."""
+        return self.gan > 0 or any(self.feature_matching)
+
+
+@dataclass(frozen=True, config=STRICT)
+class MotionStage:
+    """One stage of training on pairs of frames; the paper has one, which trains all networks end to end."""
+
+    name: str = "motion"
+    steps: Steps = 76_000
+    batch: Count = 32
+    learning_rate: Positive = 2e-4
+    schedule: Schedule = Schedule(kind="milestone", milestones=(2 / 3,))
+    clip_grad: Weight = 0.0  # ours: largest norm of the gradient of generator and detector; 0: no limit
     augmentation: str = "taichi"
-    seed: int = 0
+    freeze_detector: bool = False  # ours: the detector stays as it is
+    freeze_detector_bn: bool = False  # ours: its batch norm keeps its running statistics while it trains
+    losses: LossConfig = LossConfig()
 
-    # Image-to-video: a GRU continues the keypoints of one frame (numbers: release; the paper says "a small one").
-    predict_steps: int = 0  # steps of the last stage, which trains it; 0: there is no predictor
-    predict_hidden: int = 1024
-    predict_layers: int = 1
-    predict_covariance: bool = True  # False keeps the first frame's; the release's `predict_variance` is inverted
-    predict_window: int = 32  # consecutive frames it learns from
-    predict_batch: int = 256
-    predict_learning_rate: float = 1e-3
-    predict_patience: int = 50  # epochs without a lower loss, after which the rate falls to a tenth
+
+@dataclass(frozen=True, config=STRICT)
+class SupervisionStage:
+    """Ours, before the motion stages: the detector learns the joints of clips that know them."""
+
+    steps: Steps = 0
+    batch: Count = 16
+    learning_rate: Positive = 1e-3
+    schedule: Schedule = Schedule(kind="linear", floor=0.02)
+    augmentation: str = "varied"
+
+
+@dataclass(frozen=True, config=STRICT)
+class PredictionStage:
+    """After the motion stages: the keypoint predictor learns from the keypoints of the finished detector."""
+
+    steps: Steps = 0
+    batch: Count = 256
+    learning_rate: Positive = 1e-3
+    window: Annotated[int, Field(ge=2)] = 32  # consecutive frames
+    patience: Steps = 50  # epochs without a lower loss, after which the rate falls to a tenth
+
+
+@dataclass(frozen=True, config=STRICT)
+class DrivingConfig:
+    """Networks and stages of the driving system. Defaults: the release's `taichi` setting but for `flow_resize`."""
+
+    size: Count = 64  # height and width the networks work at
+    keypoints: KeypointConfig = KeypointConfig()
+    detector: DetectorConfig = DetectorConfig()
+    motion: MotionConfig = MotionConfig()
+    generator: GeneratorConfig = GeneratorConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    predictor: PredictorConfig | None = None
+    flip_tta: bool = False  # ours: a frame is the mean of those made of the picture and of its mirror image
+    keypoint_supervision: SupervisionStage = SupervisionStage()
+    motion_stages: tuple[MotionStage, ...] = (MotionStage(),)
+    keypoint_prediction: PredictionStage = PredictionStage()
 
     def __post_init__(self) -> None:
-        check_signs(self, _ABOVE_ZERO, _NOT_NEGATIVE)
-        if self.predict_window < 2:
-            raise StillmotionError(f"predict_window must be at least 2 frames, not {self.predict_window}.")
         self._check_sizes()
-        self._check_switches()
+        if self.detector.pixel_unshuffle and 1 / self.motion.scale % 1:
+            raise StillmotionError(
+                f"detector.pixel_unshuffle needs a motion.scale of 1, 1/2, 1/3 ..., not {self.motion.scale}."
+            )
+        maps = self.discriminator.blocks + 1
+        for stage in self.motion_stages:
+            if len(stage.losses.feature_matching) != maps:
+                raise StillmotionError(
+                    f"losses.feature_matching of the stage {stage.name} needs {maps} numbers, one per map of the "
+                    "discriminator."
+                )
+        names = [stage.name for stage in self.motion_stages]
+        if len(set(names)) < len(names) or not all(name.isidentifier() for name in names):
+            raise StillmotionError(f"motion_stages need different names of letters, digits and '_', not {names}.")
 
     def _check_sizes(self) -> None:
-        for name in ("detector_blocks", "motion_blocks", "generator_blocks", "discriminator_blocks"):
-            if getattr(self, name) > MOST_BLOCKS:  # and never raise 2 to what a stranger's file says
-                raise StillmotionError(f"{name} must be at most {MOST_BLOCKS}, not {getattr(self, name)}.")
-        working = self.size * self.motion_scale
-        if working != int(working) or int(working) % 2 ** max(self.detector_blocks, self.motion_blocks):
+        working, least = self.size * self.motion.scale, 2 ** max(self.detector.blocks, self.motion.blocks)
+        if working != int(working) or int(working) % least:
             raise StillmotionError(
-                f"size {self.size} at motion_scale {self.motion_scale} must be a whole number divisible by "
-                f"{2 ** max(self.detector_blocks, self.motion_blocks)}: every block halves it."
+                f"size {self.size} at motion.scale {self.motion.scale} must be a whole number divisible by {least}: "
+                "every block halves it."
             )
-        if self.size % 2**self.generator_blocks:
-            raise StillmotionError(f"size {self.size} must be divisible by {2**self.generator_blocks}.")
-
-    def _check_switches(self) -> None:
-        if not (self.use_coarse or self.use_residual) and self.use_flow:
-            raise StillmotionError("use_coarse and use_residual cannot both be off; use_flow=false removes the flow.")
-        if self.detector_detail and 1 / self.motion_scale % 1:
-            raise StillmotionError(
-                f"detector_detail needs a motion_scale of 1, 1/2, 1/3 ..., not {self.motion_scale}."
-            )
-        if self.retouch and not self.composite:
-            raise StillmotionError("retouch corrects the blend: it needs composite=true.")
-        if len(self.feature_weights) != self.discriminator_blocks + 1:
-            raise StillmotionError(
-                f"feature_weights needs {self.discriminator_blocks + 1} numbers, one per discriminator map."
-            )
+        if self.size % 2**self.generator.blocks:
+            raise StillmotionError(f"size {self.size} must be divisible by {2**self.generator.blocks}.")
 
     @property
     def motion_size(self) -> tuple[int, int]:
         """(height, width) at which keypoints and flow are found."""
-        side = int(self.size * self.motion_scale)
+        side = int(self.size * self.motion.scale)
         return side, side
 
 
-_release = DrivingConfig(flow_resize="nearest")
-_narrow = replace(_release, detector_max=512, motion_max=512, generator_max=512)
+def _release(config: DrivingConfig, max_width: int = 1024, **changes: object) -> DrivingConfig:
+    """A configuration with the widths of the release, which resizes the flow by nearest neighbour but for vox."""
+    networks = {
+        name: replace(getattr(config, name), max_width=max_width) for name in ("detector", "motion", "generator")
+    }
+    return replace(config, **{**networks, **changes})
 
-PRESETS: dict[str, DrivingConfig] = {
-    # Feature matching 10 on every map, no half in the exponent, no gradient through the driving heatmap.
+
+_RELEASE = DrivingConfig(generator=GeneratorConfig(flow_resize="nearest"))
+_STAGE = MotionStage()
+
+
+def _stage(**changes: object) -> tuple[MotionStage, ...]:
+    return (replace(_STAGE, **changes),)  # type: ignore[arg-type]
+
+
+_PAPER_AND_RELEASE = {
+    # Plain softmax and gaussian, feature matching 10 on every map, no gradient through the driving heatmaps.
     "paper": DrivingConfig(
-        heatmap_exponent=1.0, feature_weights=(10.0,) * 5, block_heatmap_gradient=True, covariance_floor=0.0
+        keypoints=KeypointConfig(heatmap_exponent=1.0, covariance_floor=0.0),
+        generator=GeneratorConfig(flow_resize="nearest"),
+        motion_stages=_stage(losses=LossConfig(feature_matching=(10.0,) * 5, detach_heatmaps=True)),
     ),
-    "release": _release,
-    "release-taichi": _release,
-    "release-nemo": replace(_narrow, steps=26_000, augmentation="nemo"),
-    "release-bair": replace(_narrow, heatmap_sum=True, warp_weight=10.0, steps=19_000, augmentation="bair"),
-    "release-actions": replace(_narrow, covariance_floor=0.0, steps=4_500, augmentation="actions"),
+    "release": _RELEASE,
+    "release-taichi": _RELEASE,
+    "release-nemo": _release(_RELEASE, 512, motion_stages=_stage(steps=26_000, augmentation="nemo")),
+    "release-bair": _release(
+        _RELEASE,
+        512,
+        keypoints=KeypointConfig(heatmap_sum=True),
+        motion_stages=_stage(steps=19_000, augmentation="bair", losses=LossConfig(warp=10.0)),
+    ),
+    "release-actions": _release(
+        _RELEASE,
+        512,
+        keypoints=KeypointConfig(covariance_floor=0.0),
+        motion_stages=_stage(steps=4_500, augmentation="actions"),
+    ),
     "release-moving-gif": replace(
-        _release,
+        _RELEASE,
         size=128,
-        motion_scale=0.5,
-        use_displacement=True,
-        generator_blocks=6,
-        steps=10_000,
-        batch=64,
-        augmentation="moving-gif",
+        motion=MotionConfig(scale=0.5, displacement=True),
+        generator=GeneratorConfig(blocks=6, flow_resize="nearest"),
+        motion_stages=_stage(steps=10_000, batch=64, augmentation="moving-gif"),
     ),
     "release-vox": replace(
-        _release,
+        _RELEASE,
         size=256,
-        motion_scale=0.25,
-        generator_blocks=7,
-        flow_resize="bilinear",
-        milestone=1.0,
-        batch=20,
-        augmentation="nemo",
+        motion=MotionConfig(scale=0.25),
+        generator=GeneratorConfig(blocks=7),
+        motion_stages=_stage(batch=20, schedule=Schedule(kind="constant"), augmentation="nemo"),
     ),
     "release-shapes": replace(
-        _release,
-        keypoints=4,
-        heatmap_scale=10.0,
-        covariance_floor=0.0,
-        detector_expansion=16,
-        detector_max=128,
-        motion_expansion=16,
-        motion_max=128,
-        motion_groups=0,
-        generator_expansion=16,
-        generator_max=128,
-        batch=16,
-        steps=3_200,
-        milestone=0.5,
-        augmentation="none",
+        _RELEASE,
+        keypoints=KeypointConfig(count=4, heatmap_scale=10.0, covariance_floor=0.0),
+        detector=DetectorConfig(width=16, max_width=128),
+        motion=MotionConfig(width=16, max_width=128, group_convs=0),
+        generator=GeneratorConfig(width=16, max_width=128, flow_resize="nearest"),
+        motion_stages=_stage(
+            steps=3_200, batch=16, schedule=Schedule(kind="milestone", milestones=(0.5,)), augmentation="none"
+        ),
     ),
-    # What the zoo ships: narrowed until a laptop trains it in an hour. systems/driving/README.md says what it cost.
-    "small": DrivingConfig(
-        motion_scale=0.5,
-        shrink="area",
-        heatmap_scale=0.5,
-        detector_expansion=20,
-        detector_max=160,
-        detector_blocks=4,
-        detector_detail=True,
-        motion_expansion=20,
-        motion_max=160,
-        motion_blocks=4,
-        motion_groups=1,
-        background_bias=1.0,
-        generator_expansion=24,
-        generator_max=128,
-        generator_blocks=4,
-        refine_blocks=1,
-        generator_norm="affine",
-        composite=True,
-        fine_flow=True,
-        retouch=True,
-        discriminator_expansion=32,
-        discriminator_max=128,
-        gan_weight=0.0,
-        feature_weights=(0.0,) * 5,
-        warp_weight=2.0,
-        mix_weight=5.0,
-        paint_weight=5.0,
-        pyramid_weight=10.0,
-        motion_focus=3.0,
-        equivariance_weight=1.0,
-        guide_weight=0.5,
-        separation_weight=0.5,
-        guide_steps=5_000,
-        hold_detector=16_000,
+}
+
+# --- ours: what the zoo ships --------------------------------------------------------------------------------------
+
+_FROZEN_LOSSES = LossConfig(
+    feature_matching=(0.0,) * 5,
+    gan=0.0,
+    warp=2.0,
+    mask_mixture=5.0,
+    paint=5.0,
+    pyramid=10.0,
+    motion_weighting=3.0,
+    equivariance=1.0,
+    keypoint_supervision=0.5,
+    separation=0.5,
+)
+_JOINT_LOSSES = replace(_FROZEN_LOSSES, mask_mixture=3.0, motion_weighting=1.0, separation=0.2)
+# First the masks, the flow and the generator, with the detector as the joints have taught it.
+_FROZEN = MotionStage(
+    name="frozen_detector",
+    steps=8_000,
+    batch=8,
+    learning_rate=1e-3,
+    schedule=Schedule(kind="constant", warmup=100),
+    augmentation="varied",
+    freeze_detector=True,
+    losses=_FROZEN_LOSSES,
+)
+
+
+def _joint(
+    name: str, steps: int, learning_rate: float, augmentation: str = "varied", **changes: object
+) -> MotionStage:
+    """Everything trains, with a cosine schedule."""
+    stage = MotionStage(
+        name=name,
+        steps=steps,
         batch=8,
-        steps=16_000,
-        learning_rate=1e-3,
-        schedule="cosine",
-        warmup=100,
-        augmentation="varied",
-        predict_hidden=256,
-        predict_batch=64,
+        learning_rate=learning_rate,
+        schedule=Schedule(kind="cosine", floor=0.02, warmup=200),
+        augmentation=augmentation,
+        freeze_detector_bn=True,
+        losses=_JOINT_LOSSES,
+    )
+    return replace(stage, **changes)  # type: ignore[arg-type]
+
+
+# Narrowed until a laptop trains it; README.md says what that costs.
+_SMALL = DrivingConfig(
+    keypoints=KeypointConfig(heatmap_scale=0.5),
+    detector=DetectorConfig(width=20, max_width=160, blocks=4, pixel_unshuffle=True),
+    motion=MotionConfig(
+        scale=0.5, shrink="area", width=20, max_width=160, blocks=4, group_convs=1, background_bias=1.0
+    ),
+    generator=GeneratorConfig(width=24, max_width=128, blocks=4, refine_blocks=1, norm="affine", blend_masks=True),
+    discriminator=DiscriminatorConfig(width=32, max_width=128),
+    keypoint_supervision=SupervisionStage(steps=5_000),
+)
+
+PRESETS: dict[str, DrivingConfig] = {
+    **_PAPER_AND_RELEASE,
+    # driving-puppets; the last stage on puppets alone.
+    "small": replace(
+        _SMALL,
+        motion_stages=(
+            _FROZEN,
+            _joint("joint", 5_000, 6e-4),
+            _joint("joint2", 4_500, 7e-4),
+            _joint("puppets", 700, 4e-4, "strong", schedule=Schedule(kind="cosine", floor=0.02, warmup=100)),
+        ),
+    ),
+    # driving-weizmann: stronger and weaker augmentation in turns, for a handful of people.
+    "people": replace(
+        _SMALL,
+        predictor=PredictorConfig(hidden=256),
+        flip_tta=True,
+        motion_stages=(
+            _FROZEN,
+            _joint("joint", 5_000, 6e-4),
+            _joint("joint2", 4_500, 7e-4),
+            _joint("bold", 8_500, 6e-4, "bold", clip_grad=1.5),
+            _joint("varied", 5_500, 5e-4, clip_grad=1.5),
+            _joint("bold2", 8_500, 6e-4, "bold", clip_grad=1.5),
+            _joint("varied2", 6_000, 5e-4, clip_grad=1.5),
+            _joint("bold3", 4_200, 6e-4, "bold", clip_grad=1.5),
+            _joint("varied3", 2_800, 5e-4, clip_grad=1.5, schedule=Schedule(kind="cosine", floor=0.02, warmup=100)),
+        ),
+        # Patience counts epochs, and 24 clips are less than a batch: the rate is to stay.
+        keypoint_prediction=PredictionStage(steps=4_000, batch=64, patience=100_000),
     ),
 }

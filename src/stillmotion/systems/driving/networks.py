@@ -1,31 +1,28 @@
 """Monkey-Net, from the whole down to the parts.
 
 Shapes: N frames (time folded into the batch), K keypoints, S the picture's side, s the side at which motion is
-found (s = S * motion_scale). Pictures are RGB in [0, 1]; coordinates are normalised, (x, y), corners aligned.
+found (s = S * motion.scale). Pictures are RGB in [0, 1]; coordinates are normalised, (x, y), corners aligned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillmotion import geometry
-from stillmotion.nn.hourglass import ConvBlock, Decoder, Encoder, Residual, UNet
-from stillmotion.nn.norm import without_statistics
+from stillmotion.nn.unet import ConvBlock, Decoder, Encoder, Residual, UNet, without_statistics, zero_init
 from stillmotion.systems.driving.config import DrivingConfig
 
-SHARE_GAIN = 8.0
-"""Factor of the blend's logits. The three ways differ by a few grey levels, so their gradient is mostly noise, and
+BLEND_GAIN = 8.0
+"""Factor of the blend's logits. The three sources differ by a few grey levels, so their gradient is mostly noise:
 with a gain of one the shares had hardly left their start after 1,600 steps (docs/log.md, H)."""
 
-
-RETOUCH_GAIN = 0.1
-"""Factor of what is added to the blend: a correction of some grey levels, so steps of a share of one."""
-
+RESIDUAL_GAIN = 0.1
+"""Factor of what is added to the blend: a correction of some grey levels, in steps like those of a share of one."""
 
 LEAST_VARIANCE = 1e-5
 """Added to both variances of a predicted covariance, so that it has an inverse. The root is 0.1 of 64 pixels."""
@@ -37,184 +34,238 @@ class Keypoints(NamedTuple):
     mean: Tensor  # N x K x 2
     covariance: Tensor  # N x K x 2 x 2
 
+    def rows(self, index: slice) -> Keypoints:
+        """The keypoints of some of the frames."""
+        return Keypoints(self.mean[index], self.covariance[index])
+
+    def detach(self) -> Keypoints:
+        """The same keypoints without gradient."""
+        return Keypoints(self.mean.detach(), self.covariance.detach())
+
+
+class StepInputs(NamedTuple):
+    """What a frame is generated from."""
+
+    features: Sequence[Tensor]  # of N stills or of one, the still itself first: S, S/2, S/4, ... maps
+    source: Keypoints  # of N stills or of one
+    target: Keypoints  # of N frames
+
 
 class Motion(NamedTuple):
     """A backward flow and the masks it was mixed from."""
 
-    displacement: (
-        Tensor  # N x s x s x 2 (S x S with `fine_flow`), normalised: where to look, relative to where one is
-    )
+    displacement: Tensor  # N x s x s x 2 (BlendGenerator: N x S x S x 2), normalised, relative to the pixel itself
     masks: Tensor | None  # N x (K+1) x s x s, sum to one, background first; None without the coarse part
-    mixed: Tensor | None = None  # N x 3 x s x s, the shifted stills mixed by the masks; None without either
+    mixture: Tensor | None = None  # N x 3 x s x s, the shifted stills mixed by the masks; None without either
 
 
-class Generated(NamedTuple):
+class GeneratorOutput(NamedTuple):
     """What the generator makes, and what explains it."""
 
     frame: Tensor  # N x 3 x S x S in [0, 1]
     motion: Motion
     warped: Tensor  # N x 3 x S x S, the still through the flow
-    keep: Tensor | None  # N x 2 x S x S, shares of the warped and of the unmoved still (composite only)
-    painted: Tensor | None  # N x 3 x S x S in [0, 1], which has the rest (composite only)
-    retouch: Tensor | None = None  # N x 3 x S x S, added to the blend (composite with `retouch` only)
+    # Of a BlendGenerator:
+    blend: Tensor | None = None  # N x 3 x S x S, shares of warped still, unmoved still, paint; they sum to 1
+    paint: Tensor | None = None  # N x 3 x S x S in [0, 1]
+    residual: Tensor | None = None  # N x 3 x S x S, added to the blend
 
 
 class DrivingNetworks(nn.Module):
-    """The networks of the system: detector, generator (with dense motion), discriminator, perhaps a predictor."""
+    """Detector, generator (with dense motion), perhaps a keypoint predictor. The discriminator only trains."""
 
     def __init__(self, config: DrivingConfig):
         super().__init__()
         self.detector = KeypointDetector(config)
-        self.generator = Generator(config)
-        self.discriminator = Discriminator(config)
+        self.generator = BlendGenerator(config) if config.generator.blend_masks else Generator(config)
         # Last, so that the other networks start from the same random numbers with it and without.
-        self.predictor = KeypointPredictor(config) if config.predict_steps else None
+        self.predictor = KeypointPredictor(config) if config.predictor is not None else None
+
+    def forward(self, inputs: StepInputs) -> GeneratorOutput:
+        """Generate N frames; a single still serves all of them (Sec. 3.1, Fig. 2)."""
+        count = len(inputs.target.mean)
+        features = [feature.expand(count, -1, -1, -1) for feature in inputs.features]
+        source = Keypoints(*(part.expand(count, *part.shape[1:]) for part in inputs.source))
+        output: GeneratorOutput = self.generator(features, source, inputs.target)
+        return output
+
+
+def gather_inputs(networks: DrivingNetworks, source: Tensor, driving: Tensor, freeze: bool = False) -> StepInputs:
+    """Inputs for generating driving frames from source frames of the same clips; both N x 3 x S x S.
+
+    The detector sees both in one batch, so that batch norm treats them alike (as in the release).
+
+    Args:
+        networks: the system's.
+        source: N stills, or one for all frames.
+        driving: N frames.
+        freeze: no gradient for the detector. Its mode, and so its statistics, are the caller's business.
+    """
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not freeze):
+        found = networks.detector(torch.cat([source, driving]))
+    own, others = found.rows(slice(len(source))), found.rows(slice(len(source), None))
+    return StepInputs(networks.generator.encode(source), own, others)
 
 
 class KeypointDetector(nn.Module):
-    """Finds keypoints without labels (section 3.1): U-Net, spatial softmax, mean and covariance."""
+    """Finds keypoints without labels (Sec. 3.2): U-Net, spatial softmax, mean and covariance."""
 
     def __init__(self, config: DrivingConfig):
         super().__init__()
         self.config = config
-        # With `detector_detail` a small pixel holds the pixels it stands for as channels instead of their mean.
-        self.detail = round(1 / config.motion_scale) if config.detector_detail else 1
-        self.unet = UNet(3 * self.detail**2, config.detector_expansion, config.detector_max, config.detector_blocks)
-        self.logits = nn.Conv2d(self.unet.out_channels, config.keypoints, 3, padding=1)
+        # With `pixel_unshuffle` a small pixel holds the pixels it stands for as channels instead of their mean.
+        self.fold_pixels = round(1 / config.motion.scale) if config.detector.pixel_unshuffle else 1
+        detector = config.detector
+        self.unet = UNet(3 * self.fold_pixels**2, detector.width, detector.max_width, detector.blocks)
+        self.logits = nn.Conv2d(self.unet.out_channels, config.keypoints.count, 3, padding=1)
 
     def forward(self, frames: Tensor) -> Keypoints:  # N x 3 x S x S
-        """Keypoints of N frames."""
-        small = F.pixel_unshuffle(frames, self.detail) if self.detail > 1 else shrink(frames, self.config)
+        """Keypoints of N frames (Eq. 1)."""
+        small = F.pixel_unshuffle(frames, self.fold_pixels) if self.fold_pixels > 1 else shrink(frames, self.config)
         logits = self.logits(self.unet(small))  # N x K x s x s
-        heat = geometry.spatial_softmax(logits, self.config.temperature)
+        heat = geometry.spatial_softmax(logits, self.config.keypoints.temperature)
         mean, covariance = geometry.soft_argmax(heat, epsilon=1e-7)
         return Keypoints(mean, self._shape(covariance))
 
     def _shape(self, covariance: Tensor) -> Tensor:
-        eye = torch.eye(2, dtype=covariance.dtype, device=covariance.device)
-        if self.config.covariance == "fixed":
-            return (self.config.fixed_variance * eye).expand_as(covariance)
-        if self.config.covariance == "single":
-            variance = (covariance[..., 0, 0] + covariance[..., 1, 1]) / 2
-            covariance = variance[..., None, None] * eye
-        if self.config.covariance_floor:
-            covariance = geometry.floor_covariance(covariance, self.config.covariance_floor)
+        config = self.config.keypoints
+        if config.covariance == "fixed":
+            eye = torch.eye(2, dtype=covariance.dtype, device=covariance.device)
+            return (config.fixed_variance * eye).expand_as(covariance)
+        if config.covariance_floor:
+            covariance = geometry.floor_covariance(covariance, config.covariance_floor)
         return covariance
 
 
 class Generator(nn.Module):
-    """Warps the still's features by the dense motion and paints the driving frame (section 3.2)."""
+    """The paper's generator (Sec. 3.3): warps the still's features by the dense motion and decodes the frame."""
+
+    outputs: ClassVar[int] = 3  # channels of the last convolution
 
     def __init__(self, config: DrivingConfig):
         super().__init__()
         self.config = config
-        self.encoder = Encoder(3, config.generator_expansion, config.generator_max, config.generator_blocks)
-        self.dense_motion = DenseMotion(config) if config.use_flow else None
-        skips = [channels + config.keypoints for channels in self.encoder.channels]
-        self.decoder = Decoder(skips, config.generator_expansion, config.generator_max)
+        generator = config.generator
+        self.encoder = Encoder(3, generator.width, generator.max_width, generator.blocks)
+        self.dense_motion = DenseMotion(config) if config.motion.flow != "none" else None
+        skips = [channels + config.keypoints.count for channels in self.encoder.channels]
+        self.decoder = Decoder(skips, generator.width, generator.max_width)
         width = self.decoder.out_channels
-        self.refine = nn.Sequential(*(Residual(width) for _ in range(config.refine_blocks)))
-        self.paint = nn.Conv2d(width, 5 if config.composite else 3, 1)
-        if config.composite:  # start near "keep the still": most of a picture does not move
-            with torch.no_grad():
-                self.paint.weight[3:].zero_()
-                bias_of(self.paint)[3:].fill_(1 / SHARE_GAIN)
-        self.fine_flow = zeroed(nn.Conv2d(width, 2, 3, padding=1)) if config.fine_flow and config.use_flow else None
-        self.retouch = zeroed(nn.Conv2d(width, 3, 3, padding=1)) if config.retouch else None
-        if config.generator_norm == "affine":
+        self.refine = nn.Sequential(*(Residual(width) for _ in range(generator.refine_blocks)))
+        self.colours = nn.Conv2d(width, self.outputs, 1)
+        if generator.norm == "affine":
             without_statistics(self)
 
     def encode(self, still: Tensor) -> list[Tensor]:
         """Feature maps of the still, the still itself first; once per still, whatever the video's length."""
-        return self.encoder(still)  # N x 3 x S x S -> S, S/2, S/4, ... maps
+        maps: list[Tensor] = self.encoder(still)  # N x 3 x S x S -> S, S/2, S/4, ... maps
+        return maps
 
-    def forward(self, features: Sequence[Tensor], source: Keypoints, driving: Keypoints) -> Generated:
-        """Paint N driving frames from the features of N stills (see `encode`)."""
-        still = features[0]  # N x 3 x S x S
-        heat = heatmaps(driving, self.config) - heatmaps(source, self.config)  # N x K x s x s
-        motion = self.motion(still, source, driving, heat)
+    def forward(self, features: Sequence[Tensor], source: Keypoints, target: Keypoints) -> GeneratorOutput:
+        """Generate N frames from the features of N stills (see `encode`)."""
+        decoded, motion, warped = self.decode(features, source, target)
+        return GeneratorOutput(torch.sigmoid(self.colours(decoded).float()), motion, warped)
+
+    def decode(
+        self, features: Sequence[Tensor], source: Keypoints, target: Keypoints
+    ) -> tuple[Tensor, Motion, Tensor]:
+        """The last maps, N x C x S x S, the dense motion, and the warped still, N x 3 x S x S."""
+        heat = heatmaps(target, self.config) - heatmaps(source, self.config)  # N x K x s x s: H' - H
+        motion = self.motion(features[0], source, target, heat)
         grid = geometry.identity_grid(self.config.motion_size, motion.displacement) + motion.displacement
-
         skips = []
         for feature in features:
-            size = (feature.shape[2], feature.shape[3])
-            moved = geometry.warp(feature, geometry.resize_grid(grid, size, self.config.flow_resize))
-            heat_here = geometry.resize_map(heat, size, self.config.flow_resize).to(moved.dtype)
-            joined = torch.cat([moved, heat_here], dim=1)  # N x (C + K) x size
+            size, mode = (feature.shape[2], feature.shape[3]), self.config.generator.flow_resize
+            warped = geometry.warp(feature, geometry.resize_grid(grid, size, mode))  # Eq. 3
+            heat_here = geometry.resize_map(heat, size, mode).to(warped.dtype)
+            joined = torch.cat([warped, heat_here], dim=1)  # N x (C + K) x size
             skips.append(joined.contiguous(memory_format=torch.channels_last))  # once, not in every convolution
-        warped = skips[0][:, :3]
+        return self.refine(self.decoder(skips)), motion, skips[0][:, :3]
 
-        found = self.refine(self.decoder(skips))  # N x C x S x S
-        if self.fine_flow is not None:
-            motion = self.correct(motion, self.fine_flow(found).float())
-            warped = geometry.warp(still, geometry.identity_grid(motion_size(motion), warped) + motion.displacement)
-        painted = self.paint(found).float()  # N x 3 (or 5) x S x S
-        colours = torch.sigmoid(painted[:, :3])
-        if not self.config.composite:
-            return Generated(colours, motion, warped, None, None)
-        # Painting has the logit 0. The unmoved still is there so that a swimming flow costs the wall nothing.
-        logits = torch.cat([SHARE_GAIN * painted[:, 3:], torch.zeros_like(painted[:, :1])], dim=1)
-        shares = logits.softmax(dim=1)
-        frame = shares[:, :1] * warped.float() + shares[:, 1:2] * still.float() + shares[:, 2:] * colours
-        retouch = None if self.retouch is None else RETOUCH_GAIN * self.retouch(found).float()
-        frame = frame if retouch is None else frame + retouch
-        return Generated(frame, motion, warped, shares[:, :2], colours, retouch)
-
-    def motion(self, still: Tensor, source: Keypoints, driving: Keypoints, heat: Tensor) -> Motion:
+    def motion(self, still: Tensor, source: Keypoints, target: Keypoints, heat: Tensor) -> Motion:
         """The dense motion alone; the identity where the flow is switched off."""
         if self.dense_motion is None:
             height, width = self.config.motion_size
-            return Motion(still.new_zeros(len(driving.mean), height, width, 2, dtype=torch.float32), None)
-        return self.dense_motion(shrink(still, self.config), source, driving, heat)
+            return Motion(still.new_zeros(len(target.mean), height, width, 2, dtype=torch.float32), None)
+        motion: Motion = self.dense_motion(shrink(still, self.config), source, target, heat)
+        return motion
 
-    def correct(self, motion: Motion, pixels: Tensor) -> Motion:
+
+class BlendGenerator(Generator):
+    """Ours: refines the flow at full size and blends warped still, unmoved still and paint by predicted shares.
+
+    What does not move is copied and not decoded. The unmoved still is a source of its own so that a noisy flow costs
+    a static background nothing.
+    """
+
+    outputs: ClassVar[int] = 5  # paint, and the logits of warped and unmoved still; paint's is 0
+
+    def __init__(self, config: DrivingConfig):
+        super().__init__(config)
+        with torch.no_grad():  # start near "keep the still": most of a picture does not move
+            self.colours.weight[3:].zero_()
+            self.colours.bias[3:].fill_(1 / BLEND_GAIN)  # type: ignore[index]
+        width = self.decoder.out_channels
+        self.flow_refinement = zero_init(nn.Conv2d(width, 2, 3, padding=1)) if self.dense_motion is not None else None
+        self.rgb_residual = zero_init(nn.Conv2d(width, 3, 3, padding=1))
+
+    def forward(self, features: Sequence[Tensor], source: Keypoints, target: Keypoints) -> GeneratorOutput:
+        """Generate N frames from the features of N stills (see `encode`)."""
+        still = features[0]  # N x 3 x S x S
+        decoded, motion, warped = self.decode(features, source, target)
+        if self.flow_refinement is not None:
+            motion = self.refined(motion, self.flow_refinement(decoded).float())
+            size = (still.shape[2], still.shape[3])
+            warped = geometry.warp(still, geometry.identity_grid(size, warped) + motion.displacement)
+        made = self.colours(decoded).float()  # N x 5 x S x S
+        paint = torch.sigmoid(made[:, :3])
+        logits = torch.cat([BLEND_GAIN * made[:, 3:], torch.zeros_like(made[:, :1])], dim=1)
+        blend = logits.softmax(dim=1)
+        residual = RESIDUAL_GAIN * self.rgb_residual(decoded).float()
+        frame = blend[:, :1] * warped.float() + blend[:, 1:2] * still.float() + blend[:, 2:] * paint + residual
+        return GeneratorOutput(frame, motion, warped, blend, paint, residual)
+
+    def refined(self, motion: Motion, pixels: Tensor) -> Motion:
         """The same motion at full size, its flow corrected by N x 2 x S x S pixels."""
         size = (pixels.shape[2], pixels.shape[3])
-        large = geometry.resize_grid(motion.displacement, size, self.config.flow_resize)
-        return motion._replace(
-            displacement=large + geometry.displacement_to_normalised(pixels.permute(0, 2, 3, 1), size)
-        )
+        large = geometry.resize_grid(motion.displacement, size, self.config.generator.flow_resize)
+        correction = geometry.displacement_to_normalised(pixels.permute(0, 2, 3, 1), size)
+        return motion._replace(displacement=large + correction)
 
 
 class DenseMotion(nn.Module):
-    """Turns sparse keypoint displacements into a dense backward flow: masks times shifts, plus a residual."""
+    """The motion network M (Sec. 3.4): a dense backward flow out of sparse keypoint displacements."""
 
     def __init__(self, config: DrivingConfig):
         super().__init__()
         self.config = config
-        entries = config.keypoints + 1  # the background comes first
-        inputs = entries * (1 + 2 * config.use_displacement + 3 * config.use_image)
+        entries = config.keypoints.count + 1  # the background comes first (the paper's index K + 1)
+        motion = config.motion
+        inputs = entries * (1 + 2 * motion.displacement + 3 * motion.image)
         self.groups = nn.Sequential(
-            *(ConvBlock(inputs, inputs, kernel=1, groups=entries) for _ in range(config.motion_groups))
+            *(ConvBlock(inputs, inputs, kernel=1, groups=entries) for _ in range(motion.group_convs))
         )
-        self.unet = UNet(inputs, config.motion_expansion, config.motion_max, config.motion_blocks)
-        outputs = entries * config.use_coarse + 2 * config.use_residual
+        self.unet = UNet(inputs, motion.width, motion.max_width, motion.blocks)
+        outputs = entries * motion.coarse + 2 * motion.residual
         self.head = nn.Conv2d(self.unet.out_channels, outputs, 3, padding=1)
-        with torch.no_grad():
-            self.head.weight.zero_()
-            bias_of(self.head).zero_()
-            if config.use_coarse:
-                bias_of(self.head)[0] = config.background_bias
+        zero_init(self.head, {0: motion.background_bias} if motion.coarse else {})
 
-    def forward(
-        self, still: Tensor, source: Keypoints, driving: Keypoints, heat: Tensor
-    ) -> Motion:  # still: N x 3 x s x s
-        """Backward flow from N driving frames to N stills."""
-        shifts = source.mean - driving.mean  # N x K x 2, backward: where in the still to look
+    def forward(self, still: Tensor, source: Keypoints, target: Keypoints, heat: Tensor) -> Motion:
+        """Backward flow from N frames to N stills, N x 3 x s x s: F = F_coarse + F_residual."""
+        shifts = source.mean - target.mean  # N x K x 2, backward: where in the still to look
         shifts = torch.cat([torch.zeros_like(shifts[:, :1]), shifts], dim=1)  # the background stays
         embedding, moved = self.embed(still, heat, shifts)
         out = self.head(self.unet(self.groups(embedding))).float()  # N x (K+1 + 2) x s x s
-
-        displacement, masks, mixed = torch.zeros_like(out[:, :2]), None, None
-        if self.config.use_coarse:
-            masks = F.softmax(out[:, : self.config.keypoints + 1], dim=1)
+        displacement, masks, mixture = torch.zeros_like(out[:, :2]), None, None
+        if self.config.motion.coarse:  # Eq. 4
+            masks = F.softmax(out[:, : self.config.keypoints.count + 1], dim=1)
             x = (masks * shifts[:, :, 0, None, None]).sum(1)
             y = (masks * shifts[:, :, 1, None, None]).sum(1)
             displacement = torch.stack([x, y], dim=1)  # N x 2 x s x s
-            mixed = None if moved is None else (masks[:, :, None] * moved).sum(1)
-        if self.config.use_residual:
+            mixture = None if moved is None else (masks[:, :, None] * moved).sum(1)
+        if self.config.motion.residual:
             displacement = displacement + out[:, -2:]
-        return Motion(displacement.permute(0, 2, 3, 1), masks, mixed)
+        return Motion(displacement.permute(0, 2, 3, 1), masks, mixture)
 
     def embed(self, still: Tensor, heat: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor | None]:
         """Per entry, background first: heatmap difference, [shift], [the still moved by that shift].
@@ -227,9 +278,9 @@ class DenseMotion(nn.Module):
         heat = torch.cat([torch.zeros_like(heat[:, :1]), heat], dim=1)
         moved = None
         parts = [heat[:, :, None]]  # N x (K+1) x 1 x s x s
-        if self.config.use_displacement:
+        if self.config.motion.displacement:
             parts.append(shifts[..., None, None].expand(-1, -1, -1, height, width))
-        if self.config.use_image:
+        if self.config.motion.image:
             grid = geometry.identity_grid((height, width), shifts) + shifts[:, :, None, None, :]
             many = still[:, None].expand(-1, entries, -1, -1, -1).reshape(n * entries, 3, height, width)
             moved = geometry.warp(many, grid.view(n * entries, height, width, 2))
@@ -240,15 +291,15 @@ class DenseMotion(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Judges a frame beside the driving heatmaps; also the features that the reconstruction loss matches."""
+    """The discriminator D (Sec. 3.5): a frame beside the driving heatmaps; its maps serve feature matching."""
 
     def __init__(self, config: DrivingConfig):
         super().__init__()
         self.config = config
-        channels = 3 + config.keypoints
+        channels, discriminator = 3 + config.keypoints.count, config.discriminator
         blocks = []
-        for i in range(config.discriminator_blocks):
-            width = min(config.discriminator_max, config.discriminator_expansion * 2**i)
+        for i in range(discriminator.blocks):
+            width = min(discriminator.max_width, discriminator.width * 2**i)
             blocks.append(DiscriminatorBlock(channels, width, norm=i > 0))
             channels = width
         self.blocks = nn.ModuleList(blocks)
@@ -266,24 +317,21 @@ class Discriminator(nn.Module):
 
 
 class KeypointPredictor(nn.Module):
-    """Continues the keypoints of one frame in time (section 4, "Image-to-Video Translation"; sheet section 2.8).
+    """Continues the keypoints of one frame in time (Sec. 4, image-to-video translation).
 
     A GRU is given the first frame's keypoints and after them zeros. Means leave through tanh; a covariance is A^T A
     of the 2 x 2 block A that the last layer gives, plus `LEAST_VARIANCE` on the diagonal. Without
-    `predict_covariance`, and where the detector's covariances are not full, the first frame's are kept.
+    `predictor.covariance`, and where the detector's covariances are fixed, the first frame's are kept.
     """
 
     def __init__(self, config: DrivingConfig):
         super().__init__()
-        self.config = config
-        self.width = config.keypoints * (6 if config.covariance == "full" else 2)
-        self.gru = nn.GRU(self.width, config.predict_hidden, config.predict_layers, batch_first=True)
-        self.head = nn.Linear(config.predict_hidden, self.width)
-
-    @property
-    def learns_covariance(self) -> bool:
-        """Whether it predicts covariances, or keeps the first frame's."""
-        return self.config.covariance == "full" and self.config.predict_covariance
+        assert config.predictor is not None
+        self.count, self.full = config.keypoints.count, config.keypoints.covariance == "full"
+        self.learns_covariance = self.full and config.predictor.covariance  # else it keeps the first frame's
+        self.width = self.count * (6 if self.full else 2)
+        self.gru = nn.GRU(self.width, config.predictor.hidden, config.predictor.layers, batch_first=True)
+        self.head = nn.Linear(config.predictor.hidden, self.width)
 
     def forward(self, first: Keypoints, count: int) -> Keypoints:
         """Keypoints of `count` frames: N x K of the first frame -> N x count x K; frame 0 is `first` itself."""
@@ -294,9 +342,10 @@ class KeypointPredictor(nn.Module):
         state: Tensor | None = None
         for start in range(0, count, size):
             inputs = first.mean.new_zeros(len(first.mean), min(size, count - start), self.width)
-            if start == 0:
-                inputs[:, 0] = self.flat(first)
-            made, state = self.advance(inputs, first, state)
+            if start == 0:  # all means, then all covariances
+                parts = (first.mean, first.covariance) if self.full else (first.mean,)
+                inputs[:, 0] = torch.cat([part.flatten(1) for part in parts], dim=1)
+            made, state = self.unroll(inputs, first, state)
             if start == 0:
                 mean, covariance = (
                     torch.cat([known[:, None], guess[:, 1:]], dim=1) for known, guess in zip(first, made, strict=True)
@@ -304,15 +353,10 @@ class KeypointPredictor(nn.Module):
                 made = Keypoints(mean, covariance)
             yield made
 
-    def flat(self, keypoints: Keypoints) -> Tensor:
-        """What the GRU sees of N frames: all means, then all covariances; N x 6K (N x 2K without covariances)."""
-        parts = keypoints if self.config.covariance == "full" else keypoints[:1]
-        return torch.cat([part.flatten(1) for part in parts], dim=1)
-
-    def advance(self, inputs: Tensor, first: Keypoints, state: Tensor | None) -> tuple[Keypoints, Tensor]:
-        """Some steps of the GRU from `state`: N x T x width -> keypoints N x T x K and the state behind them."""
+    def unroll(self, inputs: Tensor, first: Keypoints, state: Tensor | None) -> tuple[Keypoints, Tensor]:
+        """Some steps of the GRU from `state`: N x T x width -> keypoints N x T x K and the state after them."""
         n, length, _ = inputs.shape
-        k = self.config.keypoints
+        k = self.count
         with torch.autocast(inputs.device.type, enabled=False):  # coordinates stay float32
             hidden, state = self.gru(inputs, state)
             out = self.head(hidden)
@@ -326,40 +370,21 @@ class KeypointPredictor(nn.Module):
             return Keypoints(mean, covariance + LEAST_VARIANCE * eye), state
 
 
-def bias_of(conv: nn.Conv2d) -> Tensor:
-    """The bias of a convolution that has one."""
-    assert conv.bias is not None
-    return conv.bias
-
-
-def zeroed(conv: nn.Conv2d) -> nn.Conv2d:
-    """A convolution that starts as zero: what it corrects starts as it was."""
-    nn.init.zeros_(conv.weight)
-    nn.init.zeros_(bias_of(conv))
-    return conv
-
-
-def motion_size(motion: Motion) -> geometry.Size:
-    """(height, width) of a flow."""
-    return motion.displacement.shape[1], motion.displacement.shape[2]
-
-
 def heatmaps(keypoints: Keypoints, config: DrivingConfig, size: geometry.Size | None = None) -> Tensor:
-    """Gaussian pictures of the keypoints; N x K x s x s (or x size), float32."""
+    """Gaussian maps of the keypoints (Eq. 2); N x K x s x s (or x size), float32."""
     with torch.autocast(keypoints.mean.device.type, enabled=False):
-        heat = geometry.gaussian_map(
-            keypoints.mean, keypoints.covariance, size or config.motion_size, config.heatmap_exponent
-        )
-        if config.heatmap_sum:
+        exponent = config.keypoints.heatmap_exponent
+        heat = geometry.gaussian_map(keypoints.mean, keypoints.covariance, size or config.motion_size, exponent)
+        if config.keypoints.heatmap_sum:
             return heat / heat.sum(dim=(2, 3), keepdim=True)
-        return heat / config.heatmap_scale
+        return heat / config.keypoints.heatmap_scale
 
 
 def shrink(frames: Tensor, config: DrivingConfig) -> Tensor:
     """The picture at the size where motion is found; N x 3 x S x S -> N x 3 x s x s."""
-    if config.motion_scale == 1:
+    if config.motion.scale == 1:
         return frames
-    return F.interpolate(frames, size=config.motion_size, mode=config.shrink)
+    return F.interpolate(frames, size=config.motion_size, mode=config.motion.shrink)
 
 
 class DiscriminatorBlock(nn.Module):

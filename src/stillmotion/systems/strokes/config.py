@@ -1,284 +1,294 @@
-"""Every number of the system: one dataclass and the presets `paper`, `release`, `small` and `people`.
+"""Every number of the system, nested by what it belongs to, and the presets `paper`, `release`, `small` and `people`.
 
 "Paper" is Hu et al., "Learning to Take Directions One Step at a Time" (ICPR 2020); "release" is the demo code that
-its authors published for Push. Layer widths are in the release alone, so `paper` takes them from there.
+its authors published for Push. Only the release states layer widths, so `paper` takes them from there. "Ours" marks
+what neither has.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from stillmotion.errors import StillmotionError
-from stillmotion.systems.base import check_signs
+from stillmotion.files import STRICT
+from stillmotion.training.schedules import Schedule
 
-_ABOVE_ZERO = (
-    *("size", "frame_step", "dot_sigma", "state", "blocks", "units", "growth", "bottleneck"),
-    *("discriminator_width", "foresee_batch", "batch", "steps", "learning_rate", "decay", "decay_every"),
-)
-_NOT_NEGATIVE = (
-    *("stroke_window", "reconstruction_weight", "autoencode_weight", "painted_weight", "crop_weight", "gan_weight"),
-    *("pair_gan_weight", "feature_weight", "perceptual_weight", "state_weight", "moving_focus", "painting_focus"),
-    *("smooth_points", "paint_steps", "foresee_steps", "repaint_steps", "code_noise", "code_weight", "early_rate"),
-    *("warmup", "clip_grad", "seed"),
-)
+Count = Annotated[int, Field(ge=1)]
+Steps = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
 
-GREY_POINTS = 32
-"""So many points have a grey level of their own; the next would be brighter than the background."""
+GREY_LEVELS = 32
+"""Points that the grey encoding tells apart; the next one would be brighter than the background."""
 
 
-@dataclass(frozen=True)
-class StrokesConfig:
-    """Networks, losses and schedule. Defaults: the release, at the paper's 128 pixels."""
+@dataclass(frozen=True, config=STRICT)
+class ClipConfig:
+    """Training clips."""
 
-    # The picture and its stroke.
-    size: int = 128  # height and width the networks work at; 64, 112, 128 and 256 are the paper's and the release's
-    frames: int = 17  # of a training clip: the still and those to predict
-    frame_step: int = 1  # every so many frames of a clip are one step
-    coding: Literal["grey", "gaussian"] = "grey"  # "gaussian" (ours): soft dots, any length; see coding.py
-    dot_sigma: float = 2.0  # of a soft dot, pixels at size 64; it grows with the size
-    smooth_points: int = 0  # ours: strokes are parabolas fitted to so many points on both sides; see windows.py
-    stroke_window: int = 0  # ours, gaussian only: S holds so many points from now on; 0: the whole stroke
-    motion_input: Literal["both", "whole", "step"] = "both"  # "whole": S alone; "step": S_t alone
-
-    # Encoders E1 and E2: three convolutions that halve the picture.
-    encoder_widths: tuple[int, int] = (64, 128)  # of the first two; the third gives `state` channels
-    encoder_norm: Literal["instance", "none"] = "instance"  # the paper has none
-
-    # Predictor P: dense blocks on the state.
-    initialisation: Literal["release", "scaled"] = "release"  # of all but the discriminators; "scaled" (ours)
-    state: int = 256
-    blocks: int = 6
-    units: int = 5  # per block
-    growth: int = 256  # channels each unit adds
-    bottleneck: int = 128
-    residual: bool = False  # ours: P adds to the current state, so that what it has not learned to change stays
-
-    # Generator G.
-    generator_widths: tuple[int, int, int] = (256, 128, 64)
-    generator_norm: Literal["spectral", "none"] = "spectral"  # the paper has none
-    colours: Literal["tanh", "linear"] = "tanh"  # "linear" (ours): clamped to [-1, 1] outside of training only
-    composite: bool = False  # ours: G also says which pixels keep the still's
-    carry: bool = False  # ours, with composite: and where it takes the still moved by the stroke instead of painting
-    stabilise: bool = False  # ours, with carry: the networks see and paint the object held still; see carrying.py
-    zoom: float = 1.0  # ours, with stabilise: the camera sees 1 / zoom of the side, from where the stroke begins
-    skips: bool = False  # ours, with stabilise: G also sees E1's maps of the still, which lie where it paints
-
-    # Discriminators D1 (frames) and D2 (pairs of frames).
-    discriminator_width: int = 64
-    crop_branch: bool = True  # D1 also sees a crop of half the side around the point (release)
-    crop_place: Literal["point", "release"] = "release"  # "release": its rows and columns are swapped, and shifted
-    motion_condition: bool = False  # D1 is told x_t (paper)
-    use_pair_discriminator: bool = True
-    pair_sees_step: bool = True  # D2 also sees S_t (release)
-
-    # Losses.
-    reconstruction_weight: float = 30.0
-    distance: Literal["square", "absolute"] = "square"  # of the reconstruction losses
-    autoencode_weight: float = 20.0
-    autoencode_target: Literal["true", "made"] = "true"  # the paper's equation has the frame that P made
-    state_weight: float = 0.0  # ours: P's state against E1's code of the true frame, over the code's mean size
-    painted_weight: float = 0.0  # ours, with composite: reconstruction of what is painted, before the blend
-    crop_weight: float = 50.0  # reconstruction of the crop (release)
-    moving_focus: float = 0.0  # ours: pixels that differ from the still count this many times more
-    painting_focus: float = 0.0  # ours, with carry: as do those that differ from the still both as it is and moved
-    gan_weight: float = 1.0
-    pair_gan_weight: float = 1.0
-    feature_weight: float = 0.0  # ours: match D1's maps, a perceptual loss without a foreign network
-    perceptual_weight: float = 10.0
-    perceptual_network: Literal["vgg16", "vgg19", "random-vgg16"] = "vgg16"  # the last: fixed random weights (ours)
-    perceptual_weights: str = ""  # FILE.safetensors@SHA256 with torchvision's names, for vgg16 and vgg19
-    perceptual_layers: tuple[float, float, float, float, float] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
-    perceptual_distance: Literal["square", "absolute"] = "absolute"
-    perceptual_region: Literal["frame", "crop"] = "crop"
-    perceptual_input: Literal["scaled", "release"] = "release"  # "release": values of [-1, 1] taken for 0 to 255
-
-    # Schedule and data.
-    paint_steps: int = 0  # ours: so many steps in which E1 and G alone learn to paint; see painting.py
-    code_noise: float = 0.0  # ours, stage paint: deviation of what is added to E1's codes before G sees them ...
-    code_weight: float = 0.0  # ... and the cost of their mean square, so that they cannot outgrow it
-    plain_wall: bool = False  # ours, stages paint and foresee: E1 is shown what moves in a frame, before grey
-    foresee_steps: int = 0  # ours: so many steps in which P learns E1's codes of coming frames; foreseeing.py
-    foresee_batch: int = 8  # windows of so many clips in each
-    repaint_steps: int = 0  # ours: so many steps in which G alone learns to paint P's states; see repainting.py
-    early_rate: float = 0.0  # ours: learning rate of the stages paint and foresee; 0: that of the last stage
-    hold_painter: bool = False  # ours: E1 and G stay as they are; only E2 and P learn
-    teacher_forcing: bool = False  # the state is that of the true frame (the paper's Fig. 3 failure)
-    batch: int = 4
-    steps: int = 200_000  # batches of clips; each is frames - 1 updates
-    learning_rate: float = 2e-4
-    beta1: float = 0.5
-    schedule: Literal["staircase", "cosine"] = "staircase"
-    decay: float = 0.9  # staircase: factor after each ...
-    decay_every: int = 20_000  # ... so many updates
-    warmup: int = 0  # updates over which the rate rises linearly
-    clip_grad: float = 0.0  # largest norm of the generator side's gradient; 0: no limit
+    frames: Annotated[int, Field(ge=2)] = 17  # the still and the frames to predict
+    frame_step: Count = 1  # frames of a clip per time step
     augmentation: str = "none"
-    seed: int = 0
+    mask_background: bool = False  # ours: targets of E1 show the moving object alone, on grey; not the last stage
+
+
+@dataclass(frozen=True, config=STRICT)
+class StrokeConfig:
+    """Strokes as maps, the inputs S and S_t of E2 (Sec. III-A a, IV-A)."""
+
+    encoding: Literal["grey", "gaussian"] = "grey"  # "gaussian" (ours): see stroke_encoding.py
+    input: Literal["both", "whole", "step"] = "both"  # ablation: "whole" is S alone, "step" is S_t alone
+    lookahead: Steps = 0  # ours, gaussian only: S shows this many points ahead; 0: the whole stroke
+    smoothing_radius: Steps = 0  # ours: parabolas are fitted to this many points on both sides
+
+    @property
+    def channels(self) -> int:
+        """Channels of S and of S_t."""
+        return 1 if self.encoding == "grey" else 5
+
+    @property
+    def codes(self) -> int:
+        """How many codes of E2 make up x_t."""
+        return 2 if self.input == "both" else 1
+
+
+@dataclass(frozen=True, config=STRICT)
+class EncoderConfig:
+    """Encoders E1 and E2: three convolutions, each halves the resolution."""
+
+    widths: tuple[Count, Count, Count] = (64, 128, 256)  # the last one is that of states and codes
+    norm: Literal["instance"] | None = "instance"  # the paper has none
+
+
+@dataclass(frozen=True, config=STRICT)
+class PredictorConfig:
+    """Predictor P: dense blocks (Sec. III-E)."""
+
+    blocks: Count = 6
+    units: Count = 5  # per block
+    growth: Count = 256  # channels that each unit adds
+    bottleneck: Count = 128
+    residual: bool = False  # ours: P predicts the change of the state
+
+
+@dataclass(frozen=True, config=STRICT)
+class GeneratorConfig:
+    """Generator G: three transposed convolutions, each doubles the resolution, and one to RGB."""
+
+    widths: tuple[Count, Count, Count] = (256, 128, 64)
+    norm: Literal["spectral"] | None = "spectral"  # the paper has none
+    output: Literal["tanh", "linear"] = "tanh"  # "linear" (ours): clamped to [-1, 1] in eval mode
+    warp_still: bool = False  # ours: G blends generated RGB, the still, and the still moved along the stroke
+    object_frame: bool = False  # ours, with warp_still: the networks work where the object is; see object_frame.py
+    crop_zoom: Annotated[float, Field(ge=1)] = 1.0  # ours, with object_frame: they see 1 / crop_zoom of the side
 
     def __post_init__(self) -> None:
-        check_signs(self, _ABOVE_ZERO, _NOT_NEGATIVE)
-        for name in ("encoder_widths", "generator_widths"):
-            if min(getattr(self, name)) < 1:
-                raise StillmotionError(f"{name} must be above zero, not {getattr(self, name)}.")
+        if self.warp_still and (self.norm, self.output) != (None, "linear"):
+            raise StillmotionError("warp_still needs norm=none and output=linear: the still is in the same range.")
+        if self.object_frame and not self.warp_still:
+            raise StillmotionError("object_frame needs warp_still=true: the object's pixels move with its frame.")
+        if self.crop_zoom > 1 and not self.object_frame:
+            raise StillmotionError("crop_zoom above 1 needs object_frame=true: the crop follows the object.")
+
+
+@dataclass(frozen=True, config=STRICT)
+class DiscriminatorConfig:
+    """Discriminators D1 (frames) and D2 (pairs of frames); built by the stage that trains them."""
+
+    width: Count = 64
+    crop_branch: bool = True  # D1 also sees a crop of half the side around the point (release)
+    motion_condition: bool = False  # D1 is conditioned on x_t (paper)
+    pair_sees_step: bool = True  # D2 also sees S_t (release)
+
+
+@dataclass(frozen=True, config=STRICT)
+class PerceptualConfig:
+    """Perceptual loss L_VGG (Eq. 7)."""
+
+    weight: Weight = 10.0
+    network: Literal["vgg16", "random-vgg16"] = "vgg16"  # "random-vgg16" (ours): fixed random weights
+    file: str = ""  # of vgg16: FILE.safetensors@SHA256, with torchvision's names
+    layers: tuple[Weight, Weight, Weight, Weight, Weight] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+    distance: Literal["square", "absolute"] = "absolute"
+    region: Literal["frame", "crop"] = "crop"
+    range: Literal["unit", "release"] = "release"  # "release": values in [-1, 1] where VGG expects 0 to 255
+
+
+@dataclass(frozen=True, config=STRICT)
+class LossConfig:
+    """Losses of a time step (Eq. 3 to 8) and their weights."""
+
+    reconstruction: Weight = 30.0  # Eq. 3
+    autoencoding: Weight = 20.0  # Eq. 4
+    autoencoding_target: Literal["true", "predicted"] = "true"  # Eq. 4 compares with the predicted frame
+    gan: Weight = 1.0  # Eq. 5; 0: no D1
+    pair_gan: Weight = 1.0  # Eq. 6; 0: no D2
+    perceptual: PerceptualConfig = PerceptualConfig()
+    crop: Weight = 50.0  # reconstruction of the crop (release)
+    unblended: Weight = 0.0  # ours, with warp_still: reconstruction by the generated RGB alone
+    distance: Literal["square", "absolute"] = "square"  # of the reconstruction losses
+    motion_weighting: Weight = 0.0  # ours: additional weight of pixels that differ from the still
+    disocclusion_weighting: Weight = 0.0  # ours, with warp_still: of those that differ from the moved still as well
+
+
+@dataclass(frozen=True, config=STRICT)
+class StageConfig:
+    """A stage of training; these are the numbers of ours, before the paper's. See training.py."""
+
+    steps: Steps = 0
+    batch: Count = 8
+    learning_rate: Positive = 1.5e-3
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of Adam; beta2 is 0.999
+    schedule: Schedule = Schedule(kind="linear", warmup=50, floor=0.02)
+    clip_grad: Weight = 1.0  # largest norm of the gradient; 0: no limit
+
+
+@dataclass(frozen=True, config=STRICT)
+class AutoencoderConfig(StageConfig):
+    """Stage `autoencoder`: E1 and G on single frames."""
+
+    batch: Count = 16
+    latent_noise_std: Weight = 0.0  # of Gaussian noise added to the codes
+    latent_l2_weight: Weight = 0.0  # of the codes' mean square, which bounds their size against the noise
+
+
+@dataclass(frozen=True, config=STRICT)
+class SingleStepConfig(StageConfig):
+    """Single time step training (Sec. III-C): one update per time step, `clip.frames` - 1 per batch of clips."""
+
+    steps: Steps = 200_000  # batches of clips
+    batch: Count = 4
+    learning_rate: Positive = 2e-4
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    schedule: Schedule = Schedule(kind="staircase", decay=0.9, decay_every=20_000)  # counts updates
+    clip_grad: Weight = 0.0  # of the generator side
+    teacher_forcing: bool = False  # ablation: the state is the code of the true frame (Fig. 3)
+
+
+@dataclass(frozen=True, config=STRICT)
+class StrokesConfig:
+    """The system. Defaults: the release, at the paper's 128 pixels."""
+
+    size: Annotated[int, Field(ge=16)] = 128  # side of the networks' frames; 64, 112, 128 (paper), 256 (release)
+    initialisation: Literal["release", "scaled"] = "release"  # of E1, E2, P and G; "scaled" (ours): He et al.
+    clip: ClipConfig = ClipConfig()
+    stroke: StrokeConfig = StrokeConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    predictor: PredictorConfig = PredictorConfig()
+    generator: GeneratorConfig = GeneratorConfig()
+    discriminators: DiscriminatorConfig = DiscriminatorConfig()
+    losses: LossConfig = LossConfig()
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
+    latent_prediction: StageConfig = StageConfig()
+    generator_finetuning: StageConfig = StageConfig()
+    single_step: SingleStepConfig = SingleStepConfig()
+    annealing: SingleStepConfig = SingleStepConfig(steps=0)  # single-step training again, from its result
+
+    def __post_init__(self) -> None:
+        grey, generator, losses = self.stroke.encoding == "grey", self.generator, self.losses
         for wrong, sentence in (
-            (self.size % 8 or self.size < 16, f"size must be divisible by 8 and at least 16, not {self.size}."),
-            (self.frames < 2, f"frames must be at least 2, the still and one to predict, not {self.frames}."),
-            (not 0 <= self.beta1 < 1, f"beta1 must be at least 0 and below 1, not {self.beta1}."),
-            (min(self.perceptual_layers) < 0, f"perceptual_layers must not be negative: {self.perceptual_layers}."),
+            (self.size % 8, f"size must be divisible by 8, not {self.size}."),
             (
-                self.coding == "grey" and self.frames > GREY_POINTS,
-                f"frames must be at most {GREY_POINTS} with coding=grey, which has no grey for more points; "
-                "use coding=gaussian.",
+                grey and self.clip.frames > GREY_LEVELS,
+                f"clip.frames must be at most {GREY_LEVELS} with stroke.encoding=grey, which has no level for more "
+                "points; use stroke.encoding=gaussian.",
             ),
             (
-                self.coding == "grey" and self.stroke_window,
-                "stroke_window needs coding=gaussian: a grey stroke is drawn as a whole.",
+                grey and self.stroke.lookahead,
+                "stroke.lookahead needs stroke.encoding=gaussian: a grey stroke is drawn as a whole.",
             ),
             (
-                self.painted_weight and not self.composite,
-                "painted_weight needs composite=true: without it all of a frame is painted.",
+                generator.object_frame and not self.stroke.lookahead,
+                "generator.object_frame needs stroke.lookahead: points behind the object are not shown in its frame.",
             ),
             (
-                self.carry and not self.composite,
-                "carry needs composite=true: the moved still covers what it moves over.",
-            ),
-            (
-                self.painting_focus and not self.carry,
-                "painting_focus needs carry=true: it counts what the moved still does not show.",
-            ),
-            (
-                self.zoom < 1 or (self.zoom > 1 and not self.stabilise),
-                f"zoom must be 1, or above it with stabilise=true, not {self.zoom}.",
-            ),
-            (
-                self.skips and not self.stabilise,
-                "skips needs stabilise=true: without it the still's maps do not lie where the object is.",
-            ),
-            (
-                self.stabilise and not (self.carry and self.moving_window),
-                "stabilise needs carry=true and a stroke_window: what is carried has no past.",
-            ),
-            (
-                self.feature_weight and not self.gan_weight,
-                "feature_weight needs gan_weight above zero: it matches the discriminator's maps.",
+                not generator.warp_still and (losses.unblended or losses.disocclusion_weighting),
+                "losses.unblended and losses.disocclusion_weighting need generator.warp_still=true: without it all "
+                "of a frame is generated.",
             ),
         ):
             if wrong:
                 raise StillmotionError(sentence)
 
-    @property
-    def channels(self) -> int:
-        """Channels of a stroke picture: the same for S and S_t, which one encoder reads."""
-        return 1 if self.coding == "grey" else 5
-
-    @property
-    def predictor_inputs(self) -> int:
-        """How many codes of `state` channels the predictor gets: current, initial, and E2 of S and S_t."""
-        return 4 if self.motion_input == "both" else 3
-
-    @property
-    def motion_channels(self) -> int:
-        """Channels of x_t."""
-        return (self.predictor_inputs - 2) * self.state
-
-    @property
-    def moving_window(self) -> bool:
-        """Whether S changes from step to step."""
-        return self.stroke_window > 0
-
-    @property
-    def judges_frames(self) -> bool:
-        """Whether there is a frame discriminator."""
-        return self.gan_weight > 0
-
-    @property
-    def judges_pairs(self) -> bool:
-        """Whether there is a pair discriminator."""
-        return self.use_pair_discriminator and self.pair_gan_weight > 0
-
 
 _release = StrokesConfig(size=256)
 
 PRESETS: dict[str, StrokesConfig] = {
-    # The text: norms in the discriminators alone, no crop, l2 everywhere, no decay; its layer widths are not known.
+    # Sec. III-E: no norm outside of the discriminators, no crop, l2 everywhere, a constant learning rate.
     "paper": replace(
         _release,
         size=128,
-        encoder_norm="none",
-        generator_norm="none",
-        crop_branch=False,
-        motion_condition=True,
-        pair_sees_step=False,
-        reconstruction_weight=20.0,
-        autoencode_weight=20.0,
-        autoencode_target="made",
-        crop_weight=0.0,
-        perceptual_weight=10.0,
-        perceptual_distance="square",
-        perceptual_region="frame",
-        perceptual_input="scaled",
-        decay=1.0,
+        encoder=EncoderConfig(norm=None),
+        generator=GeneratorConfig(norm=None),
+        discriminators=DiscriminatorConfig(crop_branch=False, motion_condition=True, pair_sees_step=False),
+        losses=LossConfig(
+            reconstruction=20.0,
+            autoencoding_target="predicted",
+            crop=0.0,
+            perceptual=PerceptualConfig(distance="square", region="frame", range="unit"),
+        ),
+        single_step=SingleStepConfig(schedule=Schedule()),
     ),
     "release": _release,
-    # What the zoo ships: narrow enough for two CPU cores, no discriminators and no foreign network.
+    # What strokes-digits was trained with: two CPU cores, no discriminators and no VGG.
     "small": StrokesConfig(
         size=64,
-        frames=16,
-        coding="gaussian",
-        stroke_window=8,
-        encoder_widths=(32, 64),
-        encoder_norm="none",
         initialisation="scaled",
-        state=96,
-        blocks=4,
-        units=4,
-        growth=64,
-        bottleneck=64,
-        generator_widths=(96, 64, 32),
-        generator_norm="none",
-        colours="linear",
-        composite=True,
-        carry=True,
-        discriminator_width=16,
-        crop_branch=False,
-        use_pair_discriminator=False,
-        reconstruction_weight=10.0,
-        autoencode_weight=5.0,
-        painted_weight=5.0,
-        crop_weight=0.0,
-        moving_focus=10.0,
-        gan_weight=0.0,
-        perceptual_weight=0.0,
-        batch=8,
-        steps=300,
-        learning_rate=1e-3,
-        beta1=0.9,
-        schedule="cosine",
-        warmup=200,
-        clip_grad=1.0,
+        clip=ClipConfig(frames=16),
+        stroke=StrokeConfig(encoding="gaussian", lookahead=8),
+        encoder=EncoderConfig(widths=(32, 64, 96), norm=None),
+        predictor=PredictorConfig(blocks=4, units=4, growth=64, bottleneck=64),
+        generator=GeneratorConfig(widths=(96, 64, 32), norm=None, output="linear", warp_still=True),
+        discriminators=DiscriminatorConfig(width=16, crop_branch=False),
+        losses=LossConfig(
+            reconstruction=10.0,
+            autoencoding=5.0,
+            unblended=5.0,
+            crop=0.0,
+            gan=0.0,
+            pair_gan=0.0,
+            motion_weighting=10.0,
+            perceptual=PerceptualConfig(weight=0.0),
+        ),
+        single_step=SingleStepConfig(
+            steps=118,
+            batch=8,
+            learning_rate=1e-3,
+            beta1=0.9,
+            schedule=Schedule(kind="cosine", warmup=200, floor=0.02, total=700 * 15),  # stopped early
+            clip_grad=1.0,
+        ),
+        annealing=SingleStepConfig(
+            steps=160,
+            batch=8,
+            learning_rate=6e-4,
+            beta1=0.9,
+            schedule=Schedule(kind="cosine", warmup=30, floor=0.02),
+            clip_grad=1.0,
+        ),
     ),
 }
-# Somebody who walks: what moves along the stroke also moves by itself, and is small in the picture.
+# What strokes-puppets was trained with: the object also moves by itself (it walks), and is small in the picture.
 PRESETS["people"] = replace(
     PRESETS["small"],
-    stabilise=True,
-    zoom=1.8,
-    skips=True,
-    residual=True,
-    blocks=2,
-    smooth_points=7,
-    distance="absolute",
-    autoencode_weight=0.0,
-    moving_focus=3.0,
-    painting_focus=10.0,
-    plain_wall=True,
-    paint_steps=4000,
-    code_noise=1.0,
-    code_weight=0.3,
-    foresee_steps=6000,
-    repaint_steps=1000,
-    early_rate=1.5e-3,
-    steps=400,
-    learning_rate=8e-4,
+    clip=ClipConfig(frames=16, mask_background=True),
+    stroke=StrokeConfig(encoding="gaussian", lookahead=8, smoothing_radius=7),
+    predictor=PredictorConfig(blocks=2, units=4, growth=64, bottleneck=64, residual=True),
+    generator=replace(PRESETS["small"].generator, object_frame=True, crop_zoom=1.8),
+    losses=replace(
+        PRESETS["small"].losses,
+        autoencoding=0.0,
+        distance="absolute",
+        motion_weighting=3.0,
+        disocclusion_weighting=10.0,
+    ),
+    autoencoder=AutoencoderConfig(steps=4000, latent_noise_std=1.0, latent_l2_weight=0.3),
+    latent_prediction=StageConfig(steps=6000),
+    generator_finetuning=StageConfig(steps=900, learning_rate=8e-4),
+    single_step=replace(PRESETS["small"].single_step, steps=0),
+    annealing=SingleStepConfig(steps=0),
 )

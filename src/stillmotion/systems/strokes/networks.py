@@ -1,6 +1,7 @@
-"""E1, E2, P and G. s is the picture's side, h = s / 8 that of the state; the release has 256 and 32.
+"""E1, E2, P, G, D1 and D2, from the whole down to the parts (Sec. III, Fig. 2).
 
-One step: state' = P(state, h_0, E2(S), E2(S_t)), frame' = G(state'), with h_0 = E1(still) as the first state.
+Shapes: N clips, s the side of frames, h = s / 8 that of states, C channels of states (`encoder.widths[-1]`). Frames
+are RGB in [-1, 1].
 """
 
 from __future__ import annotations
@@ -8,185 +9,171 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stillmotion.nn.same import SameConv2d
-from stillmotion.nn.spectral import SpectralConvTranspose2d
-from stillmotion.systems.strokes import carrying, coding
+from stillmotion.nn.padding import SameConv2d
+from stillmotion.nn.spectral import SpectralConv2d, SpectralConvTranspose2d, SpectralLinear
 from stillmotion.systems.strokes.config import StrokesConfig
-from stillmotion.systems.strokes.judges import FrameDiscriminator, PairDiscriminator
+from stillmotion.systems.strokes.object_frame import (
+    GeneratorOutput,
+    ObjectFrame,
+    ObjectFrameGenerator,
+    WarpGenerator,
+    object_frame,
+    stroke_in_object_frame,
+    to_object_frame,
+)
+from stillmotion.systems.strokes.stroke_encoding import stroke_maps
 
-_SLOPE = 0.2
+_ENCODER_SLOPE, _DISCRIMINATOR_SLOPE = 0.2, 0.1
 _INSTANCE_EPSILON = 1e-9
-"""A drawn stroke is almost constant: its first maps have variances of 1e-6, which a usual epsilon would drown."""
+"""The map of a stroke is almost constant: the variances of its first features are 1e-6, below the usual epsilon."""
+
+# Kernel, stride and width (over that of the first layer) of each convolution of a discriminator.
+_DISCRIMINATOR_LAYERS = ((3, 1, 1), (4, 2, 2), (3, 1, 2), (4, 2, 4), (3, 1, 4), (4, 2, 8), (3, 1, 8))
 
 
-class Drawn(NamedTuple):
-    """What the generator makes of a state.
+class PreparedPredictor(NamedTuple):
+    """P's 1x1 convolutions for constant inputs, see `Predictor.prepare`; one entry per unit, the transition last."""
 
-    Attributes:
-        frame: N x 3 x s x s in [-1, 1], blended with the still where there is a blend.
-        painted: the same before the still is blended in; with `carry` the still moved by the stroke is part of it.
-        keep: N x 1 x s x s in [0, 1], the share of the still in each pixel; None without `composite`.
-        own: with `carry`, what G paints itself.
-        share: with `carry`, how much of `painted` is the moved still; N x 1 x s x s in [0, 1].
-        flow: with `stabilise`, how much further away the moved still's pixels are taken from; see `carrying.Piece`.
-        alone: with `stabilise`, the frame with paint in place of every pixel of the still.
-    """
-
-    frame: Tensor
-    painted: Tensor
-    keep: Tensor | None
-    own: Tensor | None = None
-    share: Tensor | None = None
-    flow: Tensor | None = None
-    alone: Tensor | None = None
-
-    @property
-    def paint(self) -> Tensor:
-        """What G paints, before any blend."""
-        if self.alone is not None:
-            return self.alone
-        return self.painted if self.own is None else self.own
+    constants: list[Tensor]  # N x channels x h x h: what the constant inputs contribute, bias included
+    weights: list[Tensor]  # for the inputs that vary
 
 
-class Prepared(NamedTuple):
-    """The predictor made ready for inputs of which some stay the same.
+class Context(NamedTuple):
+    """What all time steps of a roll-out share; made by `StrokesNetworks.begin`."""
 
-    Attributes:
-        shares: per unit, and for the transition at the end, what the constant inputs contribute to its first
-            convolution, bias included; N x channels x h x h.
-        weights: of these convolutions, those for the inputs that vary.
-    """
-
-    shares: list[Tensor]
-    weights: list[Tensor]
+    still: Tensor  # I_0, N x 3 x s x s
+    initial: Tensor  # h_0 = E1(I_0), N x C x h x h: the first state
+    features: Sequence[Tensor]  # the still as E1 sees it, and E1's maps of it at s/2 and s/4
+    whole: Tensor | None = None  # E2(S), N x C x h x h, where S is the same at all steps
+    prepared: PreparedPredictor | None = None  # with h_0 and E2(S) worked in, or None: everything at every step
 
 
-@dataclass(frozen=True)
-class Context:
-    """What does not change over the steps of an animation; made by `StrokesNetworks.begin`.
+class StepInputs(NamedTuple):
+    """Inputs of the time step from frame t to frame t + 1."""
 
-    Attributes:
-        still: N x 3 x s x s in [-1, 1].
-        points: N x T x 2, (x, y) in pixels of the networks' picture.
-        initial: h_0, N x state x h x h; the first state.
-        whole: E2(S), if S is used and stays the same.
-        prepared: the predictor with what is constant worked in, or None to compute everything at every step.
-        skips: the still as E1 has seen it, and E1's maps of it.
-    """
+    context: Context
+    state: Tensor  # h_t, N x C x h x h
+    strokes: Sequence[Tensor]  # S, unless the context has its code, and S_t; N x channels x s x s
+    frame: ObjectFrame  # the object's, at point t + 1
 
-    still: Tensor
-    points: Tensor
-    initial: Tensor
-    whole: Tensor | None
-    prepared: Prepared | None
-    skips: Sequence[Tensor] = ()
+
+class StepOutputs(NamedTuple):
+    """Outputs of a time step."""
+
+    state: Tensor  # h_{t+1}, N x C x h x h
+    motion: Tensor  # x_t, N x (1 or 2) C x h x h
+    generated: GeneratorOutput  # of frame t + 1
 
 
 class StrokesNetworks(nn.Module):
-    """E1, E2, P and G, and the discriminators that the configuration asks for (None otherwise)."""
+    """E1, E2, P and G. The discriminators are built by the stage that trains them."""
 
     def __init__(self, config: StrokesConfig):
         super().__init__()
         self.config = config
         self.encoder = Encoder(3, config)
-        self.motion = Encoder(config.channels, config)
+        self.motion = Encoder(config.stroke.channels, config)
         self.predictor = Predictor(config)
-        self.decoder = Decoder(config)
-        self.frame_discriminator = FrameDiscriminator(config) if config.judges_frames else None
-        self.pair_discriminator = PairDiscriminator(config) if config.judges_pairs else None
-        initialise(self)
+        self.decoder = choose_generator(config)(config)
+        initialise(self, config)
+
+    def forward(self, inputs: StepInputs) -> StepOutputs:
+        """One time step: the next state and the next frame (Sec. III-A; recursively at test time, Sec. III-D)."""
+        state, motion = self.predict(inputs)  # Eq. 1, Eq. 2
+        return StepOutputs(state, motion, self.generate(inputs.context, state, inputs.frame))
 
     def begin(self, still: Tensor, points: Tensor, fast: bool = True) -> Context:
-        """Compute once what all steps share.
+        """Encode what all time steps share (Sec. III-A a).
 
         Args:
             still: N x 3 x s x s in [-1, 1].
-            points: N x T x 2, (x, y) in pixels of the networks' picture.
-            fast: work h_0 (and E2(S), if it stays the same) into the predictor's first convolutions; equal but for
-                rounding.
+            points: N x T x 2, (x, y) in pixels of the networks' frames.
+            fast: work h_0, and E2(S) if it is constant, into P's convolutions once; equal but for rounding.
 
         Raises:
-            StillmotionError: the stroke cannot be coded; see `coding`.
+            StillmotionError: the stroke cannot be encoded; see `stroke_encoding`.
         """
-        camera = self.camera(points, -1)
-        seen = still if camera is None or not self.config.stabilise else carrying.seen_by(camera, still)
-        *maps, initial = self.encoder.maps(seen)
+        seen = self.align(still, points, 0)
+        *maps, initial = self.encoder.maps(seen)  # N x widths x s/2, s/4, h
         constants, whole = [initial], None
-        if self.config.motion_input != "step" and not self.config.moving_window:
-            whole = self.motion(coding.whole(points, self.config))
+        if self.config.stroke.input != "step" and not self.config.stroke.lookahead:
+            whole = self.motion(stroke_maps(points, 0, self.config)[0])  # N x C x h x h
             constants.append(whole)
         prepared = self.predictor.prepare(constants) if fast else None
-        return Context(still, points, initial, whole, prepared, [seen, *maps])
+        return Context(still, initial, [seen, *maps], whole, prepared)
 
-    def advance(self, context: Context, state: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        """One step, from frame t to frame t + 1 (t up to T - 2): the next state and the next frame."""
-        state = self.predict(context, state, t)
-        return state, self.draw(context, state, t).frame
+    def step_inputs(self, context: Context, state: Tensor, points: Tensor, t: int) -> StepInputs:
+        """Inputs of the step from frame t to t + 1; `points` as for `begin`, t from 0 to T - 2."""
+        strokes = self.strokes(points, t)
+        strokes = strokes if context.whole is None else strokes[1:]
+        return StepInputs(context, state, strokes, object_frame(points, t + 1, self.config))
 
-    def predict(self, context: Context, state: Tensor, t: int) -> Tensor:
-        """The next state alone."""
-        pictures = self.motion_pictures(context.points, t)
-        if context.whole is not None:
-            pictures = pictures[1:]
-        codes = self.encode_motion(pictures)
-        if context.prepared is None:
-            known = [context.initial] if context.whole is None else [context.initial, context.whole]
-            return self.predictor([state, *known, *codes])
-        return self.predictor.varying([state, *codes], context.prepared)
+    def strokes(self, points: Tensor, t: int) -> list[Tensor]:
+        """S and S_t, or the one of them that is used, as E2 reads them; N x channels x s x s each."""
+        if self.config.generator.object_frame:
+            points = stroke_in_object_frame(points, t, self.config)
+        return stroke_maps(points, t, self.config)
 
-    def draw(self, context: Context, state: Tensor, t: int = -1) -> Drawn:
-        """Frame t + 1 from its state, and the still's share of every pixel (for output at the still's own size)."""
-        return self.decoder(state, context.still, self.camera(context.points, t), context.skips)
+    def predict(self, inputs: StepInputs) -> tuple[Tensor, Tensor]:
+        """The next state (Eq. 2) and x_t (Eq. 1)."""
+        context, codes = inputs.context, self.encode_motion(inputs.strokes)
+        known = [] if context.whole is None else [context.whole]
+        motion = torch.cat([*known, *codes], dim=1)  # x_t
+        if context.prepared is not None:
+            return self.predictor.predict_prepared([inputs.state, *codes], context.prepared), motion
+        return self.predictor([inputs.state, context.initial, *known, *codes]), motion
 
-    def camera(self, points: Tensor, t: int) -> carrying.Camera | None:
-        """The camera at point t + 1 of the stroke, N x T x 2 in pixels; None without `carry`."""
-        config = self.config
-        return carrying.camera(points, t + 1, config.size, config.zoom) if config.carry else None
+    def encode_motion(self, strokes: Sequence[Tensor]) -> list[Tensor]:
+        """E2 of each map, with one set of weights (Eq. 1); N x C x h x h each."""
+        return list(self.motion(torch.cat(list(strokes))).chunk(len(strokes))) if strokes else []
 
-    def motion_pictures(self, points: Tensor, t: int) -> list[Tensor]:
-        """S and S_t, or the one of them that is used; N x channels x s x s."""
-        wanted, made = self.config.motion_input, []
-        if self.config.stabilise:
-            points = carrying.stabilised(points, t, self.config.size, self.config.zoom)
-        if wanted != "step":
-            made.append(coding.whole(points, self.config, t))
-        if wanted != "whole":
-            made.append(coding.step(points, t, self.config))
-        return made
+    def generate(self, context: Context, state: Tensor, frame: ObjectFrame) -> GeneratorOutput:
+        """The frame of a state, and what it is blended of (Sec. III-A b)."""
+        if isinstance(self.decoder, Generator):
+            rgb = self.decoder(state)
+            return GeneratorOutput(rgb, rgb, rgb)
+        generated: GeneratorOutput = self.decoder(state, context.still, context.features, frame)
+        return generated
 
-    def encode_motion(self, pictures: Sequence[Tensor]) -> list[Tensor]:
-        """E2 of each picture, with one set of weights; N x state x h x h each."""
-        return list(self.motion(torch.cat(list(pictures))).chunk(len(pictures))) if pictures else []
+    def encode(self, frames: Tensor, points: Tensor, t: int) -> Tensor:
+        """E1's codes of true frames t, N x 3 x s x s to N x C x h x h; `points` as for `begin`."""
+        codes: Tensor = self.encoder(self.align(frames, points, t))
+        return codes
+
+    def align(self, frames: Tensor, points: Tensor, t: int) -> Tensor:
+        """Frames t as E1 sees them, N x 3 x s x s: with `object_frame`, in the object's frame of reference."""
+        if not self.config.generator.object_frame:
+            return frames
+        return to_object_frame(frames, object_frame(points, t, self.config))
 
 
 class Encoder(nn.Module):
-    """E1 and E2: three convolutions, each halves the picture."""
+    """E1 and E2: three convolutions, each halves the resolution."""
 
     def __init__(self, inputs: int, config: StrokesConfig):
         super().__init__()
-        widths = (inputs, *config.encoder_widths, config.state)
+        widths = (inputs, *config.encoder.widths)
         self.layers = nn.ModuleList(SameConv2d(a, b, 3, 2) for a, b in itertools.pairwise(widths))
-        self.normalises = config.encoder_norm == "instance"
+        self.normalises = config.encoder.norm == "instance"
 
     def forward(self, x: Tensor) -> Tensor:
-        """N x inputs x s x s -> N x state x h x h."""
+        """N x inputs x s x s -> N x C x h x h."""
         return self.maps(x)[-1]
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """What each convolution gives: N x (widths, state) x s/2, s/4 and s/8."""
-        made = []
+        """The feature maps of each convolution: N x widths x s/2, s/4 and s/8."""
+        maps = []
         for layer in self.layers:
             x = layer(x)
-            x = F.leaky_relu(instance_norm(x) if self.normalises else x, _SLOPE)
-            made.append(x)
-        return made
+            x = F.leaky_relu(instance_norm(x) if self.normalises else x, _ENCODER_SLOPE)
+            maps.append(x)
+        return maps
 
 
 def instance_norm(x: Tensor) -> Tensor:
@@ -196,38 +183,39 @@ def instance_norm(x: Tensor) -> Tensor:
 
 
 class Predictor(nn.Module):
-    """P: dense blocks and a transition. Each convolution sees all inputs and all units' outputs so far, rectified."""
+    """P (Eq. 2, Sec. III-E): dense blocks and a transition, without norms."""
 
     def __init__(self, config: StrokesConfig):
         super().__init__()
-        self.state, channels, self.residual = config.state, config.predictor_inputs * config.state, config.residual
+        self.state, self.residual = config.encoder.widths[-1], config.predictor.residual
+        channels = (2 + config.stroke.codes) * self.state
         blocks = []
-        for _ in range(config.blocks):
+        for _ in range(config.predictor.blocks):
             blocks.append(DenseBlock(channels, config))
             channels = blocks[-1].out_channels
         self.blocks = nn.ModuleList(blocks)
-        self.transition = nn.Conv2d(channels, config.state, 1)
+        self.transition = nn.Conv2d(channels, self.state, 1)
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Current state, h_0, E2(S), E2(S_t), N x state x h x h each, to the next state, which has no activation."""
-        x = F.relu(torch.cat(list(inputs), dim=1))
+        """h_t, h_0, E2(S), E2(S_t), N x C x h x h each, to h_{t+1}, which has no activation."""
+        x = F.relu(torch.cat(list(inputs), dim=1))  # N x 4C x h x h
         for unit in self.units:
-            x = torch.cat([x, F.relu(unit(unit.narrow(x)))], dim=1)
-        return self.onward(inputs[0], self.transition(x))
+            x = torch.cat([x, F.relu(unit(unit.narrow(x)))], dim=1)  # + growth channels
+        return self.add_residual(inputs[0], self.transition(x))
 
-    def onward(self, state: Tensor, made: Tensor) -> Tensor:
+    def add_residual(self, state: Tensor, predicted: Tensor) -> Tensor:
         """The next state from the current one and what the transition gives."""
-        return state + made if self.residual else made
+        return state + predicted if self.residual else predicted
 
     @property
     def units(self) -> list[Unit]:
-        """All units in order. A block passes on all it was given, so each unit sees the outputs of all before it."""
+        """All units in order. A block passes on all its inputs, so each unit sees the outputs of all before it."""
         return [unit for block in self.blocks for unit in block.units]  # type: ignore[union-attr]
 
-    def prepare(self, constants: Sequence[Tensor]) -> Prepared:
-        """Work inputs that stay the same, h_0 and perhaps E2(S), into all 1x1 convolutions.
+    def prepare(self, constants: Sequence[Tensor]) -> PreparedPredictor:
+        """Work constant inputs, h_0 and perhaps E2(S), into all 1x1 convolutions.
 
-        A 1x1 convolution of rectified maps one behind the other is the sum of the convolutions of its parts.
+        A 1x1 convolution of concatenated rectified maps is the sum of the convolutions of its parts.
         """
         first, last = self.state, self.state * (1 + len(constants))
         x = F.relu(torch.cat(list(constants), dim=1))
@@ -235,24 +223,25 @@ class Predictor(nn.Module):
         for layer in [*(unit.narrow for unit in self.units), self.transition]:
             shares.append(F.conv2d(x, layer.weight[:, first:last], layer.bias))
             weights.append(torch.cat([layer.weight[:, :first], layer.weight[:, last:]], dim=1))
-        return Prepared(shares, weights)
+        return PreparedPredictor(shares, weights)
 
-    def varying(self, inputs: Sequence[Tensor], prepared: Prepared) -> Tensor:
+    def predict_prepared(self, inputs: Sequence[Tensor], prepared: PreparedPredictor) -> Tensor:
         """`forward` from the inputs that vary, in the same order, equal but for rounding."""
         x = F.relu(torch.cat(list(inputs), dim=1))
         *inner, (share, weight) = zip(*prepared, strict=True)
-        for unit, (known, rest) in zip(self.units, inner, strict=True):
-            x = torch.cat([x, F.relu(unit(known + F.conv2d(x, rest)))], dim=1)
-        return self.onward(inputs[0], share + F.conv2d(x, weight))
+        for unit, (constant, rest) in zip(self.units, inner, strict=True):
+            x = torch.cat([x, F.relu(unit(constant + F.conv2d(x, rest)))], dim=1)
+        return self.add_residual(inputs[0], share + F.conv2d(x, weight))
 
 
 class DenseBlock(nn.Module):
-    """Some units; the block's output is its input and all their outputs."""
+    """Some units; the block's output is its input and all their outputs, concatenated."""
 
     def __init__(self, channels: int, config: StrokesConfig):
         super().__init__()
-        self.units = nn.ModuleList(Unit(channels + i * config.growth, config) for i in range(config.units))
-        self.out_channels = channels + config.units * config.growth
+        units, growth = config.predictor.units, config.predictor.growth
+        self.units = nn.ModuleList(Unit(channels + i * growth, config) for i in range(units))
+        self.out_channels = channels + units * growth
 
 
 class Unit(nn.Module):
@@ -260,113 +249,131 @@ class Unit(nn.Module):
 
     def __init__(self, channels: int, config: StrokesConfig):
         super().__init__()
-        self.narrow = nn.Conv2d(channels, config.bottleneck, 1)
-        self.wide = nn.Conv2d(config.bottleneck, config.growth, 3, padding=1)
+        self.narrow = nn.Conv2d(channels, config.predictor.bottleneck, 1)
+        self.wide = nn.Conv2d(config.predictor.bottleneck, config.predictor.growth, 3, padding=1)
 
     def forward(self, narrowed: Tensor) -> Tensor:
-        """What the 1x1 convolution gives, N x bottleneck x h x h, to N x growth x h x h."""
+        """Output of the 1x1 convolution, N x bottleneck x h x h, to N x growth x h x h."""
         return self.wide(F.relu(narrowed))
 
 
-class Decoder(nn.Module):
-    """G: three transposed convolutions, each doubles the map, and one more to colours."""
+class Generator(nn.Module):
+    """G, the paper's (Sec. III-A b, III-E): three transposed convolutions double the resolution, one more to RGB."""
 
     def __init__(self, config: StrokesConfig):
         super().__init__()
-        widths = (config.state, *config.generator_widths)
-        make = SpectralConvTranspose2d if config.generator_norm == "spectral" else nn.ConvTranspose2d
-        self.skips = config.skips
-        more = (0, config.encoder_widths[1], config.encoder_widths[0]) if config.skips else (0, 0, 0)
-        pairs = zip(itertools.pairwise(widths), more, strict=True)
-        self.layers = nn.ModuleList(make(a + seen, b, 4, 2, 1) for (a, b), seen in pairs)
-        self.colours = make(widths[-1], 4 if config.composite else 3, 3, 1, 1)
-        self.composite, self.bounded = config.composite, config.colours == "tanh"
-        self.share = carrying.Share(widths[-1] + 9) if config.carry and not config.stabilise else None
-        self.layer = carrying.Layer(widths[-1], config.skips) if config.stabilise else None
+        widths = (config.encoder.widths[-1], *config.generator.widths)
+        conv = SpectralConvTranspose2d if config.generator.norm == "spectral" else nn.ConvTranspose2d
+        self.layers = nn.ModuleList(conv(a, b, 4, 2, 1) for a, b in itertools.pairwise(widths))
+        self.colours = conv(widths[-1], 3, 3, 1, 1)
+        self.bounded = config.generator.output == "tanh"
 
-    def forward(
-        self, state: Tensor, still: Tensor, camera: carrying.Camera | None = None, skips: Sequence[Tensor] = ()
-    ) -> Drawn:
-        """Paint a state, and blend.
-
-        Args:
-            state: N x state x h x h.
-            still: what may be kept, N x 3 x s x s.
-            camera: how far the stroke has gone, and what E1 has seen of the still; needed with `carry`.
-            skips: the still as E1 has seen it, and E1's maps of it at s/2 and s/4; needed with `stabilise`.
-        """
-        more = [None, *reversed(skips[1:])] if self.skips else [None] * len(self.layers)
-        for layer, skip in zip(self.layers, more, strict=True):
-            state = F.relu(layer(state if skip is None else torch.cat([state, skip], dim=1)))
-        made = self.colours(state)
-        painted, own, share = torch.tanh(made[:, :3]) if self.bounded else made[:, :3], None, None
-        if not self.training:
-            painted = painted.clamp(-1, 1)
-        if not self.composite:
-            return Drawn(painted, painted, None)
-        keep = torch.sigmoid(made[:, 3:])
-        if self.layer is not None:
-            assert camera is not None
-            return layered(self.layer(state, skips[0]), painted, keep, still, camera)
-        if self.share is not None:
-            assert camera is not None
-            moved = carrying.moved(still, camera.shift)
-            own, share = painted, self.share(torch.cat([state, painted.detach(), moved, still], dim=1))
-            painted = own + share * (moved - own)
-        return Drawn(painted + keep * (still - painted), painted, keep, own, share)
+    def forward(self, state: Tensor) -> Tensor:
+        """N x C x h x h -> N x 3 x s x s, in [-1, 1] outside of training."""
+        for layer in self.layers:  # h -> s/4 -> s/2 -> s
+            state = F.relu(layer(state))
+        rgb = self.colours(state)
+        if self.bounded:
+            return torch.tanh(rgb)
+        return rgb if self.training else rgb.clamp(-1, 1)
 
 
-def layered(piece: carrying.Piece, behind: Tensor, keep: Tensor, still: Tensor, camera: carrying.Camera) -> Drawn:
-    """A piece of the still, bent and painted, moved by the stroke over what is painted behind it and what is kept.
+def choose_generator(config: StrokesConfig) -> type[Generator | WarpGenerator | ObjectFrameGenerator]:
+    """The paper's G, or one of ours beside it (object_frame.py)."""
+    if config.generator.object_frame:
+        return ObjectFrameGenerator
+    return WarpGenerator if config.generator.warp_still else Generator
 
-    Args:
-        piece: where the object lay in the still, as the camera sees it; as are the next two.
-        behind: what is painted where the still is not kept, and no piece lies over it; N x 3 x s x s.
-        keep: the share of the still behind the piece.
-        still: N x 3 x s x s.
-        camera: at the frame's point.
 
-    Returns:
-        The frame, and its parts as `Drawn` has them: kept, carried and painted shares of each pixel.
-    """
-    piece, carried = carrying.shown(piece, still, camera)
-    still = still.float()
-    behind, keep = carrying.ground(camera, behind, keep, still)
-    cover, share = piece.cover, piece.share
-    front = piece.paint + share * (carried - piece.paint)
-    ground = behind + keep * (still - behind)
-    frame = ground + cover * (front - ground)
-    alone = behind + cover.detach() * (piece.paint - behind)
-    kept, moved = (1 - cover) * keep, cover * share  # the rest is paint
-    rest = (1 - kept).clamp_min(1e-6)
-    own = ((1 - cover) * (1 - keep) * behind + cover * (1 - share) * piece.paint) / (1 - kept - moved).clamp_min(1e-6)
-    return Drawn(frame, (frame - kept * still) / rest, kept, own, moved / rest, piece.flow, alone)
+class DiscriminatorBranch(nn.Module):
+    """Seven convolutions, down to an eighth of the side."""
+
+    def __init__(self, inputs: int, width: int, extra: int = 0):
+        """Args: channels of the picture and of the first layer; channels that join before the last convolution."""
+        super().__init__()
+        layers = []
+        for number, (kernel, stride, times) in enumerate(_DISCRIMINATOR_LAYERS):
+            inputs += extra if number == len(_DISCRIMINATOR_LAYERS) - 1 else 0
+            layers.append(SpectralConv2d(inputs, times * width, kernel, stride))
+            inputs = times * width
+        self.layers = nn.ModuleList(layers)
+        self.out_channels = inputs
+
+    def forward(self, x: Tensor, extra: Tensor | None = None) -> list[Tensor]:
+        """N x inputs x s x s and N x extra x s/8 x s/8 to seven maps: s, s/2, s/2, s/4, s/4, s/8, s/8."""
+        maps = []
+        for number, layer in enumerate(self.layers, start=1):
+            joined = x if extra is None or number < len(self.layers) else torch.cat([x, extra], dim=1)
+            x = F.leaky_relu(layer(joined), _DISCRIMINATOR_SLOPE)
+            maps.append(x)
+        return maps
+
+
+class FrameDiscriminator(nn.Module):
+    """D1 (Eq. 5): is this a real frame? It may also see a crop (release) and be conditioned on x_t (Sec. III-B)."""
+
+    def __init__(self, config: StrokesConfig):
+        super().__init__()
+        settings, side = config.discriminators, config.size // 8
+        self.conditioned = settings.motion_condition
+        condition = config.stroke.codes * config.encoder.widths[-1] if self.conditioned else 0
+        self.whole = DiscriminatorBranch(3, settings.width, condition)
+        self.crop = DiscriminatorBranch(3, settings.width // 2) if settings.crop_branch else None
+        features = self.whole.out_channels * side**2
+        if self.crop is not None:
+            features += self.crop.out_channels * (side // 2) ** 2
+        self.score = SpectralLinear(features, 1)
+        initialise(self, config)
+
+    def forward(self, frame: Tensor, crop: Tensor | None = None, motion: Tensor | None = None) -> Tensor:
+        """N x 3 x s x s, a crop N x 3 x s/2 x s/2, x_t N x channels x h x h, to logits N x 1."""
+        features = [self.whole(frame, motion)[-1].flatten(1)]
+        if self.crop is not None:
+            assert crop is not None
+            features.append(self.crop(crop)[-1].flatten(1))
+        logits: Tensor = self.score(torch.cat(features, dim=1))
+        return logits
+
+
+class PairDiscriminator(nn.Module):
+    """D2 (Eq. 6): are these two consecutive frames, at the step S_t if it is given (release)?"""
+
+    def __init__(self, config: StrokesConfig):
+        super().__init__()
+        self.sees_step = config.discriminators.pair_sees_step
+        inputs = 6 + (config.stroke.channels if self.sees_step else 0)
+        self.whole = DiscriminatorBranch(inputs, config.discriminators.width)
+        self.score = SpectralLinear(self.whole.out_channels * (config.size // 8) ** 2, 1)
+        initialise(self, config)
+
+    def forward(self, following: Tensor, current: Tensor, step: Tensor) -> Tensor:
+        """Next and current frame, N x 3 x s x s each, and S_t, N x channels x s x s, to logits N x 1."""
+        x = torch.cat([following, current, step] if self.sees_step else [following, current], dim=1)
+        logits: Tensor = self.score(self.whole(x)[-1].flatten(1))
+        return logits
 
 
 @torch.no_grad()
-def initialise(networks: StrokesNetworks) -> None:
-    """Draw first weights: the release's (sheet section 2.8), or scaled to each layer's inputs (He et al.)."""
-    ours, decoder = networks.config.initialisation == "scaled", networks.decoder
-    colours = [decoder.colours, *([] if decoder.layer is None else [decoder.layer.colours])]
-    for name, network in networks.named_children():
-        predicts = name in ("encoder", "motion", "predictor")
-        for layer in network.modules():
-            if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-                continue
-            deviation = 0.01 if predicts else 0.02
-            if ours and (predicts or name == "decoder"):
-                deviation = math.sqrt(2 / inputs_per_output(layer))
-            if ours and any(layer is other for other in colours):
-                deviation /= 10  # begin near grey, and near an even blend
-            if ours and networks.config.residual and layer is networks.predictor.transition:
-                deviation /= 10  # begin with a state that stays
-            nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
-            assert layer.bias is not None
-            nn.init.constant_(layer.bias, 0.01 if predicts else 0.0)
+def initialise(network: nn.Module, config: StrokesConfig) -> None:
+    """Draw initial weights: the release's, or (E1, E2, P and G only) scaled to each layer's inputs (He et al.)."""
+    scaled = config.initialisation == "scaled" and isinstance(network, StrokesNetworks)
+    for name, layer in network.named_modules():
+        if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            continue
+        generates = name.startswith("decoder") or not isinstance(network, StrokesNetworks)
+        deviation = 0.02 if generates else 0.01
+        if scaled:
+            deviation = math.sqrt(2 / _inputs_per_output(layer))
+            # Start near grey and an even blend, and with a state that stays.
+            small = name.endswith("colours") or (config.predictor.residual and name == "predictor.transition")
+            deviation /= 10 if small else 1
+        nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+        assert layer.bias is not None
+        nn.init.constant_(layer.bias, 0.0 if generates else 0.01)
 
 
-def inputs_per_output(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> float:
-    """How many products add up to one value that a layer gives."""
+def _inputs_per_output(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> float:
+    """How many products one output value is the sum of."""
     if isinstance(layer, nn.ConvTranspose2d):
         return layer.weight[:, 0].numel() / layer.stride[0] ** 2
     return layer.weight[0].numel()

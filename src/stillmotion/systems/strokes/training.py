@@ -1,185 +1,392 @@
-"""How the system learns: one step at a time, and no gradient ever crosses a time step (sheet section 5).
+"""Training stages: three of ours that train parts of the system first, and the paper's (Sec. III-B, III-C).
 
-Before that, if asked, parts learn by themselves; see `painting`, `foreseeing` and `repainting`.
+1. `autoencoder`: E1 and G encode and generate single frames of many clips.
+2. `latent_prediction`: E2 and P predict E1's codes in roll-outs of increasing length.
+3. `generator_finetuning`: G is finetuned on P's states. The prediction error grows with the roll-out, and G has been
+   trained on codes of true frames only.
+4. `single_step`, and once more `annealing`: the paper's. One update per time step, and no gradient crosses a step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim import Adam
+from torch.utils.data import Dataset
 
-from stillmotion.data.augment import AUGMENTATIONS
-from stillmotion.errors import StillmotionError
-from stillmotion.systems.base import System, chosen_stages
-from stillmotion.systems.strokes.config import StrokesConfig
-from stillmotion.systems.strokes.foreseeing import ForeseeStage
-from stillmotion.systems.strokes.networks import StrokesNetworks
-from stillmotion.systems.strokes.objectives import Moment, Objectives, foresee, look, make
-from stillmotion.systems.strokes.painting import PaintStage
-from stillmotion.systems.strokes.rates import UpdateRates
-from stillmotion.systems.strokes.repainting import RepaintStage
-from stillmotion.systems.strokes.sheets import rollout_sheet
-from stillmotion.systems.strokes.windows import TRACK, window_dataset, with_points
+from stillmotion.systems.base import System
+from stillmotion.systems.strokes import losses
+from stillmotion.systems.strokes.data import (
+    TRACK,
+    clips_with_points,
+    frame_pairs,
+    frame_windows,
+    mask_background,
+    training_clips,
+)
+from stillmotion.systems.strokes.networks import Context, StrokesNetworks
+from stillmotion.systems.strokes.object_frame import object_frame
+from stillmotion.systems.strokes.stroke_encoding import stroke_step
+from stillmotion.systems.strokes.visualization import autoencoding_sheet, rollout_sheet
+from stillmotion.training.schedules import UpdateSchedule, scheduler
+from stillmotion.training.stage import check_clips, chosen_stages, stage_seed
+
+GENERATED_STEPS = 4
+"""Steps per roll-out that `generator_finetuning` generates; P's steps cost little beside them."""
 
 
 def stages(
-    system: System, clips: Sequence[Any], preview_clips: Sequence[Any] = (), only: Sequence[str] = ()
-) -> list[PaintStage | ForeseeStage | RepaintStage | StrokeStage]:
-    """The system's training stages: `paint`, `foresee` and `repaint`, if they have steps, and `stroke`.
+    system: System, clips: Sequence[Any], preview_clips: Sequence[Any] = (), only: Sequence[str] = (), seed: int = 0
+) -> list[StrokesStage]:
+    """The training stages of the system that have steps, in order.
 
     Args:
         system: a `Strokes` system; its networks are trained in place.
         clips: clips of the networks' size with the track `points`, T x 2, (x, y) pixels; NaN where it is unknown.
         preview_clips: what previews show; the training clips if empty.
-        only: names of the stages to run; all if empty.
+        only: names of the stages to run; all that have steps if empty.
+        seed: of the samples' order and augmentation.
 
     Raises:
         StillmotionError: no clips, clips of another size than the configuration's, none with enough points, or a
-            stage that is not there.
+            stage that does not exist or has no steps.
     """
-    config = system.config
-    early = {"paint": config.paint_steps, "foresee": config.foresee_steps, "repaint": config.repaint_steps}
-    chosen = chosen_stages(early | {StrokeStage.name: config.steps}, only)
-    if not clips:
-        raise StillmotionError("There are no clips to train on.")
-    if config.augmentation not in AUGMENTATIONS:
-        raise StillmotionError(
-            f"There is no augmentation {config.augmentation!r}; known are {', '.join(AUGMENTATIONS)}."
-        )
-    height, width = clips[0].frames.shape[1:3]
-    if (height, width) != (config.size, config.size):
-        raise StillmotionError(
-            f"The clips are {height} x {width} pixels where the configuration says size {config.size}: "
-            f"prepare them with --size {config.size} or train with --set size={height}."
-        )
-    assert isinstance(system.networks, StrokesNetworks)
-    shown = with_points(preview_clips, config) or with_points(clips, config)
-    usable_clips = with_points(clips, config)
-    kinds: list[type[PaintStage | ForeseeStage | RepaintStage | StrokeStage]]
-    kinds = [PaintStage, ForeseeStage, RepaintStage, StrokeStage]
-    return [kind(system.networks, config, usable_clips, shown) for kind in kinds if kind.name in chosen]
+    config, networks = system.config, system.networks
+    assert isinstance(networks, StrokesNetworks)
+    chosen = chosen_stages({name: getattr(config, name).steps for name in STAGES}, only)
+    check_clips(clips, config.size)
+    usable = training_clips(clips, config)
+    shown = clips_with_points(preview_clips, config) or usable
+    return [STAGES[name](name, networks, usable, shown, stage_seed(seed, name)) for name in chosen]
 
 
-class Carried(NamedTuple):
-    """What one time step hands to the next: plain values, made by the weights after the update.
+class StrokesStage:
+    """What all stages share: Adam on some parts of the system, and one source of random numbers."""
 
-    Attributes:
-        state: of the frame that was made; None for E1's own.
-        frame: that frame, if the pair discriminator wants it.
-    """
+    parts: ClassVar[tuple[str, ...]]
 
-    state: Tensor | None
-    frame: Tensor | None
+    def __init__(self, name: str, model: StrokesNetworks, clips: Sequence[Any], preview: Sequence[Any], seed: int):
+        self.name, self.model, self.config, self.preview_clips = name, model, model.config, preview
+        self.settings = getattr(self.config, name)
+        self.steps, self.batch = self.settings.steps, self.settings.batch
+        self.dataset = self.sample_from(clips, seed)
+        network = nn.ModuleDict({part: getattr(model, part) for part in self.parts})
+        self.networks: dict[str, nn.Module] = {name: network}
+        self.ema: Mapping[str, nn.Module] = {name: network}
+        self.optimizers = {name: self.adam(network)}
+        self.schedulers: dict[str, Any] = {name: scheduler(self.optimizers[name], self.settings.schedule, self.steps)}
+        self.generators = {"random": torch.Generator()}  # seeded and stored by the loop
+
+    def sample_from(self, clips: Sequence[Any], seed: int) -> Dataset[Any]:
+        """The stage's training samples."""
+        return frame_windows(clips, self.config, seed)
+
+    def adam(self, network: nn.Module) -> Adam:
+        """An optimiser with the stage's settings."""
+        return Adam(network.parameters(), self.settings.learning_rate, (self.settings.beta1, 0.999))
+
+    def preview(self) -> dict[str, np.ndarray]:
+        """A contact sheet: the stroke over each still, the true frames, and those generated."""
+        return {"rollouts": rollout_sheet(self.model, self.preview_clips)}
 
 
-class StrokeStage:
-    """Generator side, D1 and D2 learn together, `frames - 1` updates of each per batch of clips.
+class AutoencoderStage(StrokesStage):
+    """E1 and G generate a true frame from its own code, with an earlier frame of its clip as the still."""
 
-    Attributes as `stillmotion.training.Stage` asks; three Adam optimisers, or as many as there are judges.
-    """
+    parts = ("encoder", "decoder")
 
-    name = "stroke"
-
-    def __init__(
-        self,
-        model: StrokesNetworks,
-        config: StrokesConfig,
-        clips: Sequence[Any],
-        preview_clips: Sequence[Any] = (),
-    ):
-        if not clips:
-            raise StillmotionError(
-                f"No clip has {config.frames} frames in a row with a point each (with coding=grey, one inside the "
-                "picture): prepare the data with --tracks points, or train with fewer frames."
-            )
-        self.model, self.config = model, config
-        self.steps, self.batch = config.steps, config.batch
-        # The release draws clips without replacement; a handful of clips would leave none.
-        drop_batch = config.batch if len(clips) >= config.batch else None
-        self.dataset = window_dataset(clips, config, drop_batch=drop_batch)
-        self.preview_clips = preview_clips or clips
-        self.objectives = Objectives(model, config)
-        maker = nn.ModuleDict({name: getattr(model, name) for name in ("encoder", "motion", "predictor", "decoder")})
-        judges = {"frame_discriminator": model.frame_discriminator, "pair_discriminator": model.pair_discriminator}
-        self.networks: dict[str, nn.Module] = {"maker": maker}
-        self.networks |= {name: judge for name, judge in judges.items() if judge is not None}
-        self.ema: Mapping[str, nn.Module] = {"maker": maker}
-        self.generators = {"crops": torch.Generator()}  # seeded and stored by the loop
-        learning = {name: [network] for name, network in self.networks.items()}
-        if config.hold_painter:
-            learning["maker"] = [model.motion, model.predictor]
-        self.optimizers = {
-            "generator" if name == "maker" else name: Adam(
-                [p for network in networks for p in network.parameters()], config.learning_rate, (config.beta1, 0.999)
-            )
-            for name, networks in learning.items()
-        }
-        self.rates = UpdateRates(self.optimizers, config)
-        self.schedulers = {"rates": self.rates}
+    def sample_from(self, clips: Sequence[Any], seed: int) -> Dataset[Any]:
+        """Pairs of frames."""
+        return frame_pairs(clips, self.config, seed)
 
     def step(self, batch: Mapping[str, Any], update: Any) -> dict[str, Tensor]:
-        """Learn from a batch of clips, frame by frame.
+        """One training step.
+
+        Args:
+            batch: `source` (the still) and `driving`, B x 3 x s x s in [0, 1], `points` of both, B x 2 x 2 pixels,
+                and with `clip.mask_background` their `masks`, B x 2 x 1 x s x s in [0, 1].
+            update: called as `update(name, loss, clip_grad=...)`.
+
+        Returns:
+            Every loss term, weighted, detached; and `copy`, the reconstruction loss of a copy of the still.
+        """
+        model, points = self.model, batch[TRACK]
+        still, target = batch["source"] * 2 - 1, batch["driving"] * 2 - 1
+        seen = target
+        if "masks" in batch:  # a static background moves in the object's frame, and P cannot predict it
+            seen = mask_background(batch["driving"], batch["masks"][:, 1]) * 2 - 1
+        context, frame = model.begin(still, points, fast=False), object_frame(points, 1, self.config)
+        code = model.encode(seen, points, 1)  # B x C x h x h
+        generated = model.generate(context, self.add_noise(code), frame)
+        terms = losses.reconstruction_losses(generated, still, target, frame, self.config.losses)
+        if self.settings.latent_l2_weight:
+            terms["latent_l2"] = self.settings.latent_l2_weight * code.float().square().mean()
+        update(self.name, sum(terms.values(), still.new_zeros(())), clip_grad=self.settings.clip_grad or None)
+        terms["copy"] = losses.copy_baseline(still, target, frame, self.config.losses)
+        return {name: value.detach() for name, value in terms.items()}
+
+    def add_noise(self, code: Tensor) -> Tensor:
+        """A code with Gaussian noise.
+
+        Components of the code that do not reduce the reconstruction loss cost `latent_l2_weight` and vanish in the
+        noise; the others become large against it, so that G tolerates P's errors. With a deviation of 1 and a weight
+        w the two terms are the loss of a variational autoencoder of fixed variances (Kingma & Welling 2014, appendix
+        B), times 2 w per component.
+        """
+        if not self.settings.latent_noise_std:
+            return code
+        noise = torch.randn(code.shape, generator=self.generators["random"]).to(code)
+        return code + self.settings.latent_noise_std * noise
+
+    def preview(self) -> dict[str, np.ndarray]:
+        """True frames, and what G generates from their codes."""
+        return {"autoencoding": autoencoding_sheet(self.model, self.preview_clips)}
+
+
+class LatentPredictionStage(StrokesStage):
+    """E2 and P predict E1's codes of the following frames; E1 and G are constant.
+
+    Roll-outs have 1, 2, 4, ... steps and finally the whole window, each length for the same share of the training.
+    Unlike in the paper's stage the gradient goes back through all steps of a roll-out, and no frame is generated.
+    """
+
+    parts = ("motion", "predictor")
+
+    def sample_from(self, clips: Sequence[Any], seed: int) -> Dataset[Any]:
+        """Windows, with masks where the background is masked."""
+        return frame_windows(clips, self.config, seed, masks=True)
+
+    @property
+    def length(self) -> int:
+        """Steps of a roll-out in the coming training step."""
+        return rollout_length(self.schedulers[self.name].last_epoch / self.steps, self.config.clip.frames - 1)
+
+    def step(self, batch: Mapping[str, Any], update: Any) -> dict[str, Tensor]:
+        """One training step.
+
+        Args:
+            batch: `frames`, B x T x 3 x s x s in [0, 1], `points`, B x T x 2 pixels, and with `clip.mask_background`
+                `masks`, B x T x 1 x s x s in [0, 1].
+            update: called as `update(name, loss, clip_grad=...)`.
+
+        Returns:
+            `state`, the mean square between the states of all steps and E1's codes, over that of constant states;
+            `last`, the same of the last steps alone; and the roll-outs' `length`.
+        """
+        frames, points = batch["frames"], batch[TRACK]
+        length, count = self.length, frames.shape[1] - 1
+        pieces = count // length
+        offset = int(torch.randint(count - pieces * length + 1, (1,), generator=self.generators["random"]))
+        codes = self.encode(frames, points, batch.get("masks"))  # B x T x C x h x h
+        steps = self.encode_motion(points)  # B x (T - 1) x (1 or 2) C x h x h
+
+        def split(maps: Tensor, first: int) -> Tensor:
+            """B x (pieces x length) x ... from `first` on, to (B x pieces) x length x ..."""
+            return maps[:, first : first + pieces * length].unflatten(1, (pieces, length)).flatten(0, 1)
+
+        targets = split(codes, offset + 1).float()
+        state = start = channels_last(split(codes, offset)[:, 0])
+        initial = channels_last(codes[:, :1].expand(-1, pieces, -1, -1, -1).flatten(0, 1))
+        motion, states = split(steps, offset), []
+        for t in range(length):
+            x = channels_last(motion[:, t]).split(self.model.predictor.state, dim=1)
+            state = self.model.predictor([state, initial, *x])  # Eq. 2
+            states.append(state)
+        found, start = torch.stack(states, dim=1).float(), start.float()
+        loss = F.mse_loss(found, targets) / F.mse_loss(start[:, None].expand_as(targets), targets)
+        update(self.name, loss, clip_grad=self.settings.clip_grad or None)
+        last = F.mse_loss(found[:, -1], targets[:, -1]) / F.mse_loss(start, targets[:, -1])
+        return {"state": loss.detach(), "last": last.detach(), "length": loss.new_tensor(float(length))}
+
+    @torch.no_grad()
+    def encode(self, frames: Tensor, points: Tensor, masks: Tensor | None) -> Tensor:
+        """E1's codes of all frames, B x T x 3 x s x s in [0, 1] to B x T x C x h x h; h_0 is never masked."""
+        if masks is not None:
+            frames = torch.cat([frames[:, :1], mask_background(frames[:, 1:], masks[:, 1:])], dim=1)
+        seen = [self.model.align(frames[:, t] * 2 - 1, points, t) for t in range(frames.shape[1])]
+        codes: Tensor = self.model.encoder(torch.cat(seen)).unflatten(0, (len(seen), -1))
+        return codes.transpose(0, 1)
+
+    def encode_motion(self, points: Tensor) -> Tensor:
+        """x_t of all steps (Eq. 1): B x T x 2 pixels to B x (T - 1) x (1 or 2) C x h x h."""
+        count = points.shape[1] - 1
+        steps = (self.model.strokes(points, t) for t in range(count))
+        strokes = [torch.stack(maps) for maps in zip(*steps, strict=True)]
+        codes = [self.model.motion(maps.flatten(0, 1)).unflatten(0, (count, -1)) for maps in strokes]
+        return torch.cat(codes, dim=2).transpose(0, 1)
+
+
+class GeneratorFinetuningStage(StrokesStage):
+    """G learns to generate frames from P's states in whole roll-outs; E1, E2 and P are constant."""
+
+    parts = ("decoder",)
+
+    def step(self, batch: Mapping[str, Any], update: Any) -> dict[str, Tensor]:
+        """One training step.
+
+        Args:
+            batch: `frames`, B x T x 3 x s x s in [0, 1], and `points`, B x T x 2 pixels.
+            update: called as `update(name, loss, clip_grad=...)`.
+
+        Returns:
+            Every loss term, weighted, detached, the mean over the generated steps; and `copy`, the reconstruction
+            loss of a copy of the still.
+        """
+        frames, points, weights = batch["frames"] * 2 - 1, batch[TRACK], self.config.losses
+        context, states = self.roll_out(frames[:, 0], points)
+        times = torch.randperm(len(states), generator=self.generators["random"])[:GENERATED_STEPS].tolist()
+        sums: dict[str, Tensor] = {}
+        for t in times:
+            frame, target = object_frame(points, t + 1, self.config), frames[:, t + 1]
+            generated = self.model.generate(context, states[t], frame)
+            terms = losses.reconstruction_losses(generated, context.still, target, frame, weights)
+            terms["copy"] = losses.copy_baseline(context.still, target, frame, weights)
+            for name, value in terms.items():
+                sums[name] = sums.get(name, frames.new_zeros(())) + value / len(times)
+        loss = sums["reconstruction"] + sums["unblended"]
+        update(self.name, loss, clip_grad=self.settings.clip_grad or None)
+        return {name: value.detach() for name, value in sums.items()}
+
+    @torch.no_grad()
+    def roll_out(self, still: Tensor, points: Tensor) -> tuple[Context, list[Tensor]]:
+        """What all steps share, and P's states of each, from the still alone; arguments as for `begin`."""
+        context = self.model.begin(still, points)
+        states = [context.initial]
+        for t in range(points.shape[1] - 1):
+            states.append(self.model.predict(self.model.step_inputs(context, states[-1], points, t))[0])
+        return context, states[1:]
+
+
+class RecurrentState(NamedTuple):
+    """What one time step passes to the next, without gradient and from the weights after the update (Sec. III-C)."""
+
+    state: Tensor | None  # of the generated frame; None for E1's own
+    frame: Tensor | None  # that frame, if the pair discriminator reads it
+
+
+class SingleStepStage(StrokesStage):
+    """Generator side, D1 and D2 together, one update of each per time step: `clip.frames` - 1 per batch of clips.
+
+    The generator side has the stage's name among the networks and optimisers.
+    """
+
+    parts = ("encoder", "motion", "predictor", "decoder")
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self.discriminators = losses.Discriminators.build(self.config)
+        trained = {"frame_discriminator": self.discriminators.frame, "pair_discriminator": self.discriminators.pair}
+        self.networks |= {key: network for key, network in trained.items() if network is not None}
+        self.optimizers = {key: self.adam(network) for key, network in self.networks.items()}
+        updates = self.steps * (self.config.clip.frames - 1)
+        self.schedule = UpdateSchedule(self.optimizers, self.settings.schedule, updates)
+        self.schedulers = {"updates": self.schedule}
+
+    def sample_from(self, clips: Sequence[Any], seed: int) -> Dataset[Any]:
+        """Windows; the release draws clips without replacement, but of a handful of clips none would be left."""
+        return frame_windows(clips, self.config, seed, drop_batch=self.batch if len(clips) >= self.batch else None)
+
+    def step(self, batch: Mapping[str, Any], update: Any) -> dict[str, Tensor]:
+        """Train on a batch of clips, time step by time step.
 
         Args:
             batch: `frames`, B x T x 3 x s x s in [0, 1], `points`, B x T x 2 pixels, and the clips' names.
             update: called as `update(optimizer name, loss)`, T - 1 times for each optimiser.
 
         Returns:
-            Every loss term, weighted, detached, the mean over the time steps; and `standing`, what the reconstruction
-            would be if every frame were the still.
+            Every loss term, weighted, detached, the mean over the time steps; and `copy`, the reconstruction loss of
+            a copy of the still.
         """
         frames, points = batch["frames"] * 2 - 1, batch[TRACK]
-        carried = Carried(None, frames[:, 0])
+        carried = RecurrentState(None, frames[:, 0])
         sums: dict[str, Tensor] = {}
         count = frames.shape[1] - 1
         for t in range(count):
-            terms, carried = self.learn(frames, points, t, carried, update)
+            terms, carried = self.train_time_step(frames, points, t, carried, update)
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value.detach() / count
         return sums
 
-    def learn(
-        self, frames: Tensor, points: Tensor, t: int, carried: Carried, update: Any
-    ) -> tuple[dict[str, Tensor], Carried]:
-        """One time step: update every optimiser once, then make the frame again with the new weights.
+    def train_time_step(
+        self, frames: Tensor, points: Tensor, t: int, carried: RecurrentState, update: Any
+    ) -> tuple[dict[str, Tensor], RecurrentState]:
+        """One time step: update every optimiser once, then predict the frame again with the new weights.
 
-        The discriminators' losses are those of the very frame that the generator side was updated on: the release
-        runs all three updates from one forward pass.
+        All updates use one forward pass, as in the release; the paper alternates between them (Sec. III-B).
 
         Returns:
-            The loss terms, and what the next step begins with.
+            The loss terms, and what the next step starts from.
         """
-        self.rates.advance()
-        config, model = self.config, self.model
-        moment = look(frames, points, t, config, model, self.generators["crops"])
-        made = make(model, moment, carried.state)
-        terms = self.objectives.generator(made, moment, carried.frame)
+        self.schedule.advance()
+        model, found = self.model, self.discriminators
+        targets, context = self.gather_targets(frames, points, t), model.begin(frames[:, 0], points, fast=False)
+        autoencoded = None
+        if self.config.losses.autoencoding:
+            code = model.encode(targets.target, points, t + 1)
+            autoencoded = model.generate(context, code, targets.frame).unblended
+        state = carried.state
+        if state is None:  # h_0, or with teacher forcing the code of the true frame
+            state = context.initial if t == 0 else model.encode(targets.current, points, t)
+        outputs = model(model.step_inputs(context, state, points, t))
+        terms = losses.generator_losses(outputs, autoencoded, targets, carried.frame, found, self.config)
         loss = sum(terms.values(), torch.zeros((), device=frames.device))
-        update("generator", loss, clip_grad=config.clip_grad or None)
-        if model.frame_discriminator is not None:
-            terms["frame_discriminator"] = self.objectives.frame_discriminator(made, moment)
+        update(self.name, loss, clip_grad=self.settings.clip_grad or None)
+        if found.frame is not None:
+            terms["frame_discriminator"] = losses.frame_discriminator_loss(found.frame, outputs, targets)
             update("frame_discriminator", terms["frame_discriminator"])
-        if model.pair_discriminator is not None:
-            terms["pair_discriminator"] = self.objectives.pair_discriminator(made, moment, carried.frame)
+        if found.pair is not None:
+            assert carried.frame is not None
+            terms["pair_discriminator"] = losses.pair_discriminator_loss(found.pair, outputs, targets, carried.frame)
             update("pair_discriminator", terms["pair_discriminator"])
-        terms["standing"] = self.objectives.standing(moment)
-        return terms, self.carry(moment, carried)
+        terms["copy"] = losses.copy_baseline(targets.still, targets.target, targets.frame, self.config.losses)
+        return terms, self.carry(frames, points, t, carried)
+
+    def gather_targets(self, frames: Tensor, points: Tensor, t: int) -> losses.StepTargets:
+        """What step t is compared with; frames N x T x 3 x s x s in [-1, 1], points N x T x 2 pixels."""
+        sees_step = self.discriminators.pair is not None and self.config.discriminators.pair_sees_step
+        return losses.StepTargets(
+            still=frames[:, 0],
+            current=frames[:, t],
+            target=frames[:, t + 1],
+            frame=object_frame(points, t + 1, self.config),
+            corners=losses.crop_corners(points[:, t], self.config.size, self.generators["random"]),
+            step=stroke_step(points, t, self.config) if sees_step else frames.new_zeros(()),
+        )
 
     @torch.no_grad()
-    def carry(self, moment: Moment, carried: Carried) -> Carried:
-        """What the next time step begins with; under teacher forcing, the true frame and no state."""
-        if self.config.teacher_forcing:
-            return Carried(None, moment.truth)
-        seen = foresee(self.model, moment, carried.state)
-        if not self.config.judges_pairs:  # nobody else looks at the frame that was made before
-            return Carried(seen.state, None)
-        return Carried(seen.state, self.model.decoder(seen.state, moment.still, moment.camera, seen.skips).frame)
+    def carry(self, frames: Tensor, points: Tensor, t: int, carried: RecurrentState) -> RecurrentState:
+        """What the next time step starts from; under teacher forcing, the true frame and no state."""
+        if self.settings.teacher_forcing:
+            return RecurrentState(None, frames[:, t + 1])
+        context = self.model.begin(frames[:, 0], points, fast=False)
+        state = context.initial if carried.state is None else carried.state
+        inputs = self.model.step_inputs(context, state, points, t)
+        if self.discriminators.pair is None:  # nothing else reads the frame
+            return RecurrentState(self.model.predict(inputs)[0], None)
+        outputs = self.model(inputs)
+        return RecurrentState(outputs.state, outputs.generated.frame)
 
-    def preview(self) -> dict[str, np.ndarray]:
-        """A contact sheet: the stroke over each still, the true frames, and those made."""
-        return {"rollouts": rollout_sheet(self.model, self.preview_clips)}
+
+STAGES: Mapping[str, type[StrokesStage]] = {
+    "autoencoder": AutoencoderStage,
+    "latent_prediction": LatentPredictionStage,
+    "generator_finetuning": GeneratorFinetuningStage,
+    "single_step": SingleStepStage,
+    "annealing": SingleStepStage,
+}
+
+
+def channels_last(maps: Tensor) -> Tensor:
+    """The same maps in channels-last layout, as P's convolutions need them; converted once and not in each unit."""
+    return maps.contiguous(memory_format=torch.channels_last)
+
+
+def rollout_length(done: float, count: int) -> int:
+    """Steps of a roll-out when a share `done` of the training is over: 1, 2, 4, ... and finally `count`."""
+    levels = (count - 1).bit_length() + 1
+    return int(min(2 ** int(done * levels), count))

@@ -1,0 +1,128 @@
+"""The verbs that make data sets: `prepare` and `world`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from stillmotion.options import name_and_value, names, number_range, option, rate, whole
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Turn a folder of videos into a prepared data set."""
+
+    videos: str = option("videos", help="a folder of videos, of frame folders or of strips, or a published data set")
+    out: str = option("out")
+    size: int = option("--size", default=64, parse=whole, metavar="N", help="height and width of the clips")
+    jobs: int = option("--jobs", default=1, parse=whole, metavar="N", help="processes")
+    fps: float | None = option("--fps", default=None, parse=rate, metavar="FPS", help="bring all videos to this rate")
+    crop: str = option("--crop", default="centre", metavar="CROP", help="centre, none, motion, or X,Y,W,H")
+    tracks: tuple[str, ...] = option(
+        "--tracks",
+        default=(),
+        metavar="NAMES",
+        parse=names,
+        help="comma-separated: flow, boxes, joints, points (or points:patch=FOLDER, :person, :tracker)",
+    )
+    layout: str = option(
+        "--layout",
+        default="auto",
+        metavar="NAME",
+        help="auto, videos, frames, strips, or a published data set's name",
+    )
+    hold_out: tuple[str, ...] = option(
+        "--hold-out", default=(), many="append", metavar="KEY=VALUES", help="test clips, e.g. subject=4"
+    )
+    max_frames: int | None = option(
+        "--max-frames", default=None, parse=whole, metavar="N", help="cut longer clips off"
+    )
+    licence: str = option("--licence", default="", metavar="TEXT", help="terms of the clips, kept in dataset.json")
+    overwrite: bool = option("-y", "--overwrite", default=False, help="replace an older data set")
+
+    def run(self) -> None:
+        """Prepare, with progress."""
+        from stillmotion.cli import Progress
+        from stillmotion.data.prepare import prepare
+
+        held_out: dict[str, list[Any]] = {}
+        for key, text in map(name_and_value, self.hold_out):
+            held_out[key] = [int(value) if value.isdigit() else value for value in text.split(",")]
+        with Progress("files") as progress:
+            info = prepare(
+                self.videos,
+                self.out,
+                size=self.size,
+                jobs=self.jobs,
+                fps=self.fps,
+                crop=self.crop,
+                tracks=self.tracks,
+                layout=self.layout,
+                max_frames=self.max_frames,
+                held_out=held_out or None,
+                licence=self.licence,
+                overwrite=self.overwrite,
+                progress=progress.file_done,
+            )
+        print(f"{self.out}: {info.clips} clips, {info.frames} frames, {len(info.quarantined)} files left out")
+
+
+@dataclass(frozen=True)
+class World:
+    """Make clips of a world."""
+
+    name: str = option("name", help="arm, digits, faces, plants or puppets")
+    out: str = option("out")
+    clips: int = option("--clips", default=100, parse=whole, metavar="N", help="how many")
+    size: int = option("--size", default=64, parse=whole, metavar="N", help="height and width")
+    frames: int = option("--frames", default=32, parse=whole, metavar="N", help="of each clip")
+    seed: int = option("--seed", default=0, parse=int, metavar="S", help="other seeds give other clips")
+    test_share: float = option(
+        "--test-share", default=0.05, parse=float, metavar="SHARE", help="share of the clips held back for testing"
+    )
+    actions: tuple[str, ...] = option(
+        "--actions",
+        default=(),
+        metavar="NAMES",
+        parse=names,
+        help="draw from these only, e.g. walk,jog,run",
+    )
+    far: bool = option(
+        "--far", default=False, help="small puppets who walk, jog or run past a camera that stands still"
+    )
+    digits: str | None = option(
+        "--digits", default=None, metavar="FILE", help="for digits: pictures in MNIST's format (IDX, gzip or not)"
+    )
+    digit_range: tuple[int, int] | None = option(
+        "--digit-range",
+        default=None,
+        metavar="A:B",
+        parse=number_range,
+        help="use the file's pictures A to B - 1 only, counted from 0",
+    )
+    jobs: int = option("--jobs", default=1, parse=whole, metavar="N", help="processes")
+    overwrite: bool = option("-y", "--overwrite", default=False, help="replace an older data set")
+
+    def run(self) -> None:
+        """Make the clips, with progress."""
+        from stillmotion.cli import Progress
+        from stillmotion.worlds.dataset import write_world
+
+        with Progress("clips", self.clips) as progress:
+            info = write_world(
+                self.name,
+                self.out,
+                clips=self.clips,
+                size=self.size,
+                frames=self.frames,
+                seed=self.seed,
+                test_share=self.test_share,
+                source=self.digits,
+                pictures=self.digit_range,
+                actions=self.actions,
+                far=self.far,
+                jobs=self.jobs,
+                overwrite=self.overwrite,
+                progress=progress.reached,
+            )
+        print(f"{self.out}: {info.clips} clips, {info.frames} frames")

@@ -1,0 +1,66 @@
+"""The protocol `transfer`: the first frame of one clip follows another clip, with relative keypoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from stillmotion.data.clip import Clip
+from stillmotion.errors import StillmotionError
+from stillmotion.evaluation.protocols.base import Protocol, copy_still, feed
+from stillmotion.evaluation.protocols.columns import (
+    FID_COLUMN,
+    Case,
+    identity_columns,
+    keypoint_columns,
+    still_frame,
+)
+from stillmotion.systems.driving import Drive
+
+PAIRS, PAIRS_SEED = 100, 0
+"""Random pairs, as many as in Monkey-Net's code."""
+
+
+def transfer_cases(clips: Sequence[Clip]) -> list[Case]:
+    """Random ordered pairs of different clips, without replacement: the first frame of one, the motion of another.
+
+    Raises:
+        StillmotionError: fewer than two clips.
+    """
+    count = len(clips)
+    if count < 2:
+        raise StillmotionError("Transfer needs at least two clips in the split; try --split all.")
+    pairs = [(still, driving) for still in range(count) for driving in range(count) if still != driving]
+    chosen = np.random.default_rng(PAIRS_SEED).choice(len(pairs), min(PAIRS, len(pairs)), replace=False)
+    cases = []
+    for still, driving in (pairs[i] for i in sorted(chosen)):
+        source, clip = clips[still], clips[driving]
+        name = f"{source.name}--{clip.name}"
+        cases.append(Case(name, np.asarray(source.frames)[0], np.asarray(clip.frames), clip))
+    return cases
+
+
+def copy_driving(case: Case, sample: int = 0) -> np.ndarray:
+    """Baseline: the driving video itself, with all of the motion and none of the identity."""
+    return case.target
+
+
+def transfer_protocol(name: str, transfer: Literal["relative", "absolute"]) -> Protocol:
+    """Transfer with relative or absolute keypoints."""
+    return Protocol(
+        name=name,
+        definition=f"at most {PAIRS} random pairs of different clips (seed {PAIRS_SEED}): the first frame of one is "
+        f"the still, the other is its driving video, {transfer} keypoints; AED compares with the still, everything "
+        "else with the driving video",
+        cases=transfer_cases,
+        predictor=feed(lambda system, case: Drive(case.target, transfer=transfer)),
+        baselines={"copy the still": copy_still, "copy the driving video": copy_driving},
+        columns=(*keypoint_columns(transfer == "relative"), *identity_columns(still_frame), FID_COLUMN),
+        controls=("Drive",),
+        has_truth=lambda case: False,
+    )
+
+
+PROTOCOL = transfer_protocol("transfer", "relative")

@@ -1,0 +1,1 @@
+"""Trackers: where a point or an object of the first frame is in any video, from its pixels alone."""

@@ -1,0 +1,150 @@
+"""Every loss of the motion stages and of the keypoint supervision before them, as pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from stillmotion import geometry, losses
+from stillmotion.systems.driving.config import DrivingConfig, LossConfig
+from stillmotion.systems.driving.networks import Discriminator, GeneratorOutput, Keypoints, shrink
+
+
+def reconstruction_losses(
+    output: GeneratorOutput, source: Tensor, driving: Tensor, weights: LossConfig, config: DrivingConfig
+) -> dict[str, Tensor]:
+    """Photometric terms, weighted: how far the output is from the driving frames.
+
+    Args:
+        output: of N frames.
+        source: the stills, N x 3 x S x S in [0, 1].
+        driving: the targets, the same shape.
+        weights: of the stage.
+        config: the system's.
+    """
+    terms: dict[str, Tensor] = {}
+    pixels = losses.motion_weights(source, driving, weights.motion_weighting) if weights.motion_weighting else None
+    if weights.pyramid:
+        terms["pyramid"] = weights.pyramid * losses.pyramid_l1(output.frame, driving, weights=pixels)
+    if weights.warp:
+        terms["warp"] = weights.warp * losses.weighted_l1(output.warped, driving, pixels)
+    if weights.paint and output.paint is not None:
+        # Without a loss of its own the paint saturates: early on the warped still is always better, so the blend
+        # excludes the paint, and an excluded source gets no gradient (docs/log.md, G).
+        terms["paint"] = weights.paint * losses.weighted_l1(output.paint, driving, pixels)
+    if weights.mask_mixture and output.motion.mixture is not None:
+        # The flow's gradient is local. The mixture compares whole shifts with the target, so a mask learns which
+        # keypoint's shift brings the right pixels from afar.
+        smaller = None if pixels is None else shrink(pixels, config)
+        mixture = losses.weighted_l1(output.motion.mixture, shrink(driving, config), smaller)
+        terms["mask_mixture"] = weights.mask_mixture * mixture
+    return terms
+
+
+def adversarial_losses(
+    discriminator: Discriminator, frame: Tensor, driving: Tensor, found: Keypoints, weights: LossConfig
+) -> dict[str, Tensor]:
+    """The generator's side, weighted: feature matching (Eq. 6) and least-squares GAN (Eq. 5).
+
+    Args:
+        discriminator: D.
+        frame: generated, N x 3 x S x S.
+        driving: real, the same shape.
+        found: keypoints of the driving frames. With `detach_heatmaps` no gradient goes through them (paper).
+        weights: of the stage.
+    """
+    given = found.detach() if weights.detach_heatmaps else found
+    *fake_maps, fake_score = discriminator(frame, given)
+    with torch.no_grad():
+        *real_maps, _ = discriminator(driving, found.detach())
+    return {
+        "feature_matching": losses.feature_matching(fake_maps, real_maps, weights.feature_matching),
+        "gan": weights.gan * losses.lsgan_generator(fake_score),
+    }
+
+
+def discriminator_loss(discriminator: Discriminator, frame: Tensor, driving: Tensor, found: Keypoints) -> Tensor:
+    """D's side (Eq. 5), on the real and the detached generated frame beside the same detached heatmaps."""
+    given = found.detach()
+    real = discriminator(driving, given)[-1]
+    fake = discriminator(frame.detach(), given)[-1]
+    return losses.lsgan_discriminator(real, fake)
+
+
+def equivariance(detector: nn.Module, frames: Tensor, found: Keypoints, generator: torch.Generator) -> Tensor:
+    """Mean distance (L1 per axis) between the keypoints of a transformed frame and the transformed keypoints.
+
+    Ours, as in the paper's successors: with few people to learn from, it keeps a keypoint on the same body part.
+
+    Args:
+        detector: the keypoint detector.
+        frames: N x 3 x S x S.
+        found: their keypoints.
+        generator: the random rotations, scales and shifts are drawn from it.
+    """
+    matrix, offset = random_affine(len(frames), generator, frames.device)
+    grid = geometry.identity_grid((frames.shape[2], frames.shape[3]), frames)
+    grid = apply_affine(matrix, offset, grid.expand(len(frames), -1, -1, -1).flatten(1, 2))
+    moved = geometry.warp(frames, grid.view(len(frames), *frames.shape[2:], 2), padding="border")
+    return (apply_affine(matrix, offset, detector(moved).mean) - found.mean).abs().mean()
+
+
+def random_affine(count: int, generator: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`count` small random similarity transforms: N x 2 x 2 matrices and N x 1 x 2 offsets, normalised units."""
+    drawn = (torch.rand(count, 4, generator=generator) * 2 - 1).to(device)
+    angle, scale = drawn[:, 0] * math.radians(25), 1 + 0.2 * drawn[:, 1]
+    cosine, sine = scale * angle.cos(), scale * angle.sin()
+    matrix = torch.stack([torch.stack([cosine, -sine], -1), torch.stack([sine, cosine], -1)], -2)
+    return matrix, 0.2 * drawn[:, None, 2:]
+
+
+def apply_affine(matrix: Tensor, offset: Tensor, points: Tensor) -> Tensor:
+    """Map N x P x 2 points by matrix and offset, written out: bmm over two-wide axes is slow on a CPU."""
+    x, y = points[..., 0], points[..., 1]
+    m = matrix[:, None]
+    return torch.stack([m[..., 0, 0] * x + m[..., 0, 1] * y, m[..., 1, 0] * x + m[..., 1, 1] * y], -1) + offset
+
+
+def separation(mean: Tensor, reach: float = 0.1) -> Tensor:
+    """How close keypoints are: mean over pairs of exp(-distance^2 / (2 reach^2)); N x K x 2 -> scalar in [0, 1].
+
+    Ours (Zhang et al. 2018). Without it most keypoints of a small network settle on the torso's centre
+    (docs/log.md, 2026-11-21).
+    """
+    x, y = mean[..., 0], mean[..., 1]
+    square = (x[:, :, None] - x[:, None, :]) ** 2 + (y[:, :, None] - y[:, None, :]) ** 2
+    count = mean.shape[1]
+    close = torch.exp(-square / (2 * reach**2)).sum(dim=(1, 2)) - count  # without each point's own
+    return (close / max(count * (count - 1), 1)).mean()
+
+
+def joint_distance(found: Tensor, points: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean distance (L1 per axis) of keypoints from joints; 0 where no joint has a weight.
+
+    Args:
+        found: N x K x 2, normalised.
+        points: N x K x 2, where they should be.
+        weights: N x K.
+    """
+    away = (found - points).abs().mean(2)
+    return losses.global_mean((weights * away).sum(), weights.sum())
+
+
+def narrowness(found: Keypoints, least: float = 0.005) -> Tensor:
+    """How far the maps' variance (mean of both axes) falls below `least`, in squared normalised units; a scalar.
+
+    Without it the maps collapse to single pixels, whose gaussians carry no information for the motion network. The
+    square root of 0.005 is 2.2 of 64 pixels, about the width of an arm. Wide maps are not penalised: a pull from both
+    sides froze the keypoints where they were.
+    """
+    return (least - found.covariance.diagonal(dim1=-2, dim2=-1).mean(-1)).clamp_min(0).mean()
+
+
+def prediction_losses(predicted: Keypoints, truth: Keypoints, covariance: bool) -> dict[str, Tensor]:
+    """L1 of means, and of covariances if they are predicted, over all frames but the first; N x T x K."""
+    names: Sequence[str] = ("mean", "covariance") if covariance else ("mean",)
+    pairs = zip(names, predicted, truth, strict=False)
+    return {name: (one - other)[:, 1:].abs().mean() for name, one, other in pairs}

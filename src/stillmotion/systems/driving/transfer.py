@@ -1,0 +1,284 @@
+"""Transfer of keypoints from a driver to a still: where they go, which reference frame matches, which crop fits.
+
+A *layout* is a pose without place and size: the keypoints' mean is subtracted and their
+root mean square distance from it becomes one.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stillmotion import geometry, media
+from stillmotion.errors import StillmotionError
+from stillmotion.options import Box
+from stillmotion.systems.base import Output, in_batches
+from stillmotion.systems.driving import Drive
+from stillmotion.systems.driving.compositing import to_network
+from stillmotion.systems.driving.networks import Keypoints
+
+BATCH = 16
+"""Driving frames that go through the networks together."""
+
+FPS = 25.0
+"""Frames per second where nothing says them."""
+
+LIKE_SIZE = (0.67, 1.5)
+"""The still's body over the driver's, each as a share of its picture: outside of this the two do not fit."""
+
+LIKE_PLACE = 0.35
+"""How far apart the bodies' centres may lie, as a share of the picture's side."""
+
+NO_BODY = 1e-4
+"""Keypoints nearer than this to each other (root mean square, normalised) have no size to compare."""
+
+
+class Driver:
+    """A driving video as the networks see it: batches of N x 3 x S x S in [0, 1], read as they are needed.
+
+    Attributes:
+        fps: frames per second.
+        batches: what is left of it.
+    """
+
+    def __init__(self, control: Drive, output: Output, size: int, device: torch.device):
+        self.reader: media.VideoReader | None = None
+        frames: Iterator[np.ndarray]
+        if isinstance(control.video, np.ndarray):
+            frames, self.fps = iter(control.video), FPS
+        else:
+            self.reader = media.open_video(control.video).__enter__()
+            frames, self.fps = iter(self.reader), self.reader.fps
+        self.fps = control.fps or self.fps
+        # Not one more is decoded: what follows frame N of `--frames N` may be damaged.
+        small = (to_network(frame, size, device) for frame in itertools.islice(frames, output.frames))
+        self.batches: Iterator[Tensor] = (torch.cat(batch) for batch in in_batches(small, BATCH))
+
+    def mirrored(self) -> Driver:
+        """The same frames mirrored, out of the same reader; what one of the two has not read yet is held for it."""
+        # Not `itertools.tee`, which keeps up to 57 batches that both have read.
+        source, other = self.batches, copy.copy(self)
+        waiting: tuple[deque[Tensor], deque[Tensor]] = (deque(), deque())
+
+        def read(own: deque[Tensor]) -> Iterator[Tensor]:
+            while True:
+                if not own:
+                    if (batch := next(source, None)) is None:
+                        return
+                    for queue in waiting:
+                        queue.append(batch)
+                yield own.popleft()
+
+        self.batches, shared = map(read, waiting)
+        other.batches, other.reader = (batch.flip(3) for batch in shared), None
+        return other
+
+    def close(self) -> None:
+        """Close the video."""
+        self.batches = iter(())
+        if self.reader is not None:
+            self.reader.__exit__(None, None, None)
+
+
+def transfer(still: Keypoints, reference: Keypoints, driving: Keypoints, control: Drive) -> Keypoints:
+    """Where the still's keypoints go (Sec. 3.6, Eq. 7).
+
+    Args:
+        still: keypoints of the still, 1 x K.
+        reference: keypoints of the driving frame that stands for the still's pose (the first), 1 x K.
+        driving: keypoints of N driving frames.
+        control: the transfer and its options.
+
+    Returns:
+        N x K target keypoints. Relative: the still's means moved as the driving means moved from the reference,
+        with the driving covariances; absolute: the driving keypoints as they are.
+    """
+    if control.transfer == "absolute":
+        return driving
+    moved = driving.mean - reference.mean  # Eq. 7
+    if control.scale_motion:
+        area = geometry.hull_area(reference.mean[0])
+        if not area > 0:
+            raise StillmotionError(
+                "The keypoints of the driver's reference frame span no area to compare with the still's; "
+                "leave scale_motion out or start the video later."
+            )
+        moved = moved * (geometry.hull_area(still.mean[0]) / area).sqrt()
+    mean, covariance = still.mean + moved, driving.covariance
+    if control.clip_mean:
+        mean = mean.clamp(-1, 1)
+    if control.adapt_covariance:
+        covariance = driving.covariance @ geometry.inverse_2x2(reference.covariance) @ still.covariance
+        values, vectors = torch.linalg.eigh((covariance + covariance.mT) / 2)
+        covariance = vectors @ torch.diag_embed(values.clamp_min(1e-6)) @ vectors.mT
+    return Keypoints(mean, covariance)
+
+
+class Place(NamedTuple):
+    """Where a body is and how large, in the unit of the points."""
+
+    centre: Tensor  # N x 2
+    size: Tensor  # N, the root mean square distance of the keypoints from the centre
+
+
+@dataclass(frozen=True)
+class Match:
+    """The driving frame whose layout is nearest the still's.
+
+    Attributes:
+        index: its number, from 0.
+        keypoints: those of that frame, 1 x K.
+        distance: root mean square distance of the two layouts, in body sizes.
+    """
+
+    index: int
+    keypoints: Keypoints
+    distance: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well a still fits a driver, and the crop that would fit better.
+
+    Attributes:
+        size_ratio: the still's body over the driver's, each as a share of its (padded, square) picture.
+        offset: distance of the two bodies' centres, as a share of the picture's side.
+        crop: the part of the still to use, (x, y, width, height) in its pixels.
+        whole: the crop is all that was wished for; False where it had to be moved or cut to lie in the picture.
+        useful: the crop is less than the whole still.
+    """
+
+    size_ratio: float
+    offset: float
+    crop: Box
+    whole: bool
+    useful: bool = True
+
+    @property
+    def good(self) -> bool:
+        """Whether size and place are near enough for relative transfer."""
+        return LIKE_SIZE[0] <= self.size_ratio <= LIKE_SIZE[1] and self.offset <= LIKE_PLACE
+
+    def advice(self) -> str:
+        """One sentence for the person whose still does not fit."""
+        what = (
+            f"The body in the still has {self.size_ratio:.2g} times the size of the driver's and its centre lies "
+            f"{self.offset:.0%} of the picture away"
+        )
+        if not self.useful:
+            return f"{what}, and no part of the still fits better; take another still or another video."
+        reach = "" if self.whole else ", as near as the still's border allows"
+        return f"{what}; --crop {as_text(self.crop)} cuts out the part that fits{reach}."
+
+    def border_note(self) -> str:
+        """One sentence about a crop that is not whole."""
+        return (
+            f"The crop {as_text(self.crop)} had to stay inside the still, so the body does not quite get the size "
+            "and place of the driver's; take a still with more room around the body if it matters."
+        )
+
+
+def place(mean: Tensor) -> Place:
+    """Centre and size of keypoints; N x K x 2."""
+    centre = mean.mean(dim=1)
+    return Place(centre, (mean - centre[:, None]).square().sum(-1).mean(1).sqrt())
+
+
+def layout(mean: Tensor) -> Tensor:
+    """Keypoints without place and size; N x K x 2 to N x K x 2. Keypoints that coincide are all at zero."""
+    centre, size = place(mean)
+    return (mean - centre[:, None]) / size.clamp_min(NO_BODY)[:, None, None]
+
+
+def layout_distance(still: Tensor, driving: Tensor) -> Tensor:
+    """Root mean square distance between the layouts of one still, 1 x K x 2, and N frames, N x K x 2; N values."""
+    return (layout(driving) - layout(still)).square().sum(-1).mean(1).sqrt()
+
+
+def best_match(still: Keypoints, batches: Iterable[Keypoints], only: int | None = None) -> Match:
+    """Choose the driving frame whose pose is nearest the still's, wherever and however large it is in its picture.
+
+    Relative transfer wants a reference frame in the still's pose. Only the best frame so far is kept, so that a video
+    may be of any length. Of equals the first is chosen.
+
+    Args:
+        still: keypoints of the still, 1 x K.
+        batches: keypoints of the driving frames in order, any number at a time.
+        only: take the frame of this number.
+    """
+    best: Match | None = None
+    start = 0
+    for batch in batches:
+        distances = layout_distance(still.mean, batch.mean)
+        if only is not None:
+            places = torch.arange(start, start + len(distances), device=distances.device)
+            distances[places != only] = torch.inf
+        i = int(distances.argmin())
+        distance = float(distances[i])
+        if best is None or distance < best.distance:
+            # Cloned: a view would keep the whole batch.
+            here = Keypoints(*(part.clone() for part in batch.rows(slice(i, i + 1))))
+            best = Match(start + i, here, distance)
+        start += len(distances)
+    if best is None:
+        raise StillmotionError("The driving video has no frames; give at least one.")
+    return best
+
+
+def compare(still: Tensor, points: Tensor, driving: Tensor, size: geometry.Size) -> Fit | None:
+    """Compare a still's body with the driver's in its reference frame.
+
+    Args:
+        still: K x 2, keypoints of what is animated, normalised over its padded square.
+        points: K x 2, the same keypoints in pixels of the still that was given.
+        driving: K x 2, keypoints of the driving frame, normalised over its padded square.
+        size: (height, width) of the still that was given.
+
+    Returns:
+        The fit; None where the keypoints of either lie in one point and have no size.
+    """
+    own, aim = place(still[None]), place(driving[None])
+    if not (float(own.size) > NO_BODY and float(aim.size) > NO_BODY):
+        return None
+    crop, whole = suggest_crop(points, driving, size)
+    useful = crop != (0, 0, size[1], size[0])
+    return Fit(float(own.size / aim.size), float((own.centre - aim.centre).norm() / 2), crop, whole, useful)
+
+
+def suggest_crop(still: Tensor, driving: Tensor, size: geometry.Size) -> tuple[Box, bool]:
+    """The square part of the still in which its body is as large as the driver's, and in the same place.
+
+    Where the picture is too small for that, the part keeps its size as far as it can and is moved inside. A part that
+    is no longer square is padded like any other picture.
+
+    Args:
+        still: K x 2, keypoints in pixels of the still.
+        driving: K x 2, keypoints of the driving frame, normalised.
+        size: the still's (height, width).
+
+    Returns:
+        (x, y, width, height) in pixels of the still, and whether it is whole, that is, lay within the picture.
+    """
+    (centre,), (extent,) = place(still[None])
+    (aim,), (aimed,) = place(driving[None])
+    # A square of L pixels is 2 wide in normalised units over L - 1 steps.
+    steps = 2 * float(extent) / max(float(aimed), NO_BODY)
+    side = max(2, round(steps) + 1)
+    corner = [round(v) for v in (centre - (aim + 1) * steps / 2).tolist()]
+    height, width = size
+    w, h = min(side, width), min(side, height)
+    x, y = min(max(corner[0], 0), width - w), min(max(corner[1], 0), height - h)
+    return (x, y, w, h), (x, y, w, h) == (corner[0], corner[1], side, side)
+
+
+def as_text(box: Box) -> str:
+    """`X,Y,W,H`, as it is typed."""
+    return ",".join(map(str, box))

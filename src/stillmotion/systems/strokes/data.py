@@ -1,0 +1,149 @@
+"""Training samples: pairs and windows of frames with their points, and masks of the moving object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stillmotion.data.augment import AUGMENTATIONS, Augmentation, AugmentParams, augment_frames, move_points
+from stillmotion.data.background import moving_masks
+from stillmotion.data.clip import Clip
+from stillmotion.data.colour import ColourParams
+from stillmotion.data.sampling import PairDataset, WindowDataset, to_tensor, window_starts
+from stillmotion.errors import StillmotionError
+from stillmotion.systems.strokes.config import StrokesConfig
+from stillmotion.systems.strokes.stroke_encoding import smooth
+
+TRACK = "points"
+"""The track with the stroke: T x 2, (x, y) pixels of the clip's frames, NaN where it is not known."""
+
+
+def frame_pairs(clips: Sequence[Any], config: StrokesConfig, seed: int) -> PairDataset:
+    """Two frames of a clip, the earlier one as the still: `source`, `driving`, `points` (2 x 2), perhaps `masks`."""
+    return PairDataset(clips, seed, find_augmentation(config), usable=_usable(config), extra=_extra(config))
+
+
+def frame_windows(
+    clips: Sequence[Any], config: StrokesConfig, seed: int, drop_batch: int | None = None, masks: bool = False
+) -> WindowDataset:
+    """Windows of `clip.frames` usable frames: `frames`, `points` (T x 2), and perhaps `masks`."""
+    return WindowDataset(
+        clips,
+        seed,
+        config.clip.frames,
+        find_augmentation(config),
+        step=config.clip.frame_step,
+        drop_batch=drop_batch,
+        usable=_usable(config),
+        extra=_extra(config, masks),
+    )
+
+
+def find_augmentation(config: StrokesConfig) -> Augmentation:
+    """The augmentation of the configuration's name.
+
+    Raises:
+        StillmotionError: there is none of this name.
+    """
+    name = config.clip.augmentation
+    if name not in AUGMENTATIONS:
+        raise StillmotionError(f"There is no augmentation {name!r}; known are {', '.join(AUGMENTATIONS)}.")
+    return AUGMENTATIONS[name]
+
+
+def training_clips(clips: Sequence[Any], config: StrokesConfig) -> list[Any]:
+    """The clips that have a window of usable frames.
+
+    Raises:
+        StillmotionError: there is none.
+    """
+    if found := clips_with_points(clips, config):
+        return found
+    raise StillmotionError(
+        f"No clip has {config.clip.frames} frames in a row with a point each (with stroke.encoding=grey, one inside "
+        "the picture): prepare the data with --tracks points, or train with a smaller clip.frames."
+    )
+
+
+def clips_with_points(clips: Sequence[Any], config: StrokesConfig) -> list[Any]:
+    """The clips that have a window of usable frames, perhaps none."""
+    frames, step = config.clip.frames, config.clip.frame_step
+    return [
+        clip
+        for clip in clips
+        if TRACK in clip.tracks and len(window_starts(usable_frames(clip, config), frames, step))
+    ]
+
+
+def first_window(clip: Clip, config: StrokesConfig) -> np.ndarray:
+    """Indices of the first window of usable frames of a clip that has one."""
+    frames, step = config.clip.frames, config.clip.frame_step
+    return int(window_starts(usable_frames(clip, config), frames, step)[0]) + step * np.arange(frames)
+
+
+def usable_frames(clip: Clip, config: StrokesConfig) -> np.ndarray:
+    """Which frames may be trained on, `bool` per frame: the point is known, and can be drawn in the grey encoding."""
+    points = np.asarray(clip.tracks[TRACK], dtype=np.float64)
+    known = np.isfinite(points).all(axis=1)
+    if config.stroke.encoding == "grey":
+        with np.errstate(invalid="ignore"):
+            pixels = np.floor(points + 0.5)
+            known &= ((pixels >= 0) & (pixels < config.size)).all(axis=1)
+    return np.asarray(known)
+
+
+def clip_stroke(clip: Clip, config: StrokesConfig) -> np.ndarray:
+    """The stroke of a clip, smoothed as when animating; T x 2 `float32`, pixels."""
+    return smooth(np.asarray(clip.tracks[TRACK]), config.stroke.smoothing_radius).astype(np.float32)
+
+
+def moved_points(clip: Clip, indices: np.ndarray, params: AugmentParams, config: StrokesConfig) -> dict[str, Tensor]:
+    """The stroke's points of some frames, moved as their pixels are: `points`, n x 2 `float32`."""
+    points = move_points(clip_stroke(clip, config)[indices], params)
+    return {TRACK: torch.from_numpy(np.ascontiguousarray(points))}
+
+
+class ObjectMasks:
+    """Masks of the moving object: a clip's track `mask`, or what differs from the background, found once per clip."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, np.ndarray] = {}
+
+    def __call__(self, clip: Clip, indices: np.ndarray, params: AugmentParams | None = None) -> Tensor:
+        """The masks of some frames, moved as their pixels are: n x 1 x H x W in [0, 1]."""
+        known = clip.tracks.get("mask")
+        if known is None and clip.name not in self.found:
+            self.found[clip.name] = moving_masks(clip.frames)
+        masks = np.asarray(self.found[clip.name] if known is None else known)[indices] > 0
+        pixels = np.repeat(masks.reshape(len(indices), *clip.frames.shape[1:3], 1), 3, axis=-1).astype(np.float32)
+        if params is not None:
+            pixels = augment_frames(pixels, replace(params, colour=ColourParams()))
+        return to_tensor(pixels[..., :1])
+
+
+def mask_background(frames: Tensor, masks: Tensor) -> Tensor:
+    """The object alone, on mid grey: frames ... x 3 x H x W and masks ... x 1 x H x W in [0, 1]."""
+    return 0.5 + masks * (frames - 0.5)
+
+
+def points_and_masks(
+    clip: Clip, indices: np.ndarray, params: AugmentParams, config: StrokesConfig, masks: ObjectMasks
+) -> dict[str, Tensor]:
+    """As `moved_points`, with `masks`, n x 1 x H x W."""
+    return {**moved_points(clip, indices, params, config), "masks": masks(clip, indices, params)}
+
+
+def _usable(config: StrokesConfig) -> Any:
+    return partial(usable_frames, config=config)
+
+
+def _extra(config: StrokesConfig, masks: bool = True) -> Any:
+    if masks and config.clip.mask_background:
+        return partial(points_and_masks, config=config, masks=ObjectMasks())
+    return partial(moved_points, config=config)

@@ -1,0 +1,192 @@
+"""facts/monkey-net.md section 12, items 12 and 13, and our own losses: values worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from driving_tools import LOSSES, NOT_ADVERSARIAL, TINY, at, batch_of, output, training_of
+from stillmotion.systems.driving import losses
+from stillmotion.systems.driving.config import PRESETS, LossConfig
+from stillmotion.systems.driving.networks import GeneratorOutput, Keypoints, gather_inputs
+from stillmotion.systems.driving.training import MotionTraining
+
+
+def generated(stage: MotionTraining) -> tuple[dict[str, Tensor], GeneratorOutput, dict[str, Tensor]]:
+    """A batch, what is generated of it, and the photometric terms."""
+    batch = batch_of(stage)
+    made = stage.model(gather_inputs(stage.model, batch["source"], batch["driving"]))
+    terms = losses.reconstruction_losses(made, batch["source"], batch["driving"], stage.stage.losses, stage.config)
+    return batch, made, terms
+
+
+# --- the paper's ---------------------------------------------------------------------------------------------------
+
+
+class Maps(nn.Module):
+    """A discriminator whose maps are zero, except that one of them is one for generated (bright) frames."""
+
+    def __init__(self, index: int):
+        super().__init__()
+        self.index = index
+
+    def forward(self, frame: Tensor, driving: Keypoints) -> list[Tensor]:
+        generated = float(frame.mean() > 0.5)
+        return [torch.full((1, 1, 2, 2), generated * (i == self.index)) for i in range(6)]
+
+
+BLACK, WHITE = torch.zeros(1, 3, 64, 64), torch.ones(1, 3, 64, 64)
+POINTS = Keypoints(torch.zeros(1, 3, 2), torch.eye(2).expand(1, 3, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("preset", "costs"), [("release", [10, 10, 10, 10, 1, 0]), ("paper", [10, 10, 10, 10, 10, 0])]
+)
+def test_a_changed_map_of_the_discriminator_costs_its_weight(preset: str, costs: list[float]) -> None:
+    """The last of the six is the score: it belongs to the adversarial loss."""
+    weights = PRESETS[preset].motion_stages[0].losses
+    terms = [losses.adversarial_losses(Maps(i), WHITE, BLACK, POINTS, weights) for i in range(6)]  # type: ignore[arg-type]
+    assert [term["feature_matching"].item() for term in terms] == costs
+    assert [term["gan"].item() for term in terms] == [1, 1, 1, 1, 1, 0]  # (1 - D(fake))^2: only the score counts
+
+
+def test_the_discriminator_loses_by_both_its_errors() -> None:
+    """(D(real) - 1)^2 + D(fake)^2; the score is one for bright frames."""
+    told = [losses.discriminator_loss(Maps(5), fake, real, POINTS) for fake, real in ((BLACK, WHITE), (WHITE, BLACK))]  # type: ignore[arg-type]
+    assert [value.item() for value in told] == [0, 2]
+
+
+@pytest.mark.parametrize(("detached", "flows"), [(True, False), (False, True)])
+def test_the_switch_stops_the_gradient_through_the_driving_heatmap(detached: bool, flows: bool) -> None:
+    """Item 13: paper mode gives D heatmaps without gradient; only the adversarial term is looked at."""
+    stage = training_of(**at(LOSSES, detach_heatmaps=detached, feature_matching=(0.0,) * 5))
+    batch, made, _ = generated(stage)
+    found = stage.model.detector(batch["driving"])
+    given = Keypoints(*(part.detach().requires_grad_() for part in found))
+    assert stage.discriminator is not None
+    terms = losses.adversarial_losses(
+        stage.discriminator, made.frame.detach(), batch["driving"], given, stage.stage.losses
+    )
+    terms["gan"].requires_grad_().backward()
+    norm = sum(float(part.grad.norm()) for part in given if part.grad is not None)
+    assert (norm > 0) is flows
+
+
+# --- photometric ---------------------------------------------------------------------------------------------------
+
+
+def test_losses_without_a_weight_are_not_there() -> None:
+    assert generated(training_of(**at("generator", blend_masks=True)))[2] == {}
+
+
+def test_warped_still_loss_is_weighted_l1() -> None:
+    batch, made, terms = generated(training_of(**NOT_ADVERSARIAL, **at(LOSSES, warp=10.0)))
+    assert terms["warp"].item() == pytest.approx(10 * (made.warped - batch["driving"]).abs().mean().item())
+
+
+def test_mask_mixture_is_l1_between_mixed_stills_and_target_and_reaches_the_masks() -> None:
+    stage = training_of(**NOT_ADVERSARIAL, **at(LOSSES, mask_mixture=10.0))
+    batch, made, terms = generated(stage)
+    assert made.motion.mixture is not None
+    expected = 10 * (made.motion.mixture - batch["driving"]).abs().mean().item()
+    assert terms["mask_mixture"].item() == pytest.approx(expected, rel=1e-5)
+    terms["mask_mixture"].backward()
+    motion = stage.model.generator.dense_motion
+    assert motion is not None
+    assert motion.head.weight.grad is not None
+    assert motion.head.weight.grad[: TINY.keypoints.count + 1].abs().sum() > 0
+    assert motion.head.weight.grad[-2:].abs().sum() == 0  # the residual flow has no part in it
+
+
+def test_paint_loss_reaches_the_paint_behind_a_closed_blend() -> None:
+    stage = training_of(**NOT_ADVERSARIAL, **at(LOSSES, paint=5.0), **at("generator", blend_masks=True))
+    colours = stage.model.generator.colours
+    with torch.no_grad():
+        assert colours.bias is not None
+        colours.bias[3:] = 200.0  # the stills have exactly all of the blend: paint is not seen
+    batch, made, terms = generated(stage)
+    assert made.paint is not None
+    assert terms["paint"].item() == pytest.approx(5 * (made.paint - batch["driving"]).abs().mean().item(), rel=1e-5)
+    terms["paint"].backward()
+    assert colours.weight.grad is not None
+    assert colours.weight.grad[:3].abs().sum() > 0
+
+
+def test_motion_weighting_counts_changed_pixels_more_in_every_photometric_loss() -> None:
+    """Half of the picture changes; there, and only there, everything is off by a half: 1/4, and 4/5 of 1/2."""
+    source, driving = torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
+    driving[..., 32:] = 1.0
+    half = driving / 2
+    made = output(half, torch.zeros(1, 64, 64, 2), shares=(1.0, 0.0), paint=half)
+    made = made._replace(motion=made.motion._replace(mixture=half))
+    for gain, expected in ((0.0, 0.25), (3.0, 0.4)):
+        weights = LossConfig(warp=1.0, paint=1.0, mask_mixture=1.0, pyramid=1.0, motion_weighting=gain)
+        terms = losses.reconstruction_losses(made, source, driving, weights, TINY)
+        assert {name: value.item() for name, value in terms.items()} == {
+            name: pytest.approx(expected, rel=0.05 if name == "pyramid" else 1e-5)
+            for name in ("warp", "paint", "mask_mixture", "pyramid")
+        }
+
+
+# --- keypoints -----------------------------------------------------------------------------------------------------
+
+
+def test_separation_is_one_when_keypoints_coincide_and_falls_with_distance() -> None:
+    assert losses.separation(torch.zeros(2, 4, 2)).item() == pytest.approx(1.0)
+    apart = torch.tensor([[[0.0, 0.0], [0.2, 0.0]]])
+    assert losses.separation(apart, reach=0.1).item() == pytest.approx(np.exp(-2))
+    assert losses.separation(torch.zeros(1, 1, 2)).item() == 0
+
+
+def test_equivariance_is_zero_for_a_detector_that_follows_the_picture() -> None:
+    """A stand-in detector that reads its point out of the picture commutes with any transform."""
+    ramp = torch.linspace(-1, 1, 64)
+    blob = torch.exp(-((ramp[None, :] - 0.1) ** 2 + (ramp[:, None] + 0.2) ** 2) / 0.02).expand(2, 3, 64, 64)
+
+    class Centre(nn.Module):
+        def forward(self, frames: Tensor) -> Keypoints:
+            heat = frames[:, :1] / frames[:, :1].sum(dim=(2, 3), keepdim=True)
+            x, y = (heat.sum(2) * ramp).sum(-1), (heat.sum(3) * ramp).sum(-1)
+            return Keypoints(torch.stack([x, y], -1), torch.eye(2).expand(len(frames), 1, 2, 2))
+
+    right, wrong = Centre()(blob), Keypoints(torch.zeros(2, 1, 2), torch.eye(2).expand(2, 1, 2, 2))
+    told = [
+        losses.equivariance(Centre(), blob, found, torch.Generator().manual_seed(0)).item()
+        for found in (right, wrong)
+    ]
+    assert told[0] < 0.01 < told[1]
+
+
+def test_affine_is_matrix_times_point_plus_offset() -> None:
+    matrix, offset = losses.random_affine(3, torch.Generator().manual_seed(0), torch.device("cpu"))
+    points = torch.rand(3, 5, 2)
+    expected = (matrix @ points.mT).mT + offset
+    assert torch.allclose(losses.apply_affine(matrix, offset, points), expected, atol=1e-6)
+
+
+def test_joint_distance_is_a_weighted_mean_and_nothing_where_no_joint_is_known() -> None:
+    found = torch.tensor([[[0.0, 0.0], [0.4, 0.2]]])
+    points = torch.tensor([[[0.1, 0.3], [0.0, 0.0]]])  # away by 0.2 and by 0.3, in the mean of both axes
+    distance = losses.joint_distance(found, points, torch.tensor([[1.0, 0.5]]))
+    assert distance.item() == pytest.approx((0.2 + 0.5 * 0.3) / 1.5)
+    assert losses.joint_distance(found, points, torch.zeros(1, 2)).item() == 0.0
+
+
+@pytest.mark.parametrize(("variance", "expected"), [(0.005, 0.0), (1.0, 0.0), (0.002, 0.003)])
+def test_only_maps_that_are_too_narrow_cost(variance: float, expected: float) -> None:
+    found = Keypoints(torch.zeros(1, 1, 2), (variance * torch.eye(2))[None, None])
+    assert losses.narrowness(found).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("covariance", [True, False])
+def test_prediction_is_measured_over_all_frames_but_the_first(covariance: bool) -> None:
+    truth = Keypoints(torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2, 2))
+    predicted = Keypoints(truth.mean.clone(), truth.covariance.clone())
+    predicted.mean[:, 0], predicted.covariance[:, 0] = 9.0, 9.0  # frame 0 does not count
+    predicted.mean[:, 1], predicted.covariance[:, 2] = 0.5, -1.0
+    terms = losses.prediction_losses(predicted, truth, covariance)
+    assert {name: value.item() for name, value in terms.items()} == (
+        {"mean": 0.25, "covariance": 0.5} if covariance else {"mean": 0.25}
+    )

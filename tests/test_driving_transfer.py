@@ -1,0 +1,173 @@
+"""Transfer of keypoints, the best driving frame, and the crop that fits: by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from driving_tools import keypoints
+from stillmotion import geometry
+from stillmotion.errors import StillmotionError
+from stillmotion.systems.base import Output
+from stillmotion.systems.driving import Drive
+from stillmotion.systems.driving import transfer as transferring
+from stillmotion.systems.driving.networks import Keypoints
+from stillmotion.systems.driving.transfer import BATCH, Driver, compare, suggest_crop, transfer
+
+POSE = torch.tensor([[[-0.5, -0.5], [0.5, -0.4], [0.3, 0.6], [-0.2, 0.1]]])
+SQUARE = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+VIDEO = np.zeros((2, 4, 4, 3), np.uint8)
+
+
+# --- transfer ------------------------------------------------------------------------------------------------------
+
+
+def test_transfer_options_by_hand() -> None:
+    still = keypoints((0.8 * SQUARE).tolist(), variance=0.02)  # hull area 2.56
+    first = keypoints((0.4 * SQUARE).tolist(), variance=0.01)  # hull area 0.64
+    moved = Keypoints(first.mean + torch.tensor([0.2, 0.0]), 4 * first.covariance)
+
+    plain = transfer(still, first, moved, Drive(VIDEO))
+    assert torch.allclose(plain.mean, still.mean + torch.tensor([0.2, 0.0]))
+    assert torch.equal(plain.covariance, moved.covariance)
+    scaled = transfer(still, first, moved, Drive(VIDEO, scale_motion=True))
+    assert torch.allclose(scaled.mean, still.mean + torch.tensor([0.4, 0.0]))
+    clipped = transfer(still, first, moved, Drive(VIDEO, clip_mean=True))
+    assert clipped.mean.max() <= 1
+    assert torch.allclose(clipped.mean[..., 1], still.mean[..., 1])
+    adapted = transfer(still, first, moved, Drive(VIDEO, adapt_covariance=True))
+    assert torch.allclose(adapted.covariance, 4 * still.covariance, atol=1e-6)  # driver grew by 4: so does the still
+    assert transfer(still, first, moved, Drive(VIDEO, transfer="absolute")) is moved
+    flat = keypoints([[0.0, 0.0], [0.5, 0.0], [0.7, 0.0], [0.9, 0.0]])
+    with pytest.raises(StillmotionError, match="leave scale_motion out"):
+        transfer(still, flat, moved, Drive(VIDEO, scale_motion=True))
+
+
+# --- the driving video ---------------------------------------------------------------------------------------------
+
+
+def test_a_driver_and_its_mirror_image_read_the_same_frames_in_any_order() -> None:
+    """Frame t has the value t on the left and 0 on the right."""
+    video = np.zeros((2 * BATCH + 3, 8, 8, 3), np.uint8)
+    video[:, :, :4] = np.arange(len(video), dtype=np.uint8)[:, None, None, None]
+
+    def pair() -> tuple[Iterator[torch.Tensor], Iterator[torch.Tensor]]:
+        driver = Driver(Drive(video), Output(), 8, torch.device("cpu"))
+        other = driver.mirrored()
+        return driver.batches, other.batches
+
+    one, other = pair()
+    first = (list(one), list(other))
+    one, other = pair()
+    second = (list(other), list(one))[::-1]
+    in_turns = tuple(zip(*zip(*pair(), strict=True), strict=True))
+    for own, mirrored in (first, second, in_turns):
+        assert [len(batch) for batch in own] == [BATCH, BATCH, 3]
+        assert torch.allclose(torch.cat(own)[:, 0, 0, 0] * 255, torch.arange(len(video)).float())
+        assert all(torch.equal(a, b.flip(3)) for a, b in zip(own, mirrored, strict=True))
+
+
+# --- the best frame ------------------------------------------------------------------------------------------------
+
+
+def driver(count: int = 12, seed: int = 0) -> Keypoints:
+    """Random poses; frame 3 lies near the pose point by point, frame 7 is the pose itself, small and elsewhere."""
+    mean = torch.rand(count, 4, 2, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    mean[3] = POSE[0] + torch.tensor([[0.1, 0.0], [-0.1, 0.0], [0.0, -0.1], [0.0, 0.1]])
+    mean[7] = POSE[0] * 0.4 + torch.tensor([0.3, -0.2])
+    return Keypoints(mean, torch.eye(2).expand(count, 4, 2, 2) * torch.arange(count)[:, None, None, None])
+
+
+def batches(found: Keypoints, size: int) -> list[Keypoints]:
+    return [Keypoints(m, c) for m, c in zip(found.mean.split(size), found.covariance.split(size), strict=True)]
+
+
+def test_a_layout_has_neither_place_nor_size() -> None:
+    line = torch.tensor([[[3.0, 5.0], [7.0, 5.0]]])
+    assert torch.allclose(transferring.layout(line), torch.tensor([[[-1.0, 0], [1.0, 0]]]))
+    assert transferring.layout(torch.ones(1, 4, 2)).abs().max() == 0  # all in one point: not a division by zero
+    turned = POSE[..., [1, 0]]
+    assert transferring.layout_distance(POSE, 3 * POSE - 0.7) < 1e-6
+    assert transferring.layout_distance(POSE, turned) > 0.2
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(1, 13))
+def test_the_frame_in_the_stills_pose_is_chosen_however_it_is_moved_and_scaled(size: int) -> None:
+    found, still = driver(), Keypoints(POSE, torch.eye(2).expand(1, 4, 2, 2))
+    best = transferring.best_match(still, batches(found, size))
+    assert best.index == 7
+    assert best.distance < 1e-5
+    assert torch.equal(best.keypoints.mean, found.mean[7:8])
+    assert torch.equal(best.keypoints.covariance, found.covariance[7:8])
+    told = transferring.best_match(still, batches(found, size), only=4)  # one that another roll-out has chosen
+    assert told.index == 4
+    assert torch.equal(told.keypoints.mean, found.mean[4:5])
+
+
+def test_of_equal_frames_the_first_is_chosen_and_no_batch_is_kept() -> None:
+    still = keypoints(POSE[0].tolist())
+    many = Keypoints(POSE.expand(50, 4, 2).clone(), still.covariance.expand(50, 4, 2, 2).clone())
+    best = transferring.best_match(still, [many, many])
+    assert best.index == 0
+    assert best.keypoints.mean.untyped_storage().nbytes() == 4 * 2 * 4
+    with pytest.raises(StillmotionError, match="no frames"):
+        transferring.best_match(still, [])
+
+
+# --- the crop ------------------------------------------------------------------------------------------------------
+
+
+def test_the_crop_gives_the_body_the_drivers_size_and_place() -> None:
+    body = 10 * SQUARE + torch.tensor([50.0, 60.0])  # 20 pixels wide
+    # In the driver it takes half of the picture's 2 units: so do 20 of 40 steps, the body's centre at step 20.
+    assert suggest_crop(body, 0.5 * SQUARE, (100, 200)) == ((30, 40, 41, 41), True)
+    # Driver's centre at x = 0.5: three quarters of the steps lie to the left of it.
+    assert suggest_crop(body, 0.5 * SQUARE + torch.tensor([0.5, 0.0]), (100, 200)) == ((20, 40, 41, 41), True)
+
+
+def test_a_crop_that_reaches_out_is_moved_inside_and_says_so() -> None:
+    body = 10 * SQUARE + torch.tensor([12.0, 95.0])
+    assert suggest_crop(body, 0.5 * SQUARE, (100, 200)) == ((0, 59, 41, 41), False)
+    assert suggest_crop(body, 0.5 * SQUARE, (35, 200)) == ((0, 0, 41, 35), False)
+    assert suggest_crop(body, 0.05 * SQUARE, (100, 200)) == ((0, 0, 200, 100), False)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(8, 40), st.floats(0.2, 0.9), st.floats(-0.3, 0.3), st.floats(-0.3, 0.3))
+def test_after_the_crop_the_two_bodies_agree(half: float, driven: float, dx: float, dy: float) -> None:
+    points = half * SQUARE + torch.tensor([300.0, 280.0])
+    target = driven * SQUARE + torch.tensor([dx, dy])
+    (x, y, w, h), whole = suggest_crop(points, target, (600, 640))
+    assert whole
+    assert w == h
+    cropped = geometry.to_normalised(points - torch.tensor([x, y]), (h, w))
+    pixel = 2 / (w - 1)
+    assert (cropped - target).abs().max() <= 1.01 * pixel  # rounding of the corner and of the side
+
+
+def test_what_fits_and_what_does_not() -> None:
+    points = 10 * SQUARE + torch.tensor([50.0, 50.0])
+    fit = compare(0.4 * SQUARE, points, 0.5 * SQUARE + torch.tensor([0.6, 0.0]), (101, 101))
+    assert fit is not None
+    assert fit.size_ratio == pytest.approx(0.8)
+    assert fit.offset == pytest.approx(0.3)  # 0.6 of 2 units
+    assert fit.good
+    far = compare(0.4 * SQUARE, points, 0.5 * SQUARE + torch.tensor([0.8, 0.0]), (101, 101))
+    small = compare(0.3 * SQUARE, points, 0.5 * SQUARE, (101, 101))
+    large = compare(0.8 * SQUARE, points, 0.5 * SQUARE, (101, 101))
+    for bad in (far, small, large):
+        assert bad is not None
+        assert not bad.good
+        assert f"--crop {','.join(map(str, bad.crop))} " in bad.advice()
+    assert compare(0 * SQUARE, points, 0.5 * SQUARE, (101, 101)) is None
+    assert compare(0.4 * SQUARE, points, 0 * SQUARE, (101, 101)) is None
+    hopeless = compare(0.8 * SQUARE, 40 * SQUARE + 50.0, 0.3 * SQUARE, (101, 101))
+    assert hopeless is not None
+    assert "--crop" not in hopeless.advice()  # the whole still is no advice
+    assert "no part of the still" in hopeless.advice()

@@ -1,0 +1,194 @@
+"""Training samples: usable frames, their points, and masks of the moving object."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from stillmotion import Stroke
+from stillmotion.data.augment import AUGMENTATIONS, Augmentation, AugmentParams, augment_frames, sample_params
+from stillmotion.data.clip import Clip
+from stillmotion.data.sampling import WindowDataset
+from stillmotion.errors import StillmotionError
+from stillmotion.systems.strokes.data import (
+    ObjectMasks,
+    clip_stroke,
+    clips_with_points,
+    frame_pairs,
+    frame_windows,
+    mask_background,
+    moved_points,
+    training_clips,
+    usable_frames,
+)
+from stillmotion.systems.strokes.stroke_encoding import smooth
+from strokes_tools import TINY_STROKES, changed, spot, tiny_strokes
+from strokes_training_tools import PEOPLE, blinking_clip, square_clip
+
+# --- usable frames -------------------------------------------------------------------------------------------------
+
+
+def test_windows_never_hold_an_unknown_point() -> None:
+    clip = square_clip(frames=9)
+    clip.tracks["points"][[0, 6]] = np.nan  # frames 1 to 5 are five in a row
+    dataset = frame_windows([clip], changed(TINY_STROKES, clip__frames=4), seed=0)
+    firsts = {int(dataset[n]["points"][0, 0]) for n in range(40)}
+    assert firsts == {int(clip.tracks["points"][t, 0]) for t in (1, 2)}
+    assert all(torch.isfinite(dataset[n]["points"]).all() for n in range(40))
+
+
+def test_the_grey_encoding_also_skips_points_outside() -> None:
+    clip = square_clip(frames=6)
+    clip.tracks["points"][:, 0] = [-1, -0.6, -0.5, 31.4, 31.5, 40]
+    grey = changed(TINY_STROKES, stroke__encoding="grey", stroke__lookahead=0)
+    assert usable_frames(clip, grey).tolist() == [False, False, True, True, False, False]
+    assert usable_frames(clip, TINY_STROKES).all()
+    assert clips_with_points([clip], changed(grey, clip__frames=2)) == [clip]
+    assert clips_with_points([clip], changed(grey, clip__frames=3)) == []
+    unknown = Clip(clip.name, clip.frames, clip.fps, {})
+    assert clips_with_points([unknown], TINY_STROKES) == []
+    with pytest.raises(StillmotionError, match=r"No clip has 5 frames in a row .*--tracks points"):
+        training_clips([unknown], TINY_STROKES)
+
+
+def test_points_follow_the_pixels_and_a_sample_depends_on_its_number_alone() -> None:
+    """Under mirroring and reversal the point is still the centre of the square."""
+    clips = [square_clip(f"c{i}", seed=i) for i in range(3)]
+    changes = Augmentation(horizontal_flip=0.5, time_flip=0.5, exclusive_flips=False)
+    dataset = WindowDataset(clips, 3, 4, changes, extra=partial(moved_points, config=TINY_STROKES))
+    seen = set()
+    for n in range(24):
+        sample, again = dataset[n], dataset[n]
+        assert torch.equal(sample["frames"], again["frames"])
+        assert torch.equal(sample["points"], again["points"])
+        bright = sample["frames"][:, 0] > 0.5
+        for frame, point in zip(bright, sample["points"], strict=True):
+            rows, columns = frame.nonzero(as_tuple=True)
+            assert point.tolist() == pytest.approx([columns.float().mean().item(), rows.float().mean().item()])
+        seen.add(tuple((sample["points"][1] - sample["points"][0]).tolist()))
+    assert seen == {(2, 1), (-2, 1), (-2, -1), (2, -1)}
+
+
+def test_frames_may_be_taken_apart() -> None:
+    config = changed(TINY_STROKES, clip__frame_step=2, clip__frames=4)
+    points = frame_windows([square_clip()], config, seed=0)[0]["points"]
+    assert (points[1:] - points[:-1]).tolist() == [[4, 2]] * 3
+
+
+def test_of_a_pair_the_still_comes_first_and_points_are_those_of_the_frames() -> None:
+    clip = blinking_clip()
+    clip.tracks["points"][[0, 3]] = np.nan
+    dataset, seen = frame_pairs([clip], PEOPLE, seed=0), set()
+    for i in range(60):
+        sample = dataset[i]
+        x = sample["points"][:, 0].tolist()
+        assert x[0] <= x[1]
+        for frame, at in zip((sample["source"], sample["driving"]), x, strict=True):
+            t = round(at - 4.5)
+            assert np.array_equal((frame * 255).round().byte().permute(1, 2, 0).numpy(), clip.frames[t])
+            seen.add(t)
+        assert "masks" not in sample
+    assert seen == {1, 2, 4, 5, 6, 7}
+
+
+# --- strokes -------------------------------------------------------------------------------------------------------
+
+
+def parabola(count: int) -> np.ndarray:
+    t = np.arange(count, dtype=float)
+    return np.stack([3 + 2 * t - 0.05 * t**2, 40 - 0.5 * t], -1)
+
+
+@pytest.mark.parametrize("count", [4, 9, 30])
+def test_a_parabola_is_its_own_fit_up_to_both_ends(count: int) -> None:
+    assert np.allclose(smooth(parabola(count), 5), parabola(count), atol=1e-9)
+
+
+def test_the_swing_of_steps_goes_and_the_way_stays() -> None:
+    swing = 1.5 * np.sin(2 * np.pi * np.arange(40) / 9)[:, None] * [1.0, 0.0]
+    left = smooth(parabola(40) + swing, 7) - parabola(40)
+    assert np.abs(left[7:-7]).max() < 0.35
+    assert np.abs(left).max() < 1.0
+    assert np.abs(left[:, 1]).max() < 1e-9
+
+
+def test_a_fit_by_hand() -> None:
+    """Five points 0 0 1 0 0: the parabola of least squares has 17/35 in the middle."""
+    points = np.zeros((5, 2))
+    points[2, 0] = 1.0
+    assert smooth(points, 2)[2].tolist() == pytest.approx([17 / 35, 0.0])
+
+
+def test_nothing_is_fitted_across_a_gap() -> None:
+    points = parabola(21)
+    points[10] = np.nan
+    points[11:] += 100
+    made = smooth(points, 3)
+    assert np.isnan(made[10]).all()
+    assert np.allclose(made[:10], points[:10], atol=1e-9)
+    assert np.allclose(made[11:], points[11:], atol=1e-9)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_too_few_points_stay(count: int) -> None:
+    rough = np.random.default_rng(0).normal(size=(count, 2))
+    assert np.array_equal(smooth(rough, 7), rough)
+
+
+def test_training_and_animating_read_the_same_stroke() -> None:
+    config = changed(TINY_STROKES, stroke__smoothing_radius=3)
+    rough = parabola(12) + np.random.default_rng(1).normal(size=(12, 2))
+    clip = Clip("a", np.zeros((12, 32, 32, 3), np.uint8), 25.0, {"points": rough})
+    assert np.array_equal(clip_stroke(clip, TINY_STROKES), rough.astype(np.float32))
+    wanted = smooth(rough, 3).astype(np.float32)
+    assert not np.allclose(wanted, rough, atol=0.1)
+    drawn = moved_points(clip, np.arange(4, 9), AugmentParams((32, 32), (32, 32)), config)
+    torch.testing.assert_close(drawn["points"], torch.from_numpy(wanted[4:9]))  # the whole clip's fit, cut after it
+    inside = np.clip(rough, 0, 31)
+    facts = [
+        step.facts["point"] for step in tiny_strokes(stroke__smoothing_radius=3).animate(spot(), Stroke(inside), 12)
+    ]
+    assert np.allclose(np.stack(facts), smooth(inside, 3), atol=1e-6)
+
+
+# --- masks ---------------------------------------------------------------------------------------------------------
+
+
+def walker(**tracks: np.ndarray) -> Clip:
+    """A bright square of 6 pixels before a wall with a pattern, 2 pixels further in every frame."""
+    wall = np.indices((32, 32)).sum(0) % 7 * 10 + 60
+    frames = np.repeat(np.repeat(wall[None, :, :, None], 10, 0), 3, -1).astype(np.uint8)
+    for t, frame in enumerate(frames):
+        frame[12:18, 2 + 2 * t : 8 + 2 * t] = 230
+    return Clip("walker", frames, 25.0, dict(tracks))
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_what_moves_is_left_on_grey(marked: bool) -> None:
+    clip = walker()
+    truth = (clip.frames[..., 0] == 230).astype(np.uint8)
+    if marked:
+        clip.tracks["mask"] = truth * 255
+    chosen = np.array([1, 6])
+    found = ObjectMasks()(clip, chosen)
+    assert found.shape == (2, 1, 32, 32)
+    assert np.abs(found[:, 0].numpy() - truth[chosen]).mean() < (1e-6 if marked else 0.02)
+    frames = torch.from_numpy(clip.frames[chosen] / 255).permute(0, 3, 1, 2)
+    shown = mask_background(frames, found)
+    assert (shown[:, :, 0, 0] == 0.5).all()
+    assert shown[1, :, 15, 16].tolist() == pytest.approx([230 / 255] * 3)
+
+
+def test_masks_move_as_their_pixels_do_and_have_no_colours() -> None:
+    clip = walker()
+    clip.tracks["mask"] = (clip.frames[..., 0] == 230).astype(np.uint8)
+    drawn = sample_params((32, 32), np.random.default_rng(0), AUGMENTATIONS["bold"])
+    moved = ObjectMasks()(clip, np.array([4]), drawn)[0, 0].numpy()
+    pixels = augment_frames(clip.frames[[4]], drawn)[0].mean(-1)
+    inside, outside = pixels[moved > 0.95], pixels[moved < 0.05]
+    assert moved.max() == pytest.approx(1.0, abs=1e-5)
+    assert inside.std() < 0.02
+    assert abs(inside.mean() - outside.mean()) > 0.1
