@@ -28,9 +28,9 @@ MIN_DIFFERENCE = 2.0
 
 def identity(count: int, size: int, frames: int = 32) -> None:
     """Everybody performs what the next person performed: who is recognised by downsampled face crops?"""
-    people = [faces.describe(np.random.default_rng([SEED, index])) for index in range(count)]
+    people = [faces.sample_description(np.random.default_rng([SEED, index])) for index in range(count)]
     same_looks = [
-        replace(face, person=replace(face.person, looks=people[0].person.looks), scene=people[0].scene)
+        replace(face, person=replace(face.person, appearance=people[0].person.appearance), scene=people[0].scene)
         for face in people
     ]
     print(
@@ -55,7 +55,7 @@ def counterfactual(count: int, size: int, frames: int = 24) -> None:
     metrics: dict[str, CounterfactualAccuracy] = {}
     rng = np.random.default_rng(SEED)
     for index in range(count):
-        plant = plants.describe(np.random.default_rng([SEED, index]), "drag")
+        plant = plants.sample_description(np.random.default_rng([SEED, index]), "drag")
         pokes = [plant.poke, plants.counterfactual(plant).poke]
         clips, halves = [], []
         for poke in pokes:

@@ -289,7 +289,7 @@ def test_one_text_may_give_several_fields(tmp_path: Path) -> None:
 
     @dataclass(frozen=True)
     class Drawn:
-        points: Any = option("--points", parse=read_points)
+        points: Any = option("--points", read=read_points)
         times: Any = option(default=None)
 
     parsed = vars(parser_of(Drawn).parse_args(["--points", str(tmp_path / "a.json")]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -153,6 +155,17 @@ def test_the_rate_is_that_of_the_training_clips() -> None:
     assert tiny_strokes(card={"fps": 10.0}).animate(STILL, STROKE).fps == 10
     assert tiny_strokes(card={"fps": 10.0}, clip__frame_step=2).animate(STILL, STROKE).fps == 5
     assert tiny_strokes(card={"fps": 10.0}).animate(STILL, Stroke(STROKE.points, fps=30)).fps == 30
+
+
+def test_animating_needs_nothing_of_the_extra_train() -> None:
+    program = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(('cv2', 'accelerate', 'tensorboard', 'webdataset')))\n"
+        "import numpy, stillmotion\n"
+        "animator = stillmotion.load('strokes-digits')\n"
+        "animator(numpy.zeros((64, 64, 3), numpy.uint8), stillmotion.Stroke([[30, 30], [40, 30]]), 3).frames()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 # --- leaving the picture -------------------------------------------------------------------------------------------

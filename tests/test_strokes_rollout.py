@@ -219,16 +219,16 @@ def alive() -> int:
 
 
 @pytest.mark.slow
-def test_five_thousand_steps_in_constant_memory() -> None:
+def test_a_thousand_steered_steps_in_constant_memory() -> None:
     """Steered all the time: ten points sent every ten steps."""
     system = tiny_strokes(base=changed(TINY_OBJECT, size=16))
     still = spot((16, 16), 4, 5, 4)
     rollout, found = system.open(still, Stroke([[6, 7], [7, 7]]), size="model"), []
-    for round_number in range(500):
+    for round_number in range(100):
         angle = np.linspace(round_number, round_number + 1, 10)
         rollout.send(Stroke(np.stack([8 + 4 * np.cos(angle), 8 + 4 * np.sin(angle)], -1)))
         take(rollout, 10)
-        if round_number in (20, 499):
+        if round_number in (20, 99):
             found.append((alive(), len(rollout._trajectory.points), len(gc.get_objects())))  # type: ignore[attr-defined]
     (tensors, points, things), later = found
     assert (tensors, points) == later[:2]

@@ -36,7 +36,8 @@ class Option:
         flags: how it is typed, e.g. `("-o", "--out")`; empty for a field that only Python knows; a name without
             dashes is a positional argument.
         metavar: what stands for the value in `--help`; None for a switch.
-        parse: turns text into the value; may return a mapping of several fields.
+        parse: turns text into the value, a `ValueError` is a mistake in typing.
+        read: turns the parsed text into the values of several fields, as a mapping; says itself what is wrong.
         choices: the only values there are.
         above: the value must be above this number.
         at_least: the value must be at least this number.
@@ -49,6 +50,7 @@ class Option:
     flags: tuple[str, ...] = ()
     metavar: str | None = None
     parse: Callable[[str], Any] = str
+    read: Callable[[str], Mapping[str, Any]] | None = None
     choices: tuple[str, ...] = ()
     above: float | None = None
     at_least: float | None = None
@@ -174,10 +176,9 @@ def _told(each: dataclasses.Field[Any], about: Option) -> str:
 def made_from(declared: type, typed: Mapping[str, Any], **others: Any) -> Any:
     """An instance of a dataclass out of what was typed; fields that were not typed keep their defaults."""
     values = others
-    for each, _ in options_of(declared):
+    for each, about in options_of(declared):
         if each.name in typed:
-            value = typed[each.name]
-            values |= value if isinstance(value, Mapping) else {each.name: value}
+            values |= about.read(typed[each.name]) if about.read else {each.name: typed[each.name]}
     return declared(**values)
 
 

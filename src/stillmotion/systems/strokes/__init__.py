@@ -42,7 +42,7 @@ class Stroke(Control):
         "--stroke",
         metavar="POINTS",
         help="follow this path, in pixels of the still: 'x,y x,y ...', or a file.json with points and times",
-        parse=read_points,
+        read=read_points,
         check=check_points(least=2),
     )
     times: np.ndarray | Sequence[float] | None = option(default=None, check=check_rising, as_many_as="points")

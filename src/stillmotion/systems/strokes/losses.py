@@ -148,22 +148,22 @@ def pixel_weights(still: Tensor, target: Tensor, frame: ObjectFrame, weights: Lo
     return pixels / losses.global_mean(pixels.sum(), pixels.numel())
 
 
-def distance(made: Tensor, target: Tensor, weights: LossConfig, pixels: Tensor | None = None) -> Tensor:
+def distance(generated: Tensor, target: Tensor, weights: LossConfig, pixels: Tensor | None = None) -> Tensor:
     """Mean squared or absolute difference; the release takes the mean square for the paper's l2 norm."""
     if weights.distance == "absolute":
-        return losses.weighted_l1(made, target, pixels)
-    square = F.mse_loss(made.float(), target.float(), reduction="none")
+        return losses.weighted_l1(generated, target, pixels)
+    square = F.mse_loss(generated.float(), target.float(), reduction="none")
     return square.mean() if pixels is None else (square * pixels).mean()
 
 
 def perceptual_loss(
-    network: nn.Module, made: Tensor, target: Tensor, corners: Tensor, settings: PerceptualConfig
+    network: nn.Module, generated: Tensor, target: Tensor, corners: Tensor, settings: PerceptualConfig
 ) -> Tensor:
     """L_VGG (Eq. 7): distance of the feature maps of a frozen VGG, of the crop or of the whole frame."""
-    network.to(made.device)
+    network.to(generated.device)
     if settings.region == "crop":
-        made, target = crop(made, corners), crop(target, corners)
-    maps = network(perceptual_input(made, settings))
+        generated, target = crop(generated, corners), crop(target, corners)
+    maps = network(perceptual_input(generated, settings))
     with torch.no_grad():
         wanted = network(perceptual_input(target, settings))
     return losses.feature_matching(maps, wanted, settings.layers, squared=settings.distance == "square")

@@ -43,7 +43,7 @@ class GeneratorOutput(NamedTuple):
 
 
 class ObjectFrame(NamedTuple):
-    """Where the networks look, and how far the object has moved."""
+    """What the networks see of the still, and how far the object has moved."""
 
     centre: Tensor  # N x 2, normalised (x, y): the middle of the part of the still that they see
     zoom: float  # they see 1 / zoom of the side
@@ -185,9 +185,9 @@ class ForegroundHead(nn.Module):
     def forward(self, x: Tensor, still: Tensor) -> Foreground:
         """N x C x s x s and N x 3 x s x s to the foreground in the object's frame."""
         x = F.relu(self.hidden(torch.cat([x, still.to(x.dtype)], dim=1)))  # N x C x s x s
-        made = self.colours(x)  # N x (3 + 1 + 2) x s x s
-        rgb = made[:, :3] if self.training else made[:, :3].clamp(-1, 1)
-        alpha, displacement = torch.sigmoid(made[:, 3:4]), MAX_DISPLACEMENT * torch.tanh(made[:, 4:].float())
+        output = self.colours(x)  # N x (3 + 1 + 2) x s x s
+        rgb = output[:, :3] if self.training else output[:, :3].clamp(-1, 1)
+        alpha, displacement = torch.sigmoid(output[:, 3:4]), MAX_DISPLACEMENT * torch.tanh(output[:, 4:].float())
         warped = translate(still, still.new_zeros(len(still), 2), displacement)
         return Foreground(rgb, alpha, self.share(x, rgb, warped, still), displacement)
 

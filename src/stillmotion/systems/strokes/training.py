@@ -303,17 +303,17 @@ class SingleStepStage(StrokesStage):
             a copy of the still.
         """
         frames, points = batch["frames"] * 2 - 1, batch[TRACK]
-        carried = RecurrentState(None, frames[:, 0])
+        previous = RecurrentState(None, frames[:, 0])
         sums: dict[str, Tensor] = {}
         count = frames.shape[1] - 1
         for t in range(count):
-            terms, carried = self.train_time_step(frames, points, t, carried, update)
+            terms, previous = self.train_time_step(frames, points, t, previous, update)
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value.detach() / count
         return sums
 
     def train_time_step(
-        self, frames: Tensor, points: Tensor, t: int, carried: RecurrentState, update: Any
+        self, frames: Tensor, points: Tensor, t: int, previous: RecurrentState, update: Any
     ) -> tuple[dict[str, Tensor], RecurrentState]:
         """One time step: update every optimiser once, then predict the frame again with the new weights.
 
@@ -329,22 +329,22 @@ class SingleStepStage(StrokesStage):
         if self.config.losses.autoencoding:
             code = model.encode(targets.target, points, t + 1)
             autoencoded = model.generate(context, code, targets.frame).unblended
-        state = carried.state
+        state = previous.state
         if state is None:  # h_0, or with teacher forcing the code of the true frame
             state = context.initial if t == 0 else model.encode(targets.current, points, t)
         outputs = model(model.step_inputs(context, state, points, t))
-        terms = losses.generator_losses(outputs, autoencoded, targets, carried.frame, found, self.config)
+        terms = losses.generator_losses(outputs, autoencoded, targets, previous.frame, found, self.config)
         loss = sum(terms.values(), torch.zeros((), device=frames.device))
         update(self.name, loss, clip_grad=self.settings.clip_grad or None)
         if found.frame is not None:
             terms["frame_discriminator"] = losses.frame_discriminator_loss(found.frame, outputs, targets)
             update("frame_discriminator", terms["frame_discriminator"])
         if found.pair is not None:
-            assert carried.frame is not None
-            terms["pair_discriminator"] = losses.pair_discriminator_loss(found.pair, outputs, targets, carried.frame)
+            assert previous.frame is not None
+            terms["pair_discriminator"] = losses.pair_discriminator_loss(found.pair, outputs, targets, previous.frame)
             update("pair_discriminator", terms["pair_discriminator"])
         terms["copy"] = losses.copy_baseline(targets.still, targets.target, targets.frame, self.config.losses)
-        return terms, self.carry(frames, points, t, carried)
+        return terms, self.next_state(frames, points, t, previous)
 
     def gather_targets(self, frames: Tensor, points: Tensor, t: int) -> losses.StepTargets:
         """What step t is compared with; frames N x T x 3 x s x s in [-1, 1], points N x T x 2 pixels."""
@@ -359,12 +359,12 @@ class SingleStepStage(StrokesStage):
         )
 
     @torch.no_grad()
-    def carry(self, frames: Tensor, points: Tensor, t: int, carried: RecurrentState) -> RecurrentState:
+    def next_state(self, frames: Tensor, points: Tensor, t: int, previous: RecurrentState) -> RecurrentState:
         """What the next time step starts from; under teacher forcing, the true frame and no state."""
         if self.settings.teacher_forcing:
             return RecurrentState(None, frames[:, t + 1])
         context = self.model.begin(frames[:, 0], points, fast=False)
-        state = context.initial if carried.state is None else carried.state
+        state = context.initial if previous.state is None else previous.state
         inputs = self.model.step_inputs(context, state, points, t)
         if self.discriminators.pair is None:  # nothing else reads the frame
             return RecurrentState(self.model.predict(inputs)[0], None)

@@ -9,7 +9,7 @@ from stillmotion.worlds.faces.grid import EYES, MOUTH
 from stillmotion.worlds.faces.identity import BASIS as IDENTITY_BASIS
 from stillmotion.worlds.faces.mean_face import MEAN
 
-_EXPRESSION_BASIS = EXPRESSION_BASIS.astype(np.float32)
+_EXPRESSION_BASIS_F32 = EXPRESSION_BASIS.astype(np.float32)
 # The head's centre of rotation on the neck, in the model's axes.
 PIVOT = np.array([0.0, -0.55, -0.15])
 
@@ -29,7 +29,7 @@ def shape(identity: np.ndarray, expression: np.ndarray) -> np.ndarray:
     neutral = MEAN + np.einsum("k,krcd->rcd", identity, IDENTITY_BASIS)
     vertices = np.repeat(neutral.astype(np.float32)[None], len(expression), 0)
     for unit in np.flatnonzero(np.abs(expression).max(axis=0) > 0):
-        vertices += expression[:, unit, None, None, None].astype(np.float32) * _EXPRESSION_BASIS[unit]
+        vertices += expression[:, unit, None, None, None].astype(np.float32) * _EXPRESSION_BASIS_F32[unit]
     return vertices
 
 
