@@ -16,7 +16,7 @@ class BestOfSamples(MeanOfValues):
     """Mean over cases of a metric's value on the case's best sample.
 
     Args:
-        metric: judges each sample; its `higher_is_better` says which is best.
+        metric: evaluates each sample; its `higher_is_better` says which is best.
     """
 
     def __init__(self, metric: Metric, **options: Any):
