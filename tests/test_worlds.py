@@ -56,11 +56,11 @@ def expected_tracks(world: str, clip: Clip, t: int, s: int) -> dict[str, tuple[t
         coefficients = {"identity": ((t, len(faces.TRAITS)), f32), "expression": ((t, len(faces.ACTION_UNITS)), f32)}
         maps = {"normals": ((t, s, s, 3), f16), "landmarks": ((t, 68, 3), f32)}
         return {**coefficients, **maps, **box, **mask, "pose": ((t, 6), f32)}
+    parts = {"parts": ((t, s, s), u8), "moves": ((t, clip.tracks["moves"].shape[1], 2, 3), f32)}
     if world == "plants":
-        parts = {"parts": ((t, s, s), u8), "moves": ((t, clip.tracks["moves"].shape[1], 2, 3), f32)}
         other = {"other_frames": ((t, s, s, 3), u8), "other_path": ((t, 2), f32)}
         return {**flow, **mask, **parts, **other, "path": ((t, 2), f32)}
-    return {**common, "joints": ((t, 13, 3), f32)}
+    return {**common, **parts, "joints": ((t, 13, 3), f32)}
 
 
 @pytest.mark.parametrize(("world", "action"), [(world, action) for world in WORLDS for action in ACTIONS[world]])

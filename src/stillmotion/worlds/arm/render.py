@@ -23,7 +23,7 @@ from stillmotion.worlds.compositing import (
     supersampling,
     warp_to_window,
 )
-from stillmotion.worlds.flow import flow_tracks
+from stillmotion.data.part_flow import flow_tracks
 from stillmotion.worlds.sprites import Sprite
 
 FPS = 10.0

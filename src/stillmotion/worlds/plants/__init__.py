@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stillmotion.data.clip import Clip
-from stillmotion.worlds.flow import flow_between
+from stillmotion.data.part_flow import flow_between
 from stillmotion.worlds.plants.plant import FPS, Plant, counterfactual, sample_description, simulate_poke
 from stillmotion.worlds.plants.pokes import ACTIONS, Poke
 from stillmotion.worlds.plants.render import render, render_pair

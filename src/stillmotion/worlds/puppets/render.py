@@ -9,7 +9,7 @@ import numpy as np
 
 from stillmotion.worlds.affine import affine
 from stillmotion.worlds.compositing import draw_over, expose, mask_box, over, sprite_windows, supersampling
-from stillmotion.worlds.flow import flow_tracks
+from stillmotion.data.part_flow import flow_tracks
 from stillmotion.worlds.puppets.actions import ACTIONS
 from stillmotion.worlds.puppets.appearance import Appearance, Person
 from stillmotion.worlds.puppets.body_shape import BodyShape
@@ -141,7 +141,8 @@ def render(puppet: Puppet, size: int, frames: int) -> tuple[np.ndarray, dict[str
         (float32, T x 4: x0, y0, x1, y1, the outermost pixels of the person, without club or ball), `points`
         (float32, T x 2: the box's middle), `mask` (uint8, T x H x W, 0 or 255: the person and what is held or
         thrown), `flow_forward` and `flow_backward` (float16, T-1 x H x W x 2, pixels: the pixel (x, y) of frame t is
-        at + forward in t+1, the pixel (x, y) of frame t+1 was at + backward in t).
+        at + forward in t+1, the pixel (x, y) of frame t+1 was at + backward in t), `parts` (uint8, T x H x W) and
+        `moves` (float32, T x P x 2 x 3): the part seen at each pixel and the parts' maps, for `data.motion_truth`.
     """
     scene, action = puppet.scene, ACTIONS[puppet.action]
     count = _MOMENTS if scene.shutter > 0 else 1
@@ -192,9 +193,12 @@ def render(puppet: Puppet, size: int, frames: int) -> tuple[np.ndarray, dict[str
     places = joints(placed.figure)
     hidden = _hidden_joints(placed.project(places, side)[own], parts, transforms, own)
     still = affine(np.tile(np.eye(2), (frames, 1, 1)), shifts)
+    moves = np.stack([still, *maps], 1)
     return video, {
         **_tracks(placed.project(places, size)[own], hidden, mask, labels, parts),
-        **flow_tracks(labels, np.stack([still, *maps], 1)),
+        **flow_tracks(labels, moves),
+        "parts": labels,
+        "moves": moves.astype(np.float32),
     }
 
 

@@ -1,0 +1,90 @@
+"""Exact motion between any two frames of a clip with known parts: where each pixel comes from, what it shows.
+
+A world that knows its motion writes the tracks `parts` (T x H x W, the part seen at each pixel, 0 is the background)
+and `moves` (T x P x 2 x 3, from each part's coordinates to pixels); see `part_flow`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stillmotion import geometry
+from stillmotion.data.augment import AugmentParams
+from stillmotion.data.clip import Clip
+from stillmotion.data.part_flow import flow_between
+from stillmotion.data.track_augment import augment_flow, augment_labels
+
+WARPED, STATIC, PLATE, PAINT = range(4)
+"""What a pixel of a frame shows, of the still: figure that can be seen there, background that is at the same place,
+background that the figure hides there, figure that is hidden there."""
+
+UNKNOWN = -100
+"""Class of a pixel of which nothing is known; `torch.nn.functional.cross_entropy` ignores it."""
+
+_STATIC_BELOW = 0.3
+"""In pixels: background that moves by less counts as static."""
+
+
+def knows_motion(clip: Clip) -> bool:
+    """Whether a clip has the tracks `parts` and `moves`."""
+    return "parts" in clip.tracks and "moves" in clip.tracks
+
+
+def motion_truth(clip: Clip, indices: np.ndarray, params: AugmentParams) -> dict[str, Tensor]:
+    """The motion from the first to the second of two frames, after an augmentation.
+
+    Args:
+        clip: with or without the tracks.
+        indices: the two frames, in the clip's order (as `PairDataset` draws them).
+        params: the augmentation; played backwards, the later frame is the still.
+
+    Returns:
+        `displacement`, h x w x 2: backward and normalised, where in the still each pixel of the driving frame comes
+        from; `visibility`, h x w, `int64`: `WARPED`, `STATIC`, `PLATE` or `PAINT`, or `UNKNOWN` everywhere for a clip
+        that does not know its motion; `figure`, 1 x h x w in {0, 1}: the still's foreground.
+    """
+    height, width = params.out
+    if not knows_motion(clip):
+        return {
+            "displacement": torch.zeros(height, width, 2),
+            "visibility": torch.full((height, width), UNKNOWN),
+            "figure": torch.full((1, height, width), -1.0),
+        }
+    still, driving = (int(i) for i in (indices[::-1] if params.reverse else indices))
+    parts, moves = np.asarray(clip.tracks["parts"]), np.asarray(clip.tracks["moves"])
+    flow = flow_between(parts, moves, driving, still)
+    shown = visibility(parts[still], parts[driving], flow)
+    moved = torch.from_numpy(augment_flow(flow, params))
+    return {
+        "displacement": geometry.displacement_to_normalised(moved, (height, width)),
+        "visibility": torch.from_numpy(augment_labels(shown, params).astype(np.int64)),
+        "figure": torch.from_numpy((augment_labels(parts[still], params) > 0).astype(np.float32))[None],
+    }
+
+
+def visibility(still: np.ndarray, driving: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """What each pixel of a driving frame shows of the still; H x W, `uint8`.
+
+    Args:
+        still: the parts seen in the still, H x W.
+        driving: the parts seen in the driving frame.
+        flow: H x W x 2 pixels, from the driving frame to the still.
+    """
+    height, width = still.shape
+    y, x = np.mgrid[:height, :width]
+    column, row = np.rint(x + flow[..., 0]).astype(int), np.rint(y + flow[..., 1]).astype(int)
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    # A part's border moves by fractions of a pixel, so its neighbours count too.
+    seen = np.zeros(still.shape, bool)
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            there = still[np.clip(row + dy, 0, height - 1), np.clip(column + dx, 0, width - 1)]
+            seen |= there == driving
+    seen &= inside
+    exact = still[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)] == 0
+    background = driving == 0
+    static = background & inside & exact & (np.abs(flow).max(-1) < _STATIC_BELOW)
+    shown = np.where(background, np.where(inside & exact, WARPED, PLATE), np.where(seen, WARPED, PAINT))
+    return np.where(static, STATIC, shown).astype(np.uint8)
