@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stillmotion.data.part_flow import flow_between, flow_tracks
 from stillmotion.errors import StillmotionError
 from stillmotion.worlds import WORLDS, sample_clip
-from stillmotion.data.part_flow import flow_between, flow_tracks
 from stillmotion.worlds.plants import sample_description, simulate_poke
 from stillmotion.worlds.plants.physics import build_dynamics, energy, simulate
 from test_worlds import warp

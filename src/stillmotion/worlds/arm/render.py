@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from stillmotion.data.part_flow import flow_tracks
 from stillmotion.worlds.affine import affine, compose, rotations
 from stillmotion.worlds.arm.objects import BinObject
 from stillmotion.worlds.arm.physics import STEPS_PER_SECOND, simulate
@@ -23,7 +24,6 @@ from stillmotion.worlds.compositing import (
     supersampling,
     warp_to_window,
 )
-from stillmotion.data.part_flow import flow_tracks
 from stillmotion.worlds.sprites import Sprite
 
 FPS = 10.0

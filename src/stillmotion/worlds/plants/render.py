@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from stillmotion.worlds.compositing import blur
 from stillmotion.data.part_flow import flow_tracks
+from stillmotion.worlds.compositing import blur
 from stillmotion.worlds.plants.physics import Motion, build_dynamics, node_paths
 from stillmotion.worlds.plants.plant import FPS, Plant, counterfactual, simulate_poke
 from stillmotion.worlds.plants.rasterization import (

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from stillmotion.data.part_flow import flow_tracks
 from stillmotion.worlds.affine import affine
 from stillmotion.worlds.compositing import draw_over, expose, mask_box, over, sprite_windows, supersampling
-from stillmotion.data.part_flow import flow_tracks
 from stillmotion.worlds.puppets.actions import ACTIONS
 from stillmotion.worlds.puppets.appearance import Appearance, Person
 from stillmotion.worlds.puppets.body_shape import BodyShape
