@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from driving_tools import LOSSES, NOT_ADVERSARIAL, TINY, at, batch_of, output, training_of
+from stillmotion.data.motion_truth import PAINT, PLATE, STATIC, UNKNOWN, WARPED
 from stillmotion.systems.driving import losses
 from stillmotion.systems.driving.config import PRESETS, LossConfig
 from stillmotion.systems.driving.networks import GeneratorOutput, Keypoints, gather_inputs
@@ -128,6 +131,30 @@ def test_motion_weighting_counts_changed_pixels_more_in_every_photometric_loss()
             name: pytest.approx(expected, rel=0.05 if name == "pyramid" else 1e-5)
             for name in ("warp", "paint", "mask_mixture", "pyramid")
         }
+
+
+# --- known motion --------------------------------------------------------------------------------------------------
+
+
+def test_known_motion_by_hand() -> None:
+    """Four quarters: warped, static, uncovered wall, hidden figure. The flow is off by 0.3 to the right."""
+    quarters = torch.tensor([WARPED, STATIC, PLATE, PAINT]).repeat_interleave(16).expand(1, 64, 64)
+    batch = {"displacement": torch.zeros(1, 64, 64, 2), "visibility": quarters}
+    displacement = torch.tensor([0.3, 0.0]) * (quarters != STATIC)[..., None] + 5.0 * (quarters == PLATE)[..., None]
+    made = output(torch.zeros(1, 3, 64, 64), displacement, shares=(0.5, 0.25))
+    terms = losses.motion_losses(made, batch, LossConfig(displacement=2.0, visibility=3.0))
+    assert terms["displacement"].item() == pytest.approx(2 * 0.3, rel=1e-3)  # neither static nor uncovered ones count
+    one, unmoved, painted = losses.SOURCE_WEIGHTS
+    logs = one * math.log(2) + (unmoved + 2 * painted) * math.log(4)
+    assert terms["visibility"].item() == pytest.approx(3 * logs / (one + unmoved + 2 * painted), rel=1e-5)
+
+
+def test_unknown_motion_costs_nothing_and_terms_without_a_weight_are_not_there() -> None:
+    batch = {"displacement": torch.zeros(1, 64, 64, 2), "visibility": torch.full((1, 64, 64), UNKNOWN)}
+    made = output(torch.zeros(1, 3, 64, 64), torch.ones(1, 64, 64, 2), shares=(0.5, 0.25))
+    terms = losses.motion_losses(made, batch, LossConfig(displacement=2.0, visibility=3.0))
+    assert {name: value.item() for name, value in terms.items()} == {"displacement": 0, "visibility": 0}
+    assert losses.motion_losses(made, batch, LossConfig()) == {}
 
 
 # --- keypoints -----------------------------------------------------------------------------------------------------

@@ -179,6 +179,19 @@ def test_motion_may_be_learned_beside_joints_and_clips_without_them_have_no_say(
     assert seen["none"] == 0.0
 
 
+def test_known_motion_teaches_the_flow_of_puppets_and_has_no_say_in_other_clips() -> None:
+    changes = {**at("generator", blend_masks=True), **at(LOSSES, displacement=2.0, visibility=1.0), **NOT_ADVERSARIAL}
+    for clips, known in (([puppet(), puppet("jack")], True), ([moving_square("a"), moving_square("b")], False)):
+        stage = training_of(clips, **changes)
+        batch = batch_of(stage)
+        terms = stage.step(batch, lambda names, loss, **_: loss.backward())
+        assert (terms["displacement"].item() > 0, terms["visibility"].item() > 0) == (known, known)
+        refinement = stage.model.generator.flow_refinement
+        assert bool(refinement.weight.grad.abs().sum() > 0) == known
+    plain = batch_of(training_of([puppet(), puppet("jack")], **NOT_ADVERSARIAL))
+    assert not {"displacement", "visibility"} & set(plain)
+
+
 # --- stages --------------------------------------------------------------------------------------------------------
 
 TWO_STAGES = {

@@ -182,3 +182,31 @@ def test_motion_weights_of_one_process_are_divided_by_their_mean_to_the_last_bit
     source, target = torch.rand(2, 4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     weights = 1 + 8 * losses.frame_difference(source, target, 0.5)
     assert torch.equal(losses.motion_weights(source, target, gain=8, saturation=0.5), weights / weights.mean())
+
+
+def test_displacement_error_is_the_mean_end_point_error_where_it_counts() -> None:
+    predicted = torch.tensor([[[3.0, 4.0], [0.0, 1.0], [9.0, 9.0]]])[None]  # 1 x 1 x 3 x 2
+    error = losses.displacement_error(predicted, torch.zeros(1, 1, 3, 2), torch.tensor([[[1.0, 3.0, 0.0]]]))
+    assert error.item() == pytest.approx((1 * 5 + 3 * 1) / 4, abs=1e-3)
+    assert losses.displacement_error(predicted, torch.zeros(1, 1, 3, 2), torch.zeros(1, 1, 3)) == 0
+
+
+def test_displacement_error_has_a_finite_gradient_at_zero() -> None:
+    flow = torch.zeros(1, 2, 2, 2, requires_grad=True)
+    losses.displacement_error(flow, torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2)).backward()
+    assert flow.grad is not None
+    assert torch.equal(flow.grad, torch.zeros_like(flow))
+
+
+def test_source_cross_entropy_by_hand() -> None:
+    """Three pixels: the first has a share of a half and counts once, the second a quarter and counts thrice."""
+    shares = torch.tensor([[0.5, 0.5], [0.75, 0.25], [0.1, 0.9]]).T[None, :, None]  # 1 x 2 x 1 x 3
+    target = torch.tensor([[[0, 1, -100]]])
+    expected = (math.log(2) + 3 * math.log(4)) / 4
+    assert losses.source_cross_entropy(shares, target, (1.0, 3.0)).item() == pytest.approx(expected)
+    assert losses.source_cross_entropy(shares, torch.full_like(target, -100), (1.0, 3.0)) == 0
+
+
+def test_a_closed_source_costs_a_finite_loss() -> None:
+    shares = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
+    assert losses.source_cross_entropy(shares, torch.ones(1, 1, 1).long(), (1.0, 1.0)).isfinite()

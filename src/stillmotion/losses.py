@@ -189,3 +189,30 @@ def frame_difference(source: Tensor, target: Tensor, saturation: float) -> Tenso
 def _at_least_float32(values: Tensor) -> Tensor:
     """Half precision is for convolutions, not for means over an image."""
     return values if values.dtype == torch.float64 else values.float()
+
+
+def displacement_error(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Mean end-point error of a displacement over the pixels that count, in its own units; 0 where none does.
+
+    Args:
+        predicted: N x H x W x 2.
+        target: the same shape.
+        weights: N x H x W, not negative.
+    """
+    # A root's gradient is infinite at zero, where a flow that starts at zero meets a background that does not move.
+    error = (_at_least_float32(predicted) - target).square().sum(-1).add(1e-8).sqrt()
+    return global_mean((weights * error).sum(), weights.sum())
+
+
+def source_cross_entropy(shares: Tensor, target: Tensor, class_weights: Sequence[float]) -> Tensor:
+    """Cross-entropy of the shares of the sources of pixels, weighted by class, over the pixels whose source is known.
+
+    Args:
+        shares: N x C x H x W, positive, of sum one.
+        target: N x H x W, `int64`; pixels with a negative class do not count.
+        class_weights: C factors.
+    """
+    weights = torch.tensor(class_weights, dtype=torch.float32, device=shares.device)
+    counted = weights[target.clamp_min(0)] * (target >= 0)
+    share = _at_least_float32(shares).gather(1, target.clamp_min(0)[:, None])[:, 0]
+    return global_mean((counted * -share.clamp_min(1e-6).log()).sum(), counted.sum())

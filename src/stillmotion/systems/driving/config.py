@@ -120,6 +120,8 @@ class LossConfig:
     motion_weighting: Weight = 0.0  # ours: pixels that change count this many times more in the L1 losses above
     equivariance: Weight = 0.0  # ours: keypoints of a transformed frame are the transformed keypoints
     keypoint_supervision: Weight = 0.0  # ours: keypoints stay near the joints of clips that know them
+    displacement: Weight = 0.0  # ours: end-point error of the flow in clips that know it, normalised units
+    visibility: Weight = 0.0  # ours, with blend_masks: cross-entropy of the shares in clips that know what is hidden
     separation: Weight = 0.0  # ours: keypoints keep apart (Zhang et al. 2018, "separation loss")
 
     @property
@@ -194,6 +196,11 @@ class DrivingConfig:
                 raise StillmotionError(
                     f"losses.feature_matching of the stage {stage.name} needs {maps} numbers, one per map of the "
                     "discriminator."
+                )
+            if (stage.losses.displacement or stage.losses.visibility) and not self.generator.blend_masks:
+                raise StillmotionError(
+                    f"losses.displacement and losses.visibility of the stage {stage.name} need "
+                    "generator.blend_masks=true, whose flow is as large as the frame."
                 )
         names = [stage.name for stage in self.motion_stages]
         if len(set(names)) < len(names) or not all(name.isidentifier() for name in names):

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from stillmotion import geometry, media
 from stillmotion.data.augment import AUGMENTATIONS, AugmentParams
+from stillmotion.data.motion_truth import motion_truth
 from stillmotion.data.sampling import FrameDataset, PairDataset, clip_index, sample_rng, window
 from stillmotion.data.track_augment import augment_tracks
 from stillmotion.errors import StillmotionError
@@ -35,16 +36,26 @@ DETECT_BATCH = 64
 """Frames that go through the detector together."""
 
 
-def pairs(clips: Sequence[Any], seed: int, augmentation: str, batch: int, joints: int = 0) -> PairDataset:
-    """Pairs of frames of one clip; with `joints` also the `joint_targets` of so many keypoints."""
+def pairs(
+    clips: Sequence[Any], seed: int, augmentation: str, batch: int, joints: int = 0, motion: bool = False
+) -> PairDataset:
+    """Pairs of frames of one clip, with the `joint_targets` of so many joints and with their `motion_truth`."""
     return PairDataset(
         clips,
         seed,
         find_augmentation(augmentation),
         # One pair per clip and epoch, the partial batch dropped (release); a handful of clips would leave none.
         drop_batch=batch if len(clips) >= batch else None,
-        extra=partial(joint_targets, keypoints=joints) if joints else None,
+        extra=partial(known_targets, joints=joints, motion=motion),
     )
+
+
+def known_targets(
+    clip: Any, indices: np.ndarray, params: AugmentParams, joints: int, motion: bool
+) -> dict[str, Tensor]:
+    """What a pair knows besides its frames: `joint_targets` and `motion_truth`, those that are asked for."""
+    targets = joint_targets(clip, indices, params, joints) if joints else {}
+    return targets | motion_truth(clip, indices, params) if motion else targets
 
 
 def frames_with_joints(clips: Sequence[Any], keypoints: int, seed: int, augmentation: str) -> FrameDataset:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from stillmotion import geometry, losses
+from stillmotion.data.motion_truth import PAINT, PLATE, WARPED
 from stillmotion.systems.driving.config import DrivingConfig, LossConfig
 from stillmotion.systems.driving.networks import Discriminator, GeneratorOutput, Keypoints, shrink
+
+SOURCE_WEIGHTS = (1.0, 0.3, 2.0)
+"""Of warped, unmoved and painted pixels in the cross-entropy: most pixels do not move, few are hidden in the still."""
 
 
 def reconstruction_losses(
@@ -41,6 +45,32 @@ def reconstruction_losses(
         smaller = None if pixels is None else shrink(pixels, config)
         mixture = losses.weighted_l1(output.motion.mixture, shrink(driving, config), smaller)
         terms["mask_mixture"] = weights.mask_mixture * mixture
+    return terms
+
+
+def motion_losses(output: GeneratorOutput, batch: Mapping[str, Tensor], weights: LossConfig) -> dict[str, Tensor]:
+    """Ours: terms against known motion, weighted; pixels of clips that do not know theirs (real ones) do not count.
+
+    Photometric terms alone leave the flow short of the target and fill the gap with paint, which blurs
+    (docs/log.md, 2026-11-26).
+
+    Args:
+        output: of N frames of a `BlendGenerator`, whose flow is as large as the frame.
+        batch: `displacement` and `visibility`, see `data.motion_truth`.
+        weights: of the stage.
+    """
+    terms: dict[str, Tensor] = {}
+    visible = batch["visibility"]
+    if weights.displacement:
+        # The background's flow is zero in almost every pixel, and a static pixel is copied whatever its flow.
+        moving = (visible == WARPED) | (visible == PAINT)
+        error = losses.displacement_error(output.motion.displacement, batch["displacement"], moving.float())
+        terms["displacement"] = weights.displacement * error
+    if weights.visibility and output.blend is not None:
+        # What the still hides is painted, be it figure or background.
+        terms["visibility"] = weights.visibility * losses.source_cross_entropy(
+            output.blend, visible.clamp_max(PLATE), SOURCE_WEIGHTS
+        )
     return terms
 
 

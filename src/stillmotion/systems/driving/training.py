@@ -90,7 +90,7 @@ class MotionTraining:
         self.model, self.config, self.stage = model, config, stage
         self.name, self.steps, self.batch = stage.name, stage.steps, stage.batch
         joints = config.keypoints.count if self.supervised else 0
-        self.dataset = pairs(clips, seed, stage.augmentation, stage.batch, joints)
+        self.dataset = pairs(clips, seed, stage.augmentation, stage.batch, joints, self.motion_known)
         self.preview_clips = preview_clips
         self.discriminator = Discriminator(config) if stage.losses.adversarial else None
         self.networks: dict[str, nn.Module] = {"model": model}
@@ -109,6 +109,11 @@ class MotionTraining:
         """Whether known joints supervise the keypoints."""
         return self.stage.losses.keypoint_supervision > 0 and not self.stage.freeze_detector
 
+    @property
+    def motion_known(self) -> bool:
+        """Whether the motion that clips know supervises the flow and the blend."""
+        return self.stage.losses.displacement > 0 or self.stage.losses.visibility > 0
+
     def step(self, batch: Mapping[str, Any], update: Update) -> dict[str, Tensor]:
         """One iteration: generator and detector first, then the discriminator on the same generated frame.
 
@@ -125,6 +130,8 @@ class MotionTraining:
         inputs = gather_inputs(self.model, source, driving, freeze=self.stage.freeze_detector)
         output = self.model(inputs)
         terms = losses.reconstruction_losses(output, source, driving, weights, self.config)
+        if self.motion_known:
+            terms |= losses.motion_losses(output, batch, weights)
         terms |= self.keypoint_losses(inputs, batch)
         if self.discriminator is not None:
             terms |= losses.adversarial_losses(self.discriminator, output.frame, driving, inputs.target, weights)
