@@ -137,13 +137,13 @@ def test_motion_weighting_counts_changed_pixels_more_in_every_photometric_loss()
 
 
 def test_known_motion_by_hand() -> None:
-    """Four quarters: warped, static, uncovered wall, hidden figure. The flow is off by 0.3 to the right."""
+    """Four quarters: warped, static, uncovered wall, hidden figure. The flow is off by 0.3, 0, 5 and 0.5."""
     quarters = torch.tensor([WARPED, STATIC, PLATE, PAINT]).repeat_interleave(16).expand(1, 64, 64)
     batch = {"displacement": torch.zeros(1, 64, 64, 2), "visibility": quarters}
-    displacement = torch.tensor([0.3, 0.0]) * (quarters != STATIC)[..., None] + 5.0 * (quarters == PLATE)[..., None]
+    displacement = torch.tensor([0.3, 0.0, 5.0, 0.5])[quarters, None] * torch.tensor([1.0, 0.0])
     made = output(torch.zeros(1, 3, 64, 64), displacement, shares=(0.5, 0.25))
     terms = losses.motion_losses(made, batch, LossConfig(displacement=2.0, visibility=3.0))
-    assert terms["displacement"].item() == pytest.approx(2 * 0.3, rel=1e-3)  # neither static nor uncovered ones count
+    assert terms["displacement"].item() == pytest.approx(2 * 0.4, rel=1e-3)  # neither static nor uncovered ones count
     one, unmoved, painted = losses.SOURCE_WEIGHTS
     logs = one * math.log(2) + (unmoved + 2 * painted) * math.log(4)
     assert terms["visibility"].item() == pytest.approx(3 * logs / (one + unmoved + 2 * painted), rel=1e-5)
