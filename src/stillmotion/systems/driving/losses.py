@@ -14,7 +14,7 @@ from stillmotion.systems.driving.config import DrivingConfig, LossConfig
 from stillmotion.systems.driving.networks import Discriminator, GeneratorOutput, Keypoints, shrink
 
 SOURCE_WEIGHTS = (1.0, 0.3, 2.0)
-"""Of warped, unmoved and painted pixels in the cross-entropy: most pixels do not move, few are hidden in the still."""
+"""Of warped, unmoved and painted pixels in the cross-entropy: most pixels do not move, few are hidden."""
 
 
 def reconstruction_losses(
