@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stillmotion.data.background import moving_masks
+from stillmotion.data.tracks import moving_masks
 
 STEPS_PER_SECOND = (1.2, 3.6)
 """Range that is searched: a stroll has 1.4, a sprint 3.2."""
