@@ -73,8 +73,8 @@ def smooth_path(places: np.ndarray, confidence: np.ndarray) -> np.ndarray:
 
 
 def drop_uncertain(places: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    """The track: places (T x 2), NaN where the confidence is below `MIN_CONFIDENCE`."""
-    return np.where((confidence >= MIN_CONFIDENCE)[:, None], places, np.nan).astype(np.float32)
+    """Places (... x 2) with NaN where the confidence (...) is below `MIN_CONFIDENCE`, `float32`."""
+    return np.where((confidence >= MIN_CONFIDENCE)[..., None], places, np.nan).astype(np.float32)
 
 
 def fill_gaps(points: np.ndarray) -> np.ndarray:
