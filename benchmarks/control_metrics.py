@@ -14,11 +14,12 @@ from torch import Tensor
 
 from stillmotion import media
 from stillmotion.data.clip import Clip
-from stillmotion.evaluation.extractors.pixel_identity import face_crops
+from stillmotion.data.points import drop_uncertain
+from stillmotion.evaluation.extractors.identity import face_crops
 from stillmotion.evaluation.metrics.control import CounterfactualAccuracy
 from stillmotion.evaluation.metrics.feature import IdentityAccuracy
 from stillmotion.evaluation.trackers.calibration import add_surface_points
-from stillmotion.evaluation.trackers.tracking import drop_uncertain, track_points
+from stillmotion.evaluation.trackers.tracking import track_points
 from stillmotion.worlds import faces, plants
 
 SEED = 1

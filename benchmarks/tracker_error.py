@@ -12,9 +12,10 @@ import torch
 
 from stillmotion import media
 from stillmotion.data.clip import Clip
+from stillmotion.data.points import drop_uncertain
 from stillmotion.evaluation.metrics.control import CONTROL_METRICS, static_pixels
 from stillmotion.evaluation.trackers.calibration import TRACKERS, add_surface_points, measure_tracker
-from stillmotion.evaluation.trackers.tracking import drop_uncertain, track_object, track_points
+from stillmotion.evaluation.trackers.tracking import track_object, track_points
 from stillmotion.worlds import sample_clip
 
 ROWS = {

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from stillmotion.data import points
-from stillmotion.data.background import camera_shift, detect_moving_object
 from stillmotion.data.clip import Clip
 from stillmotion.data.patches import correlation, patch_tracker, perceptual, read_references
 from stillmotion.data.points import (
@@ -26,6 +25,7 @@ from stillmotion.data.points import (
     tracker_from_detector,
 )
 from stillmotion.data.trackers import TRACKERS, check_trackers, find_tracker
+from stillmotion.data.tracks import camera_shift, detect_moving_object
 from stillmotion.errors import StillmotionError
 from stillmotion.media import write_picture
 from stillmotion.worlds import sample_clip

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from stillmotion.evaluation.extractors.pixel_identity import face_crops
+from stillmotion.evaluation.extractors.identity import face_crops
 from stillmotion.evaluation.metrics.control import (
     CONTROL_METRICS,
     BackgroundChange,

@@ -16,15 +16,13 @@ from stillmotion.data import pose
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.extractors import EXTRACTORS, inception, open_extractors
 from stillmotion.evaluation.extractors.base import NetworkFeatures, load_weights
+from stillmotion.evaluation.extractors.identity import ResNet50, open_resnet50
 from stillmotion.evaluation.extractors.inception import (
     BlockA,
     InceptionV3,
-    _average_with_padding,
-    _average_without_padding,
     open_inception,
 )
 from stillmotion.evaluation.extractors.keypoints import BlazePose
-from stillmotion.evaluation.extractors.resnet import ResNet50, open_resnet50
 from stillmotion.files import read_weights, save_tensors
 
 CLASSIFIER = 1000 * 2048 + 1000
@@ -83,18 +81,14 @@ def test_resnet_halves_five_times() -> None:
 
 
 def test_padding_counts_in_torchvisions_averages_only() -> None:
-    ones = torch.ones(1, 1, 4, 4)
-    assert _average_with_padding(ones)[0, 0, 0, 0] == pytest.approx(4 / 9)  # a corner sees 5 zeros
-    assert (_average_without_padding(ones) == 1).all()
     with torch.device("meta"):
-        plain, tensorflow = InceptionV3(), InceptionV3(tensorflow=True)
-    pools = [
-        [getattr(network, name).pool.__name__ for name in ("Mixed_5b", "Mixed_6e", "Mixed_7b", "Mixed_7c")]
-        for network in (plain, tensorflow)
-    ]
-    assert pools[0] == ["_average_with_padding"] * 4
-    assert pools[1] == ["_average_without_padding"] * 3 + ["_maximum"]
-    assert BlockA(8, 32, _average_with_padding)(torch.zeros(1, 8, 5, 5)).shape == (1, 256, 5, 5)
+        networks = InceptionV3(), InceptionV3(tensorflow=True)
+    pools = [[n.get_submodule(f"Mixed_{name}.pool") for name in ("5b", "6e", "7b", "7c")] for n in networks]
+    ones = torch.ones(1, 1, 4, 4)
+    assert [pool(ones)[0, 0, 0, 0].item() for pool in pools[0]] == [pytest.approx(4 / 9)] * 4  # a corner sees 5 zeros
+    assert all((pool(ones) == 1).all() for pool in pools[1])
+    assert [type(pool) for pool in pools[1]] == [nn.AvgPool2d] * 3 + [nn.MaxPool2d]
+    assert BlockA(8, 32, pools[0][0])(torch.zeros(1, 8, 5, 5)).shape == (1, 256, 5, 5)
 
 
 # --- weights from files --------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-import torch
 
 from stillmotion import media
 from stillmotion.animate import Animator
@@ -22,7 +21,7 @@ from toy_tools import Push, Toy, ToyConfig
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "FRAMES", 6)
     monkeypatch.setattr(speed, "choose_precision", lambda *_, **__: ("fp32", {}))  # measuring takes a second
-    monkeypatch.setattr(speed, "_LEFT", torch.ones(8, 8))
+    monkeypatch.setattr(speed, "_MATMUL", 8)
 
 
 @pytest.mark.parametrize(("copies", "frames"), [(False, 6), (True, 7)])

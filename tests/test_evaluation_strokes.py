@@ -17,8 +17,9 @@ from stillmotion import media
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.extractors import open_extractors
+from stillmotion.evaluation.extractors.base import NetworkFeatures
 from stillmotion.evaluation.extractors.digits import WEIGHTS, DigitClassifier, load_classifier, read_digits
-from stillmotion.evaluation.extractors.lpips import AlexNet, LPIPSFeatures, open_lpips
+from stillmotion.evaluation.extractors.lpips import AlexNet, LPIPSNetwork, open_lpips
 from stillmotion.evaluation.metrics.control import StrideAccuracy
 from stillmotion.evaluation.metrics.curves import CURVES, plot, write_curves
 from stillmotion.evaluation.metrics.feature import LPIPS
@@ -108,7 +109,7 @@ def test_lpips_by_hand() -> None:
     frames[..., 0] = 255
     other = frames.copy()
     other[:, :, :32] = (0, 51, 0)  # half the places; length does not count
-    source = LPIPSFeatures(Pixels(), [torch.tensor([2.0, 3.0, 5.0])], "")
+    source = NetworkFeatures(LPIPSNetwork(Pixels(), [torch.tensor([2.0, 3.0, 5.0])]), 0, None, lambda x: x, "")
     metric = LPIPS()
     metric.update(source(frames), source(other))
     assert metric.compute() == pytest.approx(2.5, abs=1e-4)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from stillmotion.data.clip import Clip
+from stillmotion.data.points import drop_uncertain
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.trackers.calibration import (
     TRACKERS,
@@ -20,7 +21,7 @@ from stillmotion.evaluation.trackers.calibration import (
     measure_tracker,
     true_background,
 )
-from stillmotion.evaluation.trackers.tracking import drop_uncertain, track_object, track_points
+from stillmotion.evaluation.trackers.tracking import track_object, track_points
 from stillmotion.worlds import WORLDS
 
 SIDE = 17

@@ -21,16 +21,7 @@ from stillmotion.cli.evaluating import Bench, Evaluate
 from stillmotion.cli.preparing import Prepare, World
 from stillmotion.cli.training import Train
 from stillmotion.errors import StillmotionError, StillmotionWarning
-from stillmotion.options import (
-    Control,
-    add_option,
-    device_option,
-    made_from,
-    option,
-    option_name,
-    options_of,
-    whole,
-)
+from stillmotion.options import Control, add_option, device_option, made_from, option, option_name, options_of, whole
 from stillmotion.version import __version__
 
 
@@ -91,10 +82,7 @@ class Animate:
     )
     device: str = device_option("cpu")
     layers: str | None = option(
-        "--layers",
-        default=None,
-        metavar="DIR",
-        help="also write what explains the frames: flow, masks, ...",
+        "--layers", default=None, metavar="DIR", help="also write what explains the frames: flow, masks, ..."
     )
     overwrite: bool = option("-y", "--overwrite", default=False, help="replace existing files")
 

@@ -81,11 +81,7 @@ class World:
         "--test-share", default=0.05, parse=float, metavar="SHARE", help="share of the clips held back for testing"
     )
     actions: tuple[str, ...] = option(
-        "--actions",
-        default=(),
-        metavar="NAMES",
-        parse=names,
-        help="draw from these only, e.g. walk,jog,run",
+        "--actions", default=(), metavar="NAMES", parse=names, help="draw from these only, e.g. walk,jog,run"
     )
     far: bool = option(
         "--far", default=False, help="small puppets who walk, jog or run past a camera that stands still"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -30,59 +29,33 @@ _SIGNED = ("rotation", "translate", "shear", "hue", "brightness")
 class Augmentation:
     """What may happen to a sample; every (low, high) is a uniform range, None switches the change off.
 
-    Attributes:
-        time_flip: probability of playing backwards.
-        horizontal_flip: probability of mirroring left and right.
-        exclusive_flips: mirror only samples that were not reversed in time (Monkey-Net), so that 0.5 and 0.5
-            mean 0.5 and 0.25 overall.
-        affine_probability: probability of the next five, together.
-        rotation: degrees, positive turns x towards y.
-        scale: factor of both axes.
-        aspect: one more factor of x, and its inverse for y, each to the square root.
-        translate: fraction of the width for x and of the height for y, sampled separately.
-        shear: degrees.
-        resize: factor; nearest neighbour, then cropped or padded back (Monkey-Net).
-        crop: (height, width) of the result: a random crop, after padding by edge replication where it is
-            larger. None keeps the size of the input.
-        colour_probability: probability of all of the following, together.
-        hue: shift in turns.
-        gain: factor of all channels.
-        channel_gain: factor of each channel, sampled separately.
-        contrast: factor of the distance from the mean grey of all frames.
-        saturation: factor of the distance from grey.
-        brightness: offset, where 1 is the full range.
-        gamma: exponent.
-        permute_channels: probability of a random order of the channels.
-        elastic: standard deviation of an elastic deformation, as a share of each side; 0 switches it off.
-        local_colour: standard deviation of shifts of similar colours (clothes), in [0, 1]; 0 switches it off.
-
     Raises:
-        StillmotionError: a probability is outside [0, 1], a range is upside down, or a factor is not
-            positive.
+        StillmotionError: a probability is outside [0, 1], a range is upside down, or a factor is not positive.
     """
 
-    time_flip: float = 0.0
-    horizontal_flip: float = 0.0
+    time_flip: float = 0.0  # probability of playing backwards
+    horizontal_flip: float = 0.0  # probability of mirroring left and right
+    # Mirror only samples that were not reversed in time (Monkey-Net), so that 0.5 and 0.5 mean 0.5 and 0.25 overall
     exclusive_flips: bool = True
-    affine_probability: float = 1.0
-    rotation: Range | None = None
-    scale: Range | None = None
-    aspect: Range | None = None
-    translate: Range | None = None
-    shear: Range | None = None
-    resize: Range | None = None
-    crop: tuple[int, int] | None = None
-    colour_probability: float = 1.0
-    hue: Range | None = None
-    gain: Range | None = None
-    channel_gain: Range | None = None
-    contrast: Range | None = None
-    saturation: Range | None = None
-    brightness: Range | None = None
-    gamma: Range | None = None
-    permute_channels: float = 0.0
-    elastic: float = 0.0
-    local_colour: float = 0.0
+    affine_probability: float = 1.0  # probability of the next five, together
+    rotation: Range | None = None  # degrees, positive turns x towards y
+    scale: Range | None = None  # factor of both axes
+    aspect: Range | None = None  # one more factor of x, and its inverse for y, each to the square root
+    translate: Range | None = None  # fraction of the width for x and of the height for y, sampled separately
+    shear: Range | None = None  # degrees
+    resize: Range | None = None  # factor; nearest neighbour, then cropped or padded back (Monkey-Net)
+    crop: tuple[int, int] | None = None  # (height, width) of a random crop; edges are replicated where it is larger
+    colour_probability: float = 1.0  # probability of all of the following, together
+    hue: Range | None = None  # shift in turns
+    gain: Range | None = None  # factor of all channels
+    channel_gain: Range | None = None  # factor of each channel, sampled separately
+    contrast: Range | None = None  # factor of the distance from the mean grey of all frames
+    saturation: Range | None = None  # factor of the distance from grey
+    brightness: Range | None = None  # offset, where 1 is the full range
+    gamma: Range | None = None  # exponent
+    permute_channels: float = 0.0  # probability of a random order of the channels
+    elastic: float = 0.0  # standard deviation of an elastic deformation, as a share of each side; 0 switches it off
+    local_colour: float = 0.0  # standard deviation of shifts of similar colours (clothes), in [0, 1]; 0: off
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -130,61 +103,46 @@ _BOLD = replace(
     local_colour=0.25,
 )
 
-AUGMENTATIONS: Mapping[str, Augmentation] = MappingProxyType(
-    {
-        "none": Augmentation(),
-        # Monkey-Net's published settings. Its crops to the frame's own size are no-ops.
-        "taichi": Augmentation(time_flip=0.5, horizontal_flip=0.5),
-        "nemo": Augmentation(time_flip=0.5, horizontal_flip=0.5),
-        "bair": Augmentation(horizontal_flip=0.5),
-        "moving-gif": Augmentation(time_flip=0.5, horizontal_flip=0.5, resize=(0.9, 1.1), hue=(-0.5, 0.5)),
-        "actions": Augmentation(
-            time_flip=0.5, horizontal_flip=0.5, rotation=(-10, 10), resize=(0.9, 1.1), hue=(-0.5, 0.5)
-        ),
-        # The poke paper's ranges. Borders are replicated and sampled bilinearly here, reflected and nearest
-        # there.
-        "pokes": Augmentation(
-            affine_probability=0.8,
-            rotation=(-15, 15),
-            translate=(-0.05, 0.05),
-            colour_probability=0.8,
-            hue=(-0.15, 0.30),
-            gain=(0.6, 1.4),
-            contrast=(0.5, 1.5),
-            saturation=(0.6, 1.4),
-        ),
-        "strong": _STRONG,
-        "varied": _VARIED,
-        "bold": _BOLD,
-    }
-)
+AUGMENTATIONS: Mapping[str, Augmentation] = {
+    "none": Augmentation(),
+    # Monkey-Net's published settings. Its crops to the frame's own size are no-ops.
+    "taichi": Augmentation(time_flip=0.5, horizontal_flip=0.5),
+    "nemo": Augmentation(time_flip=0.5, horizontal_flip=0.5),
+    "bair": Augmentation(horizontal_flip=0.5),
+    "moving-gif": Augmentation(time_flip=0.5, horizontal_flip=0.5, resize=(0.9, 1.1), hue=(-0.5, 0.5)),
+    "actions": Augmentation(
+        time_flip=0.5, horizontal_flip=0.5, rotation=(-10, 10), resize=(0.9, 1.1), hue=(-0.5, 0.5)
+    ),
+    # The poke paper's ranges. Borders are replicated and sampled bilinearly here, reflected and nearest there.
+    "pokes": Augmentation(
+        affine_probability=0.8,
+        rotation=(-15, 15),
+        translate=(-0.05, 0.05),
+        colour_probability=0.8,
+        hue=(-0.15, 0.30),
+        gain=(0.6, 1.4),
+        contrast=(0.5, 1.5),
+        saturation=(0.6, 1.4),
+    ),
+    "strong": _STRONG,
+    "varied": _VARIED,
+    "bold": _BOLD,
+}
 
 
 @dataclass(frozen=True, eq=False)
 class AugmentParams:
-    """Every decision for one sample, in the order in which they are applied; the defaults change nothing.
+    """Every decision for one sample, in the order in which they are applied; the defaults change nothing."""
 
-    Attributes:
-        size: (height, width) of the frames that it is for.
-        out: (height, width) of the result.
-        reverse: play backwards.
-        mirror: flip left and right.
-        affine: 2 x 3, where a pixel (x, y, 1) of the (mirrored) frame goes.
-        resize: factor, nearest neighbour.
-        corner: (x, y) of the result's first pixel in the resized frame; negative where it was padded.
-        elastic: H x W x 2, the offset in pixels from each pixel of the result to where it is sampled.
-        colour: changes of colour.
-    """
-
-    size: tuple[int, int]
-    out: tuple[int, int]
-    reverse: bool = False
-    mirror: bool = False
-    affine: np.ndarray | None = None
-    resize: float = 1.0
-    corner: tuple[int, int] = (0, 0)
-    elastic: np.ndarray | None = None
-    colour: ColourParams = field(default_factory=ColourParams)
+    size: tuple[int, int]  # (height, width) of the frames that it is for
+    out: tuple[int, int]  # (height, width) of the result
+    reverse: bool = False  # play backwards
+    mirror: bool = False  # flip left and right
+    affine: np.ndarray | None = None  # 2 x 3, where a pixel (x, y, 1) of the (mirrored) frame goes
+    resize: float = 1.0  # factor, nearest neighbour
+    corner: tuple[int, int] = (0, 0)  # (x, y) of the result's first pixel in the resized frame; negative: padded
+    elastic: np.ndarray | None = None  # H x W x 2 pixels, from each pixel of the result to where it is sampled
+    colour: ColourParams = field(default_factory=ColourParams)  # changes of colour
 
     @property
     def crops(self) -> bool:
@@ -319,10 +277,7 @@ def _sample_affine(size: tuple[int, int], rng: np.random.Generator, settings: Au
         rotation=_uniform(settings.rotation, rng, 0.0),
         scale=(scale * stretch, scale / stretch),
         shear=_uniform(settings.shear, rng, 0.0),
-        shift=(
-            _uniform(settings.translate, rng, 0.0) * size[1],
-            _uniform(settings.translate, rng, 0.0) * size[0],
-        ),
+        shift=(_uniform(settings.translate, rng, 0.0) * size[1], _uniform(settings.translate, rng, 0.0) * size[0]),
     )
 
 

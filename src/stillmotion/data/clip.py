@@ -15,22 +15,15 @@ from stillmotion.errors import StillmotionError
 class Clip:
     """A video and its tracks, as plain arrays.
 
-    Attributes:
-        name: unique within a data set; letters, digits, `-` and `_` only (it becomes a file name in a tar).
-        frames: `uint8`, T x H x W x 3, RGB; may be a read-only memory map.
-        fps: frames per second of `frames`, above zero.
-        tracks: what is known beside the pixels, one array per name (`points`: T x 2, (x, y) pixels, ...).
-        meta: facts as JSON-able values (`action`, `subject`, `split`, `source`, ...).
-
     Raises:
         StillmotionError: a field breaks the rules above.
     """
 
-    name: str
-    frames: np.ndarray
-    fps: float
-    tracks: Mapping[str, np.ndarray] = field(default_factory=dict)
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    name: str  # unique within a data set; letters, digits, `-` and `_` only (it becomes a file name in a tar)
+    frames: np.ndarray  # `uint8`, T x H x W x 3, RGB; may be a read-only memory map
+    fps: float  # frames per second of `frames`, above zero
+    tracks: Mapping[str, np.ndarray] = field(default_factory=dict)  # known beside the pixels, one array per name
+    meta: Mapping[str, Any] = field(default_factory=dict)  # JSON-able facts (`action`, `subject`, `split`, ...)
 
     def __post_init__(self) -> None:
         if not self.name or not all(c.isascii() and (c.isalnum() or c in "-_") for c in self.name):

@@ -7,7 +7,7 @@ import io
 import json
 import mmap
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -20,20 +20,12 @@ from stillmotion.errors import StillmotionError
 
 
 @dataclass(frozen=True)
-class _Span:
-    """Where the bytes of one tar member lie."""
-
-    start: int
-    size: int
-
-
-@dataclass(frozen=True)
 class _Entry:
-    """One clip: its shard and the place of each of its parts (`json`, `frames`, the tracks)."""
+    """One clip: its shard and where the bytes of each of its parts (`json`, `frames`, the tracks) lie in it."""
 
     name: str
     shard: Path
-    parts: Mapping[str, _Span]
+    parts: Mapping[str, slice]
 
 
 class ClipSet(Sequence[Clip]):
@@ -77,9 +69,6 @@ class ClipSet(Sequence[Clip]):
         arrays = {part: self._array(entry, part) for part in entry.parts if part != "json"}
         return Clip(entry.name, arrays.pop("frames"), fps, tracks=arrays, meta=meta)
 
-    def __iter__(self) -> Iterator[Clip]:
-        return (self[i] for i in range(len(self)))
-
     def named(self, name: str) -> Clip:
         """Return the clip of that name (the first one, if concatenated sets share a name).
 
@@ -106,12 +95,7 @@ class ClipSet(Sequence[Clip]):
         Raises:
             StillmotionError: no clip is left.
         """
-        missing = object()
-        kept = []
-        for entry in self._entries:
-            facts = self._facts(entry)[1]
-            if all(facts.get(key, missing) == value for key, value in meta.items()):
-                kept.append(entry)
+        kept = [entry for entry in self._entries if meta.items() <= self._facts(entry)[1].items()]
         if not kept:
             wanted = ", ".join(f"{key}={value!r}" for key, value in meta.items())
             raise StillmotionError(f"None of the {len(self)} clips has {wanted}.")
@@ -147,9 +131,8 @@ class ClipSet(Sequence[Clip]):
         return self._maps[path]
 
     def _facts(self, entry: _Entry) -> tuple[float, dict[str, Any]]:
-        span = entry.parts["json"]
         try:
-            facts = json.loads(self._map(entry.shard)[span.start : span.start + span.size])
+            facts = json.loads(self._map(entry.shard)[entry.parts["json"]])
             return float(facts["fps"]), dict(facts["meta"])
         except (ValueError, KeyError, TypeError) as error:
             raise _damaged(entry, "json", str(error)) from None
@@ -158,7 +141,7 @@ class ClipSet(Sequence[Clip]):
         """View one stored array; only the npy header is read."""
         span = entry.parts[part]
         content = self._map(entry.shard)
-        header = io.BytesIO(content[span.start : span.start + min(span.size, 4096)])
+        header = io.BytesIO(content[span.start : min(span.stop, span.start + 4096)])
         try:
             version = np.lib.format.read_magic(header)
             if version != (1, 0):
@@ -170,15 +153,13 @@ class ClipSet(Sequence[Clip]):
             # Objects in npy files are pickles, and a pickle can run anything.
             raise _damaged(entry, part, f"it holds {dtype} and not numbers")
         count = int(np.prod(shape, dtype=np.int64))
-        if fortran or header.tell() + count * dtype.itemsize != span.size:
+        if fortran or header.tell() + count * dtype.itemsize != span.stop - span.start:
             raise _damaged(entry, part, "its size does not fit its shape")
         return np.frombuffer(content, dtype, count, span.start + header.tell()).reshape(shape)
 
 
 def open_dataset(folder: Path | str) -> ClipSet:
-    """Open a prepared data set.
-
-    Only tar headers are read.
+    """Open a prepared data set; only tar headers are read.
 
     Raises:
         StillmotionError: `folder` is not a prepared data set, is of another version, or a shard is missing,
@@ -210,14 +191,14 @@ def _index_shard(folder: Path, shard: Shard) -> list[_Entry]:
             f"The shard {str(path)!r} has {path.stat().st_size} bytes instead of {shard.bytes}: "
             "it was cut off or changed, so copy it or prepare the data again."
         )
-    parts: dict[str, dict[str, _Span]] = {}
+    parts: dict[str, dict[str, slice]] = {}
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
                 name, _, part = member.name.partition(".")
                 if not member.isreg() or not (part == "json" or part.endswith(".npy")):
                     raise StillmotionError(f"The shard {str(path)!r} holds {member.name!r}, which is no clip's.")
-                span = _Span(member.offset_data, member.size)
+                span = slice(member.offset_data, member.offset_data + member.size)
                 parts.setdefault(name, {})[part.removesuffix(".npy")] = span
     except tarfile.TarError as error:
         raise StillmotionError(f"The shard {str(path)!r} is damaged ({error}): prepare it again.") from None

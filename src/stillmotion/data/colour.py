@@ -7,44 +7,28 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-LUMA = np.array([0.299, 0.587, 0.114])
-"""Rec. 601: the grey that saturation moves colours to and from."""
+LUMA = np.array([0.299, 0.587, 0.114])  # rec. 601: the grey that saturation moves colours to and from.
 
 
 @dataclass(frozen=True, eq=False)
 class ColourShift:
-    """One local change: colours similar to that of one pixel are shifted, wherever they are.
+    """One local change: colours similar to that of one pixel are shifted, wherever they are."""
 
-    Attributes:
-        place: (x, y) of the pixel in the first frame, as shares of width and height (below 1).
-        shift: 3, added to colours equal to the pixel's.
-        radius: distance in RGB (each in [0, 1]) at which the shift has fallen to exp(-1/2).
-    """
-
-    place: tuple[float, float]
-    shift: np.ndarray
-    radius: float
+    place: tuple[float, float]  # (x, y) of the pixel in the first frame, as shares of width and height (below 1)
+    shift: np.ndarray  # 3, added to colours equal to the pixel's
+    radius: float  # distance in RGB (each in [0, 1]) at which the shift has fallen to exp(-1/2)
 
 
 @dataclass(frozen=True, eq=False)
 class ColourParams:
-    """The changes of colour of one sample, in the order in which they are applied; the defaults change nothing.
+    """The changes of colour of one sample, in the order in which they are applied; the defaults change nothing."""
 
-    Attributes:
-        shifts: local changes.
-        hue: shift in turns.
-        contrast: factor of the distance from the mean grey of all frames.
-        matrix: 3 x 3, applied to RGB columns: gains, saturation and the order of channels.
-        brightness: offset, where 1 is the full range.
-        gamma: exponent.
-    """
-
-    shifts: tuple[ColourShift, ...] = ()
-    hue: float = 0.0
-    contrast: float = 1.0
-    matrix: np.ndarray | None = None
-    brightness: float = 0.0
-    gamma: float = 1.0
+    shifts: tuple[ColourShift, ...] = ()  # local changes
+    hue: float = 0.0  # shift in turns
+    contrast: float = 1.0  # factor of the distance from the mean grey of all frames
+    matrix: np.ndarray | None = None  # 3 x 3, applied to RGB columns: gains, saturation and the order of channels
+    brightness: float = 0.0  # offset, where 1 is the full range
+    gamma: float = 1.0  # exponent
 
 
 def sample_shifts(std: float, rng: np.random.Generator) -> tuple[ColourShift, ...]:

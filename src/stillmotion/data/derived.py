@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import safetensors.numpy
@@ -35,8 +35,7 @@ _TYPES = {
 """Of safetensors, as numpy names them."""
 
 
-@dataclass(frozen=True)
-class _Stored:
+class _Stored(NamedTuple):
     """Where an array lies."""
 
     path: Path
@@ -47,13 +46,7 @@ class _Stored:
 
 
 def derived_track(
-    clips: Sequence[Clip],
-    name: str,
-    make: Callable[[Clip], np.ndarray],
-    *,
-    kind: str,
-    key: str,
-    folder: Path | str,
+    clips: Sequence[Clip], name: str, make: Callable[[Clip], np.ndarray], *, kind: str, key: str, folder: Path | str
 ) -> Sequence[Clip]:
     """Add a track to clips; compute it for those for which it is not stored yet.
 
@@ -156,9 +149,8 @@ def _made(make: Callable[[Clip], np.ndarray], clip: Clip, name: str) -> np.ndarr
         raise StillmotionError(f"Clip {clip.name!r} has a track {name!r} already: give the new one another name.")
     values = make(clip)
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
-        raise ValueError(
-            f"the track {name!r} must be an array of numbers, not {getattr(values, 'dtype', type(values))}"
-        )
+        given = getattr(values, "dtype", type(values))
+        raise ValueError(f"the track {name!r} must be an array of numbers, not {given}")
     return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
 
 
@@ -166,9 +158,7 @@ def _write_chunk(folder: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, _S
     # The name follows from the content: no other chunk is ever overwritten.
     path = folder / f"chunk-{_digest(*arrays)[:16]}.safetensors"
     write_bytes(path, safetensors.numpy.save(dict(arrays)))
-    written = _read_index(path)
-    assert written is not None
-    return written
+    return _read_index(path)
 
 
 def _usable_chunks(folder: Path, wanted: set[str]) -> dict[str, _Stored]:
@@ -177,15 +167,15 @@ def _usable_chunks(folder: Path, wanted: set[str]) -> dict[str, _Stored]:
     found: dict[str, _Stored] = {}
     for path in sorted(folder.glob("chunk-*.safetensors")):
         index = _read_index(path)
-        if index is None or not index.keys() & wanted:
-            path.unlink()
-        else:
+        if index.keys() & wanted:
             found |= index
+        else:
+            path.unlink()
     return found
 
 
-def _read_index(path: Path) -> dict[str, _Stored] | None:
-    """Where the arrays of a safetensors file lie, by name, from its header; None if it is damaged."""
+def _read_index(path: Path) -> dict[str, _Stored]:
+    """Where the arrays of a safetensors file lie, by name, from its header; nothing if it is damaged."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -194,10 +184,7 @@ def _read_index(path: Path) -> dict[str, _Stored] | None:
         index = {}
         for name, entry in header.items():
             start, end = (8 + length + int(offset) for offset in entry["data_offsets"])
-            stored = _Stored(path, start, end, _TYPES[entry["dtype"]], tuple(entry["shape"]))
-            if end > size:
-                return None
-            index[name] = stored
+            index[name] = _Stored(path, start, end, _TYPES[entry["dtype"]], tuple(entry["shape"]))
     except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return index
+        return {}
+    return {} if any(stored.end > size for stored in index.values()) else index

@@ -8,14 +8,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-KNOTS = 5
-"""Control points of the field along each side: a limb of a body that fills the picture spans a few of them."""
-
+KNOTS = 5  # control points of the field along each side: a limb of a body that fills the picture spans a few of them
+# Fixed-point iterations that invert the field; where its slope is far below 1 each one adds about a digit.
 ITERATIONS = 12
-"""Fixed-point iterations that invert the field; where its slope is far below 1 each one adds about a digit."""
-
-_MAX_ERROR = 0.01
-"""In pixels: points off by more take further iterations."""
+_MAX_ERROR = 0.01  # in pixels: points off by more take further iterations
 
 
 def sample_field(size: tuple[int, int], std: float, rng: np.random.Generator) -> np.ndarray:

@@ -9,8 +9,7 @@ from stillmotion.data.pose import JOINTS
 from stillmotion.errors import StillmotionError
 
 MIN_SIZE = 16
-PERIOD = 48
-"""Frames of one round of the square."""
+PERIOD = 48  # frames of one round of the square
 
 _SIDE = 0.34  # of the picture
 # A figure that faces the viewer, its places as shares of the square's side from the centre; its left is at +x.

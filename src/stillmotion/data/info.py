@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -16,32 +17,20 @@ INFO_FILE = "dataset.json"
 
 @dataclass(frozen=True)
 class Quarantined:
-    """An input that could not be used, and why.
+    """An input that could not be used, and why."""
 
-    Attributes:
-        source: path of the input, relative to the folder that was prepared.
-        reason: one sentence.
-    """
-
-    source: str
-    reason: str
+    source: str  # path of the input, relative to the folder that was prepared
+    reason: str  # one sentence
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar file of a data set.
+    """One tar file of a data set."""
 
-    Attributes:
-        file: its name inside the data set's folder.
-        clips: how many clips it holds.
-        bytes: its size; checked whenever the data set is opened.
-        sha256: its digest in hexadecimal; checked by `ClipSet.verify`.
-    """
-
-    file: str
-    clips: int
-    bytes: int
-    sha256: str
+    file: str  # its name inside the data set's folder
+    clips: int  # how many clips it holds
+    bytes: int  # its size; checked whenever the data set is opened
+    sha256: str  # its digest in hexadecimal; checked by `ClipSet.verify`
 
 
 @dataclass(frozen=True)
@@ -50,39 +39,23 @@ class DatasetInfo:
 
     The first group is given by whoever makes the data set; the second is counted by `write_dataset`, which
     ignores what it is given there.
-
-    Attributes:
-        title: a name for people.
-        licence: under what terms the clips may be used; empty if unknown.
-        decoder: what turned files into frames, with its version.
-        split_rule: how `meta["split"]` of the clips was decided.
-        settings: how the clips were made (JSON-able values).
-        quarantined: the inputs that were left out.
-        size: (height, width) of every clip, or None if they differ.
-        fps: frames per second of every clip, or None if they differ.
-        clips: number of clips.
-        frames: number of frames in all clips.
-        tracks: names of the tracks that every clip has, sorted.
-        splits: number of clips per value of `meta["split"]`.
-        shards: the tar files in order.
-        version: version of the format on disk.
     """
 
-    title: str = ""
-    licence: str = ""
-    decoder: str = ""
-    split_rule: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    quarantined: Sequence[Quarantined] = ()
+    title: str = ""  # a name for people
+    licence: str = ""  # under what terms the clips may be used; empty if unknown
+    decoder: str = ""  # what turned files into frames, with its version
+    split_rule: str = ""  # how `meta["split"]` of the clips was decided
+    settings: Mapping[str, Any] = field(default_factory=dict)  # how the clips were made (JSON-able values)
+    quarantined: Sequence[Quarantined] = ()  # the inputs that were left out
 
-    size: tuple[int, int] | None = None
-    fps: float | None = None
-    clips: int = 0
-    frames: int = 0
-    tracks: Sequence[str] = ()
-    splits: Mapping[str, int] = field(default_factory=dict)
-    shards: Sequence[Shard] = ()
-    version: int = FORMAT_VERSION
+    size: tuple[int, int] | None = None  # (height, width) of every clip, or None if they differ
+    fps: float | None = None  # frames per second of every clip, or None if they differ
+    clips: int = 0  # number of clips
+    frames: int = 0  # number of frames in all clips
+    tracks: Sequence[str] = ()  # names of the tracks that every clip has, sorted
+    splits: Mapping[str, int] = field(default_factory=dict)  # number of clips per value of `meta["split"]`
+    shards: Sequence[Shard] = ()  # the tar files in order
+    version: int = FORMAT_VERSION  # version of the format on disk
 
 
 def info_to_json(info: DatasetInfo) -> str:
@@ -150,27 +123,22 @@ def merge_infos(infos: Sequence[DatasetInfo]) -> DatasetInfo:
     """Describe several data sets as one: counts are added, what differs becomes None or is joined by '; '."""
     if len(infos) == 1:
         return infos[0]
-
-    def joined(values: list[str]) -> str:
-        return "; ".join(dict.fromkeys(v for v in values if v))
-
-    splits: dict[str, int] = {}
+    texts: dict[str, Any] = {
+        name: "; ".join(dict.fromkeys(text for info in infos if (text := getattr(info, name))))
+        for name in ("title", "licence", "decoder", "split_rule")
+    }
+    splits: Counter[str] = Counter()
     for info in infos:
-        for name, count in info.splits.items():
-            splits[name] = splits.get(name, 0) + count
-    sizes = {i.size for i in infos}
-    rates = {i.fps for i in infos}
+        splits.update(info.splits)
+    sizes, rates = {i.size for i in infos}, {i.fps for i in infos}
     return DatasetInfo(
-        title=joined([i.title for i in infos]),
-        licence=joined([i.licence for i in infos]),
-        decoder=joined([i.decoder for i in infos]),
-        split_rule=joined([i.split_rule for i in infos]),
+        **texts,
         quarantined=tuple(q for i in infos for q in i.quarantined),
         size=sizes.pop() if len(sizes) == 1 else None,
         fps=rates.pop() if len(rates) == 1 else None,
         clips=sum(i.clips for i in infos),
         frames=sum(i.frames for i in infos),
         tracks=tuple(sorted(set.intersection(*(set(i.tracks) for i in infos)))),
-        splits=splits,
+        splits=dict(splits),
         shards=tuple(s for i in infos for s in i.shards),
     )

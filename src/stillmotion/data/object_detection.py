@@ -6,7 +6,7 @@ A detector of the user's own may take the place of `find_object`; see `ObjectDet
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -15,35 +15,16 @@ from torch.nn import functional as F
 
 from stillmotion import media
 
-Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1: the centres of the outermost pixels."""
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1: the centres of the outermost pixels
+ObjectDetector = Callable[[np.ndarray, tuple[float, float]], Box | None]
+"""From a still (H x W x 3, `uint8`) and a point (x, y) to the box of the object that is meant, or None."""
 
-
-class ObjectDetector(Protocol):
-    """Detects one object in a still."""
-
-    def __call__(self, still: np.ndarray, near: tuple[float, float]) -> Box | None:
-        """Box of the object of a still (H x W x 3, `uint8`) that is meant by a point (x, y), or None."""
-        ...
-
-
-_SIDE = 64
-"""The longer side of the still in which objects are sought, in pixels: enough for a centre, and fast."""
-
-_BORDER = 2
-"""Width in pixels of the border that counts as background."""
-
-_MIN_SHARE = 0.1
-"""Share of the border that must have a colour for it to be a colour of the background."""
-
-_MIN_DIFFERENCE = 12.0
-"""In grey levels: compression and camera noise differ by less."""
-
-_COMPARABLE = 0.2
-"""Components with a smaller share of the largest one's pixels are no candidates."""
-
-_MIN_AREA, _MAX_AREA = 0.002, 0.7
-"""Shares of the picture: what is smaller is noise, what is larger is background."""
+_SIDE = 64  # the longer side of the still in which objects are sought, in pixels: enough for a centre, and fast
+_BORDER = 2  # width in pixels of the border that counts as background
+_MIN_SHARE = 0.1  # share of the border that must have a colour for it to be a colour of the background
+_MIN_DIFFERENCE = 12.0  # in grey levels: compression and camera noise differ by less
+_COMPARABLE = 0.2  # components with a smaller share of the largest one's pixels are no candidates
+_MIN_AREA, _MAX_AREA = 0.002, 0.7  # shares of the picture: what is smaller is noise, what is larger is background
 
 
 def find_object(still: np.ndarray, near: tuple[float, float]) -> Box | None:

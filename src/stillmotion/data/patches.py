@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stillmotion import media
-from stillmotion.data.background import detect_moving_object
 from stillmotion.data.points import PointTracker, smooth_path
+from stillmotion.data.tracks import detect_moving_object
 from stillmotion.errors import StillmotionError
 
 Similarity = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -43,11 +43,8 @@ def correlation(picture: np.ndarray, patch: np.ndarray) -> np.ndarray:
 def perceptual(features: Callable[[Tensor], Sequence[Tensor]]) -> Similarity:
     """Similarity of a network's features: 1 minus the mean squared distance over the patch's own mean square.
 
-    Args:
-        features: from N x 3 x H x W in [0, 1] to maps N x C x H/s x W/s of one or more strides s, such as a VGG's.
-
-    Returns:
-        A similarity, averaged over the maps, at each map's stride and interpolated in between.
+    `features` go from N x 3 x H x W in [0, 1] to maps N x C x H/s x W/s of one or more strides s, such as a VGG's.
+    The similarity is averaged over the maps, at each map's stride and interpolated in between.
     """
 
     @torch.inference_mode()
@@ -62,8 +59,7 @@ def perceptual(features: Callable[[Tensor], Sequence[Tensor]]) -> Similarity:
             distance = F.conv2d(wide.square(), ones) - 2 * F.conv2d(wide, small) + own
             score = 1 - distance / own.clamp_min(1e-12)
             total += F.interpolate(score, size, mode="bilinear", align_corners=True)[0, 0]
-        found: np.ndarray = (total / len(part)).numpy()
-        return found
+        return np.asarray(total / len(part))
 
     return similarity
 

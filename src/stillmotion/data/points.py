@@ -10,49 +10,29 @@ confidence below 1/2 are NaN, since the paper of motion strokes drops them. Thre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
 
-from stillmotion.data.background import detect_moving_object
 from stillmotion.data.pose import find_joints
-from stillmotion.data.tracks import running_median
+from stillmotion.data.tracks import detect_moving_object, running_median
 from stillmotion.errors import StillmotionError
 
 PointTracker = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""From frames (`uint8`, T x H x W x 3) to places (`float32`, T x 2, (x, y) in pixels) and confidences (T, 0 to 1)."""
+"""From frames (`uint8`, T x H x W x 3) to places (`float32`, T x 2, (x, y) in pixels) and confidences (T, 0 to 1).
+A place is NaN where nothing is found, and unreliable below `MIN_CONFIDENCE`."""
 
-MIN_CONFIDENCE = 0.5
-"""Frames below it are dropped."""
+BoxDetector = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""From frames to boxes of one object, T x 4 (x0, y0, x1, y1 in pixels, NaN where there is none), and confidences."""
+
+MIN_CONFIDENCE = 0.5  # frames below it are dropped
 
 _MEDIAN_FRAMES = 3
 _SMOOTHING = (0.25, 0.5, 0.25)
 # A person's box reaches beyond the joints: the crown above the head's middle, the feet below the ankles.
 _HEAD_ABOVE, _FEET_BELOW = 0.09, 0.05
-
-
-class BoxDetector(Protocol):
-    """Detects one object in each frame, such as a person."""
-
-    def __call__(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes T x 4 (x0, y0, x1, y1 in pixels, NaN where there is none) and confidences T, of T x H x W x 3."""
-        ...
-
-
-def track_moving_object(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Track the centre of the moving object's box, smoothed in time, without learned weights.
-
-    Args:
-        frames: `uint8`, T x H x W x 3, from a camera that is static or translates.
-
-    Returns:
-        Places (`float32`, T x 2, (x, y) in pixels) and confidences (`float32`, T). A place is NaN where nothing was
-        detected; below `MIN_CONFIDENCE` it is unreliable. If nothing moves all confidences are 0.
-    """
-    return tracker_from_detector(detect_moving_object)(frames)
 
 
 def detect_person(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -93,8 +73,8 @@ def smooth_path(places: np.ndarray, confidence: np.ndarray) -> np.ndarray:
 
 
 def drop_uncertain(places: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    """The track: places (T x 2), NaN where the confidence is below `MIN_CONFIDENCE`."""
-    return np.where((confidence >= MIN_CONFIDENCE)[:, None], places, np.nan).astype(np.float32)
+    """Places (... x 2) with NaN where the confidence (...) is below `MIN_CONFIDENCE`, `float32`."""
+    return np.where((confidence >= MIN_CONFIDENCE)[..., None], places, np.nan).astype(np.float32)
 
 
 def fill_gaps(points: np.ndarray) -> np.ndarray:
@@ -113,27 +93,27 @@ def fill_gaps(points: np.ndarray) -> np.ndarray:
     return np.column_stack([np.interp(times, known, points[known, axis]) for axis in range(2)]).astype(np.float32)
 
 
-OPENCV_TRACKERS: Mapping[str, str] = MappingProxyType(
-    {"csrt": "TrackerCSRT", "kcf": "TrackerKCF", "mil": "TrackerMIL"}
-)
+track_moving_object = tracker_from_detector(detect_moving_object)
+"""Tracks the centre of the moving object's box, seen by a camera that is static or translates."""
+
+OPENCV_TRACKERS = ("csrt", "kcf", "mil")
 """The trackers of OpenCV that need no network file, by the name after `points:tracker=`."""
 
-# CSRT and KCF need objects of some tens of pixels.
-_TRACKER_SIDE = 256
+_TRACKER_SIDE = 256  # CSRT and KCF need objects of some tens of pixels
 
 
 def opencv_tracker(name: str = "csrt") -> PointTracker:
     """Make a tracker from one of OpenCV's, which follows the moving object's box forwards and backwards in time.
 
     Args:
-        name: a key of `OPENCV_TRACKERS`.
+        name: one of `OPENCV_TRACKERS`.
 
     Raises:
         StillmotionError: no such tracker, or this build of OpenCV lacks it.
     """
     if name not in OPENCV_TRACKERS:
         raise StillmotionError(f"There is no tracker {name!r} of OpenCV: choose from {', '.join(OPENCV_TRACKERS)}.")
-    kind: Any = getattr(cv2, OPENCV_TRACKERS[name], None)
+    kind: Any = getattr(cv2, f"Tracker{name.upper()}", None)
     if kind is None:
         raise StillmotionError(f"This OpenCV lacks the tracker {name!r}: install opencv-contrib-python-headless.")
 

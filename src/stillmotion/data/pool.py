@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -34,8 +33,7 @@ def map_in_order(
     if jobs <= 1:
         yield from map(work, items)
         return
-    done = 0
-    ahead = 2 * jobs
+    done, ahead = 0, 2 * jobs
     while done < len(items):
         try:
             for result in _together(work, items[done:], jobs, ahead, start):
@@ -43,7 +41,11 @@ def map_in_order(
                 done += 1
         except BrokenProcessPool:
             # Any of the items that were being worked on may have crashed: they are tried again one at a time.
-            for result in _singly(work, items[done : done + ahead], crashed, start):
+            for item in items[done : done + ahead]:
+                try:
+                    [result] = _together(work, [item], 1, 1, start)
+                except BrokenProcessPool:
+                    result = crashed(item)
                 yield result
                 done += 1
 
@@ -51,40 +53,17 @@ def map_in_order(
 def _together(
     work: Callable[[Item], Result], items: Sequence[Item], jobs: int, ahead: int, start: Start | None
 ) -> Iterator[Result]:
-    # Only some items are worked on at a time: results wait in memory for the order.
+    """Work on `ahead` items at a time and not on all, since results wait in memory for the order."""
     waiting: deque[Future[Result]] = deque()
-    with _pool(min(jobs, len(items)), start) as pool:
+    # Spawned, not forked: decoders and thread pools do not survive a fork.
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(jobs, len(items)), mp_context=spawn, initializer=start)
+    try:
         for item in items:
             waiting.append(pool.submit(work, item))
             if len(waiting) >= ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-def _singly(
-    work: Callable[[Item], Result],
-    items: Sequence[Item],
-    crashed: Callable[[Item], Result],
-    start: Start | None,
-) -> Iterator[Result]:
-    done = 0
-    while done < len(items):
-        with _pool(1, start) as pool:
-            try:
-                for item in items[done:]:
-                    yield pool.submit(work, item).result()
-                    done += 1
-            except BrokenProcessPool:
-                yield crashed(items[done])
-                done += 1
-
-
-@contextlib.contextmanager
-def _pool(jobs: int, start: Start | None) -> Iterator[ProcessPoolExecutor]:
-    # Spawned, not forked: decoders and thread pools do not survive a fork.
-    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=start)
-    try:
-        yield pool
     finally:
         pool.shutdown(cancel_futures=True)

@@ -15,14 +15,8 @@ import numpy as np
 
 from stillmotion.errors import StillmotionError
 
-JOINTS = (
-    "head",
-    *(
-        f"{side}_{part}"
-        for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-        for side in ("left", "right")
-    ),
-)
+_PARTS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+JOINTS = ("head", *(f"{side}_{part}" for part in _PARTS for side in ("left", "right")))
 """The 13 joints of Penn Action, in its order; "left" is the person's own left."""
 
 # Landmarks of BlazePose that stand for each of `JOINTS`; a head is the middle of nose and ears.

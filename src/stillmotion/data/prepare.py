@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -32,18 +32,13 @@ Progress = Callable[[int, int, str, str | None], None]
 Box = tuple[int, int, int, int]
 
 _MOST_BYTES = 2 * 2**30
-# Side in pixels of the frames in which the moving object is detected.
-_MOTION_SIDE = 128
+_MOTION_SIDE = 128  # in pixels, of the frames in which the moving object is detected
 _MOTION_MARGIN = 0.1
 
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """How a source becomes a clip; see `prepare`.
-
-    Raises:
-        StillmotionError: a value makes no sense.
-    """
+    """How a source becomes a clip; see `prepare`. A value that makes no sense raises `StillmotionError`."""
 
     size: tuple[int, int] = (64, 64)
     fps: float | None = None
@@ -133,6 +128,7 @@ def prepare(
             f"{key} {', '.join(str(v) for v in values)}" for key, values in held_out.items()
         )
     quarantined = list(found.refused)
+    described = {name: value for name, value in asdict(settings).items() if name != "tracks"}
 
     def info() -> DatasetInfo:
         return DatasetInfo(
@@ -140,7 +136,7 @@ def prepare(
             licence=licence,
             decoder=f"PyAV {version('av')}, Pillow {version('pillow')}",
             split_rule=split_rule,
-            settings={**_described(settings), "layout": layout},
+            settings={**described, "layout": layout},
             quarantined=tuple(quarantined),
         )
 
@@ -149,9 +145,7 @@ def prepare(
 
 
 def read_clip(source: Source, settings: ClipSettings) -> Clip:
-    """Read one source, crop, resize, track.
-
-    Memory holds the finished clip and one frame of the source.
+    """Read one source, crop, resize, track; memory holds the finished clip and one frame of the source.
 
     Raises:
         StillmotionError: it cannot be read, or is too short or too long.
@@ -171,7 +165,9 @@ def read_clip(source: Source, settings: ClipSettings) -> Clip:
     if len(frames) < settings.min_frames:
         raise StillmotionError(f"It has {len(frames)} frames and not the least, {settings.min_frames}.")
     stacked = np.stack(frames)
-    tracks = {name: tracker(stacked, rate) for name, tracker in map(find_tracker, _wanted(source, settings))}
+    # Plain `points` is not tracked where the data set provides the track.
+    wanted = [name for name in settings.tracks if name != "points" or source.points is None]
+    tracks = {name: tracker(stacked, rate) for name, tracker in map(find_tracker, wanted)}
     if source.points is not None and "points" not in tracks:
         tracks["points"] = _cropped_points(source.points, box, settings.size)[: len(stacked)]
     meta = {**source.meta, "crop": list(box)}
@@ -186,8 +182,7 @@ def _find(root: Path, layout: str) -> Found:
     if layout in READERS:
         return READERS[layout](root)
     if layout not in LAYOUTS:
-        known = ", ".join([*LAYOUTS, *READERS])
-        raise StillmotionError(f"There is no layout {layout!r}: choose from {known}.")
+        raise StillmotionError(f"There is no layout {layout!r}: choose from {', '.join([*LAYOUTS, *READERS])}.")
     return find_sources(root, layout)
 
 
@@ -200,7 +195,9 @@ def _clips(
     progress: Progress,
 ) -> Iterator[Clip]:
     """Yield the clips that could be made; add the others to `quarantined`."""
-    results = map_in_order(partial(_attempt, settings=settings), sources, jobs, _crashed, _one_thread)
+    attempt: Callable[[Source], Clip | str] = partial(_attempt, settings=settings)
+    crashed = "The decoder crashed on it, or memory ran out."
+    results = map_in_order(attempt, sources, jobs, lambda source: crashed, _one_thread)
     for done, (source, result) in enumerate(zip(sources, results, strict=True), start=1):
         name = source.path.relative_to(root).as_posix()
         if isinstance(result, str):
@@ -228,23 +225,9 @@ def _one_thread() -> None:
     cv2.setNumThreads(1)  # the processes share the cores already
 
 
-def _crashed(source: Source) -> str:
-    return "The decoder crashed on it, or memory ran out."
-
-
 def _report(done: int, total: int, name: str, reason: str | None) -> None:
     if reason is not None:
         print(f"quarantined {name}: {reason}", file=sys.stderr)
-
-
-def _described(settings: ClipSettings) -> dict[str, Any]:
-    return {
-        "crop": settings.crop,
-        "size": list(settings.size),
-        "fps": settings.fps,
-        "min_frames": settings.min_frames,
-        "max_frames": settings.max_frames,
-    }
 
 
 def _opened(source: Source, settings: ClipSettings) -> Any:
@@ -265,16 +248,10 @@ def _of_span(video: Any, source: Source, settings: ClipSettings) -> Iterator[np.
     return itertools.islice(video, first, end)
 
 
-def _wanted(source: Source, settings: ClipSettings) -> list[str]:
-    """The trackers to run: plain `points` is left out where the data set provides the track."""
-    return [name for name in settings.tracks if name != "points" or source.points is None]
-
-
 def _cropped_points(points: Sequence[tuple[float, float]], box: Box, size: tuple[int, int]) -> np.ndarray:
     """Points of the source in pixels of the clip; `resize` aligns the outer edges."""
     scale = np.array([size[1] / (box[2] - box[0]), size[0] / (box[3] - box[1])])
-    found: np.ndarray = ((np.array(points) - box[:2] + 0.5) * scale - 0.5).astype(np.float32)
-    return found
+    return np.asarray((np.array(points) - box[:2] + 0.5) * scale - 0.5, np.float32)
 
 
 def _still_box(size: tuple[int, int], settings: ClipSettings) -> Box:

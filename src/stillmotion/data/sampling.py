@@ -29,12 +29,7 @@ Usable = Callable[[Clip], np.ndarray]
 
 
 def sample_rng(seed: int, index: int) -> np.random.Generator:
-    """Return the random numbers of sample `index`: independent between samples and between seeds.
-
-    Args:
-        seed: of the training, not negative.
-        index: the sample's number, not negative.
-    """
+    """The random numbers of sample `index`, independent between samples and between seeds (neither is negative)."""
     # A spawn key and not `SeedSequence([seed, index])`: short lists are padded with zeros there, so that
     # [s, i] and [s, i, 0] would be the same numbers.
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SAMPLES, index)))
@@ -42,8 +37,7 @@ def sample_rng(seed: int, index: int) -> np.random.Generator:
 
 @lru_cache(maxsize=64)
 def _order(count: int, seed: int, *key: int) -> np.ndarray:
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
-    return rng.permutation(count)
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key)).permutation(count)
 
 
 def samples_per_epoch(n_clips: int, drop_batch: int | None = None) -> int:
@@ -65,35 +59,20 @@ def samples_per_epoch(n_clips: int, drop_batch: int | None = None) -> int:
 
 
 def clip_index(n_clips: int, index: int, seed: int, *, drop_batch: int | None = None) -> int:
-    """Tell which clip sample `index` is from: each epoch visits every clip once, in an order of its own.
+    """Tell which clip (0 to `n_clips` - 1) sample `index` is from: an epoch visits every clip once, in its own order.
 
-    Args:
-        n_clips: how many there are.
-        index: the sample's number over the whole training.
-        seed: of the training.
-        drop_batch: if given, an epoch ends after its last whole batch of this size (over all processes) and
-            the clips left over are not seen in that epoch; else batches run on into the next epoch.
-
-    Returns:
-        A number in [0, n_clips).
+    With `drop_batch` an epoch ends after its last whole batch of this size (over all processes) and the clips left
+    over are not seen in that epoch; else batches run on into the next epoch.
     """
     epoch, position = divmod(index, samples_per_epoch(n_clips, drop_batch))
     return int(_order(n_clips, seed, _ORDERS, epoch)[position])
 
 
 def balanced_index(classes: Sequence[Sequence[int]], index: int, seed: int) -> int:
-    """Tell which clip sample `index` is from if classes are to come equally often.
+    """Tell which clip sample `index` is from if classes are to come equally often; `classes` number their clips.
 
     Every round of len(`classes`) samples takes one clip of each class, in an order of its own; within a class, every
     clip comes once before any comes again.
-
-    Args:
-        classes: the numbers of the clips of each class.
-        index: the sample's number over the whole training.
-        seed: of the training.
-
-    Returns:
-        A number out of `classes`.
     """
     turn, position = divmod(index, len(classes))
     label = int(_order(len(classes), seed, _CLASS_ORDERS, turn)[position])
@@ -123,17 +102,9 @@ def pair(length: int, rng: np.random.Generator) -> tuple[int, int]:
 def window(
     length: int, size: int, rng: np.random.Generator, step: int = 1, usable: np.ndarray | None = None
 ) -> np.ndarray:
-    """Draw `size` frames, `step` apart, at a uniform place.
+    """Draw the ascending indices of `size` frames, `step` apart, at a uniform place of a clip of `length` frames.
 
-    Args:
-        length: frames of the clip.
-        size: frames wanted.
-        rng: the source of randomness.
-        step: distance of the frames.
-        usable: bool, one per frame; only windows of frames that all are usable are drawn. None for all.
-
-    Returns:
-        The frames' indices, ascending, `size` integers.
+    With `usable`, a bool per frame, only windows of frames that all are usable are drawn.
 
     Raises:
         StillmotionError: the clip is too short, or has no such window.
@@ -167,15 +138,10 @@ def to_tensor(frames: np.ndarray) -> torch.Tensor:
 
 
 def track_to_tensor(values: np.ndarray, kind: str) -> torch.Tensor:
-    """Turn an augmented track into a tensor: channels first where it has any, (x, y) of flow last.
+    """Turn a track of a kind (see `track_augment.KINDS`), from `augment_tracks`, into a tensor.
 
-    Args:
-        values: from `augment_tracks`.
-        kind: see `track_augment.KINDS`.
-
-    Returns:
-        `rgb`, `map` and `normals`: T x C x H x W, C = 1 for a map without channels; everything else as it is.
-        Integers other than `uint8` become `int64`.
+    `rgb`, `map` and `normals` become T x C x H x W, with C = 1 for a map without channels; everything else stays as
+    it is, flow with (x, y) last. Integers other than `uint8` become `int64`.
     """
     if kind in ("rgb", "map", "normals"):
         return to_tensor(values if values.ndim == 4 else values[..., None])
@@ -308,18 +274,9 @@ class PairDataset(ClipDataset):
 class WindowDataset(ClipDataset):
     """Runs of `size` frames of one clip: items hold `frames` (float32, T x 3 x H x W, [0, 1]) and tracks, T x ...."""
 
-    def __init__(
-        self,
-        clips: Sequence[Clip],
-        seed: int,
-        size: int,
-        augmentation: Augmentation | None = None,
-        *,
-        step: int = 1,
-        **settings: Any,
-    ):
+    def __init__(self, clips: Sequence[Clip], seed: int, size: int, *args: Any, step: int = 1, **settings: Any):
         """Args: as `ClipDataset`; `size` and `step` as in `window`."""
-        super().__init__(clips, seed, augmentation, **settings)
+        super().__init__(clips, seed, *args, **settings)
         self.size, self.step = size, step
 
     def choose_frames(self, clip: Clip, rng: np.random.Generator) -> np.ndarray:
@@ -342,11 +299,7 @@ class StepSampler(Sampler[int]):
                 f"{world} cannot be sampled: numbers must not be negative and the rank must be below "
                 "the world size."
             )
-        self.start_step = start_step
-        self.steps = steps
-        self.batch = batch
-        self.rank = rank
-        self.world = world
+        self.start_step, self.steps, self.batch, self.rank, self.world = start_step, steps, batch, rank, world
 
     def __len__(self) -> int:
         return self.steps * self.batch
@@ -367,18 +320,11 @@ def loader(
     world: int = 1,
     workers: int = 0,
 ) -> DataLoader[dict[str, Any]]:
-    """Make the loader of `steps` batches from `start_step` on, for one process.
+    """Make the loader of one process: `steps` batches from `start_step` on, see `StepSampler`.
 
-    Tensors are stacked, names become lists. The batches are the same for any number of workers.
-
-    Args:
-        dataset: a `ClipDataset`, or anything else whose item n depends on n only.
-        start_step: first step; a resumed training gives the step it stopped at.
-        steps: number of batches to give.
-        batch: samples per batch and process.
-        rank: this process.
-        world: number of processes.
-        workers: processes that prepare batches; 0 prepares them in this one.
+    Tensors are stacked, names become lists. Item n of the data set must depend on n only, as in a `ClipDataset`; a
+    resumed training gives the step it stopped at. `workers` processes prepare the batches, which are the same for any
+    number of them; with 0 this one does.
     """
     return DataLoader(
         dataset,

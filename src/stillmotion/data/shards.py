@@ -13,6 +13,7 @@ import io
 import json
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +27,6 @@ from stillmotion.errors import StillmotionError
 
 __all__ = ["ClipSet", "DatasetInfo", "concat", "open_dataset", "write_dataset"]
 
-_PLAIN_KINDS = "biuf"
-
 
 def write_dataset(
     folder: Path | str,
@@ -40,15 +39,13 @@ def write_dataset(
 ) -> DatasetInfo:
     """Write clips as a prepared data set.
 
-    The same clips give the same bytes. The data set is built beside `folder` and renamed into place when it
-    is complete and on the disk, so `folder` never holds half a data set, and an old one stays if anything
-    fails.
+    The same clips give the same bytes. The data set is built beside `folder` and renamed into place when it is
+    complete and on the disk, so `folder` never holds half a data set, and an old one stays if anything fails.
 
     Args:
         folder: where to; must not exist, unless `overwrite` and it holds a prepared data set (or nothing).
         clips: taken one at a time; only one clip is in memory.
-        info: title, licence, decoder, split rule, settings, quarantined inputs; or a function that returns
-            them, called after the last clip. What can be counted is counted here.
+        info: what cannot be counted (title, licence, ...); or a function that returns it, called after the last clip.
         clips_per_shard: a new shard begins after so many clips.
         max_shard_bytes: a new shard begins before a clip that would make this one larger.
         overwrite: replace an older data set.
@@ -98,7 +95,7 @@ class _Counter:
         self.sizes: set[tuple[int, int]] = set()
         self.rates: set[float] = set()
         self.tracks: set[str] | None = None
-        self.splits: dict[str, int] = {}
+        self.splits: Counter[str] = Counter()
 
     def add(self, clip: Clip) -> None:
         if clip.name in self.names:
@@ -108,9 +105,8 @@ class _Counter:
         self.sizes.add((clip.frames.shape[1], clip.frames.shape[2]))
         self.rates.add(float(clip.fps))
         self.tracks = set(clip.tracks) if self.tracks is None else self.tracks & set(clip.tracks)
-        split = clip.meta.get("split")
-        if split is not None:
-            self.splits[str(split)] = self.splits.get(str(split), 0) + 1
+        if (split := clip.meta.get("split")) is not None:
+            self.splits[str(split)] += 1
 
     def complete(self, info: DatasetInfo, shards: list[Shard]) -> DatasetInfo:
         return replace(
@@ -199,7 +195,7 @@ def _members(clip: Clip) -> list[tuple[str, memoryview | bytes]]:
                 "and must not be 'frames'."
             )
         array = np.asarray(clip.tracks[track])
-        if array.dtype.kind not in _PLAIN_KINDS:
+        if array.dtype.kind not in "biuf":
             raise StillmotionError(f"The track {track!r} of clip {clip.name!r} must hold numbers, not {array.dtype}.")
         members.append((f"{clip.name}.{track}.npy", _npy(array)))
     return members

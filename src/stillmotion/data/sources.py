@@ -34,71 +34,63 @@ _LONGEST_NAME = 80
 
 @dataclass(frozen=True)
 class Source:
-    """Something that can become a clip.
+    """Something that can become a clip."""
 
-    Attributes:
-        path: a video, a folder of frames, or a picture with the frames side by side.
-        name: of the clip to be; made safe and unique by `with_safe_names`.
-        kind: how to read it.
-        split: `train`, `test`, or None while undecided.
-        fps: frames per second, where the file itself does not tell but the data set's description does.
-        frame_width: of a strip, in pixels; None if frames are square.
-        span: the part of the video that is the clip, (first frame, one past the last), counted from 0 at the source's
-            own rate; None for all of it. What lies behind the end of the video is not missed.
-        points: T x 2, (x, y) in pixels of the source for each frame of the span, NaN where unknown: where the data
-            set brings its own. They become the track `points`.
-        meta: facts for the clip.
-    """
-
-    path: Path
-    name: str
-    kind: Kind
-    split: str | None = None
-    fps: float | None = None
-    frame_width: int | None = None
+    path: Path  # a video, a folder of frames, or a picture with the frames side by side
+    name: str  # of the clip to be; made safe and unique by `with_safe_names`
+    kind: Kind  # how to read it
+    split: str | None = None  # `train`, `test`, or None while undecided
+    fps: float | None = None  # frames per second, where only the data set's description tells, not the file
+    frame_width: int | None = None  # of a strip, in pixels; None if frames are square
+    # The part of the video that is the clip, (first frame, one past the last), counted from 0 at the source's own
+    # rate; None for all of it. What lies behind the end of the video is not missed.
     span: tuple[int, int] | None = None
+    # T x 2, (x, y) in pixels of the source for each frame of the span, NaN where unknown: where the data set brings
+    # its own. They become the track `points`.
     points: tuple[tuple[float, float], ...] | None = None
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)  # facts for the clip
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a folder holds.
+    """What a folder holds."""
 
-    Attributes:
-        sources: in the order of the clips to be.
-        split_rule: how `split` was decided, for `dataset.json`.
-        title: of the data set.
-        refused: what does not belong there, with reasons.
-    """
-
-    sources: Sequence[Source]
-    split_rule: str
-    title: str = ""
-    refused: Sequence[Quarantined] = ()
+    sources: Sequence[Source]  # in the order of the clips to be
+    split_rule: str  # how `split` was decided, for `dataset.json`
+    title: str = ""  # of the data set
+    refused: Sequence[Quarantined] = ()  # what does not belong there, with reasons
 
 
 def find_sources(root: Path, layout: str = "auto") -> Found:
     """Find clips in a folder and its subfolders.
 
     With `train` and `test` subfolders these are the splits and nothing beside them is taken; else 20 % are
-    drawn for testing, with seed 0. Hidden files and files of other kinds are passed over.
-
-    Args:
-        root: the folder.
-        layout: `videos`, `frames` (each folder with pictures is a clip), `strips` (each picture is a clip),
-            or `auto`: all of these, and the pictures of a folder are strips if its first picture is at least
-            twice as wide as high and its width is a multiple of its height.
+    drawn for testing, with seed 0. Hidden files and files of other kinds are passed over. `layout` is `videos`,
+    `frames` (each folder with pictures is a clip), `strips` (each picture is a clip), or `auto`: all of these, and
+    the pictures of a folder are strips if its first picture is at least twice as wide as high and its width is a
+    multiple of its height.
 
     Raises:
         StillmotionError: no such folder or layout, or nothing in it.
     """
     if layout not in LAYOUTS:
         raise StillmotionError(f"There is no layout {layout!r}: choose from {', '.join(LAYOUTS)}.")
-    sources, has_splits = walk(root, LAYOUTS[layout])
+    return split_found(*walk(root, LAYOUTS[layout]), 0.2)
+
+
+def split_found(
+    sources: Sequence[Source],
+    has_splits: bool,
+    share: float,
+    title: str = "",
+    refused: Sequence[Quarantined] = (),
+    by: str | None = None,
+) -> Found:
+    """Keep the split by train and test folders, or draw `share` of the clips (people, if `by` names them)."""
     if has_splits:
-        return Found(sources, "the folders train and test")
-    return Found(random_split(sources, 0.2), "20 % of the clips at random for testing (seed 0)")
+        return Found(sources, "the folders train and test", title, refused)
+    rule = f"{100 * share:.0f} % of the {'people' if by else 'clips'} at random for testing (seed 0)"
+    return Found(random_split(sources, share, by), rule, title, refused)
 
 
 def walk(root: Path, kinds: Sequence[Kind]) -> tuple[list[Source], bool]:
@@ -120,12 +112,9 @@ def walk(root: Path, kinds: Sequence[Kind]) -> tuple[list[Source], bool]:
 
 
 def random_split(sources: Sequence[Source], share: float, by: str | None = None) -> list[Source]:
-    """Draw `share` of the sources for testing, with seed 0; the rest is for training.
+    """Draw `share` of the sources, rounded up, for testing, with seed 0; the rest, or the only one, is for training.
 
-    Args:
-        sources: in a fixed order.
-        share: rounded up; a single source is for training.
-        by: a key of `meta`: all sources with the same value come into the same split (people, say).
+    `by` is a key of `meta`: all sources with the same value (a person, say) come into the same split.
     """
     keys = [str(source.meta[by]) if by else str(i) for i, source in enumerate(sources)]
     groups = sorted(set(keys), key=natural_key)
@@ -181,12 +170,11 @@ def _walk(folder: Path, base: Path, kinds: Sequence[Kind], seen: set[Path]) -> I
     if real in seen:  # a link back up
         return
     seen.add(real)
-    entries = sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=_entry_key)
+    entries = sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda e: natural_key(e.name))
     pictures = [Path(e) for e in entries if e.is_file() and e.name.lower().endswith(PICTURE_ENDINGS)]
     kind = _picture_kind(pictures, kinds)
     if kind == "frames":
-        name = _joined(folder, base) or folder.resolve().name
-        yield Source(folder, name, "frames")
+        yield Source(folder, _joined(folder, base) or real.name, "frames")
     for entry in entries:
         path = Path(entry)
         if entry.is_dir():
@@ -197,19 +185,13 @@ def _walk(folder: Path, base: Path, kinds: Sequence[Kind], seen: set[Path]) -> I
             yield Source(path, _joined(path.with_suffix(""), base), "strip")
 
 
-def _entry_key(entry: os.DirEntry[str]) -> tuple[tuple[int, int, str], ...]:
-    return natural_key(entry.name)
-
-
 def _joined(path: Path, base: Path) -> str:
     return "_".join(path.relative_to(base).parts)
 
 
 def _picture_kind(pictures: Sequence[Path], kinds: Sequence[Kind]) -> Kind | None:
-    if not pictures:
-        return None
-    if "strip" not in kinds or "frames" not in kinds:
-        return "strip" if "strip" in kinds else "frames" if "frames" in kinds else None
+    if not pictures or not {"strip", "frames"} <= set(kinds):
+        return next((kind for kind in ("strip", "frames") if pictures and kind in kinds), None)
     for picture in pictures:
         try:
             with open_image(picture, Limits()) as image:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,41 +19,31 @@ from stillmotion.data.augment import AugmentParams, augment_frames, transform_po
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError
 
-KINDS: Mapping[str, str] = MappingProxyType(
-    {
-        "points": "T x ... x 2 places",
-        "joints": "T x K x 3 places and visibilities; in a mirror left_* and right_* of meta['joints'] are exchanged",
-        "boxes": "T x ... x 4: x0, y0, x1, y1, the centres of the outermost pixels",
-        "labels": "T x H x W integers, sampled from the nearest pixel",
-        "map": "T x H x W or T x H x W x C numbers, sampled bilinearly",
-        "rgb": "T x H x W x 3 pictures, which also change colour as the frames do",
-        "normals": "T x H x W x 3 unit vectors (x right, y up, z to the viewer) or zero, in the axes of "
-        "meta['normals']: 'object' (the default) or 'camera'",
-        "flow_forward": "(T - L) x H x W x 2 pixels: what is at (x, y) in frame t is at (x, y) + flow in frame t + L",
-        "flow_backward": "(T - L) x H x W x 2 pixels, from frame t + L to frame t",
-        "values": "T x ... numbers without a place: only the order of frames changes",
-    }
-)
+KINDS: Mapping[str, str] = {
+    "points": "T x ... x 2 places",
+    "joints": "T x K x 3 places and visibilities; in a mirror left_* and right_* of meta['joints'] are exchanged",
+    "boxes": "T x ... x 4: x0, y0, x1, y1, the centres of the outermost pixels",
+    "labels": "T x H x W integers, sampled from the nearest pixel",
+    "map": "T x H x W or T x H x W x C numbers, sampled bilinearly",
+    "rgb": "T x H x W x 3 pictures, which also change colour as the frames do",
+    "normals": "T x H x W x 3 unit vectors (x right, y up, z to the viewer) or zero, in the axes of "
+    "meta['normals']: 'object' (the default) or 'camera'",
+    "flow_forward": "(T - L) x H x W x 2 pixels: what is at (x, y) in frame t is at (x, y) + flow in frame t + L",
+    "flow_backward": "(T - L) x H x W x 2 pixels, from frame t + L to frame t",
+    "values": "T x ... numbers without a place: only the order of frames changes",
+}
 """How a track transforms, and its shape."""
 
-TRACK_KINDS: Mapping[str, str] = MappingProxyType(
-    {
-        "points": "points",
-        "path": "points",
-        "other_path": "points",
-        "gripper": "points",
-        "joints": "joints",
-        "box": "boxes",
-        "boxes": "boxes",
-        "mask": "labels",
-        "parts": "labels",
-        "other_frames": "rgb",
-        "normals": "normals",
-        "flow": "flow_forward",
-        "flow_forward": "flow_forward",
-        "flow_backward": "flow_backward",
-    }
-)
+TRACK_KINDS: Mapping[str, str] = {
+    **dict.fromkeys(("points", "path", "other_path", "gripper"), "points"),
+    "joints": "joints",
+    **dict.fromkeys(("box", "boxes"), "boxes"),
+    **dict.fromkeys(("mask", "parts"), "labels"),
+    "other_frames": "rgb",
+    "normals": "normals",
+    **dict.fromkeys(("flow", "flow_forward"), "flow_forward"),
+    "flow_backward": "flow_backward",
+}
 """The kinds of the tracks that worlds, trackers and readers write."""
 
 _ON_PIXELS = ("labels", "map", "rgb", "normals", "flow_forward", "flow_backward")
@@ -193,12 +182,7 @@ def _track(clip: Clip, name: str) -> np.ndarray:
 
 
 def _moved(
-    values: np.ndarray,
-    kind: str,
-    clip: Clip,
-    indices: np.ndarray,
-    params: AugmentParams,
-    sources: np.ndarray | None,
+    values: np.ndarray, kind: str, clip: Clip, indices: np.ndarray, params: AugmentParams, sources: np.ndarray | None
 ) -> np.ndarray:
     if kind in _ON_PIXELS and values.shape[1:3] != params.size:
         raise StillmotionError(
@@ -206,7 +190,7 @@ def _moved(
             f"{params.size}: make it at their size, or name it 'values'."
         )
     if kind == "values":
-        return _plain(values)
+        return np.ascontiguousarray(values, np.float32 if values.dtype.kind == "f" else None)
     if kind == "points":
         return transform_points(values, params).astype(np.float32)
     if kind == "joints":
@@ -301,7 +285,3 @@ def _sample(values: np.ndarray, sources: np.ndarray) -> np.ndarray:
     channels = torch.from_numpy(numbers.reshape(*values.shape[:3], -1)).permute(0, 3, 1, 2)
     sampled = geometry.warp(channels, grid.expand(len(values), -1, -1, -1), padding="border").permute(0, 2, 3, 1)
     return sampled.contiguous().numpy().reshape(len(values), *sources.shape[:2], *values.shape[3:])
-
-
-def _plain(values: np.ndarray) -> np.ndarray:
-    return values.astype(np.float32) if values.dtype.kind == "f" else np.ascontiguousarray(values)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 
@@ -21,8 +20,7 @@ from stillmotion.data.pose import joints
 from stillmotion.data.tracks import boxes, flow, flow_backward
 from stillmotion.errors import StillmotionError
 
-Tracker = Callable[[np.ndarray, float], np.ndarray]
-"""From frames (`uint8`, T x H x W x 3) and their rate to a track."""
+Tracker = Callable[[np.ndarray, float], np.ndarray]  # from frames (`uint8`, T x H x W x 3) and their rate to a track
 
 
 def _points(tracker: PointTracker) -> Tracker:
@@ -32,36 +30,24 @@ def _points(tracker: PointTracker) -> Tracker:
     return track
 
 
-def _patch(value: str) -> Tracker:
-    return _points(patch_tracker(read_references(Path(value)) if value else ()))
-
-
-TRACKERS: Mapping[str, Callable[[str], Tracker]] = MappingProxyType(
-    {
-        "flow": lambda value: flow,
-        "flow_forward": lambda value: flow,
-        "flow_backward": lambda value: flow_backward,
-        "boxes": lambda value: boxes,
-        "points": lambda value: _points(track_moving_object),
-        "points:patch": _patch,
-        "points:person": lambda value: _points(tracker_from_detector(detect_person)),
-        "points:tracker": lambda value: _points(opencv_tracker(value or "csrt")),
-        "joints": lambda value: joints,
-    }
-)
+TRACKERS: Mapping[str, Callable[[str], Tracker]] = {
+    "flow": lambda value: flow,
+    "flow_forward": lambda value: flow,
+    "flow_backward": lambda value: flow_backward,
+    "boxes": lambda value: boxes,
+    "points": lambda value: _points(track_moving_object),
+    "points:patch": lambda value: _points(patch_tracker(read_references(Path(value)) if value else ())),
+    "points:person": lambda value: _points(tracker_from_detector(detect_person)),
+    "points:tracker": lambda value: _points(opencv_tracker(value or "csrt")),
+    "joints": lambda value: joints,
+}
 """What makes a tracker, given what follows `=` (`points:patch=FOLDER`, `points:tracker=kcf`) or nothing."""
 
 WITH_VALUE = ("points:patch", "points:tracker")
 
 
 def find_tracker(wanted: str) -> tuple[str, Tracker]:
-    """Look a tracker up.
-
-    Args:
-        wanted: a key of `TRACKERS`, with `=VALUE` behind those that take one.
-
-    Returns:
-        The track's name (what stands before `:`), and the tracker.
+    """The track's name (what stands before `:`) and the tracker of a key of `TRACKERS`, with its `=VALUE` if any.
 
     Raises:
         StillmotionError: there is none of this name, or its value cannot be used.

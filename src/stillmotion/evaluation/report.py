@@ -25,8 +25,7 @@ from stillmotion.evaluation.protocols.columns import Case, Column, FeatureCache,
 from stillmotion.files import write_json, writing
 from stillmotion.version import __version__
 
-SHOWN = 10
-"""Frames of each case in its strip."""
+SHOWN = 10  # frames of each case in its strip
 
 INPUT = "predicted and target frames are compared as 8-bit RGB arrays; predictions never pass through a video file"
 """Comparing mp4 with png changes the values, so every report names the format."""
@@ -34,19 +33,12 @@ INPUT = "predicted and target frames are compared as 8-bit RGB arrays; predictio
 
 @dataclass(frozen=True)
 class Row:
-    """A model or baseline with its metrics so far.
+    """A model or baseline with its metrics so far."""
 
-    Attributes:
-        predictor: makes its predictions.
-        metrics: by column.
-        curves: by metric.
-        cases: the values of each case by column.
-    """
-
-    predictor: Predictor
-    metrics: Mapping[str, Metric]
-    curves: Mapping[str, Curve]
-    cases: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    predictor: Predictor  # makes its predictions
+    metrics: Mapping[str, Metric]  # by column
+    curves: Mapping[str, Curve]  # by metric
+    cases: dict[str, dict[str, float | None]] = field(default_factory=dict)  # the values of each case by column
 
 
 def evaluate_models(
@@ -156,7 +148,12 @@ def evaluate_case(
     predictions = [row.predictor(case, sample) for sample in range(protocol.samples)]
     samples = [frames for frames in predictions if frames is not None]
     for frames in samples:
-        check_shape(name, case, frames)
+        if frames.shape != case.target.shape:
+            raise StillmotionError(
+                f"{name} predicts {len(frames)} frames of {frames.shape[1]} x {frames.shape[2]} pixels where clip "
+                f"{case.name!r} has {len(case.target)} of {case.target.shape[1]} x {case.target.shape[2]}; prepare "
+                f"the data with --size {frames.shape[1]}."
+            )
         if row.curves and protocol.has_truth(case):
             pair = [torch.from_numpy(media.to_float(video)) for video in (frames, case.target)]
             for curve in row.curves.values():
@@ -164,16 +161,6 @@ def evaluate_case(
     if samples:
         row.cases[case.name] = add_case(row.metrics, columns, cache, case, samples)
     return samples
-
-
-def check_shape(name: str, case: Case, frames: np.ndarray) -> None:
-    """Raise `StillmotionError` unless a prediction has the shape of the case's target."""
-    if frames.shape != case.target.shape:
-        raise StillmotionError(
-            f"{name} predicts {len(frames)} frames of {frames.shape[1]} x {frames.shape[2]} pixels where clip "
-            f"{case.name!r} has {len(case.target)} of {case.target.shape[1]} x {case.target.shape[2]}; prepare the "
-            f"data with --size {frames.shape[1]}."
-        )
 
 
 def summarise(
@@ -217,15 +204,8 @@ def describe(clips: ClipSet, protocol: Protocol, cache: FeatureCache) -> dict[st
 
 def describe_data(info: DatasetInfo) -> dict[str, Any]:
     """The data set's facts."""
-    return {
-        "title": info.title,
-        "size": list(info.size) if info.size else None,
-        "fps": info.fps,
-        "decoder": info.decoder,
-        "licence": info.licence,
-        "settings": dict(info.settings),
-        "shards": [shard.sha256 for shard in info.shards],
-    }
+    facts = {name: getattr(info, name) for name in ("title", "size", "fps", "decoder", "licence", "settings")}
+    return {**facts, "shards": [shard.sha256 for shard in info.shards]}
 
 
 def curves_of(rows: Mapping[str, Row]) -> dict[str, Any]:

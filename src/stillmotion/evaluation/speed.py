@@ -13,7 +13,8 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -30,22 +31,17 @@ from stillmotion.data.clip import Clip
 from stillmotion.files import write_json
 from stillmotion.nn.device import choose_device, choose_precision
 from stillmotion.options import Control
-from stillmotion.systems.base import Animation, Step, System
+from stillmotion.systems.base import Animation, System
 from stillmotion.version import __version__
 
-FRAMES = 32
-"""Frames that the networks generate in what is timed."""
+FRAMES = 32  # frames that the networks generate in what is timed
 _LARGE = 256  # side of the still that is animated at its own size
+_MATMUL = 1024  # side of the matrices whose product gives the peak
 _BF16_FRAMES = 8  # without hardware for it bf16 takes seconds
 
 
 def bench_models(
-    models: Sequence[str],
-    out: Path,
-    *,
-    repeats: int = 10,
-    threads: int | None = None,
-    device: str = "cpu",
+    models: Sequence[str], out: Path, *, repeats: int = 10, threads: int | None = None, device: str = "cpu"
 ) -> str:
     """Time models and write the results as JSON.
 
@@ -87,33 +83,21 @@ def machine(device: torch.device = torch.device("cpu")) -> dict[str, Any]:  # no
 
 @dataclass(frozen=True)
 class Exercise:
-    """What a system's speed is measured on.
+    """What a system's speed is measured on."""
 
-    Attributes:
-        still: H x W x 3, of the networks' size.
-        control: the control, from memory.
-        given: the same as a person gives it: with a file to read, where there is one.
-        frames: how many to ask for, so that the networks generate `generated` of them.
-        generated: how many the networks generate; the others are the still.
-        stage: the training stage whose step is timed.
-        clips: training clips for that stage.
-    """
-
-    still: np.ndarray
-    control: Control
-    given: Control
-    frames: int
-    generated: int
-    stage: str
-    clips: Sequence[Clip]
+    still: np.ndarray  # H x W x 3, of the networks' size
+    control: Control  # the control, from memory
+    given: Control  # the same as a person gives it: with a file to read, where there is one
+    frames: int  # how many to ask for, so that the networks generate `generated` of them
+    generated: int  # how many the networks generate; the others are the still
+    stage: str  # the training stage whose step is timed
+    clips: Sequence[Clip]  # training clips for that stage
 
 
 def make_exercise(system: System, folder: Path) -> Exercise:
     """The exercise of a system, of its `example_clip(frames)`, `control_of(clip)` and `main_stage`.
 
-    Args:
-        system: what is timed.
-        folder: for a video that the control reads.
+    A video that the control reads is written to `folder`.
     """
     clip = system.example_clip(FRAMES)
     still = np.asarray(clip.frames)[0]
@@ -131,7 +115,7 @@ def make_exercise(system: System, folder: Path) -> Exercise:
 def bench_model(animator: Animator, repeats: int) -> dict[str, Any]:
     """Everything about one model: sizes, times per frame in milliseconds, share of the matmul peak."""
     system = animator.system
-    left = _LEFT.to(system.device)
+    left = torch.ones(_MATMUL, _MATMUL, device=system.device)
     with tempfile.TemporaryDirectory() as folder:
         exercise = make_exercise(system, Path(folder))
         large = media.resize(exercise.still, (_LARGE, _LARGE))
@@ -142,14 +126,14 @@ def bench_model(animator: Animator, repeats: int) -> dict[str, Any]:
 
         variants: dict[str, Callable[[], Any]] = {
             "matmul": lambda: left @ left,
-            "network": lambda: _run(animated(exercise.control)),
-            "large": lambda: _run(animated(exercise.control, "native", large)),
+            "network": lambda: deque(animated(exercise.control), 0),
+            "large": lambda: deque(animated(exercise.control, "native", large), 0),
             "end_to_end": lambda: animated(exercise.given).save(target, overwrite=True),
-            "first_frame": lambda: _first(animated(exercise.given), exercise.frames - exercise.generated),
+            "first_frame": lambda: next(islice(animated(exercise.given), exercise.frames - exercise.generated, None)),
         }
         times = interleaved(variants, repeats)
     with FlopCounterMode(display=False) as counter:
-        _run(animated(exercise.control))
+        deque(animated(exercise.control), 0)
     flops = counter.get_total_flops() / exercise.generated
     per_frame = {name: [t / exercise.generated for t in times[name]] for name in ("network", "large", "end_to_end")}
     peak = 2 * _MATMUL**3 / statistics.median(times["matmul"])
@@ -168,16 +152,6 @@ def bench_model(animator: Animator, repeats: int) -> dict[str, Any]:
         "training": _training(system, exercise, max(repeats // 2, 1)),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-
-
-def _run(steps: Iterable[Any]) -> None:
-    for _ in steps:
-        pass
-
-
-def _first(animation: Animation, before: int) -> Step:
-    """The first frame that the networks generate, after `before` others."""
-    return next(islice(animation, before, None))
 
 
 def _bf16(system: System, exercise: Exercise, fp32_s: float) -> dict[str, Any]:
@@ -247,10 +221,6 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
     low, median, high = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [seconds[0]] * 3
     values = {"median": median, "quartile_1": low, "quartile_3": high, "min": min(seconds)}
     return {name: 1000 * value for name, value in values.items()}
-
-
-_MATMUL = 1024
-_LEFT = torch.ones(_MATMUL, _MATMUL)
 
 
 def _cpu_name() -> str:

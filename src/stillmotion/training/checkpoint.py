@@ -55,13 +55,7 @@ def folder_of(run: Path, stage: str, step: int) -> Path:
 
 
 def save(
-    run: Path,
-    stage: Stage,
-    step: int,
-    ema: EMA,
-    rng: Mapping[str, Tensor],
-    facts: Mapping[str, Any],
-    keep: int,
+    run: Path, stage: Stage, step: int, ema: EMA, rng: Mapping[str, Tensor], facts: Mapping[str, Any], keep: int
 ) -> Path:
     """Write a checkpoint, point `last.json` to it and remove those of the stage that are too old.
 
@@ -268,10 +262,7 @@ def _initial(stages: Iterable[Stage]) -> dict[str, Tensor]:
 def _fill(targets: Mapping[str, Tensor], path: Path) -> None:
     """Copy the tensors of a file into `targets`, which must have the same names and shapes."""
     stored = load_tensors(path)
-    for kind, keys in (
-        ("lacks", targets.keys() - stored.keys()),
-        ("has no use for", stored.keys() - targets.keys()),
-    ):
+    for kind, keys in (("lacks", targets.keys() - stored.keys()), ("has no use for", stored.keys() - targets.keys())):
         if keys:
             raise StillmotionError(
                 f"{path} does not fit these networks: it {kind} {', '.join(sorted(keys)[:3])}"

@@ -19,12 +19,7 @@ class Update(Protocol):
     """Argument of `Stage.step`: one optimiser step on a loss."""
 
     def __call__(
-        self,
-        names: str | Sequence[str],
-        loss: Tensor,
-        *,
-        clip_grad: float | None = None,
-        retain_graph: bool = False,
+        self, names: str | Sequence[str], loss: Tensor, *, clip_grad: float | None = None, retain_graph: bool = False
     ) -> None:
         """Backpropagate `loss` and step.
 

@@ -38,12 +38,7 @@ class Updater:
         self._all = list({id(p): p for p in everything}.values())
 
     def __call__(
-        self,
-        names: str | Sequence[str],
-        loss: Tensor,
-        *,
-        clip_grad: float | None = None,
-        retain_graph: bool = False,
+        self, names: str | Sequence[str], loss: Tensor, *, clip_grad: float | None = None, retain_graph: bool = False
     ) -> None:
         """See `stage.Update`."""
         chosen = (names,) if isinstance(names, str) else tuple(names)

@@ -12,23 +12,19 @@ import torch
 
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.extractors.base import FeatureExtractor, path_and_digest
+from stillmotion.evaluation.extractors.identity import open_resnet50
 from stillmotion.evaluation.extractors.inception import open_inception
 from stillmotion.evaluation.extractors.keypoints import open_keypoints
 from stillmotion.evaluation.extractors.lpips import open_lpips
-from stillmotion.evaluation.extractors.resnet import open_resnet50
 from stillmotion.nn.device import choose_device
 
 
 @dataclass(frozen=True)
 class Entry:
-    """How an extractor is given.
+    """How an extractor is given."""
 
-    Attributes:
-        needs: what the user gives, for messages.
-        open: makes the extractor of the option's value and a device.
-    """
-
-    needs: str
+    needs: str  # what the user gives, for messages
+    # makes the extractor of the option's value and a device
     open: Callable[[str, str | torch.device], FeatureExtractor]
 
 

@@ -14,24 +14,17 @@ from torch.nn import functional as F
 from stillmotion import media
 from stillmotion.errors import StillmotionError
 
-BATCH = 16
-"""Frames that go through a network together."""
+BATCH = 16  # frames that go through a network together
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class FeatureExtractor(Protocol):
-    """A function from frames to points or features that describes itself in the report.
+    """A function from frames to points or features that describes itself in the report."""
 
-    Attributes:
-        description: which network, its input, and the digest of its weights.
-        dimension: how many points (K) or features (D) come out.
-        per_video: whether the features are those of the whole video (as FVD takes them); else of each frame.
-    """
-
-    description: str
-    dimension: int
-    per_video: bool
+    description: str  # which network, its input, and the digest of its weights
+    dimension: int  # how many points (K) or features (D) come out
+    per_video: bool  # whether the features are those of the whole video (as FVD takes them); else of each frame
 
     def __call__(self, frames: np.ndarray) -> Tensor:
         """T x H x W x 3 `uint8` to points T x K x 3 (see `metrics.keypoint`), features T x D, or 1 x D per video."""
@@ -44,7 +37,7 @@ class NetworkFeatures:
     Args:
         network: N x 3 x `size` to N x `dimension`.
         dimension: how many features.
-        size: (height, width) that frames are scaled to, bilinearly.
+        size: (height, width) that frames are scaled to, bilinearly; None for their own.
         normalize: from [0, 1] to the network's own range.
         description: see `FeatureExtractor`.
         device: where the network runs; features come back on the CPU.
@@ -56,7 +49,7 @@ class NetworkFeatures:
         self,
         network: nn.Module,
         dimension: int,
-        size: tuple[int, int],
+        size: tuple[int, int] | None,
         normalize: Callable[[Tensor], Tensor],
         description: str,
         device: str | torch.device = "cpu",
@@ -65,26 +58,17 @@ class NetworkFeatures:
         self.dimension, self.size, self.normalize, self.description = dimension, size, normalize, description
         self.device = device
 
+    @torch.inference_mode()
     def __call__(self, frames: np.ndarray) -> Tensor:
-        """T x D."""
-
-        def features(pictures: Tensor) -> Tensor:
-            # Not antialiased: this is what pytorch-fid does, and frames are smaller than the input anyway.
-            scaled = F.interpolate(pictures, self.size, mode="bilinear", align_corners=False)
-            result: Tensor = self.network(self.normalize(scaled))
-            return result
-
-        return in_batches(features, frames, self.device)
-
-
-@torch.inference_mode()
-def in_batches(features: Callable[[Tensor], Tensor], frames: np.ndarray, device: str | torch.device) -> Tensor:
-    """Apply a function of N x 3 x H x W in [0, 1] to T x H x W x 3 `uint8`; T x D on the CPU."""
-    parts = [
-        features(torch.from_numpy(media.to_float(frames[start : start + BATCH])).to(device)).cpu()
-        for start in range(0, len(frames), BATCH)
-    ]
-    return torch.cat(parts).clone()
+        """T x H x W x 3 `uint8` to T x D."""
+        parts = []
+        for start in range(0, len(frames), BATCH):
+            pictures = torch.from_numpy(media.to_float(frames[start : start + BATCH])).to(self.device)
+            if self.size is not None:
+                # Not antialiased: this is what pytorch-fid does, and frames are smaller than the input anyway.
+                pictures = F.interpolate(pictures, self.size, mode="bilinear", align_corners=False)
+            parts.append(self.network(self.normalize(pictures)).cpu())
+        return torch.cat(parts).clone()
 
 
 def imagenet_normalize(pictures: Tensor) -> Tensor:

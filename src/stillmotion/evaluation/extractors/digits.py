@@ -12,13 +12,11 @@ from torch import Tensor, nn
 
 from stillmotion.files import load_tensors
 
-SIDE = 28
-"""Side of the network's input in pixels; ink is bright."""
+SIDE = 28  # side of the network's input in pixels; ink is bright
 
 WEIGHTS = Path(str(files("stillmotion"))) / "evaluation" / "extractors" / "digit_classifier.safetensors"
 
-# A digit is 28 of the frame's 112 units wide.
-_SHARE = 1 / 4
+_SHARE = 1 / 4  # a digit is 28 of the frame's 112 units wide
 
 
 class DigitClassifier(nn.Module):
@@ -99,9 +97,6 @@ def _window(ink: np.ndarray, centre: np.ndarray, side: int, pixels: int) -> np.n
     scale = pixels / side
     # The outer edges of the window are those of the result.
     matrix = np.array(
-        [
-            [scale, 0, pixels / 2 - 0.5 - centre[0] * scale],
-            [0, scale, pixels / 2 - 0.5 - centre[1] * scale],
-        ]
+        [[scale, 0, pixels / 2 - 0.5 - centre[0] * scale], [0, scale, pixels / 2 - 0.5 - centre[1] * scale]]
     )
     return cv2.warpAffine(ink, matrix, (pixels, pixels), flags=cv2.INTER_CUBIC).clip(0, 1)

@@ -6,8 +6,8 @@ differ in how the pooling branches pool, see `InceptionV3`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,21 +46,6 @@ def open_inception(path: Path, sha256: str, device: str | torch.device = "cpu") 
     return NetworkFeatures(network, FEATURES, (299, 299), lambda x: 2 * x - 1, description, device)
 
 
-Pooling = Callable[[Tensor], Tensor]
-
-
-def _average_with_padding(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x, 3, stride=1, padding=1)
-
-
-def _average_without_padding(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
-
-
-def _maximum(x: Tensor) -> Tensor:
-    return F.max_pool2d(x, 3, stride=1, padding=1)
-
-
 class InceptionV3(nn.Module):
     """Frames to 2048 features: the average over the last 8 x 8 map ("pool3").
 
@@ -71,7 +56,7 @@ class InceptionV3(nn.Module):
 
     def __init__(self, tensorflow: bool = False):
         super().__init__()
-        pool = _average_without_padding if tensorflow else _average_with_padding
+        pool = nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=not tensorflow)
         self.Conv2d_1a_3x3 = Convolution(3, 32, 3, stride=2)
         self.Conv2d_2a_3x3 = Convolution(32, 32, 3)
         self.Conv2d_2b_3x3 = Convolution(32, 64, 3, padding=1)
@@ -87,7 +72,7 @@ class InceptionV3(nn.Module):
         self.Mixed_6e = BlockC(192, pool)
         self.Mixed_7a = ReductionD()
         self.Mixed_7b = BlockE(1280, pool)
-        self.Mixed_7c = BlockE(2048, _maximum if tensorflow else pool)
+        self.Mixed_7c = BlockE(2048, nn.MaxPool2d(3, stride=1, padding=1) if tensorflow else pool)
 
     def forward(self, x: Tensor) -> Tensor:
         """N x 3 x 299 x 299 in [-1, 1] to N x 2048."""
@@ -105,16 +90,9 @@ class InceptionV3(nn.Module):
 class Convolution(nn.Module):
     """Convolution without bias, batch norm, ReLU."""
 
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int | tuple[int, int],
-        stride: int = 1,
-        padding: int | tuple[int, int] = 0,
-    ):
+    def __init__(self, inputs: int, outputs: int, kernel: int | tuple[int, int], **options: Any):
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
+        self.conv = nn.Conv2d(inputs, outputs, kernel, bias=False, **options)
         self.bn = nn.BatchNorm2d(outputs, eps=0.001)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,7 +103,7 @@ class Convolution(nn.Module):
 class BlockA(nn.Module):
     """Branches of 1x1, 5x5, two 3x3, and a pool, at 35 x 35; gives 224 + `pooled` channels."""
 
-    def __init__(self, inputs: int, pooled: int, pool: Pooling):
+    def __init__(self, inputs: int, pooled: int, pool: nn.Module):
         super().__init__()
         self.branch1x1 = Convolution(inputs, 64, 1)
         self.branch5x5_1 = Convolution(inputs, 48, 1)
@@ -162,18 +140,19 @@ class ReductionB(nn.Module):
 class BlockC(nn.Module):
     """Branches with 7x7 convolutions in two halves, at 17 x 17; 768 channels in and out."""
 
-    def __init__(self, inner: int, pool: Pooling):
+    def __init__(self, inner: int, pool: nn.Module):
         super().__init__()
-        wide, high = {"kernel": (1, 7), "padding": (0, 3)}, {"kernel": (7, 1), "padding": (3, 0)}
+        wide: dict[str, Any] = {"kernel": (1, 7), "padding": (0, 3)}
+        high: dict[str, Any] = {"kernel": (7, 1), "padding": (3, 0)}
         self.branch1x1 = Convolution(768, 192, 1)
         self.branch7x7_1 = Convolution(768, inner, 1)
-        self.branch7x7_2 = Convolution(inner, inner, **wide)  # type: ignore[arg-type]
-        self.branch7x7_3 = Convolution(inner, 192, **high)  # type: ignore[arg-type]
+        self.branch7x7_2 = Convolution(inner, inner, **wide)
+        self.branch7x7_3 = Convolution(inner, 192, **high)
         self.branch7x7dbl_1 = Convolution(768, inner, 1)
-        self.branch7x7dbl_2 = Convolution(inner, inner, **high)  # type: ignore[arg-type]
-        self.branch7x7dbl_3 = Convolution(inner, inner, **wide)  # type: ignore[arg-type]
-        self.branch7x7dbl_4 = Convolution(inner, inner, **high)  # type: ignore[arg-type]
-        self.branch7x7dbl_5 = Convolution(inner, 192, **wide)  # type: ignore[arg-type]
+        self.branch7x7dbl_2 = Convolution(inner, inner, **high)
+        self.branch7x7dbl_3 = Convolution(inner, inner, **wide)
+        self.branch7x7dbl_4 = Convolution(inner, inner, **high)
+        self.branch7x7dbl_5 = Convolution(inner, 192, **wide)
         self.branch_pool = Convolution(768, 192, 1)
         self.pool = pool
 
@@ -207,7 +186,7 @@ class ReductionD(nn.Module):
 class BlockE(nn.Module):
     """Branches whose 3x3 convolutions end in two halves side by side, at 8 x 8; gives 2048 channels."""
 
-    def __init__(self, inputs: int, pool: Pooling):
+    def __init__(self, inputs: int, pool: nn.Module):
         super().__init__()
         self.branch1x1 = Convolution(inputs, 320, 1)
         self.branch3x3_1 = Convolution(inputs, 384, 1)

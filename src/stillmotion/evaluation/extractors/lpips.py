@@ -10,18 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from stillmotion.errors import StillmotionError
-from stillmotion.evaluation.extractors.base import imagenet_normalize, in_batches, load_weights
+from stillmotion.evaluation.extractors.base import NetworkFeatures, imagenet_normalize, load_weights
 from stillmotion.files import read_weights
 from stillmotion.nn.vgg import VGG
 
 _WIDTHS = {"VGG-16": (64, 128, 256, 512, 512), "AlexNet": (64, 192, 384, 256, 256)}
-MIN_SIDE = 32
-"""Pixels: below it AlexNet's third map is empty."""
+MIN_SIDE = 32  # pixels: below it AlexNet's third map is empty
 
 
 class AlexNet(nn.Module):
@@ -54,51 +52,37 @@ class AlexNet(nn.Module):
         return maps
 
 
-class LPIPSFeatures:
-    """A frame as the vector of its weighted, normalised features; a `FeatureExtractor`.
+class LPIPSNetwork(nn.Module):
+    """Pictures as vectors of the weighted, normalised features of a trunk.
 
     Args:
         trunk: N x 3 x H x W in [0, 1] to five maps.
         weights: of the five linear layers, one per channel, none negative.
-        description: see `FeatureExtractor`.
-        device: where the trunk runs.
     """
 
-    dimension, per_video = 0, False  # the dimension depends on the size of the frames
+    def __init__(self, trunk: nn.Module, weights: list[Tensor]):
+        super().__init__()
+        self.trunk, self.weights = trunk, nn.ParameterList(weights)
 
-    def __init__(self, trunk: nn.Module, weights: list[Tensor], description: str, device: str | torch.device = "cpu"):
-        self.trunk = trunk.eval().requires_grad_(False).to(device)
-        self.weights, self.description, self.device = [w.to(device) for w in weights], description, device
-
-    def __call__(self, frames: np.ndarray) -> Tensor:
-        """T x D.
+    def forward(self, pictures: Tensor) -> Tensor:
+        """N x 3 x H x W in [0, 1] to N x D, so that squared distances are LPIPS.
 
         Raises:
-            StillmotionError: frames smaller than `MIN_SIDE`.
+            StillmotionError: pictures smaller than `MIN_SIDE`.
         """
-        if min(frames.shape[1:3]) < MIN_SIDE:
+        if min(pictures.shape[2:]) < MIN_SIDE:
             raise StillmotionError(f"LPIPS needs frames of {MIN_SIDE} pixels a side; prepare larger clips.")
-        return in_batches(self._features, frames, self.device)
-
-    def _features(self, pictures: Tensor) -> Tensor:
-        maps = self.trunk(pictures)
-        return torch.cat([_weighted(m, w) for m, w in zip(maps, self.weights, strict=True)], dim=1)
-
-
-def _weighted(features: Tensor, weight: Tensor) -> Tensor:
-    """N x C x H x W, normalised over channels and scaled, so that squared distances are LPIPS; N x CHW."""
-    # The published code adds 1e-10 to the length, which avoids a division by zero where all features are zero.
-    length = features.square().sum(dim=1, keepdim=True).sqrt() + 1e-10
-    pixels = features.shape[2] * features.shape[3]
-    return (features / length * (weight.view(1, -1, 1, 1) / pixels).sqrt()).flatten(1)
+        vectors = []
+        for features, weight in zip(self.trunk(pictures), self.weights, strict=True):
+            # The published code adds 1e-10 to the length, against a division by zero where all features are zero.
+            length = features.square().sum(dim=1, keepdim=True).sqrt() + 1e-10
+            share = weight.view(1, -1, 1, 1) / (features.shape[2] * features.shape[3])
+            vectors.append((features / length * share.sqrt()).flatten(1))
+        return torch.cat(vectors, dim=1)
 
 
-def open_lpips(given: str, device: str | torch.device = "cpu") -> LPIPSFeatures:
-    """Open the two files.
-
-    Args:
-        given: TRUNK.safetensors@SHA256+LINEAR.safetensors@SHA256.
-        device: where the trunk runs.
+def open_lpips(given: str, device: str | torch.device = "cpu") -> NetworkFeatures:
+    """Open the two files, TRUNK.safetensors@SHA256+LINEAR.safetensors@SHA256.
 
     Raises:
         StillmotionError: it does not read so, or a file is not the one that was named or holds other weights.
@@ -119,7 +103,8 @@ def open_lpips(given: str, device: str | torch.device = "cpu") -> LPIPSFeatures:
     description = (
         f"LPIPS on {kind} (SHA-256 {trunk_digest}) with the linear layers {linear_digest}, frames at their own size"
     )
-    return LPIPSFeatures(trunk, weights, description, device)
+    # The dimension depends on the size of the frames.
+    return NetworkFeatures(LPIPSNetwork(trunk, weights), 0, None, lambda x: x, description, device)
 
 
 def _linear_layers(tensors: Mapping[str, Tensor], widths: tuple[int, ...], path: Path, kind: str) -> list[Tensor]:

@@ -20,8 +20,7 @@ from stillmotion.evaluation.metrics.base import check_frames
 from stillmotion.evaluation.metrics.pixel import PSNR, SSIM
 from stillmotion.files import write_bytes
 
-MAX_STEPS = 1024
-"""Later frames of a clip do not count."""
+MAX_STEPS = 1024  # later frames of a clip do not count
 
 
 class Curve(Metric):

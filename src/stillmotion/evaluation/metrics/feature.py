@@ -47,7 +47,7 @@ class AED(FrameMean):
 
 
 class LPIPS(FrameMean):
-    """Learned perceptual image patch similarity: squared distance of `extractors.lpips.LPIPSFeatures`."""
+    """Learned perceptual image patch similarity: squared distance of `extractors.lpips.LPIPSNetwork`."""
 
     definition = (
         "learned perceptual image patch similarity (Zhang et al., 2018, version 0.1) of the predicted and the target "

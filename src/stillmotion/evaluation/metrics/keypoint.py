@@ -108,8 +108,7 @@ class PCK(MeanOfValues):
         self.add(100.0 * correct[(target[..., 2] > 0) & ~side.isnan()])
 
 
-MIN_JOINTS = 0.5
-"""Share of the joints that must be found for a frame to show a person."""
+MIN_JOINTS = 0.5  # share of the joints that must be found for a frame to show a person
 
 KINDS = ("mean", "deviation", "detection")
 

@@ -10,8 +10,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from stillmotion.evaluation.metrics.base import ClipMean
 
-PSNR_CAP = 60.0
-"""Identical frames have no finite PSNR; it is capped here (dB)."""
+PSNR_CAP = 60.0  # identical frames have no finite PSNR; it is capped here (dB)
 
 
 class L1(ClipMean):

@@ -1,4 +1,4 @@
-"""Protocols: one module each with a `PROTOCOL`, found by scanning this package; adding one is adding a file."""
+"""Protocols: each `Protocol` in a module of this package, found by scanning; adding one is adding a file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from stillmotion.systems.base import System
 
 
 def discover() -> dict[str, Protocol]:
-    """The `PROTOCOL` of every module of this package, by name."""
+    """Every `Protocol` of the modules of this package, by name."""
     modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
-    return {module.PROTOCOL.name: module.PROTOCOL for module in modules if hasattr(module, "PROTOCOL")}
+    return {value.name: value for module in modules for value in vars(module).values() if isinstance(value, Protocol)}
 
 
 PROTOCOLS: Mapping[str, Protocol] = discover()

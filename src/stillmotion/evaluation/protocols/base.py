@@ -24,30 +24,20 @@ None where it has no prediction."""
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way to evaluate.
+    """A way to evaluate."""
 
-    Attributes:
-        name: as on the command line.
-        definition: what is done, in a sentence.
-        cases: makes cases of clips.
-        predictor: makes a predictor of a model.
-        baselines: trivial predictors by name; the first is the one that L1 is compared with.
-        columns: in order.
-        controls: class names of the controls it feeds; empty: any, made by the system's own `control_of(clip)`.
-        samples: predictions per case, each with its own seed.
-        curves: metrics per step by name, for the cases that `has_truth` selects.
-        has_truth: whether a case's target is the true outcome of its control.
-    """
-
-    name: str
-    definition: str
-    cases: Callable[[Sequence[Clip]], Sequence[Case]]
-    predictor: Callable[[Animator], Predictor]
-    baselines: Mapping[str, Predictor]
-    columns: Sequence[Column]
+    name: str  # as on the command line
+    definition: str  # what is done, in a sentence
+    cases: Callable[[Sequence[Clip]], Sequence[Case]]  # makes cases of clips
+    predictor: Callable[[Animator], Predictor]  # makes a predictor of a model
+    baselines: Mapping[str, Predictor]  # trivial predictors by name; the first is the one that L1 is compared with
+    columns: Sequence[Column]  # in order
+    # class names of the controls it feeds; empty: any, made by the system's own `control_of(clip)`
     controls: tuple[str, ...] = ()
-    samples: int = 1
+    samples: int = 1  # predictions per case, each with its own seed
+    # metrics per step by name, for the cases that `has_truth` selects
     curves: Mapping[str, Callable[[], Curve]] = field(default_factory=dict)
+    # whether a case's target is the true outcome of its control
     has_truth: Callable[[Case], bool] = lambda case: True
 
 

@@ -20,25 +20,17 @@ from stillmotion.evaluation.metrics.keypoint import AKD, MKR
 from stillmotion.evaluation.metrics.pixel import PIXEL_METRICS
 from stillmotion.evaluation.metrics.samples import BestOfSamples, SampleDiversity
 
-PIXELS = "pixels"
-"""In the place of an extractor: the frames themselves, T x 3 x H x W in [0, 1]."""
+PIXELS = "pixels"  # in the place of an extractor: the frames themselves, T x 3 x H x W in [0, 1]
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One input to a model and what it is compared with.
+    """One input to a model and what it is compared with."""
 
-    Attributes:
-        name: of its picture and its row.
-        still: H x W x 3, `uint8`.
-        target: T x H x W x 3, `uint8`: the frames that a prediction has the length and size of.
-        clip: the clip whose tracks and meta describe the case; the control is made of it.
-    """
-
-    name: str
-    still: np.ndarray
-    target: np.ndarray
-    clip: Clip
+    name: str  # of its picture and its row
+    still: np.ndarray  # H x W x 3, `uint8`
+    target: np.ndarray  # T x H x W x 3, `uint8`: the frames that a prediction has the length and size of
+    clip: Clip  # the clip whose tracks and meta describe the case; the control is made of it
 
 
 def target_frames(case: Case) -> np.ndarray:
@@ -83,17 +75,11 @@ class FeatureCache:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """One sample of a model for a case; its features are computed on first use.
+    """One sample of a model for a case; its features are computed on first use."""
 
-    Attributes:
-        case: the input.
-        frames: T x H x W x 3 `uint8`.
-        cache: computes features.
-    """
-
-    case: Case
-    frames: np.ndarray
-    cache: FeatureCache
+    case: Case  # the input
+    frames: np.ndarray  # T x H x W x 3 `uint8`
+    cache: FeatureCache  # computes features
     _features: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def features(self, extractor: str) -> Tensor:
@@ -105,28 +91,18 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a report.
+    """A column of a report."""
 
-    Attributes:
-        name: its heading.
-        build: makes the metric, given the extractor (None for pixels).
-        extractor: `PIXELS`, or the name of the extractor whose features are compared.
-        reference: the frames that predictions are compared with.
-        inputs: the metric's arguments for a prediction, None where the case has no value; without it they are the
-            features of the predicted and of the reference frames.
-        applies: whether a case has a value at all.
-        per_case: False for distances between distributions, which mean nothing for a single case.
-        over_samples: whether the metric's only argument is the list of the inputs of all samples of a case; else
-            every sample is one update.
-    """
-
-    name: str
-    build: Callable[[FeatureExtractor | None], Metric]
-    extractor: str = PIXELS
-    reference: Callable[[Case], np.ndarray] = target_frames
+    name: str  # its heading
+    build: Callable[[FeatureExtractor | None], Metric]  # makes the metric, given the extractor (None for pixels)
+    extractor: str = PIXELS  # `PIXELS`, or the name of the extractor whose features are compared
+    reference: Callable[[Case], np.ndarray] = target_frames  # the frames that predictions are compared with
+    # The metric's arguments for a prediction, None where the case has no value; without it they are the features of
+    # the predicted and of the reference frames.
     inputs: Callable[[Prediction], tuple[Any, ...] | None] | None = None
-    applies: Callable[[Case], bool] = lambda case: True
-    per_case: bool = True
+    applies: Callable[[Case], bool] = lambda case: True  # whether a case has a value at all
+    per_case: bool = True  # False for distances between distributions, which mean nothing for a single case
+    # Whether the metric's only argument is the list of the inputs of all samples; else every sample is one update.
     over_samples: bool = False
 
     def arguments(self, prediction: Prediction) -> tuple[Any, ...] | None:
@@ -160,14 +136,9 @@ def add_case(
     case: Case,
     samples: Sequence[np.ndarray],
 ) -> dict[str, float | None]:
-    """Add one case to the metrics and return its own values (None where it has none).
+    """Add one case to the metrics (by the columns' names) and return its own values, None where it has none.
 
-    Args:
-        metrics: by the columns' names.
-        columns: the columns.
-        cache: computes features.
-        case: the input.
-        samples: the predictions, each T x H x W x 3 `uint8`.
+    The samples are the predictions, T x H x W x 3 `uint8` each.
     """
     inputs: dict[str, list[tuple[Any, ...]]] = {column.name: [] for column in columns}
     for frames in samples:
@@ -233,19 +204,13 @@ LPIPS_COLUMN = Column("LPIPS", metric(LPIPS), "lpips")
 
 def best_of_samples(column: Column) -> Column:
     """The same metric on the best of each case's samples."""
-    return replace(
-        column,
-        name=f"{column.name} (best sample)",
-        build=lambda source: BestOfSamples(column.build(source)),
-        over_samples=True,
-    )
+    return _over_samples(column, f"{column.name} (best sample)", BestOfSamples)
 
 
 def sample_diversity(column: Column) -> Column:
     """The same metric between the samples of each case instead of with the target, such as LPIPS or MSE."""
-    return replace(
-        column,
-        name=f"diversity ({column.name})",
-        build=lambda source: SampleDiversity(column.build(source)),
-        over_samples=True,
-    )
+    return _over_samples(column, f"diversity ({column.name})", SampleDiversity)
+
+
+def _over_samples(column: Column, name: str, kind: Callable[[Metric], Metric]) -> Column:
+    return replace(column, name=name, build=lambda source: kind(column.build(source)), over_samples=True)

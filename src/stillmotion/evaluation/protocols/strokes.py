@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from stillmotion import media
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError
-from stillmotion.evaluation.extractors.digits import DigitClassifier, load_classifier, read_digits
+from stillmotion.evaluation.extractors.digits import load_classifier, read_digits
 from stillmotion.evaluation.metrics.control import (
     BackgroundChange,
     ClassAccuracy,
@@ -29,14 +29,7 @@ from stillmotion.evaluation.metrics.control import (
 from stillmotion.evaluation.metrics.curves import CURVES
 from stillmotion.evaluation.metrics.keypoint import KINDS, PoseSmoothness
 from stillmotion.evaluation.protocols.base import Protocol, copy_still, feed
-from stillmotion.evaluation.protocols.columns import (
-    LPIPS_COLUMN,
-    Case,
-    Column,
-    Prediction,
-    metric,
-    pixel_columns,
-)
+from stillmotion.evaluation.protocols.columns import LPIPS_COLUMN, Case, Column, Prediction, metric, pixel_columns
 from stillmotion.evaluation.trackers.gait import stride_rate
 from stillmotion.evaluation.trackers.tracking import track_object
 from stillmotion.systems.base import System
@@ -44,30 +37,21 @@ from stillmotion.systems.strokes import Stroke
 
 LONG_STEPS, LONG_CASES = 200, 8
 PAIR_SEED = 0
-MIN_SEPARATION = 1 / 8
-"""Of the width: strokes whose ends are nearer to each other are not compared."""
+MIN_SEPARATION = 1 / 8  # of the width: strokes whose ends are nearer to each other are not compared
 
-MIN_GAIT_RATIO = 1.25
-"""Stride rates that differ by a smaller factor are those of one gait."""
+MIN_GAIT_RATIO = 1.25  # stride rates that differ by a smaller factor are those of one gait
 
 Kind = Literal["own", "other", "long"]
 
 
 @dataclass(frozen=True, eq=False)
 class StrokeCase(Case):
-    """A still and a stroke from its first frame on; `clip` is the still's.
+    """A still and a stroke from its first frame on; `clip` is the still's."""
 
-    Attributes:
-        kind: `own`, `other` or `long`.
-        stroke: T x 2, a point per frame; the first is the still's.
-        donor: the clip whose stroke it is.
-        other_end: (x, y) where the other stroke on this still ends; None if it ends too near or there is none.
-    """
-
-    kind: Kind
-    stroke: np.ndarray
-    donor: Clip
-    other_end: np.ndarray | None
+    kind: Kind  # `own`, `other` or `long`
+    stroke: np.ndarray  # T x 2, a point per frame; the first is the still's
+    donor: Clip  # the clip whose stroke it is
+    other_end: np.ndarray | None  # (x, y), end of the other stroke on this still; None if too near or there is none
 
 
 def stroke_cases(clips: Sequence[Clip]) -> list[Case]:
@@ -186,9 +170,7 @@ def _digit(prediction: Prediction) -> tuple[Any, ...] | None:
     return None if label is None else (read_digits(prediction.frames[-1:], _classifier()), torch.tensor([label]))
 
 
-@cache
-def _classifier() -> DigitClassifier:
-    return load_classifier()
+_classifier = cache(load_classifier)
 
 
 def _measured_hz(prediction: Prediction) -> float:
@@ -238,27 +220,24 @@ _GAIT = (
     "video without a measurable gait is wrong; higher is better"
 )
 
+_short = partial(Column, applies=is_short)
+_true = partial(Column, applies=has_truth)
+
 COLUMNS: tuple[Column, ...] = (
     *(replace(column, applies=has_truth) for column in pixel_columns()),
-    Column("trajectory error", metric(TrajectoryError), inputs=_trajectory, applies=is_short),
-    Column(
-        "trajectory error (% of width)", metric(TrajectoryError, unit="width"), inputs=_trajectory, applies=is_short
-    ),
-    Column(
-        "trajectory error (relative)", metric(TrajectoryError, unit="length"), inputs=_trajectory, applies=is_short
-    ),
-    Column(
-        "endpoint accuracy", metric(CounterfactualAccuracy, definition=_ENDPOINT), inputs=_endpoints, applies=is_short
-    ),
-    Column("class accuracy", metric(ClassAccuracy, definition=_CLASS), inputs=_digit, applies=is_short),
-    Column("stride accuracy", metric(StrideAccuracy), inputs=_stride, applies=has_truth),
+    _short("trajectory error", metric(TrajectoryError), inputs=_trajectory),
+    _short("trajectory error (% of width)", metric(TrajectoryError, unit="width"), inputs=_trajectory),
+    _short("trajectory error (relative)", metric(TrajectoryError, unit="length"), inputs=_trajectory),
+    _short("endpoint accuracy", metric(CounterfactualAccuracy, definition=_ENDPOINT), inputs=_endpoints),
+    _short("class accuracy", metric(ClassAccuracy, definition=_CLASS), inputs=_digit),
+    _true("stride accuracy", metric(StrideAccuracy), inputs=_stride),
     Column(
         "gait transfer accuracy",
         metric(CounterfactualAccuracy, definition=_GAIT),
         inputs=_gait,
         applies=lambda case: _stroke_case(case).kind == "other",
     ),
-    Column("background change", metric(BackgroundChange), inputs=_background, applies=has_truth),
+    _true("background change", metric(BackgroundChange), inputs=_background),
     Column(
         f"background change ({LONG_STEPS})",
         metric(BackgroundChange),
@@ -266,13 +245,7 @@ COLUMNS: tuple[Column, ...] = (
         applies=lambda case: not is_short(case),
     ),
     *(
-        Column(
-            f"joint motion ({kind})",
-            metric(PoseSmoothness, kind=kind),
-            "keypoints",
-            inputs=_joints,
-            applies=has_truth,
-        )
+        _true(f"joint motion ({kind})", metric(PoseSmoothness, kind=kind), "keypoints", inputs=_joints)
         for kind in KINDS
     ),
     replace(LPIPS_COLUMN, applies=has_truth),

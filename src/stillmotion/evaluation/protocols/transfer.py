@@ -1,4 +1,4 @@
-"""The protocol `transfer`: the first frame of one clip follows another clip, with relative keypoints."""
+"""The protocols `transfer` and `transfer-absolute`: the first frame of one clip follows another clip."""
 
 from __future__ import annotations
 
@@ -10,17 +10,10 @@ import numpy as np
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.protocols.base import Protocol, copy_still, feed
-from stillmotion.evaluation.protocols.columns import (
-    FID_COLUMN,
-    Case,
-    identity_columns,
-    keypoint_columns,
-    still_frame,
-)
+from stillmotion.evaluation.protocols.columns import FID_COLUMN, Case, identity_columns, keypoint_columns, still_frame
 from stillmotion.systems.driving import Drive
 
-PAIRS, PAIRS_SEED = 100, 0
-"""Random pairs, as many as in Monkey-Net's code."""
+PAIRS, PAIRS_SEED = 100, 0  # random pairs, as many as in Monkey-Net's code
 
 
 def transfer_cases(clips: Sequence[Clip]) -> list[Case]:
@@ -64,3 +57,4 @@ def transfer_protocol(name: str, transfer: Literal["relative", "absolute"]) -> P
 
 
 PROTOCOL = transfer_protocol("transfer", "relative")
+ABSOLUTE = transfer_protocol("transfer-absolute", "absolute")

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+import torch
 
 from stillmotion.data.clip import Clip
+from stillmotion.data.points import MIN_CONFIDENCE
 from stillmotion.errors import StillmotionError
-from stillmotion.evaluation.trackers.tracking import MIN_CONFIDENCE, sample_map, track_object, track_points
+from stillmotion.evaluation.trackers.tracking import sample_map, track_object, track_points
 
 Tracker = Callable[[Clip, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Takes a clip and N x 2 positions in its first frame, gives T x N x 2 positions and T x N confidences."""
@@ -47,27 +49,16 @@ TRACKERS: Mapping[str, Tracker] = {
 
 @dataclass(frozen=True)
 class TrackerError:
-    """Distance of tracked from true positions, in pixels of the clips; infinite where the tracker lost them.
+    """Distance of tracked from true positions, in pixels of the clips; infinite where the tracker lost them."""
 
-    Attributes:
-        positions: how many were compared: visible ones, without the first frame.
-        median: over all positions.
-        high: the 95 % quantile.
-        last: the median in the clips' last frames, where drift is largest.
-        last_high: the 95 % quantile there.
-        confident: share of the positions with a confidence of at least `MIN_CONFIDENCE`.
-        high_confident: the 95 % quantile of these.
-        moved: median distance of the true positions from the first ones: the error of predicting no motion.
-    """
-
-    positions: int
-    median: float
-    high: float
-    last: float
-    last_high: float
-    confident: float
-    high_confident: float
-    moved: float
+    positions: int  # how many were compared: visible ones, without the first frame
+    median: float  # over all positions
+    high: float  # the 95 % quantile
+    last: float  # the median in the clips' last frames, where drift is largest
+    last_high: float  # the 95 % quantile there
+    confident: float  # share of the positions with a confidence of at least `MIN_CONFIDENCE`
+    high_confident: float  # the 95 % quantile of these
+    moved: float  # median distance of the true positions from the first ones: the error of predicting no motion
 
 
 def measure_tracker(clips: Iterable[Clip], track: str, tracker: Tracker = by_points) -> TrackerError:
@@ -121,18 +112,18 @@ def add_surface_points(clip: Clip, count: int = 30) -> Clip:
     masks = clip.tracks["mask"]
     y, x = np.nonzero(cv2.erode(np.ascontiguousarray(masks[0]), np.ones((3, 3), np.uint8)))
     chosen = np.linspace(0, len(x) - 1, min(count, len(x))).round().astype(int)
-    points = [np.stack([x[chosen], y[chosen]], axis=1).astype(np.float32)]
-    visible = [np.ones(len(chosen), bool)]
+    points = [torch.from_numpy(np.stack([x[chosen], y[chosen]], axis=1).astype(np.float32))]
+    visible = [torch.ones(len(chosen), dtype=torch.bool)]
     flows = zip(clip.tracks["flow_forward"], clip.tracks["flow_backward"], strict=True)
     for t, (forward, backward) in enumerate(flows):
         step = sample_map(forward, points[-1])
-        discontinuity = np.linalg.norm(step - sample_map(forward, points[-1].round()), axis=1)
+        discontinuity = (step - sample_map(forward, points[-1].round())).norm(dim=1)
         points.append(points[-1] + step)
-        disagreement = np.linalg.norm(step + sample_map(backward, points[-1]), axis=1)
+        disagreement = (step + sample_map(backward, points[-1])).norm(dim=1)
         inside = sample_map(masks[t + 1][..., None] > 0, points[-1])[:, 0] > 0.999
         exact = (disagreement <= _MAX_DISAGREEMENT) & (discontinuity <= _MAX_DISAGREEMENT)
         visible.append(visible[-1] & exact & inside)
-    track = np.concatenate([np.stack(points), np.stack(visible)[..., None]], axis=-1).astype(np.float32)
+    track = torch.cat([torch.stack(points), torch.stack(visible)[..., None]], dim=-1).numpy()
     return replace(clip, tracks={**clip.tracks, "surface": track})
 
 

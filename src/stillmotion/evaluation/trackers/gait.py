@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from stillmotion.data.background import moving_masks
+from stillmotion.data.tracks import moving_masks
 
-STEPS_PER_SECOND = (1.2, 3.6)
-"""Range that is searched: a stroll has 1.4, a sprint 3.2."""
+STEPS_PER_SECOND = (1.2, 3.6)  # range that is searched: a stroll has 1.4, a sprint 3.2
 
 _MIN_FRAMES = 12
 # The legs below the box's centre and their width, in heights of the box.
 _LEGS_FROM, _LEGS_TO, _WIDE = 0.08, 0.62, 0.75
-# A fit must explain this share of the spread's variance, or there is no gait.
-_MIN_FIT = 0.35
+_MIN_FIT = 0.35  # a fit must explain this share of the spread's variance, or there is no gait
 
 
 def stride_rate(frames: np.ndarray, fps: float, positions: np.ndarray, box: np.ndarray) -> float:

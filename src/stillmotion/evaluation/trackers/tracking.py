@@ -14,11 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stillmotion import media
+from stillmotion.data.points import drop_uncertain
 from stillmotion.data.tracks import boxes, flow
 from stillmotion.geometry import to_normalised, warp
-
-MIN_CONFIDENCE = 0.5
-"""`drop_uncertain` turns positions with less than this into NaN."""
 
 # A patch is about an eighth of the picture's side; it is searched within a twentieth of the side, since the flow
 # seldom errs by more in one step.
@@ -27,8 +25,7 @@ _PATCH_SHARE, _SEARCH_SHARE = 1 / 8, 1 / 20
 _MIN_CORRELATION = 0.8
 # Penalty on the correlation at the edge of the search window: along a straight edge all positions match equally.
 _DISTANCE_PENALTY = 0.3
-# Patches with less contrast (standard deviation of values in [0, 1]) match anywhere.
-_MIN_CONTRAST = 0.02
+_MIN_CONTRAST = 0.02  # patches with less contrast (standard deviation of values in [0, 1]) match anywhere
 # Confidence falls to 1/e when forward and backward flow disagree by a 64th of the picture's side.
 _DISAGREEMENT = 1 / 64
 _OBJECT_POINTS, _MIN_POINTS = 40, 3
@@ -63,9 +60,9 @@ def track_points(frames: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np
     template = _patches(_picture(frames[0]), positions[0], half)
     confidence = [_inside(positions[0], frames)]
     for t in range(len(frames) - 1):
-        step = _sample_map(forward[t], positions[t])
+        step = sample_map(forward[t], positions[t])
         guess = positions[t] + step
-        disagreement = (step + _sample_map(backward[t], guess)).norm(dim=1) / (side * _DISAGREEMENT)
+        disagreement = (step + sample_map(backward[t], guess)).norm(dim=1) / (side * _DISAGREEMENT)
         matched, score = _match(_picture(frames[t + 1]), template, guess, half, search)
         anchored = score >= _MIN_CORRELATION
         position = torch.where(anchored[:, None], matched, guess)
@@ -74,11 +71,6 @@ def track_points(frames: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np
         positions.append(position)
         confidence.append(certain * _inside(position, frames))
     return torch.stack(positions).numpy(), torch.stack(confidence).numpy()
-
-
-def drop_uncertain(positions: np.ndarray, confidence: np.ndarray, minimum: float = MIN_CONFIDENCE) -> np.ndarray:
-    """Positions (... x 2) with NaN where the confidence (...) is below `minimum`: lost, for the metrics."""
-    return np.where(confidence[..., None] >= minimum, positions, np.nan).astype(positions.dtype)
 
 
 def track_object(
@@ -181,14 +173,9 @@ def _sample(image: Tensor, points: Tensor) -> Tensor:
     return warp(image, grid, padding="border").reshape(image.shape[1], *points.shape[:-1])
 
 
-def sample_map(field: np.ndarray, points: np.ndarray) -> np.ndarray:
+def sample_map(field: np.ndarray, points: Tensor) -> Tensor:
     """Values of a map (H x W x C) at N x 2 pixels, bilinear, the border repeated outside; N x C, `float32`."""
-    return _sample_map(field, torch.from_numpy(points.astype(np.float32))).numpy()
-
-
-def _sample_map(field: np.ndarray, points: Tensor) -> Tensor:
-    image = torch.from_numpy(field.astype(np.float32)).permute(2, 0, 1)[None]
-    return _sample(image, points).T
+    return _sample(torch.from_numpy(field.astype(np.float32)).permute(2, 0, 1)[None], points).T
 
 
 def _patches(image: Tensor, centres: Tensor, half: int) -> Tensor:

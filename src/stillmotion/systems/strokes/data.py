@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from stillmotion.data.augment import AUGMENTATIONS, Augmentation, AugmentParams, augment_frames, move_points
-from stillmotion.data.background import moving_masks
 from stillmotion.data.clip import Clip
 from stillmotion.data.colour import ColourParams
 from stillmotion.data.sampling import PairDataset, WindowDataset, to_tensor, window_starts
+from stillmotion.data.tracks import moving_masks
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.stroke_encoding import smooth

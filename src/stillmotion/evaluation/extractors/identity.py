@@ -1,13 +1,15 @@
-"""ResNet-50 up to its pooled features (He et al. 2015, arXiv 1512.03385), for identity.
+"""Features of identity: ResNet-50 up to its pooled features, and without a network the face's pixels.
 
-Modules have torchvision's names, so ImageNet weights in its format fit, and re-identification weights finetuned
-from them. The stride is in the 3x3 convolution, as torchvision has it.
+ResNet-50 (He et al. 2015, arXiv 1512.03385): modules have torchvision's names, so ImageNet weights in its format fit,
+and re-identification weights finetuned from them. The stride is in the 3x3 convolution, as torchvision has it.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,6 +18,7 @@ from stillmotion.evaluation.extractors.base import NetworkFeatures, imagenet_nor
 from stillmotion.files import read_weights
 
 FEATURES = 2048
+FACE_SIDE = 12
 
 
 def open_resnet50(
@@ -88,3 +91,38 @@ class Bottleneck(nn.Module):
 def _layer(inputs: int, inner: int, blocks: int, stride: int) -> nn.Sequential:
     first = Bottleneck(inputs, inner, stride)
     return nn.Sequential(first, *(Bottleneck(4 * inner, inner, 1) for _ in range(blocks - 1)))
+
+
+def face_crops(frames: np.ndarray, boxes: np.ndarray, side: int = FACE_SIDE) -> Tensor:
+    """Crop the face out of every frame and downsample it; features of people who look alike are near.
+
+    Downsampling removes expression before it removes skin, hair line, brows and proportions. For a predicted video
+    the boxes are those of the target clip. Measured in docs/evaluation.md.
+
+    Args:
+        frames: `uint8`, T x H x W x 3.
+        boxes: T x 4 (x0, y0, x1, y1), centres of the face's outermost pixels, as the world `faces` gives them; NaN
+            where there is no face.
+        side: of the crops in pixels.
+
+    Returns:
+        T x 3 side^2, in [0, 1]; NaN where there is no face, which the metric counts as wrong.
+
+    Raises:
+        ValueError: another shape.
+    """
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or boxes.shape != (len(frames), 4):
+        raise ValueError(f"Frames must be uint8, T x H x W x 3, and boxes T x 4, not {frames.shape}, {boxes.shape}.")
+    found = np.full((len(frames), side, side, 3), np.nan, np.float32)
+    # Each cell is the mean of 4 x 4 samples, so that fine texture does not alias.
+    fine = 4 * side
+    for t in np.flatnonzero(np.isfinite(boxes).all(1)):
+        x0, y0, x1, y1 = boxes[t] + np.array([-0.5, -0.5, 0.5, 0.5])
+        wide, high = (x1 - x0) / fine, (y1 - y0) / fine
+        back = np.array([[wide, 0, x0 + wide / 2], [0, high, y0 + high / 2]])
+        large = cv2.warpAffine(
+            np.ascontiguousarray(frames[t]), back, (fine, fine), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )  # fmt: skip
+        found[t] = cv2.resize(large.astype(np.float32) / 255, (side, side), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(found.reshape(len(frames), -1))
