@@ -10,12 +10,14 @@ from stillmotion.data.clip import Clip
 from stillmotion.evaluation.protocols.base import Protocol, copy_still, feed
 from stillmotion.evaluation.protocols.columns import (
     FID_COLUMN,
+    LPIPS_COLUMN,
     Case,
     identity_columns,
     keypoint_columns,
     pixel_columns,
     target_frames,
 )
+from stillmotion.evaluation.protocols.regions import region_columns
 
 
 def reconstruction_cases(clips: Sequence[Clip]) -> list[Case]:
@@ -36,5 +38,12 @@ PROTOCOL = Protocol(
     cases=reconstruction_cases,
     predictor=feed(lambda system, case: system.control_of(case.clip)),
     baselines={"copy the still": copy_still, "mean frame": mean_frame},
-    columns=(*pixel_columns(), *keypoint_columns(), *identity_columns(target_frames), FID_COLUMN),
+    columns=(
+        *pixel_columns(),
+        *region_columns(),
+        LPIPS_COLUMN,
+        *keypoint_columns(),
+        *identity_columns(target_frames),
+        FID_COLUMN,
+    ),
 )

@@ -30,6 +30,7 @@ from stillmotion.evaluation.metrics.curves import CURVES
 from stillmotion.evaluation.metrics.keypoint import KINDS, PoseSmoothness
 from stillmotion.evaluation.protocols.base import Protocol, copy_still, feed
 from stillmotion.evaluation.protocols.columns import LPIPS_COLUMN, Case, Column, Prediction, metric, pixel_columns
+from stillmotion.evaluation.protocols.regions import region_columns
 from stillmotion.evaluation.trackers.gait import stride_rate
 from stillmotion.evaluation.trackers.tracking import track_object
 from stillmotion.systems.base import System
@@ -225,6 +226,7 @@ _true = partial(Column, applies=has_truth)
 
 COLUMNS: tuple[Column, ...] = (
     *(replace(column, applies=has_truth) for column in pixel_columns()),
+    *region_columns(has_truth),
     _short("trajectory error", metric(TrajectoryError), inputs=_trajectory),
     _short("trajectory error (% of width)", metric(TrajectoryError, unit="width"), inputs=_trajectory),
     _short("trajectory error (relative)", metric(TrajectoryError, unit="length"), inputs=_trajectory),
