@@ -289,7 +289,7 @@ def greys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_metrics_with_extractors_by_hand(greys: Path, tmp_path: Path) -> None:
     colour = Colour()
-    extractors = {"keypoints": Corner(), "identity": colour, "inception": Colour()}
+    extractors = {"keypoints": Corner(), "identity": colour, "inception": Colour(), "lpips": Colour()}
     text = evaluate_models([], greys, "reconstruction", tmp_path, split="all", extractors=extractors)
     report = json.loads((tmp_path / "report.json").read_text())
     still = report["means"]["baseline: copy the still"]
@@ -302,6 +302,7 @@ def test_metrics_with_extractors_by_hand(greys: Path, tmp_path: Path) -> None:
     assert still["AED (squared)"] == pytest.approx(3 * (16 + 4 + 900 + 2500) / 7, rel=1e-5)
     assert still["AED (mean absolute)"] == pytest.approx((4 + 2 + 30 + 50) / 7, rel=1e-5)
     assert still["FID"] > 0
+    assert still["LPIPS"] == pytest.approx(still["AED (squared)"], rel=1e-4)  # of the same features
     row = report["per_clip"]["baseline: copy the still"]["two"]
     assert row["AED (mean absolute)"] == pytest.approx(20)
     assert "FID" not in row  # a single clip has no distribution
@@ -343,7 +344,7 @@ def test_a_report_names_data_input_and_what_was_not_measured(greys: Path, tmp_pa
     assert "8-bit RGB arrays" in text
     (line,) = [line for line in text.splitlines() if line.startswith("Not measured")]
     assert line.startswith("Not measured: AKD, AKD (Euclidean), MKR (needs a keypoint detector: --network keypoints=")
-    assert "FID (needs Inception v3: --network inception=FILE.safetensors@SHA256)." in line
+    assert "FID (needs Inception v3: --network inception=FILE.safetensors@SHA256); LPIPS (needs VGG-16" in line
     for name in json.loads((tmp_path / "report.json").read_text())["metrics"]:
         assert f"{name}: " in text
 

@@ -41,9 +41,9 @@ PROTOCOL = Protocol(
     columns=(
         *pixel_columns(),
         *region_columns(),
-        LPIPS_COLUMN,
         *keypoint_columns(),
         *identity_columns(target_frames),
         FID_COLUMN,
+        LPIPS_COLUMN,
     ),
 )
