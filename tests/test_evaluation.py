@@ -202,7 +202,10 @@ def test_a_report_is_complete(bench: Path, tmp_path: Path) -> None:
         2,
         13,
     )
-    assert list(report["means"]) == ["baseline: copy the still", "baseline: mean frame", model]
+    assert list(report["means"]) == [
+        *(f"baseline: {name}" for name in ("copy the still", "mean frame", "warped still")),
+        model,
+    ]
     assert report["means"]["baseline: copy the still"]["L1 / copy the still"] == 1
     for name, row in report["means"].items():
         per_clip = report["per_clip"][name]
@@ -211,7 +214,7 @@ def test_a_report_is_complete(bench: Path, tmp_path: Path) -> None:
     still = report["means"]["baseline: copy the still"]["L1"]
     assert report["means"][model]["L1 / copy the still"] == pytest.approx(report["means"][model]["L1"] / still)
     assert all(f"| {name} | " in text for name in report["means"])
-    assert calls == [(i, 6) for i in range(1, 7)]
+    assert calls == [(i, 8) for i in range(1, 9)]
 
 
 def test_a_bench_measures_what_it_says(bench: Path, tmp_path: Path) -> None:
@@ -306,7 +309,7 @@ def test_metrics_with_extractors_by_hand(greys: Path, tmp_path: Path) -> None:
     row = report["per_clip"]["baseline: copy the still"]["two"]
     assert row["AED (mean absolute)"] == pytest.approx(20)
     assert "FID" not in row  # a single clip has no distribution
-    assert colour.calls == 2 * 3  # the target frames once for both baselines
+    assert colour.calls == 2 * 4  # the target frames once for all three baselines
     assert report["not_measured"] == {}
     assert "Network identity: the mean colour." in text
     assert "Not measured" not in text

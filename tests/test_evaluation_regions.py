@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from stillmotion.data.clip import Clip
 from stillmotion.evaluation.metrics.region import RegionGradientError, RegionL1, RegionMean, RegionSharpness, sobel
 from stillmotion.evaluation.protocols.columns import Case, FeatureCache, Prediction
+from stillmotion.evaluation.protocols.reconstruction import warped_still
 from stillmotion.evaluation.protocols.regions import REGIONS, changed, disoccluded, old_outline, region_columns
 from stillmotion.evaluation.protocols.strokes import COLUMNS
 
@@ -131,3 +133,16 @@ def test_columns_measure_a_copied_still_where_it_is_wrong() -> None:
 def test_strokes_measure_regions_where_the_outcome_is_known() -> None:
     names = {column.name for column in COLUMNS}
     assert {column.name for column in region_columns()} <= names
+
+
+def test_a_warped_still_follows_a_textured_square() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    texture = cv2.resize(noise, (24, 24), interpolation=cv2.INTER_CUBIC)
+    frames = np.full((2, SIZE, SIZE, 3), 120, np.uint8)
+    frames[0, 20:44, 14:38] = frames[1, 20:44, 18:42] = texture
+    case = Case("texture", frames[0], frames, Clip("texture", frames, 25.0))
+    made = warped_still(case)
+    error = np.abs(made.astype(int) - frames).mean(-1)
+    copied = np.abs(frames[0].astype(int) - frames[1]).mean(-1)
+    assert np.array_equal(made[0], frames[0])
+    assert error[1, 24:40, 22:38].mean() < copied[24:40, 22:38].mean() / 3
