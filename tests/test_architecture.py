@@ -240,7 +240,7 @@ def test_convention_random_numbers_come_from_a_generator() -> None:
     """No hidden stream of numpy or of the standard library; only trainings seed torch's own, once."""
     for path in FILES:
         for line, name, _ in calls(path):
-            if module(path) == "training.rng":  # stores and restores every stream
+            if module(path) == "training.state":  # stores and restores every stream
                 continue
             hidden = re.match(r"(np|numpy)\.random\.(?!default_rng\b|Generator\b|PCG64\b|SeedSequence\b)", name)
             assert not hidden, f"{path}:{line}: {name}"

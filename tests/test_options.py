@@ -213,7 +213,7 @@ def test_points_are_read_from_a_file(tmp_path: Path) -> None:
         assert words in refused(read_points, file)
     assert "does not exist" in refused(read_points, "missing.json")
     for text in ("", "1,2 3", "1;2", "wave.txt", f"1,{'9' * 500}", "nan,1"):
-        assert "must be points like '10,20 40,35', or a file whose name ends in .json" in refused(read_points, text)
+        assert "must be points like '10,20 40,35', or a file that ends in .json" in refused(read_points, text)
 
 
 @pytest.mark.parametrize(

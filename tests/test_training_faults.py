@@ -15,8 +15,8 @@ import pytest
 import torch
 
 import stillmotion.files
-import stillmotion.training.reporting
 from stillmotion.errors import StillmotionError
+from stillmotion.training import reporting
 from stillmotion.training.signals import StopSignal
 from test_training_gan import CONFIG, Gan, at_step, everything, losses, same, train
 
@@ -94,7 +94,7 @@ def test_dying_in_any_file_operation_loses_nothing(tmp_path, monkeypatch):
     def short(name, resume=False):
         return train(tmp_path / name, [Gan(steps=2)], resume=resume, checkpoint_every=1, keep=1)
 
-    monkeypatch.setattr(stillmotion.training.reporting, "TensorBoard", Mock())  # its writer thread takes its time
+    monkeypatch.setattr(reporting, "TensorBoard", Mock())  # its writer thread takes its time
     with pytest.MonkeyPatch.context() as patch:
         operations = die_at(patch, 10**9)
         short("whole")

@@ -26,9 +26,8 @@ from stillmotion.nn.norm import BatchNorm2d
 from stillmotion.training import stage_weights
 from stillmotion.training.ema import EMA, warmup_decay
 from stillmotion.training.logging import Console, JsonLines, MeanMeter, TensorBoard
-from stillmotion.training.rng import capture, derive_seed, restore, seed_all
 from stillmotion.training.stage import check_stages
-from stillmotion.training.state import pack, unpack
+from stillmotion.training.state import capture, derive_seed, pack, restore, seed_all, unpack
 from test_training_gan import Gan, everything, same, train
 
 leaves = st.one_of(

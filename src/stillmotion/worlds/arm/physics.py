@@ -29,8 +29,7 @@ _FRICTION = 0.3
 _Contact = tuple[int, float, float, int, float, float, float, float]
 # A contact with a wall: body, disc (x, y in the body), the wall's normal into the bin, the smallest n . p allowed.
 _WallContact = tuple[int, float, float, float, float, float]
-# Poses of all bodies, the gripper last, as plain floats: x, y, angle, cosine, sine.
-_Poses = list[list[float]]
+_Poses = list[list[float]]  # poses of all bodies, the gripper last, as plain floats: x, y, angle, cosine, sine.
 
 
 @dataclass(frozen=True)

@@ -87,10 +87,8 @@ def _action_units() -> dict[str, np.ndarray]:
 
 
 _FIELDS = _action_units()
-ACTION_UNITS: tuple[str, ...] = tuple(_FIELDS)
-"""The names of the expression coefficients, in order."""
-BASIS = merge_poles(np.stack(list(_FIELDS.values())))
-"""The expression basis, E x R x C x 3."""
+ACTION_UNITS: tuple[str, ...] = tuple(_FIELDS)  # the names of the expression coefficients, in order
+BASIS = merge_poles(np.stack(list(_FIELDS.values())))  # the expression basis, E x R x C x 3
 
 EMOTIONS: dict[str, dict[str, float]] = {
     "anger": {

@@ -64,10 +64,8 @@ def _traits() -> dict[str, np.ndarray]:
 
 
 _FIELDS = _traits()
-TRAITS: tuple[str, ...] = tuple(_FIELDS)
-"""The names of the identity coefficients, in order."""
-BASIS = merge_poles(np.stack(list(_FIELDS.values())))
-"""The identity basis, K x R x C x 3, per standard deviation."""
+TRAITS: tuple[str, ...] = tuple(_FIELDS)  # the names of the identity coefficients, in order
+BASIS = merge_poles(np.stack(list(_FIELDS.values())))  # the identity basis, K x R x C x 3, per standard deviation
 
 
 def sample_identity(rng: np.random.Generator) -> np.ndarray:

@@ -47,8 +47,7 @@ def _vertices() -> np.ndarray:
     return np.array([(row, int(np.abs(COLUMN_S - s).argmin())) for row, s in points])
 
 
-VERTICES = _vertices()
-"""68 x 2: row and column of every landmark's vertex."""
+VERTICES = _vertices()  # 68 x 2: row and column of every landmark's vertex
 
 
 def landmarks(vertices: np.ndarray) -> np.ndarray:

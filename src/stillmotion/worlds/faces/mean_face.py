@@ -44,8 +44,7 @@ def _ears() -> np.ndarray:
     return displacement(x=0.12 * np.sign(S) * across * (1 + 0.5 * (T + 0.1)), z=-0.05 * across)
 
 
-EARS = _ears()
-"""What the ears add to the mean face; some hair styles flatten them."""
+EARS = _ears()  # what the ears add to the mean face; some hair styles flatten them
 
 
 def _mean_face() -> np.ndarray:
@@ -72,5 +71,4 @@ def _mean_face() -> np.ndarray:
     return shape + displacement(y=lid_rise(0.075, -0.05))
 
 
-MEAN = merge_poles(_mean_face())
-"""The mean face with a neutral expression, R x C x 3, eyes open and lips closed."""
+MEAN = merge_poles(_mean_face())  # the mean face with a neutral expression, R x C x 3, eyes open and lips closed

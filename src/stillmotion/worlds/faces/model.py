@@ -10,8 +10,7 @@ from stillmotion.worlds.faces.identity import BASIS as IDENTITY_BASIS
 from stillmotion.worlds.faces.mean_face import MEAN
 
 _EXPRESSION_BASIS_F32 = EXPRESSION_BASIS.astype(np.float32)
-# The head's centre of rotation on the neck, in the model's axes.
-PIVOT = np.array([0.0, -0.55, -0.15])
+PIVOT = np.array([0.0, -0.55, -0.15])  # the head's centre of rotation on the neck, in the model's axes
 
 
 def shape(identity: np.ndarray, expression: np.ndarray) -> np.ndarray:

@@ -15,8 +15,7 @@ from stillmotion.worlds.plants.tree import KinematicChain, Tree, ancestors, forw
 
 # The longest step, in seconds. A swing of 3 Hz is then timed to within 0.1 % (the rule's error is (w h)^2 / 12).
 LONGEST_STEP = 1 / 200
-# The highest natural frequency of a joint relative to a leaf's: tips would jump between frames.
-_MAX_FREQUENCY = 2.5
+_MAX_FREQUENCY = 2.5  # the highest natural frequency of a joint relative to a leaf's: tips would jump between frames.
 # The hand's stiffness relative to the node it holds, and the time constant (seconds) of its damping.
 _HAND_STIFFNESS = 100.0
 _HAND_DAMPING = 0.02

@@ -17,8 +17,7 @@ from stillmotion.worlds.plants.styles import Style, outline, segment_uv, tile_uv
 from stillmotion.worlds.plants.tree import Tree, forward_kinematics
 from stillmotion.worlds.sprites import POLYGON_SHIFT
 
-# Points per pixel and axis; odd, so that one of them is the pixel's centre.
-POINTS = 3
+POINTS = 3  # points per pixel and axis; odd, so that one of them is the pixel's centre
 _ROW = 1024  # cv2.remap refuses maps of more than 32767 columns
 
 
