@@ -21,9 +21,9 @@ from stillmotion.data.shards import write_dataset
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation import protocols, report
 from stillmotion.evaluation.extractors.base import NetworkFeatures
+from stillmotion.evaluation.metrics.base import BestOfSamples, SampleDiversity
 from stillmotion.evaluation.metrics.feature import LPIPS
 from stillmotion.evaluation.metrics.pixel import L1, MSE, PSNR
-from stillmotion.evaluation.metrics.samples import BestOfSamples, SampleDiversity
 from stillmotion.evaluation.protocols import PROTOCOLS, check_fits, choose_protocol
 from stillmotion.evaluation.protocols.base import Protocol, copy_still, feed
 from stillmotion.evaluation.protocols.columns import (

@@ -19,7 +19,7 @@ from stillmotion.worlds.dataset import write_world
 from stillmotion.worlds.digits import render, sample, sample_description
 from stillmotion.worlds.digits.glyphs import FONTS, GlyphStyle, draw_glyph, sample_glyph_style
 from stillmotion.worlds.digits.idx import labels_path, read_digits, read_idx
-from stillmotion.worlds.digits.trajectory import DIGIT, WINDOW, sample_trajectory
+from stillmotion.worlds.digits.render import DIGIT, WINDOW, sample_trajectory
 from test_worlds import warp
 
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist" / "digits-8k-images-idx3-ubyte.gz"

@@ -9,10 +9,20 @@ from stillmotion.worlds import faces, sample_clip
 from stillmotion.worlds.faces import ACTION_UNITS, EMOTIONS, TRAITS, Face, normal_maps, render, retarget, sample
 from stillmotion.worlds.faces.expression import BASIS as EXPRESSIONS
 from stillmotion.worlds.faces.expression import coefficients
-from stillmotion.worlds.faces.grid import COLUMN_S, COLUMNS, EYES, MOUTH, MOUTH_HALF, ROW_T, ROWS, S
+from stillmotion.worlds.faces.grid import (
+    COLUMN_S,
+    COLUMNS,
+    EYES,
+    MOUTH,
+    MOUTH_HALF,
+    ROW_T,
+    ROWS,
+    VERTICES,
+    S,
+    landmarks,
+)
 from stillmotion.worlds.faces.identity import BASIS as IDENTITIES
-from stillmotion.worlds.faces.landmarks import VERTICES, landmarks
-from stillmotion.worlds.faces.mean_face import MEAN
+from stillmotion.worlds.faces.identity import MEAN
 from stillmotion.worlds.faces.model import PIVOT, normals, project, rotation, shape
 from stillmotion.worlds.faces.raster import rasterise
 from stillmotion.worlds.textures import Surface

@@ -9,7 +9,6 @@ import pytest
 from stillmotion.errors import StillmotionError
 from stillmotion.worlds import sample_clip
 from stillmotion.worlds.plants import ACTIONS, SPECIES, Plant, Poke, counterfactual, flow_between, physics, render
-from stillmotion.worlds.plants.growth import TreeBuilder
 from stillmotion.worlds.plants.physics import (
     SpringParameters,
     build_dynamics,
@@ -21,6 +20,7 @@ from stillmotion.worlds.plants.physics import (
 from stillmotion.worlds.plants.plant import sample_description, simulate_poke
 from stillmotion.worlds.plants.rasterization import build_outlines, rasterise_ids, segment_transforms
 from stillmotion.worlds.plants.render import prepare_assets, render_motion, render_pair
+from stillmotion.worlds.plants.species import TreeBuilder
 from stillmotion.worlds.plants.styles import Style
 from stillmotion.worlds.plants.tree import ancestors, chain_to, forward_kinematics
 from test_worlds import dilate, warp

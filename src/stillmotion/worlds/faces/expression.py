@@ -11,7 +11,7 @@ import numpy as np
 from stillmotion.worlds.easing import smoothstep
 from stillmotion.worlds.faces.fields import displacement, gaussian, lid_rise, merge_poles, mirrored_gaussian
 from stillmotion.worlds.faces.grid import EYE_X, EYES, MOUTH, MOUTH_HALF, MOUTH_T, S, T
-from stillmotion.worlds.faces.mean_face import MEAN
+from stillmotion.worlds.faces.identity import MEAN
 
 
 def _jaw_drop() -> np.ndarray:

@@ -155,14 +155,10 @@ def simulate(
     actuator: Actuator | None = None,
     start: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Motion:
-    """Integrate the motion.
+    """Integrate the motion over T frames, each divided into equal steps of at most `LONGEST_STEP`.
 
-    Args:
-        dynamics: the plant's coefficients.
-        frames: T.
-        fps: frames per second; a frame is divided into equal steps of at most `LONGEST_STEP`.
-        actuator: what acts from the first frame on, or nothing.
-        start: deflections and velocities (N each) at the first frame; at rest if not given.
+    The actuator, if there is one, acts from the first frame on, at which the deflections and velocities (N each) are
+    `start`, or those at rest.
     """
     count = len(dynamics.stiffness)
     steps = max(1, int(np.ceil(1 / (fps * LONGEST_STEP) - 1e-9)))

@@ -28,7 +28,7 @@ class Poke:
     kind: str  # `drag` (pull the node, hold it), `pluck` (pull it, let go) or `push` (a short force)
     node: int  # index of the segment; it is moved by its `grip`
     # (dx, dy) in picture heights. Drag and pluck: the node's target, relative to its rest. Push: the displacement
-    # that the push at its strongest would hold, if it lasted
+    # that the push at its strongest would hold, if it lasted.
     displacement: tuple[float, float]
     rise: float  # seconds until the node is there; for a push, its duration
     hold: float = 0.0  # seconds until the hand lets go, after `rise`; a pluck only
@@ -135,15 +135,9 @@ def sample_kind(rng: np.random.Generator, action: str | None) -> str:
 def sample_poke(
     rng: np.random.Generator, tree: Tree, dynamics: Dynamics, kind: str, nodes: np.ndarray, other: Poke | None = None
 ) -> Poke:
-    """Draw a poke that the plant can follow.
+    """Draw a poke (`kind` is one of `ACTIONS`) of one of the nodes, the visible ones, that the plant can follow.
 
-    Args:
-        rng: the only source of randomness.
-        tree: the plant.
-        dynamics: its coefficients.
-        kind: one of `ACTIONS`.
-        nodes: nodes to choose from (the visible ones).
-        other: the first poke: half of the time the same node is moved another way, else another node.
+    Half of the time the node of the `other` poke is moved another way, else another node.
     """
     if kind == "push":
         rise, hold = rng.uniform(0.16, 0.4), 0.0
