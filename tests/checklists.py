@@ -1,7 +1,5 @@
 """Fact sheets end with a checklist; a test module's docstring says which tests hold each item."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

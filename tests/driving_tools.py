@@ -3,8 +3,6 @@
 Settings are changed by dotted name: `tiny(**at("motion", flow="none"))`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -133,8 +131,6 @@ def seeing(**changes: Any) -> Driving:
 
 
 # --- pictures ------------------------------------------------------------------------------------------------------
-
-
 def moving_square(name: str, frames: int = 8, size: int = 64, seed: int = 0) -> Clip:
     """A bright square that walks over a dark ground."""
     rng = np.random.default_rng(seed)
@@ -176,8 +172,6 @@ DRIVER = np.stack([spot((64, 64), 20, 16, 24), spot((64, 64), 24, 16, 24)])
 
 
 # --- what networks make --------------------------------------------------------------------------------------------
-
-
 def keypoints(points: Sequence[Sequence[float]], variance: float = 0.01) -> Keypoints:
     """One frame's keypoints at normalised (x, y), all with the same round covariance."""
     mean = torch.tensor([points])
@@ -230,8 +224,6 @@ def output(
 
 
 # --- training ------------------------------------------------------------------------------------------------------
-
-
 def training_of(clips: Sequence[Any] | None = None, seed: int = 0, **changes: Any) -> MotionTraining:
     """The motion stage of tiny networks, on four moving squares unless other clips are given."""
     config, networks = tiny(**changes)

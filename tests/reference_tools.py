@@ -4,8 +4,6 @@ The folder of goldens is no part of the repository. It is looked for in `$STILLM
 repository in `shared/reference`; tests that need it are skipped where it is missing. Its README states the rules.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

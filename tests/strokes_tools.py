@@ -1,7 +1,5 @@
 """Small strokes systems and made stills for the tests."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

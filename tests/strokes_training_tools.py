@@ -1,7 +1,5 @@
 """Small trainings of strokes for the tests: clips, stages, updates, and time steps made by hand."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """From a model's name and a picture to frames in a file."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +12,7 @@ from PIL import Image
 
 import stillmotion
 from driving_tools import at, driving_frames, still_picture, tiny_driving
+from refusals import refuses
 from stillmotion import animate, media
 from stillmotion.animate import Animator, describe_models, load, own_times, to_pixels
 from stillmotion.errors import StillmotionError
@@ -44,13 +43,10 @@ def test_bf16_changes_little_and_leaves_flow_and_keypoints_in_fp32(tmp_path: Pat
 
 
 def test_an_unknown_precision_is_said() -> None:
-    with pytest.raises(StillmotionError, match="precision must be one of auto, fp32, bf16, not 'fp16'"):
-        load("driving-weizmann", "fp16")
+    refuses("precision must be one of auto, fp32, bf16, not 'fp16'", load, "driving-weizmann", "fp16")
 
 
 # --- conventions of docs/conventions.md ----------------------------------------------------------------------------
-
-
 def test_convention_public_pictures_are_rgb(tmp_path: Path) -> None:
     red = np.zeros((3, 5, 3), np.uint8)
     red[..., 0], red[0, 4] = 255, (0, 0, 255)  # red, blue in the upper right corner
@@ -78,8 +74,6 @@ def test_convention_fps_travels_with_the_clip(animator: Animator, tmp_path: Path
 
 
 # --- finding models ------------------------------------------------------------------------------------------------
-
-
 def test_models_load_by_folder_run_and_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_driving().save_pretrained(tmp_path / "zoo" / "driving-tiny")
     tiny_driving().save_pretrained(tmp_path / "run" / "model")
@@ -91,19 +85,16 @@ def test_models_load_by_folder_run_and_name(tmp_path: Path, monkeypatch: pytest.
 
 def test_an_unknown_name_lists_what_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(animate, "ZOO", tmp_path)
-    with pytest.raises(StillmotionError, match="no model 'dancing'; shipped are none, or give a folder"):
-        load("dancing")
+    refuses("no model 'dancing'; shipped are none, or give a folder", load, "dancing")
     tiny_driving().save_pretrained(tmp_path / "one")
     tiny_driving().save_pretrained(tmp_path / "two")
     for wrong in ("dancing", tmp_path / "nothing", tmp_path, "a\0b", "x" * 5000, ""):
-        with pytest.raises(StillmotionError, match="shipped are one, two"):
-            load(wrong)
+        refuses("shipped are one, two", load, wrong)
 
 
 def test_a_run_without_a_model_yet_says_so(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(StillmotionError, match="has no model yet"):
-        load(tmp_path)
+    refuses("has no model yet", load, tmp_path)
 
 
 def test_models_are_described_and_broken_ones_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,8 +112,6 @@ def test_models_are_described_and_broken_ones_listed(tmp_path: Path, monkeypatch
 
 
 # --- stills --------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "picture",
     [
@@ -159,8 +148,6 @@ def test_grey_and_palette_images_become_rgb() -> None:
 
 
 # --- animations ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("blend", [True, False])
 @pytest.mark.parametrize("size", [(47, 83), (83, 47), (32, 32), (9, 100), (1, 1)])
 def test_frames_have_the_stills_own_size(blend: bool, size: tuple[int, int]) -> None:
@@ -196,21 +183,18 @@ def test_an_animation_is_the_same_each_time(animator: Animator, tmp_path: Path) 
 def test_wrong_numbers_are_told_before_anything_runs(
     animator: Animator, size: str, frames: int | None, word: str
 ) -> None:
-    with pytest.raises(StillmotionError, match=word):
-        animator(STILL, Drive(VIDEO), frames, size=size)
+    refuses(word, animator, STILL, Drive(VIDEO), frames, size=size)
 
 
 def test_motion_cannot_be_scaled_by_keypoints_without_area() -> None:
     animation = Animator(tiny_driving(**at("keypoints", count=2)))(STILL, Drive(VIDEO, scale_motion=True))
-    with pytest.raises(StillmotionError, match="leave scale_motion out"):
-        animation.frames()
+    refuses("leave scale_motion out", animation.frames)
 
 
 def test_what_is_wrong_with_a_video_shows_at_the_call(animator: Animator, tmp_path: Path) -> None:
     (tmp_path / "notes.mp4").write_text("not a video at all\n" * 20)
     for video in ("missing.mp4", tmp_path / "notes.mp4", tmp_path / "nothing"):
-        with pytest.raises(StillmotionError, match=r"missing|notes|nothing"):
-            animator(STILL, Drive(video))
+        refuses(r"missing|notes|nothing", animator, STILL, Drive(video))
 
 
 def test_a_rollout_is_opened_on_any_form_of_a_picture(animator: Animator) -> None:
@@ -218,8 +202,7 @@ def test_a_rollout_is_opened_on_any_form_of_a_picture(animator: Animator) -> Non
         rollout.send(Drive(VIDEO[:2]))
         found = [next(rollout).frame for _ in range(2)]
     assert np.array_equal(found, animator(STILL, Drive(VIDEO[:2]), size="model").frames())
-    with pytest.raises(StillmotionError, match="missing"):
-        animator.open("missing.png")
+    refuses("missing", animator.open, "missing.png")
 
 
 def test_frames_is_an_upper_limit(animator: Animator) -> None:
@@ -246,7 +229,7 @@ class FakeReader:
         self.taken += 1
         return VIDEO[self.taken % len(VIDEO)]
 
-    def __enter__(self) -> FakeReader:
+    def __enter__(self) -> "FakeReader":
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None: ...
@@ -280,8 +263,6 @@ def test_a_video_can_be_followed_up_to_its_damage(animator: Animator, monkeypatc
 
 
 # --- files ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["out.png", "out.gif", "out.mp4", "out"])
 def test_animations_are_saved_in_each_form_with_their_layers(animator: Animator, tmp_path: Path, name: str) -> None:
     animation = animator(still_picture((40, 56)), Drive(VIDEO, fps=10), layers=True)
@@ -305,8 +286,7 @@ def test_animations_are_saved_in_each_form_with_their_layers(animator: Animator,
 def test_an_existing_file_is_kept_unless_told_otherwise(animator: Animator, tmp_path: Path) -> None:
     (tmp_path / "out.png").write_bytes(b"mine")
     animation = animator(STILL, Drive(VIDEO))
-    with pytest.raises(StillmotionError, match="already exists"):
-        animation.save(tmp_path / "out.png")
+    refuses("already exists", animation.save, tmp_path / "out.png")
     assert (tmp_path / "out.png").read_bytes() == b"mine"
     assert animation.save(tmp_path / "out.png", overwrite=True) == 4
 

@@ -1,7 +1,5 @@
 """The house rules, read from the source itself: who knows whom, what is never called, how long a file may be."""
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess
@@ -112,8 +110,6 @@ def not_allowed(path: Path) -> list[str]:
 
 
 # --- arrows --------------------------------------------------------------------------------------------------------
-
-
 def test_every_room_has_its_arrows() -> None:
     assert {module(path).split(".")[0] for path in FILES} == set(MAY_KNOW)
 
@@ -188,8 +184,6 @@ def test_training_only_needs_data_for_its_loader() -> None:
 
 
 # --- what is never done --------------------------------------------------------------------------------------------
-
-
 def test_nothing_that_runs_code_out_of_files() -> None:
     modules = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "yaml", "joblib"}
     functions = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "torch.load", "torch.jit.load"}
@@ -240,7 +234,7 @@ def test_convention_random_numbers_come_from_a_generator() -> None:
     """No hidden stream of numpy or of the standard library; only trainings seed torch's own, once."""
     for path in FILES:
         for line, name, _ in calls(path):
-            if module(path) == "training.rng":  # stores and restores every stream
+            if module(path) == "training.state":  # stores and restores every stream
                 continue
             hidden = re.match(r"(np|numpy)\.random\.(?!default_rng\b|Generator\b|PCG64\b|SeedSequence\b)", name)
             assert not hidden, f"{path}:{line}: {name}"
@@ -250,8 +244,6 @@ def test_convention_random_numbers_come_from_a_generator() -> None:
 
 
 # --- size and text -------------------------------------------------------------------------------------------------
-
-
 def test_files_stay_short() -> None:
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in FILES}
     assert {name: length for name, length in lengths.items() if length > 400} == {}
@@ -294,8 +286,6 @@ def test_every_convention_is_pinned_and_every_pin_explained() -> None:
 
 
 # --- lightness -----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "program",
     ["import stillmotion", "from stillmotion.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit: pass"],

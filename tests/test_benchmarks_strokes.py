@@ -1,7 +1,5 @@
 """The ablations of strokes in one command: variants train, the table has their numbers, a second call trains none."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from pathlib import Path

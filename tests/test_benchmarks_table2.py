@@ -1,7 +1,5 @@
 """The benchmark of Table 2: the six variants and their numbers, one start for all, resuming, and the table."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import sys

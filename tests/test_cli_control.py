@@ -1,7 +1,5 @@
 """The options of `animate` that make a control: grouped in its help, parsed, and refused where they do not belong."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

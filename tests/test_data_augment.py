@@ -1,7 +1,5 @@
 """Augmentation: exact where it can be, the same for all frames, and as often as it says."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import cv2
@@ -10,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refusals import refuses
 from stillmotion.data.augment import (
     AUGMENTATIONS,
     Augmentation,
@@ -76,11 +75,7 @@ def test_flips_are_exact() -> None:
 @pytest.mark.parametrize(
     ("name", "shares"),
     # (neither, only reversed, only mirrored, both)
-    [
-        ("taichi", (0.25, 0.5, 0.25, 0.0)),
-        ("bair", (0.5, 0.0, 0.5, 0.0)),
-        ("strong", (0.25, 0.25, 0.25, 0.25)),
-    ],
+    [("taichi", (0.25, 0.5, 0.25, 0.0)), ("bair", (0.5, 0.0, 0.5, 0.0)), ("strong", (0.25, 0.25, 0.25, 0.25))],
 )
 def test_flips_come_as_often_as_they_should(name: str, shares: tuple[float, ...]) -> None:
     rng = np.random.default_rng(0)
@@ -278,8 +273,7 @@ def test_wrong_settings_are_refused() -> None:
     ):
         with pytest.raises(StillmotionError, match=next(iter(wrong))):
             Augmentation(**wrong)
-    with pytest.raises(ValueError, match="are for frames of"):
-        augment_frames(noise(), AugmentParams((5, 5), (5, 5)))
+    refuses("are for frames of", augment_frames, noise(), AugmentParams((5, 5), (5, 5)), error=ValueError)
 
 
 def test_probabilities_switch_whole_groups() -> None:

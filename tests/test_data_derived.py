@@ -1,7 +1,5 @@
 """Derived tracks: computed once per key and clip, stored in chunks, mapped when read, never half."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os
@@ -18,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from refusals import refuses
 from stillmotion.data import derived
 from stillmotion.data.clip import Clip
 from stillmotion.data.derived import derived_track, weights_digest
@@ -25,7 +24,6 @@ from stillmotion.data.examples import moving_square
 from stillmotion.data.info import DatasetInfo
 from stillmotion.data.sampling import WindowDataset, loader
 from stillmotion.data.shards import ClipSet, open_dataset, write_dataset
-from stillmotion.errors import StillmotionError
 
 
 def squares(count: int = 5) -> list[Clip]:
@@ -174,8 +172,7 @@ def test_a_full_disk_leaves_no_half_chunk(tmp_path: Path, monkeypatch: pytest.Mo
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        with pytest.raises(StillmotionError, match="the disk is full"):
-            means(squares(), Counting(), tmp_path)
+        refuses("the disk is full", means, squares(), Counting(), tmp_path)
     assert list((tmp_path / "means").iterdir()) == []
 
 
@@ -213,15 +210,11 @@ def test_every_plain_type_and_empty_arrays_survive(dtype: str, tmp_path: Path) -
 def test_what_cannot_be_stored_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be an array of numbers, not object"):
         means(squares(1), lambda clip: np.array([{}]), tmp_path)
-    with pytest.raises(ValueError, match="not <class 'list'>"):
-        means(squares(1), lambda clip: [1.0], tmp_path)
-    with pytest.raises(StillmotionError, match="no kind of track 'code'"):
-        means(squares(1), Counting(), tmp_path, kind="code")
-    with pytest.raises(StillmotionError, match="has a track 'mask' already"):
-        means(squares(1), Counting(), tmp_path, name="mask")
+    refuses("not <class 'list'>", means, squares(1), lambda clip: [1.0], tmp_path, error=ValueError)
+    refuses("no kind of track 'code'", means, squares(1), Counting(), tmp_path, kind="code")
+    refuses("has a track 'mask' already", means, squares(1), Counting(), tmp_path, name="mask")
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StillmotionError, match="could not be written"):
-        means(squares(1), Counting(), tmp_path / "file")
+    refuses("could not be written", means, squares(1), Counting(), tmp_path / "file")
 
 
 def test_the_files_are_safetensors_and_no_pickle(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Elastic deformation and local colour jitter: where pixels and points go, which colours change."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from hypothesis import given

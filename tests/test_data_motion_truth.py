@@ -1,7 +1,5 @@
 """Exact motion between two frames: by hand on a moving square, and by warping made people."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

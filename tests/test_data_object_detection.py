@@ -1,7 +1,5 @@
 """Regions of masks, and a user's own detector. `find_object` itself is tested with the strokes that use it."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Trackers of points against worlds, whose true points are known; the errors stated in docs/data.md hold here."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from refusals import refuses
 from stillmotion.data import points
 from stillmotion.data.clip import Clip
 from stillmotion.data.patches import correlation, patch_tracker, perceptual, read_references
@@ -68,8 +67,6 @@ def square(places: list[tuple[int, int]], side: int = 10, size: int = 64) -> np.
 
 
 # --- boxes of what moves -------------------------------------------------------------------------------------------
-
-
 def test_digits_are_found_to_half_a_pixel() -> None:
     away, known = errors(track_moving_object, clips("digits", 6))
     assert known == 1
@@ -111,8 +108,7 @@ def test_nothing_moves() -> None:
     assert np.isnan(found).all()
     assert (confidence == 0).all()
     assert np.isnan(drop_uncertain(found, confidence)).all()
-    with pytest.raises(StillmotionError, match="draw the stroke by hand"):
-        fill_gaps(drop_uncertain(found, confidence))
+    refuses("draw the stroke by hand", fill_gaps, drop_uncertain(found, confidence))
 
 
 def test_a_frame_of_something_else_is_dropped() -> None:
@@ -178,8 +174,6 @@ def test_a_persons_box_surrounds_head_and_feet(monkeypatch: pytest.MonkeyPatch) 
 
 
 # --- patches -------------------------------------------------------------------------------------------------------
-
-
 def test_patches_follow_digits_from_a_start() -> None:
     """From the true point of frame 0, which a reference patch would give."""
     for clip in clips("digits", 6)[:3]:
@@ -251,15 +245,11 @@ def test_a_plain_patch_matches_nothing() -> None:
 
 
 def test_references_must_be_there(tmp_path: Path) -> None:
-    with pytest.raises(StillmotionError, match="is not a folder"):
-        read_references(tmp_path / "nowhere")
-    with pytest.raises(StillmotionError, match="no PNG, JPEG or WebP"):
-        read_references(tmp_path)
+    refuses("is not a folder", read_references, tmp_path / "nowhere")
+    refuses("no PNG, JPEG or WebP", read_references, tmp_path)
 
 
 # --- OpenCV's trackers ---------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["csrt", "kcf", "mil"])
 def test_trackers_of_opencv_follow(name: str) -> None:
     truth = np.array([(6 + 3 * t, 8 + 2 * t) for t in range(10)]) + 6.5
@@ -272,13 +262,10 @@ def test_trackers_of_opencv_follow(name: str) -> None:
 def test_a_tracker_of_opencv_needs_something_that_moves() -> None:
     _, confidence = opencv_tracker("kcf")(np.repeat(textured(48)[None], 4, axis=0))
     assert (confidence == 0).all()
-    with pytest.raises(StillmotionError, match="choose from csrt, kcf, mil"):
-        opencv_tracker("goturn")
+    refuses("choose from csrt, kcf, mil", opencv_tracker, "goturn")
 
 
 # --- names ---------------------------------------------------------------------------------------------------------
-
-
 def test_trackers_by_name(tmp_path: Path) -> None:
     assert sorted(TRACKERS) == [
         "boxes", "flow", "flow_backward", "flow_forward", "joints", "points", "points:patch", "points:person",
@@ -290,12 +277,9 @@ def test_trackers_by_name(tmp_path: Path) -> None:
         StillmotionError, match="no tracker 'pose': choose from boxes, flow, flow_backward, flow_forward"
     ):
         check_trackers(["flow", "pose"])
-    with pytest.raises(StillmotionError, match="one track 'points'"):
-        check_trackers(["points", "points:patch"])
-    with pytest.raises(StillmotionError, match="takes no value"):
-        check_trackers(["points=3"])
-    with pytest.raises(StillmotionError, match="is not a folder"):
-        check_trackers([f"points:patch={tmp_path / 'no'}"])
+    refuses("one track 'points'", check_trackers, ["points", "points:patch"])
+    refuses("takes no value", check_trackers, ["points=3"])
+    refuses("is not a folder", check_trackers, [f"points:patch={tmp_path / 'no'}"])
 
 
 def test_the_track_of_a_clip_is_nan_where_unknown() -> None:

@@ -1,7 +1,5 @@
 """Joints: from landmarks to pixels with a detector made by hand, and one look at a real person."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
+from refusals import refuses
 from stillmotion.data import pose
-from stillmotion.errors import StillmotionError
 
 LEFT = [i for i, name in enumerate(pose.JOINTS) if name.startswith("left")]
 
@@ -117,16 +115,14 @@ def test_gaps_can_be_left_open(detector: Any) -> None:
 
 def test_nobody_anywhere_is_told(detector: Any) -> None:
     detector([None, None])
-    with pytest.raises(StillmotionError, match="No person is found in any frame: leave `joints` out"):
-        pose.joints(np.zeros((2, 16, 16, 3), np.uint8))
+    refuses("No person is found in any frame: leave `joints` out", pose.joints, np.zeros((2, 16, 16, 3), np.uint8))
 
 
 def test_without_mediapipe_the_sentence_says_what_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("mediapipe")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "mediapipe", None)
-    with pytest.raises(StillmotionError, match=r"needs mediapipe 0\.10\.21: run `make pose` first"):
-        pose.joints(np.zeros((1, 16, 16, 3), np.uint8))
+    refuses(r"needs mediapipe 0\.10\.21: run `make pose` first", pose.joints, np.zeros((1, 16, 16, 3), np.uint8))
 
 
 def test_a_real_person_is_found_head_above_feet() -> None:

@@ -1,7 +1,5 @@
 """Published data sets, each as a small tree in its layout."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -126,5 +124,5 @@ def test_mgif(tmp_path: Path) -> None:
 
 def test_every_reader_can_be_named() -> None:
     assert sorted(READERS) == [
-        *("bair", "human36m", "kth", "mgif", "push", "tai-chi", "uva-nemo", "weizmann", "weizmann-videos"),
+        *("bair", "human36m", "kth", "mgif", "push", "tai-chi", "uva-nemo", "weizmann", "weizmann-videos")
     ]

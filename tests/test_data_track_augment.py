@@ -1,7 +1,5 @@
 """Tracks move as the pixels do: by hand where a change is exact, else by warping and against drawn markers."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import cv2
@@ -48,8 +46,6 @@ def geometry_of(name: str, seed: int, size: tuple[int, int] = SIZE) -> AugmentPa
 
 
 # --- exact changes -------------------------------------------------------------------------------------------------
-
-
 def test_nothing_is_exactly_nothing() -> None:
     clip = square()
     for name, moved in both(clip, PLAIN).tracks.items():
@@ -128,8 +124,6 @@ def test_a_constant_deformation_shifts_and_keeps_flow() -> None:
 
 
 # --- by warping ----------------------------------------------------------------------------------------------------
-
-
 def warp_error(frames: np.ndarray, forward: np.ndarray, backward: np.ndarray) -> float:
     """Mean difference (grey levels) of frame t from frame t + 1 seen through the flow, where both flows agree."""
     height, width = frames.shape[1:3]
@@ -165,12 +159,7 @@ def flow_error(clip: Clip, params: AugmentParams) -> tuple[float, float]:
     reverse=st.booleans(),
 )
 def test_flow_warps_one_augmented_frame_onto_the_next(
-    rotation: float,
-    scale: tuple[float, float],
-    shear: float,
-    shift: tuple[float, float],
-    mirror: bool,
-    reverse: bool,
+    rotation: float, scale: tuple[float, float], shear: float, shift: tuple[float, float], mirror: bool, reverse: bool
 ) -> None:
     affine = affine_matrix(SIZE, rotation=rotation, scale=scale, shear=shear, shift=shift)
     error, still = flow_error(square(), replace(PLAIN, affine=affine, mirror=mirror, reverse=reverse))
@@ -200,8 +189,6 @@ def test_resize_and_crop_keep_flow() -> None:
 
 
 # --- against drawn markers -----------------------------------------------------------------------------------------
-
-
 def markers(places: np.ndarray) -> np.ndarray:
     """One soft bright spot per frame, centred on (x, y)."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
@@ -262,8 +249,6 @@ def test_masks_cut_out_the_pixels_they_mark() -> None:
 
 
 # --- normals -------------------------------------------------------------------------------------------------------
-
-
 def ball(jacobian: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray:
     """Normals of a ball stretched by the 2 x 2 matrix in the picture and by its determinant's root in depth."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]

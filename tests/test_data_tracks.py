@@ -1,7 +1,5 @@
 """Trackers against made clips in which the truth is exact."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """The demo's choice of examples and its page; `test_toy_system.py` runs it on a new system."""
 
-from __future__ import annotations
-
 import sys
 from importlib import util
 from pathlib import Path

@@ -42,8 +42,6 @@
                                 test_evaluation_metrics.py::test_the_papers_definition_is_the_default
 """  # noqa: E501
 
-from __future__ import annotations
-
 from checklists import check
 
 

@@ -1,7 +1,5 @@
 """What comes out at the still's own size, by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Configurations of driving: what is refused, what text becomes, and what the presets hold."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Iterator
@@ -94,8 +92,6 @@ def test_every_preset_survives_storing(preset: DrivingConfig) -> None:
 
 
 # --- presets -------------------------------------------------------------------------------------------------------
-
-
 def test_paper_and_release_differ_as_the_sheet_says() -> None:
     """facts/monkey-net.md section 10."""
     paper, release = PRESETS["paper"], PRESETS["release"]

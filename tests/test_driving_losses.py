@@ -1,7 +1,5 @@
 """facts/monkey-net.md section 12, items 12 and 13, and our own losses: values worked out by hand."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -26,8 +24,6 @@ def generated(stage: MotionTraining) -> tuple[dict[str, Tensor], GeneratorOutput
 
 
 # --- the paper's ---------------------------------------------------------------------------------------------------
-
-
 class Maps(nn.Module):
     """A discriminator whose maps are zero, except that one of them is one for generated (bright) frames."""
 
@@ -78,8 +74,6 @@ def test_the_switch_stops_the_gradient_through_the_driving_heatmap(detached: boo
 
 
 # --- photometric ---------------------------------------------------------------------------------------------------
-
-
 def test_losses_without_a_weight_are_not_there() -> None:
     assert generated(training_of(**at("generator", blend_masks=True)))[2] == {}
 
@@ -158,8 +152,6 @@ def test_unknown_motion_costs_nothing_and_terms_without_a_weight_are_not_there()
 
 
 # --- keypoints -----------------------------------------------------------------------------------------------------
-
-
 def test_separation_is_one_when_keypoints_coincide_and_falls_with_distance() -> None:
     assert losses.separation(torch.zeros(2, 4, 2)).item() == pytest.approx(1.0)
     apart = torch.tensor([[[0.0, 0.0], [0.2, 0.0]]])

@@ -1,7 +1,5 @@
 """facts/monkey-net.md section 12, items 1 to 11 and 18: the networks."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any
@@ -96,8 +94,6 @@ def test_one_still_serves_all_frames_of_a_forward_pass() -> None:
 
 
 # --- the detector --------------------------------------------------------------------------------------------------
-
-
 def test_detector_finds_the_pixel_of_a_delta_and_the_corners_exactly() -> None:
     for column, row, expected in ((0, 0, (-1, -1)), (63, 0, (1, -1)), (0, 63, (-1, 1)), (21, 42, (-1 / 3, 1 / 3))):
         logits = torch.zeros(1, 1, 64, 64)
@@ -151,8 +147,6 @@ def test_heatmaps_are_one_over_the_scale_at_the_mean_and_fall_by_the_exponent(ex
 
 
 # --- dense motion --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("points", "background"), [(10, 0.425), (4, 0.649)])
 def test_at_the_start_the_flow_is_the_identity_and_the_background_leads(points: int, background: float) -> None:
     _, networks = tiny(**at("keypoints", count=points))
@@ -252,8 +246,6 @@ def test_embedding_is_grouped_per_keypoint_with_the_background_first() -> None:
 
 
 # --- generator and discriminator -----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("size", [64, 128, 256])
 @pytest.mark.parametrize("blend", [False, True])
 def test_generator_output_is_a_picture_of_the_right_size(size: int, blend: bool) -> None:

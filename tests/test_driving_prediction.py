@@ -1,7 +1,5 @@
 """facts/monkey-net.md section 7 (image-to-video) and section 12, item 17: predicting keypoints from one frame."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -58,8 +56,6 @@ def stage_of(**changes: Any) -> KeypointPrediction:
 
 
 # --- the network ---------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("covariance", "expected"), [("full", 3_397_692), ("fixed", 3_233_812)])
 def test_parameter_counts_are_the_sheets(covariance: str, expected: int) -> None:
     config = replace(DrivingConfig(), predictor=PredictorConfig())
@@ -142,8 +138,6 @@ def test_a_predictor_changes_no_other_first_weight() -> None:
 
 
 # --- the stage -----------------------------------------------------------------------------------------------------
-
-
 def test_the_loss_is_l1_over_all_frames_but_the_first_and_moves_the_predictor_only() -> None:
     stage, told = stage_of(), []
     stage.begin()
@@ -233,8 +227,6 @@ def test_a_resumed_training_is_the_whole_one_bit_for_bit(tmp_path: Path) -> None
 
 
 # --- animating, saving, the command line ---------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prepared clips, a finished model without a predictor, and what the stage alone made of it."""

@@ -1,7 +1,5 @@
 """Roll-outs of driving: steering, resting, the end, what stays open, and memory."""
 
-from __future__ import annotations
-
 import gc
 import re
 import weakref
@@ -50,8 +48,6 @@ def frames_of(rollout: Any, count: int) -> np.ndarray:
 
 
 # --- steering ------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("flip", [False, True])
 def test_without_a_control_the_still_rests(flip: bool) -> None:
     driving = tiny_driving(flip_tta=flip)
@@ -177,8 +173,6 @@ def test_a_prediction_goes_on_from_the_pose_that_was_shown_last(flip: bool) -> N
 
 
 # --- what is open, and memory --------------------------------------------------------------------------------------
-
-
 class CountedVideo:
     """A long video as `media.open_video` gives it; counts its openings, closings and the frames that are alive."""
 
@@ -189,10 +183,10 @@ class CountedVideo:
     def _gone(self) -> None:
         self.alive -= 1
 
-    def __call__(self, _: object) -> CountedVideo:
+    def __call__(self, _: object) -> "CountedVideo":
         return self
 
-    def __enter__(self) -> CountedVideo:
+    def __enter__(self) -> "CountedVideo":
         self.opened += 1
         return self
 
@@ -209,7 +203,7 @@ class CountedVideo:
 
 
 @pytest.fixture
-def video(monkeypatch: pytest.MonkeyPatch) -> CountedVideo:
+def video(monkeypatch: pytest.MonkeyPatch) -> "CountedVideo":
     counted = CountedVideo(40)
     monkeypatch.setattr(media, "open_video", counted)
     return counted

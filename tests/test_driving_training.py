@@ -1,7 +1,5 @@
 """facts/monkey-net.md section 12, items 13, 18 and 19: who learns from what, and that it learns."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,8 +45,6 @@ def puppet(action: str = "wave2") -> Any:
 
 
 # --- one step ------------------------------------------------------------------------------------------------------
-
-
 def test_each_update_touches_its_own_networks_only() -> None:
     """Item 13: the generator step moves generator and detector; the discriminator step the reverse."""
     stage = training_of()
@@ -134,8 +130,6 @@ def test_adam_and_the_schedules_are_the_releases() -> None:
 
 
 # --- joints --------------------------------------------------------------------------------------------------------
-
-
 def test_keypoint_supervision_measures_the_weighted_distance_and_narrow_maps() -> None:
     config, networks = tiny(**at("keypoints", count=2), **at("keypoint_supervision", steps=5))
     stage = KeypointSupervision(networks, config, [puppet()], 0)
@@ -314,8 +308,6 @@ def test_without_a_flow_nothing_is_warped() -> None:
 
 
 # --- item 19 -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.slow
 def test_it_learns_moving_squares_and_the_keypoints_move_with_them() -> None:
     """Item 19: without labels L1 falls clearly within a hundred steps, and a keypoint moves as far as its square.

@@ -1,7 +1,5 @@
 """Pictures that explain: paths, flow, masks, keypoints; and the contact sheets of trainings."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from driving_tools import at, moving_square, tiny

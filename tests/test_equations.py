@@ -1,13 +1,13 @@
 """The tables of the systems' READMEs that say where each equation of a paper is: every place exists and names it."""
 
-from __future__ import annotations
-
 import ast
 import re
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from refusals import refuses
 
 SOURCE = Path(__file__).parents[1] / "src" / "stillmotion"
 HEAD = "| equation |"
@@ -94,5 +94,4 @@ def test_a_wrong_table_would_be_seen(tmp_path: Path) -> None:
         if error is None:
             test_every_equation_is_where_the_table_says(readme)
         else:
-            with pytest.raises(AssertionError, match=error):
-                test_every_equation_is_where_the_table_says(readme)
+            refuses(error, test_every_equation_is_where_the_table_says, readme, error=AssertionError)

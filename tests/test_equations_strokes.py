@@ -1,7 +1,5 @@
 """The table of the paper's equations in the system's page: every equation is there, and every name exists."""
 
-from __future__ import annotations
-
 import re
 from importlib import import_module
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Pixel metrics on inputs with known values, baselines by hand, and a report of a tiny model."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +10,7 @@ import torch
 from PIL import Image
 
 from driving_tools import driving_frames, still_picture, tiny_driving
+from refusals import refuses
 from stillmotion import media
 from stillmotion.animate import load
 from stillmotion.data.clip import Clip
@@ -41,8 +40,6 @@ def flat(value: float, frames: int = 1) -> torch.Tensor:
 
 
 # --- metrics -------------------------------------------------------------------------------------------------------
-
-
 def test_identical_clips_have_no_error() -> None:
     clip = PICTURE.expand(3, -1, -1, -1)
     results = {}
@@ -122,8 +119,6 @@ def test_a_case_of_uint8_frames_gives_its_row() -> None:
 
 
 # --- baselines and protocols ---------------------------------------------------------------------------------------
-
-
 def test_baselines_by_hand() -> None:
     frames = np.zeros((3, 2, 2, 3), np.uint8)
     frames[1], frames[2] = 10, 21
@@ -161,18 +156,14 @@ def test_transfer_pairs_different_clips_the_same_way_every_time() -> None:
     assert (first.still == 0).all()
     assert first.target.shape == (3, 4, 4, 3)
     assert (first.target == 1).all()
-    with pytest.raises(StillmotionError, match="at least two clips"):
-        transfer_cases(clips[:1])
+    refuses("at least two clips", transfer_cases, clips[:1])
 
 
 def test_an_unknown_protocol_is_refused() -> None:
-    with pytest.raises(StillmotionError, match="no protocol 'magic'; known are reconstruction"):
-        find_protocol("magic")
+    refuses("no protocol 'magic'; known are reconstruction", find_protocol, "magic")
 
 
 # --- reports -------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bench")
@@ -360,8 +351,7 @@ def test_transfer_without_extractors_names_what_it_needs(greys: Path, tmp_path: 
 
 @pytest.mark.parametrize("split", ["odd", "", "Test"])
 def test_an_unknown_split_is_refused(bench: Path, tmp_path: Path, split: str) -> None:
-    with pytest.raises(StillmotionError, match="no clips of split"):
-        evaluate_models([], bench / "set", "reconstruction", tmp_path / "out", split=split)
+    refuses("no clips of split", evaluate_models, [], bench / "set", "reconstruction", tmp_path / "out", split=split)
     assert not (tmp_path / "out").exists()
 
 

@@ -1,7 +1,5 @@
 """Metrics of control accuracy against values worked out by hand, for correct and for wrong predictions."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from refusals import refuses
 from stillmotion.evaluation.extractors.identity import face_crops
 from stillmotion.evaluation.metrics.control import (
     CONTROL_METRICS,
@@ -162,8 +161,6 @@ def test_the_pose_error_is_the_joints_distance() -> None:
 
 
 # --- background change ----------------------------------------------------------------------------------------------
-
-
 def test_background_change_of_a_copy_and_of_a_known_change() -> None:
     still = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0))
     static = torch.ones(4, 5)
@@ -225,8 +222,6 @@ def test_the_common_part_of_both_outcomes_cancels_and_equal_outcomes_do_not_coun
 
 
 # --- identity ------------------------------------------------------------------------------------------------------
-
-
 def test_identity_on_toy_features() -> None:
     gallery = places((0, 0), (10, 0), (0, 10))
     features = places((1, 1), (9, 1), (4, 1), (0, 0))
@@ -305,13 +300,11 @@ def test_every_metric_has_a_definition_and_resets(name: str) -> None:
     ],
 )
 def test_other_shapes_are_refused(metric: Metric, shapes: list[tuple[int, ...]]) -> None:
-    with pytest.raises(ValueError, match="not \\("):
-        metric.update(*(torch.zeros(shape) for shape in shapes))
+    refuses("not \\(", metric.update, *(torch.zeros(shape) for shape in shapes), error=ValueError)
 
 
 def test_other_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="pixels, length"):
-        TrajectoryError("height")
+    refuses("pixels, length", TrajectoryError, "height", error=ValueError)
     with pytest.raises(ValueError, match="3 points, 4 frames"):
         TrajectoryError().update(STROKE, STROKE[:3])
     assert value(TrajectoryError(timed=False), (STROKE, STROKE[:3])) > 0
@@ -340,8 +333,7 @@ def test_a_face_crop_is_the_face_alone_downsampled() -> None:
     metric = IdentityAccuracy()
     metric.update(found, gallery, torch.tensor([0, 0]))
     assert metric.compute() == 50  # the frame without a face is wrong
-    with pytest.raises(ValueError, match="boxes T x 4"):
-        face_crops(frames, boxes[:1])
+    refuses("boxes T x 4", face_crops, frames, boxes[:1], error=ValueError)
 
 
 def test_faces_of_the_world_are_recognised_with_anothers_expression() -> None:

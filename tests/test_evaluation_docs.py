@@ -1,7 +1,5 @@
 """docs/evaluation.md: its commands and code run as written, and it names every column and network."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import shlex
@@ -11,6 +9,7 @@ import pytest
 import torch
 
 from driving_tools import driving_frames, tiny_driving
+from refusals import refuses
 from stillmotion.cli import main
 from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo
@@ -62,8 +61,7 @@ def test_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     file, _, digest = capsys.readouterr().out.strip().partition("@")
     assert read_weights(Path(file), digest)["fc.bias"].tolist() == [0, 1, 2]
     Path(f"weights-{digits}.pth").rename("weights-0123abcd.pth")
-    with pytest.raises(AssertionError, match="not the published file"):
-        exec(compile(code, "evaluation.md", "exec"), {})
+    refuses("not the published file", exec, compile(code, "evaluation.md", "exec"), {}, error=AssertionError)
 
 
 def test_every_column_protocol_and_network_is_on_the_page() -> None:

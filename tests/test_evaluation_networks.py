@@ -1,7 +1,5 @@
 """Feature extractors: their shapes against what torchvision publishes, and files with other weights."""
 
-from __future__ import annotations
-
 import hashlib
 import sys
 from pathlib import Path
@@ -12,16 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from driving_tools import still_picture
+from refusals import refuses
 from stillmotion.data import pose
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.extractors import EXTRACTORS, inception, open_extractors
 from stillmotion.evaluation.extractors.base import NetworkFeatures, load_weights
 from stillmotion.evaluation.extractors.identity import ResNet50, open_resnet50
-from stillmotion.evaluation.extractors.inception import (
-    BlockA,
-    InceptionV3,
-    open_inception,
-)
+from stillmotion.evaluation.extractors.inception import BlockA, InceptionV3, open_inception
 from stillmotion.evaluation.extractors.keypoints import BlazePose
 from stillmotion.files import read_weights, save_tensors
 
@@ -38,8 +33,6 @@ def digest(path: Path) -> str:
 
 
 # --- the networks --------------------------------------------------------------------------------------------------
-
-
 def test_inception_has_torchvisions_parameters() -> None:
     with torch.device("meta"):
         network = InceptionV3()
@@ -92,8 +85,6 @@ def test_padding_counts_in_torchvisions_averages_only() -> None:
 
 
 # --- weights from files --------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file as a re-identification network's would be after conversion, with arbitrary numbers, and a wrong one."""
@@ -158,28 +149,20 @@ def test_the_digest_is_checked_before_the_file_is_opened(tmp_path: Path) -> None
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"\x80\x02 no weights")
     for given in ("", "12ab", "z" * 64):
-        with pytest.raises(StillmotionError, match=f"@DIGEST; this file's is {digest(path)}"):
-            read_weights(path, given)
-    with pytest.raises(StillmotionError, match=f"{digest(path)}, not {'0' * 64}; get the file again"):
-        read_weights(path, "0" * 64)
-    with pytest.raises(StillmotionError, match="only safetensors"):
-        read_weights(path, digest(path))
-    with pytest.raises(StillmotionError, match="cannot be read"):
-        read_weights(tmp_path / "missing", "0" * 64)
-    with pytest.raises(StillmotionError, match="cannot be read"):
-        read_weights(tmp_path, "0" * 64)
+        refuses(f"@DIGEST; this file's is {digest(path)}", read_weights, path, given)
+    refuses(f"{digest(path)}, not {'0' * 64}; get the file again", read_weights, path, "0" * 64)
+    refuses("only safetensors", read_weights, path, digest(path))
+    refuses("cannot be read", read_weights, tmp_path / "missing", "0" * 64)
+    refuses("cannot be read", read_weights, tmp_path, "0" * 64)
 
 
 def test_other_weights_are_refused_by_name(weights: Path) -> None:
     path = weights / "bare.safetensors"
-    with pytest.raises(StillmotionError, match="no Inception v3 with its classifier"):
-        open_inception(path, digest(path))
-    with pytest.raises(StillmotionError, match=r"lacks tensor 'bn1.bias'; it is not a ResNet50"):
-        open_resnet50(path, digest(path))
+    refuses("no Inception v3 with its classifier", open_inception, path, digest(path))
+    refuses(r"lacks tensor 'bn1.bias'; it is not a ResNet50", open_resnet50, path, digest(path))
     network = nn.Sequential(nn.Linear(2, 1))
     right = dict(network.state_dict())
-    with pytest.raises(StillmotionError, match="foreign tensor 'odd'"):
-        load_weights(network, {**right, "odd": torch.zeros(1)}, path, ())
+    refuses("foreign tensor 'odd'", load_weights, network, {**right, "odd": torch.zeros(1)}, path, ())
     with pytest.raises(StillmotionError, match=r"'0.weight' in .* is \(3, 3\), not \(1, 2\)"):
         load_weights(network, {**right, "0.weight": torch.zeros(3, 3)}, path, ())
     load_weights(
@@ -189,18 +172,13 @@ def test_other_weights_are_refused_by_name(weights: Path) -> None:
 
 
 def test_unknown_networks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(StillmotionError, match=f"no network 'smell'; known are {', '.join(EXTRACTORS)}"):
-        open_extractors([("smell", "x")])
-    with pytest.raises(StillmotionError, match="no keypoint detector 'openpose'; known are blazepose"):
-        open_extractors([("keypoints", "openpose")])
+    refuses(f"no network 'smell'; known are {', '.join(EXTRACTORS)}", open_extractors, [("smell", "x")])
+    refuses("no keypoint detector 'openpose'; known are blazepose", open_extractors, [("keypoints", "openpose")])
     monkeypatch.setattr(pose, "find_joints", lambda frames, tracking=True: np.zeros((len(frames), 13, 3)))
-    with pytest.raises(StillmotionError, match="'keypoints' is given twice"):
-        open_extractors([("keypoints", "blazepose")] * 2)
+    refuses("'keypoints' is given twice", open_extractors, [("keypoints", "blazepose")] * 2)
 
 
 # --- BlazePose -----------------------------------------------------------------------------------------------------
-
-
 def test_found_means_visible_and_inside(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[bool] = []
 
@@ -227,5 +205,4 @@ def test_a_missing_mediapipe_is_reported_at_once(monkeypatch: pytest.MonkeyPatch
     for name in [name for name in sys.modules if name.startswith("mediapipe")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "mediapipe", None)
-    with pytest.raises(StillmotionError, match=r"needs mediapipe 0\.10\.21: run `make pose`"):
-        BlazePose()
+    refuses(r"needs mediapipe 0\.10\.21: run `make pose`", BlazePose)

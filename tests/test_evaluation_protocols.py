@@ -1,7 +1,5 @@
 """Protocols: several samples per case, features of whole videos, and the fit of a protocol to a model."""
 
-from __future__ import annotations
-
 import json
 import math
 import sys
@@ -13,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from refusals import refuses
 from stillmotion import media
 from stillmotion.animate import Animator
 from stillmotion.data.clip import Clip
@@ -21,9 +20,9 @@ from stillmotion.data.shards import write_dataset
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation import protocols, report
 from stillmotion.evaluation.extractors.base import NetworkFeatures
+from stillmotion.evaluation.metrics.base import BestOfSamples, SampleDiversity
 from stillmotion.evaluation.metrics.feature import LPIPS
 from stillmotion.evaluation.metrics.pixel import L1, MSE, PSNR
-from stillmotion.evaluation.metrics.samples import BestOfSamples, SampleDiversity
 from stillmotion.evaluation.protocols import PROTOCOLS, check_fits, choose_protocol
 from stillmotion.evaluation.protocols.base import Protocol, copy_still, feed
 from stillmotion.evaluation.protocols.columns import (
@@ -47,8 +46,6 @@ def grey(*values: int) -> np.ndarray:
 
 
 # --- metrics over samples ------------------------------------------------------------------------------------------
-
-
 def level(value: float) -> Tensor:
     return torch.full((2, 3, 8, 8), value)
 
@@ -82,8 +79,6 @@ def test_diversity_is_the_mean_over_pairs() -> None:
 
 
 # --- a protocol with samples, and an extractor of videos -----------------------------------------------------------
-
-
 class Brightness:
     """One feature per video: its mean brightness, 0 to 255."""
 
@@ -197,13 +192,10 @@ def test_a_report_shows_every_sample(greys: Path, tmp_path: Path, monkeypatch: p
 
 
 # --- which protocol ------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.usefixtures("toy")
 def test_a_protocol_that_does_not_fit_is_refused_before_any_work(tmp_path: Path) -> None:
     words = r"'strokes' feeds Stroke, which the system toy does not take; protocols that fit it are reconstruction\."
-    with pytest.raises(StillmotionError, match=words):
-        evaluate_models(["model"], tmp_path / "missing", "strokes", tmp_path / "out")
+    refuses(words, evaluate_models, ["model"], tmp_path / "missing", "strokes", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -231,8 +223,7 @@ def test_models_bring_their_own_protocol(
         choose_protocol(None, {"a": one, "b": other})
     monkeypatch.setattr(Other, "controls", (Drive,))
     assert choose_protocol(None, {"b": other}).name == "transfer"
-    with pytest.raises(StillmotionError, match="there is no model"):
-        choose_protocol(None, {})
+    refuses("there is no model", choose_protocol, None, {})
 
 
 def test_adding_a_protocol_is_adding_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,8 +238,6 @@ def test_adding_a_protocol_is_adding_a_file(tmp_path: Path, monkeypatch: pytest.
 
 
 # --- devices -------------------------------------------------------------------------------------------------------
-
-
 def test_the_network_of_an_extractor_goes_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fake device: where modules are sent is recorded, and they stay on the CPU."""
     sent: list[str] = []

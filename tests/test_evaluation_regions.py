@@ -1,7 +1,5 @@
 """Metrics inside regions, and the regions of a clip that knows its parts."""
 
-from __future__ import annotations
-
 import math
 
 import cv2

@@ -1,7 +1,5 @@
 """The speed benchmark of a system that it does not know; times themselves are never tested."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Metrics of strokes: curves, LPIPS, smoothness, digits, gait, and the protocol's cases."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import math
@@ -13,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from refusals import refuses
 from stillmotion import media
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError
@@ -50,8 +49,6 @@ def digits(count: int = 4, frames: int = 12) -> tuple[Clip, ...]:
 
 
 # --- curves --------------------------------------------------------------------------------------------------------
-
-
 def test_psnr_over_time_by_hand() -> None:
     """Step 1 is off by 0.1 everywhere (20 dB), step 2 by 0.01 (40 dB); a shorter clip counts where it has steps."""
     target = torch.full((3, 3, 16, 16), 0.5)
@@ -61,8 +58,7 @@ def test_psnr_over_time_by_hand() -> None:
     assert curve.compute().tolist() == pytest.approx([60, 20, 40], abs=1e-3)
     curve.update(target[:2] + 0.01, target[:2])
     assert curve.compute().tolist() == pytest.approx([50, 30, 40], abs=1e-2)
-    with pytest.raises(ValueError, match="must both be T x 3"):
-        curve.update(preds, target[:2])
+    refuses("must both be T x 3", curve.update, preds, target[:2], error=ValueError)
 
 
 def test_ssim_and_brightness_over_time() -> None:
@@ -94,8 +90,6 @@ def test_a_higher_line_is_drawn_higher() -> None:
 
 
 # --- LPIPS ---------------------------------------------------------------------------------------------------------
-
-
 class Pixels(torch.nn.Module):
     """The frame itself as the only map."""
 
@@ -114,8 +108,7 @@ def test_lpips_by_hand() -> None:
     metric.update(source(frames), source(other))
     assert metric.compute() == pytest.approx(2.5, abs=1e-4)
     assert LPIPS()(source(frames), source(frames)) == 0
-    with pytest.raises(StillmotionError, match="32 pixels a side"):
-        source(frames[:, :16])
+    refuses("32 pixels a side", source, frames[:, :16])
 
 
 def lpips_files(folder: Path, trunk: dict[str, Tensor], widths: tuple[int, ...], sign: float = 1.0) -> str:
@@ -141,10 +134,8 @@ def test_lpips_from_files(tmp_path: Path) -> None:
     far = rng.integers(0, 255, frame.shape, dtype=np.uint8)
     distances = [float(LPIPS()(source(frame), source(other))) for other in (frame, near, far)]
     assert distances[0] == 0 < distances[1] < distances[2]
-    with pytest.raises(StillmotionError, match="SHA-256"):
-        open_lpips(given[:-4] + "0000")
-    with pytest.raises(StillmotionError, match="needs two files"):
-        open_lpips("one.safetensors@00")
+    refuses("SHA-256", open_lpips, given[:-4] + "0000")
+    refuses("needs two files", open_lpips, "one.safetensors@00")
     negative = tmp_path / "negative"
     negative.mkdir()
     with pytest.raises(StillmotionError, match="negative weights"):
@@ -168,8 +159,6 @@ def test_lpips_on_vgg(tmp_path: Path) -> None:
 
 
 # --- smoothness ----------------------------------------------------------------------------------------------------
-
-
 def test_pose_smoothness_by_hand() -> None:
     """In 200 x 100 pixels: one joint moves by 2 then 6 (1 % and 3 %), the other is lost in 1; 3 is empty."""
     joints = torch.zeros(4, 2, 3)
@@ -189,8 +178,6 @@ def test_pose_smoothness_by_hand() -> None:
 
 
 # --- digits --------------------------------------------------------------------------------------------------------
-
-
 def test_the_classifier_is_small_and_reads_a_handwritten_seven() -> None:
     assert WEIGHTS.stat().st_size < 300_000
     network = load_classifier()
@@ -223,8 +210,6 @@ def test_digits_are_read_wherever_they_are() -> None:
 
 
 # --- gait ----------------------------------------------------------------------------------------------------------
-
-
 def test_strides_of_made_walkers() -> None:
     """Two true clips; over many, see docs/evaluation.md."""
     for index, action in ((5, "jog"), (0, "run")):
@@ -268,8 +253,6 @@ def test_no_gait_without_legs() -> None:
 
 
 # --- the protocol --------------------------------------------------------------------------------------------------
-
-
 def test_three_cases_of_a_clip() -> None:
     cases = stroke_cases(digits())
     own, other, long = (
@@ -295,8 +278,7 @@ def test_three_cases_of_a_clip() -> None:
 def test_clips_without_truth_are_refused() -> None:
     clip = digits()[0]
     bare = Clip("bare", clip.frames, 10.0)
-    with pytest.raises(StillmotionError, match="lacks the tracks points"):
-        stroke_cases([bare])
+    refuses("lacks the tracks points", stroke_cases, [bare])
 
 
 def measured(predictor: object) -> dict[str, float | None]:

@@ -1,7 +1,5 @@
 """Coordinates, warps, gaussians and soft-argmax: the conventions first, then values worked out by hand."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 
@@ -15,6 +13,7 @@ from torch.autograd import gradcheck
 from torch.nn import functional as F
 
 from driving_tools import at, changed_config
+from refusals import refuses
 from stillmotion import geometry
 from stillmotion.systems.driving.networks import Keypoints, heatmaps
 
@@ -39,8 +38,6 @@ def one_bright(size: tuple[int, int], x: int, y: int) -> Tensor:
 
 
 # --- the conventions of docs/conventions.md ------------------------------------------------------------------------
-
-
 def test_convention_points_are_x_y_and_sizes_height_width() -> None:
     grid = geometry.identity_grid((3, 5))
     assert grid.shape == (3, 5, 2)
@@ -102,8 +99,6 @@ def test_convention_warps_are_four_dimensional() -> None:
 
 
 # --- grids ---------------------------------------------------------------------------------------------------------
-
-
 def test_a_side_of_one_pixel_lies_at_zero() -> None:
     assert geometry.identity_grid((1, 1)).tolist() == [[[0, 0]]]
     assert geometry.identity_grid((1, 3))[0, :, 0].tolist() == [-1, 0, 1]
@@ -159,8 +154,7 @@ def test_a_displacement_shifts_by_half_the_width_less_one(steps: int) -> None:
 
 @pytest.mark.parametrize("bad", ["reflected", ""])
 def test_an_unknown_padding_is_refused(bad: str) -> None:
-    with pytest.raises(ValueError, match="padding"):
-        geometry.warp(torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4, 2), bad)
+    refuses("padding", geometry.warp, torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4, 2), bad, error=ValueError)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 13), (3, 2)])
@@ -187,8 +181,6 @@ def test_resize_map_keeps_the_corners() -> None:
 
 
 # --- soft-argmax and gaussians -------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("row", "column", "expected"),
     [(0, 0, (-1, -1)), (0, 8, (1, -1)), (4, 0, (-1, 1)), (4, 8, (1, 1)), (1, 6, (0.5, -0.5)), (2, 4, (0, 0))],
@@ -275,8 +267,6 @@ def test_heatmaps_are_divided_by_a_constant_or_by_their_sum() -> None:
 
 
 # --- 2 x 2 matrices ------------------------------------------------------------------------------------------------
-
-
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.floats(-5, 5, width=32), min_size=4, max_size=4))
 def test_the_smallest_singular_value_is_numpys(values: list[float]) -> None:
@@ -328,8 +318,6 @@ def test_inverse_by_hand() -> None:
 
 
 # --- hull ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("points", "area"),
     [
@@ -359,8 +347,6 @@ def test_hull_area_of_a_regular_polygon() -> None:
 
 
 # --- shapes and gradients ------------------------------------------------------------------------------------------
-
-
 def test_shapes_of_everything() -> None:
     assert geometry.warp(torch.zeros(2, 3, 4, 5), torch.zeros(2, 6, 7, 2)).shape == (2, 3, 6, 7)
     mean, covariance = geometry.soft_argmax(geometry.spatial_softmax(torch.zeros(2, 3, 4, 5)))

@@ -1,7 +1,5 @@
 """Videos in: formats, order of frames, rates, limits, memory."""
 
-from __future__ import annotations
-
 import os
 import re
 import tracemalloc
@@ -16,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from refusals import refuses
 from stillmotion.media import Limits, MediaError, open_video, read_video, write_picture, write_video
 from stillmotion.media.decoding import DamagedError, constant_fps
 from stillmotion.media.reading import resample
@@ -166,11 +165,7 @@ def test_uneven_timing_is_resampled_to_the_mean_rate(tmp_path: Path) -> None:
 
 def test_slightly_uneven_timing_is_left_alone(tmp_path: Path) -> None:
     path = encode(
-        tmp_path / "a.mkv",
-        grey_frames(6),
-        [0, 39, 82, 118, 160, 203],
-        unit=Fraction(1, 1000),
-        container="matroska",
+        tmp_path / "a.mkv", grey_frames(6), [0, 39, 82, 118, 160, 203], unit=Fraction(1, 1000), container="matroska"
     )
     video, fps = read_video(path)
     assert numbers(video) == [0, 1, 2, 3, 4, 5]
@@ -190,12 +185,7 @@ def test_doubled_timestamps_do_not_lose_frames(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("rate", "expected"),
-    [
-        (25.0, list(range(10))),
-        (12.5, [0, 2, 4, 6, 8]),
-        (50.0, [i // 2 for i in range(20)]),
-        (10.0, [1, 3, 6, 8]),
-    ],
+    [(25.0, list(range(10))), (12.5, [0, 2, 4, 6, 8]), (50.0, [i // 2 for i in range(20)]), (10.0, [1, 3, 6, 8])],
 )
 def test_resampling_to_a_rate(tmp_path: Path, rate: float, expected: list[int]) -> None:
     path = encode(tmp_path / "a.mp4", grey_frames(10))
@@ -205,10 +195,7 @@ def test_resampling_to_a_rate(tmp_path: Path, rate: float, expected: list[int]) 
         assert numbers(np.stack(list(reader))) == expected
 
 
-@given(
-    gaps=st.lists(st.floats(0.001, 1.0), min_size=1, max_size=20),
-    rate=st.floats(0.5, 60.0),
-)
+@given(gaps=st.lists(st.floats(0.001, 1.0), min_size=1, max_size=20), rate=st.floats(0.5, 60.0))
 def test_resampling_follows_its_rule(gaps: list[float], rate: float) -> None:
     begins = np.concatenate([[0.0], np.cumsum(gaps)])
     end, begins = begins[-1], begins[:-1]
@@ -279,14 +266,12 @@ def test_natural_order() -> None:
 
 
 def test_folders_that_are_no_videos(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match="holds no PNG"):
-        open_video(tmp_path)
+    refuses("holds no PNG", open_video, tmp_path, error=MediaError)
     write_picture(tmp_path / "1.png", grey_frames(1)[0])
     write_picture(tmp_path / "2.png", grey_frames(1, (32, 50))[0])
     with open_video(tmp_path) as reader:
         next(reader)
-        with pytest.raises(MediaError, match=r"2.png' is 50 x 32 pixels but the first is 48 x 32"):
-            next(reader)
+        refuses(r"2.png' is 50 x 32 pixels but the first is 48 x 32", next, reader, error=MediaError)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a"])
@@ -309,31 +294,23 @@ def test_long_videos_stream(tmp_path: Path, name: str) -> None:
 
 def test_limits_come_before_decoding(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", grey_frames(20))
-    with pytest.raises(MediaError, match="more than the 19 frames"):
-        open_video(path, limits=Limits(max_frames=19))
-    with pytest.raises(MediaError, match="lasts 1 seconds"):
-        open_video(path, limits=Limits(max_seconds=0.7))
-    with pytest.raises(MediaError, match="48 x 32"):
-        open_video(path, limits=Limits(max_frame_pixels=32 * 48 - 1))
-    with pytest.raises(MediaError, match="--frames 3 "):
-        read_video(path, limits=Limits(max_bytes=3 * 32 * 48 * 3))
+    refuses("more than the 19 frames", open_video, path, error=MediaError, limits=Limits(max_frames=19))
+    refuses("lasts 1 seconds", open_video, path, error=MediaError, limits=Limits(max_seconds=0.7))
+    refuses("48 x 32", open_video, path, error=MediaError, limits=Limits(max_frame_pixels=32 * 48 - 1))
+    refuses("--frames 3 ", read_video, path, error=MediaError, limits=Limits(max_bytes=3 * 32 * 48 * 3))
     exact = Limits(max_frames=20, max_seconds=0.8, max_frame_pixels=32 * 48, max_bytes=20 * 32 * 48 * 3)
     assert len(read_video(path, limits=exact)[0]) == 20
-    with pytest.raises(MediaError, match="more than the 20 frames"):
-        open_video(path, resample_fps=50, limits=exact)
+    refuses("more than the 20 frames", open_video, path, error=MediaError, resample_fps=50, limits=exact)
 
 
 def test_max_frames(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", grey_frames(6))
     assert numbers(read_video(path, max_frames=4)[0]) == [0, 1, 2, 3]
     assert len(read_video(path, max_frames=40)[0]) == 6
-    with pytest.raises(MediaError, match="at least 1"):
-        read_video(path, max_frames=0)
+    refuses("at least 1", read_video, path, error=MediaError, max_frames=0)
     for fps in (0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(MediaError, match="frame rate"):
-            open_video(path, fps=fps)
-        with pytest.raises(MediaError, match="frame rate"):
-            open_video(path, resample_fps=fps)
+        refuses("frame rate", open_video, path, error=MediaError, fps=fps)
+        refuses("frame rate", open_video, path, error=MediaError, resample_fps=fps)
 
 
 PLAYLISTS = {
@@ -350,8 +327,7 @@ PLAYLISTS = {
 def test_playlists_and_texts_are_refused(tmp_path: Path, name: str) -> None:
     encode(tmp_path / "video.mp4", grey_frames(2))
     (tmp_path / name).write_text(PLAYLISTS[name])
-    with pytest.raises(MediaError, match="not a video or picture"):
-        open_video(tmp_path / name)
+    refuses("not a video or picture", open_video, tmp_path / name, error=MediaError)
 
 
 def test_names_that_are_no_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,8 +348,7 @@ def test_names_that_are_no_files_are_refused(tmp_path: Path, monkeypatch: pytest
             open_video(name)
     os.mkfifo(tmp_path / "pipe")
     for device in ("pipe", "/dev/zero", "/dev/stdin"):
-        with pytest.raises(MediaError, match=r"not a plain file|no file|empty"):
-            open_video(device)
+        refuses(r"not a plain file|no file|empty", open_video, device, error=MediaError)
 
 
 def test_files_whose_names_look_like_addresses_are_just_files(

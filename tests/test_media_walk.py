@@ -1,7 +1,5 @@
 """Which files of `media` run for one action, how often a container is opened, and what importing `media` loads."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from refusals import refuses
 from stillmotion import media
 from test_media_damage import encoded, put
 
@@ -157,10 +156,8 @@ def test_a_failed_frame_aborts_the_video(tmp_path: Path) -> None:
     writer = media.open_writer(tmp_path / "a.png", fps=25)
     wide = np.zeros((1, 40_000, 3), np.uint8)
     writer.write(wide)
-    with pytest.raises(media.MediaError, match="would be wider"):
-        writer.write(wide)
-    with pytest.raises(ValueError, match="closed"):
-        writer.write(wide)
+    refuses("would be wider", writer.write, wide, error=media.MediaError)
+    refuses("closed", writer.write, wide, error=ValueError)
     writer.close()
     assert not list(tmp_path.iterdir())
 

@@ -1,7 +1,5 @@
 """Videos out: frames survive a round trip, and outputs are written atomically."""
 
-from __future__ import annotations
-
 import errno
 import os
 import resource
@@ -18,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from refusals import refuses
 from stillmotion.media import MediaError, open_video, open_writer, read_video, write_picture, write_video
 
 NAMES = ["a.mp4", "a.webm", "a.gif", "a.png", "a"]
@@ -150,8 +149,7 @@ def test_too_long_strips_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fps", [0.0, -25.0, float("nan"), float("inf"), 1e9, 1e-9])
 def test_impossible_rates(tmp_path: Path, fps: float) -> None:
-    with pytest.raises(MediaError, match="frame rate"):
-        open_writer(tmp_path / "a.mp4", fps=fps)
+    refuses("frame rate", open_writer, tmp_path / "a.mp4", error=MediaError, fps=fps)
     assert not list(tmp_path.iterdir())
 
 
@@ -166,22 +164,17 @@ def test_outputs_that_cannot_be(tmp_path: Path) -> None:
         ("pipe.mp4", "not a plain file"),
         ("nul\0.mp4", "not a file name"),
     ]:
-        with pytest.raises(MediaError, match=words):
-            open_writer(tmp_path / name, fps=25, overwrite=True)
-    with pytest.raises(MediaError, match="50 frames per second"):
-        open_writer(tmp_path / "a.gif", fps=60)
-    with pytest.raises(MediaError, match="not a plain file"):
-        open_writer("/dev/null", fps=25, overwrite=True)
-    with pytest.raises(MediaError, match="does not exist"):
-        open_writer("http://example.org/a.mp4", fps=25)
+        refuses(words, open_writer, tmp_path / name, error=MediaError, fps=25, overwrite=True)
+    refuses("50 frames per second", open_writer, tmp_path / "a.gif", error=MediaError, fps=60)
+    refuses("not a plain file", open_writer, "/dev/null", error=MediaError, fps=25, overwrite=True)
+    refuses("does not exist", open_writer, "http://example.org/a.mp4", error=MediaError, fps=25)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder.mp4", "pipe.mp4"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_existing_outputs_are_refused_or_replaced(tmp_path: Path, name: str) -> None:
     write_video(tmp_path / name, smooth_frames(3), 25)
-    with pytest.raises(MediaError, match="--overwrite"):
-        open_writer(tmp_path / name, fps=25)
+    refuses("--overwrite", open_writer, tmp_path / name, error=MediaError, fps=25)
     write_video(tmp_path / name, smooth_frames(2), 25, overwrite=True)
     assert len(read_video(tmp_path / name)[0]) == 2
     assert [p.name for p in tmp_path.iterdir()] == [name]
@@ -191,8 +184,7 @@ def test_folders_with_other_things_are_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     write_video(tmp_path / "a", smooth_frames(1), 25)  # an empty folder is fine
     (tmp_path / "a" / "thesis.txt").write_text("years of work")
-    with pytest.raises(MediaError, match="holds more than frames"):
-        open_writer(tmp_path / "a", fps=25, overwrite=True)
+    refuses("holds more than frames", open_writer, tmp_path / "a", error=MediaError, fps=25, overwrite=True)
     assert (tmp_path / "a" / "thesis.txt").read_text() == "years of work"
 
 
@@ -201,8 +193,7 @@ def test_a_name_taken_in_the_meantime_is_not_overwritten(tmp_path: Path) -> None
         yield smooth_frames(1)[0]
         (tmp_path / "a.mp4").write_text("somebody else's")
 
-    with pytest.raises(MediaError, match="--overwrite"):
-        write_video(tmp_path / "a.mp4", frames(), 25)
+    refuses("--overwrite", write_video, tmp_path / "a.mp4", frames(), 25, error=MediaError)
     assert (tmp_path / "a.mp4").read_text() == "somebody else's"
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
 
@@ -272,10 +263,8 @@ def test_a_failing_last_step_leaves_the_old_output(
 def test_frames_must_agree(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"Frame 2 .* is 20 x 16 pixels but the first was 16 x 16"):
         write_video(tmp_path / "a.mp4", [np.zeros((16, 16, 3), np.uint8), np.zeros((16, 20, 3), np.uint8)], 25)
-    with pytest.raises(TypeError, match="uint8"):
-        write_video(tmp_path / "a.mp4", [np.zeros((16, 16, 3))], 25)
-    with pytest.raises(MediaError, match="No frames"):
-        write_video(tmp_path / "a.mp4", [], 25)
+    refuses("uint8", write_video, tmp_path / "a.mp4", [np.zeros((16, 16, 3))], 25, error=TypeError)
+    refuses("No frames", write_video, tmp_path / "a.mp4", [], 25, error=MediaError)
     assert not list(tmp_path.iterdir())
 
 
@@ -295,8 +284,7 @@ def test_writing_after_the_end(tmp_path: Path) -> None:
     writer.write(smooth_frames(1)[0])
     writer.close()
     writer.close()  # does nothing
-    with pytest.raises(ValueError, match="closed"):
-        writer.write(smooth_frames(1)[0])
+    refuses("closed", writer.write, smooth_frames(1)[0], error=ValueError)
     assert len(read_video(tmp_path / "a.mp4")[0]) == 1
 
 

@@ -1,7 +1,5 @@
 """The shared discriminators: shapes, parameter counts, and equality with the authors' networks."""
 
-from __future__ import annotations
-
 import re
 
 import pytest
@@ -113,8 +111,6 @@ def test_temporal_convolutions_are_orthogonal_and_normalised_where_asked() -> No
 
 
 # --- the authors' networks -----------------------------------------------------------------------------------------
-
-
 def patch_name(name: str) -> str:
     """`in_conv`, `layers.N` and `out_conv` are the first, middle and last of ours."""
     first, *rest = name.replace("in_conv", "convs.0").replace("out_conv", "convs.4").split(".")

@@ -1,7 +1,5 @@
 """Folding: the same function from fewer operations."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest
@@ -9,6 +7,7 @@ import torch
 from torch import nn
 
 from driving_tools import at, tiny
+from refusals import refuses
 from stillmotion.nn.norm import BatchNorm2d
 from stillmotion.nn.unet import Affine2d, fold_norm
 from stillmotion.systems.base import folded
@@ -65,5 +64,4 @@ def test_folded_networks_give_the_same_output_and_the_original_stays(norm: str) 
 
 
 def test_what_cannot_be_folded_is_refused() -> None:
-    with pytest.raises(TypeError, match="GroupNorm"):
-        fold_norm(nn.Conv2d(2, 2, 1), nn.GroupNorm(1, 2))
+    refuses("GroupNorm", fold_norm, nn.Conv2d(2, 2, 1), nn.GroupNorm(1, 2), error=TypeError)

@@ -1,7 +1,5 @@
 """`spectral_norm`: values by hand and those of PyTorch's own. tf-SNDCGAN's form is in test_strokes_networks."""
 
-from __future__ import annotations
-
 import copy
 import warnings
 

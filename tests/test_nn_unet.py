@@ -1,7 +1,5 @@
 """The U-Net's blocks: convolution of an upsampled map, and folded norms."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from refusals import refuses
 from stillmotion.nn import unet
 from stillmotion.nn.unet import MAX_DIRECT_SIDE, UNet, UpsampleConv2d, upsample_conv2d
 
@@ -57,8 +56,7 @@ def test_small_maps_are_upsampled_first_and_large_ones_never(monkeypatch: pytest
     "options", [{"kernel_size": 1}, {"kernel_size": 3}, {"kernel_size": 3, "padding": 1, "groups": 2}]
 )
 def test_other_convolutions_are_refused(options: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="plain 3x3"):
-        upsample_conv2d(torch.zeros(1, 2, 4, 4), nn.Conv2d(2, 2, **options))
+    refuses("plain 3x3", upsample_conv2d, torch.zeros(1, 2, 4, 4), nn.Conv2d(2, 2, **options), error=ValueError)
 
 
 def test_unet_has_the_channels_and_names_of_monkey_net() -> None:

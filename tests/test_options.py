@@ -1,7 +1,5 @@
 """Declared options: checks of every field, values out of text, what a parser makes of them."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json
@@ -34,8 +32,6 @@ def refused(call: Any, *given: Any, **named: Any) -> str:
 
 
 # --- controls ------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("video", ["wave.mp4", Path("wave.mp4"), FRAMES])
 def test_a_drive_takes_a_path_or_frames(video: Any) -> None:
     drive = Drive(video)
@@ -123,8 +119,6 @@ def test_fields_are_checked_and_replaced_by_what_their_check_returns() -> None:
 
 
 # --- values --------------------------------------------------------------------------------------------------------
-
-
 def test_a_part_is_read_from_text_exactly() -> None:
     assert options.parse_box("crop", " 1, 2,30,4 ") == (1, 2, 30, 4)
     for text in ("", "1,2,3", "1,2,3,4,5", "1,2,3,x", "-1,2,3,4", "1.5,2,3,4", "\u0661,2,3,4", f"1,2,3,{'9' * 5000}"):
@@ -213,7 +207,7 @@ def test_points_are_read_from_a_file(tmp_path: Path) -> None:
         assert words in refused(read_points, file)
     assert "does not exist" in refused(read_points, "missing.json")
     for text in ("", "1,2 3", "1;2", "wave.txt", f"1,{'9' * 500}", "nan,1"):
-        assert "must be points like '10,20 40,35', or a file whose name ends in .json" in refused(read_points, text)
+        assert "must be points like '10,20 40,35', or a file that ends in .json" in refused(read_points, text)
 
 
 @pytest.mark.parametrize(
@@ -234,8 +228,6 @@ def test_values_are_parsed(parse: Any, good: dict[str, Any], bad: list[str]) -> 
 
 
 # --- parsers -------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Verb:
     """Options of a command."""

@@ -1,7 +1,5 @@
 """KTH, Weizmann's videos, Push and Human3.6M: each as a small tree in its layout."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Commands and code of README and CONTRIBUTING run as written, in a folder with just the files that they name."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from pathlib import Path
@@ -10,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from refusals import refuses
 from stillmotion import media
 from stillmotion.animate import find_system, shipped_models
 from stillmotion.cli import main
-from stillmotion.errors import StillmotionError
 from stillmotion.files import change_settings
 from stillmotion.worlds import sample_clip
 from test_architecture import ROOMS
@@ -125,5 +123,4 @@ def test_the_control_of_contributing_is_one():
     imports = "from dataclasses import dataclass\nfrom typing import ClassVar\n"
     slide = run(imports + "from stillmotion.options import Control, option\n" + code)["Slide"]
     assert slide(2.0).speed == 2.0
-    with pytest.raises(StillmotionError, match="speed must be above 0"):
-        slide(0.0)
+    refuses("speed must be above 0", slide, 0.0)

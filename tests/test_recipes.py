@@ -1,7 +1,5 @@
 """Every recipe runs from its first line to its last, small: its stages train, and a loadable model is packed."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Settings out of plain values: nested, changed by dotted name, and a sentence for what is wrong."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 

@@ -1,7 +1,5 @@
 """From a still and a stroke to frames: the networks' own roll-out, lengths, layers, the object a stroke starts on."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import warnings
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from refusals import refuses
 from stillmotion import Drive, Stroke
 from stillmotion.data.clip import Clip
 from stillmotion.data.object_detection import find_object
@@ -30,8 +29,6 @@ def strokes() -> Strokes:
 
 
 # --- frames --------------------------------------------------------------------------------------------------------
-
-
 def test_the_first_frame_is_the_still_and_the_rest_are_the_networks_own(strokes: Strokes) -> None:
     """What `model` gives is the networks' roll-out from their own states, whole strokes in one tensor."""
     places = np.cumsum(np.random.default_rng(0).uniform(-2, 3, (12, 2)), axis=0) + 8
@@ -141,13 +138,11 @@ def test_layers_and_facts_explain_each_frame(strokes: Strokes) -> None:
     ("options", "word"), [({"frames": 0}, "frames"), ({"size": "huge"}, "size"), ({"frames": 100_001}, "100000")]
 )
 def test_an_option_that_cannot_be_is_refused(strokes: Strokes, options: dict[str, Any], word: str) -> None:
-    with pytest.raises(StillmotionError, match=word):
-        list(strokes.animate(STILL, STROKE, **options))
+    refuses(word, list, strokes.animate(STILL, STROKE, **options))
 
 
 def test_the_control_of_another_system_is_refused(strokes: Strokes) -> None:
-    with pytest.raises(StillmotionError, match="directed by Stroke or StrokeFrom, not by Drive"):
-        strokes.animate(STILL, Drive("wave.mp4"))
+    refuses("directed by Stroke or StrokeFrom, not by Drive", strokes.animate, STILL, Drive("wave.mp4"))
 
 
 def test_the_rate_is_that_of_the_training_clips() -> None:
@@ -169,8 +164,6 @@ def test_animating_needs_nothing_of_the_extra_train() -> None:
 
 
 # --- leaving the picture -------------------------------------------------------------------------------------------
-
-
 def test_a_stroke_that_leaves_is_told_once_and_held_at_the_border(strokes: Strokes) -> None:
     leaving = Stroke([[10, 12], [42, 12]])  # 10, 26, 42
     with pytest.warns(StillmotionWarning, match=r"leaves the picture at frame 2 \(x 42, y 12 .* 32 x 32") as caught:
@@ -187,8 +180,6 @@ def test_a_stroke_up_to_the_border_pixels_edge_is_inside(strokes: Strokes) -> No
 
 
 # --- the object ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("scale", [1, 4])
 def test_the_object_is_boxed(scale: int) -> None:
     still = spot((48 * scale, 64 * scale), 20 * scale, 8 * scale, 10 * scale)
@@ -252,8 +243,6 @@ def test_a_detector_of_ones_own_takes_the_place() -> None:
 
 
 # --- clips as controls ---------------------------------------------------------------------------------------------
-
-
 def test_a_clips_control_is_its_own_points_at_its_own_rate(strokes: Strokes) -> None:
     clip = square_clip(frames=7)
     control = strokes.control_of(clip)
@@ -262,13 +251,11 @@ def test_a_clips_control_is_its_own_points_at_its_own_rate(strokes: Strokes) -> 
     assert strokes.animate(clip.frames[0], control, 7).frames().shape == (7, 32, 32, 3)
     clip.tracks["points"][3] = np.nan
     for unusable in (clip, Clip("no", clip.frames, 10.0)):
-        with pytest.raises(StillmotionError, match=r"does not have a point in every frame.*--tracks points"):
-            strokes.control_of(unusable)
+        refuses(r"does not have a point in every frame.*--tracks points", strokes.control_of, unusable)
 
 
 def test_a_model_of_grey_strokes_says_how_many_points_it_takes() -> None:
     assert tiny_strokes().most_points is None
     grey = tiny_strokes(stroke__encoding="grey", stroke__lookahead=0)
     assert grey.most_points == 32
-    with pytest.raises(StillmotionError, match="33 points cannot be drawn in grey"):
-        list(grey.animate(STILL, STROKE, 33))
+    refuses("33 points cannot be drawn in grey", list, grey.animate(STILL, STROKE, 33))

@@ -1,14 +1,12 @@
 """The stage `autoencoder`: E1 and G on single frames; and which stages are run."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from stillmotion.errors import StillmotionError
+from refusals import refuses
 from stillmotion.systems.strokes.animating import Strokes
 from stillmotion.systems.strokes.data import mask_background
 from stillmotion.systems.strokes.networks import StrokesNetworks
@@ -85,8 +83,6 @@ def test_it_learns_what_the_still_does_not_show_and_touches_neither_e2_nor_p() -
 
 
 # --- which stages --------------------------------------------------------------------------------------------------
-
-
 def names(only: tuple[str, ...] = (), **changes: Any) -> list[str]:
     system = Strokes.build(changed(PEOPLE, **changes))
     return [stage.name for stage in stages(system, [blinking_clip(), blinking_clip("b")], only=only)]
@@ -105,11 +101,9 @@ def test_stages_by_name_and_number_of_steps() -> None:
         "annealing",
     ]
     assert names(("generator_finetuning",), generator_finetuning__steps=4) == ["generator_finetuning"]
-    with pytest.raises(StillmotionError, match="stage latent_prediction has no steps"):
-        names(("latent_prediction",))
+    refuses("stage latent_prediction has no steps", names, ("latent_prediction",))
     known = "autoencoder, latent_prediction, generator_finetuning, single_step, annealing"
-    with pytest.raises(StillmotionError, match=f"known are {known}"):
-        names(("predict",))
+    refuses(f"known are {known}", names, ("predict",))
 
 
 def test_what_bench_times_is_the_papers_stage_or_the_last_one() -> None:
@@ -132,8 +126,7 @@ def test_what_bench_times_is_the_papers_stage_or_the_last_one() -> None:
 )
 def test_what_cannot_be_trained_is_told(changes: Any, clips: Any, only: Any, words: str) -> None:
     system = Strokes.build(changed(TINY_STROKES, **changes))
-    with pytest.raises(StillmotionError, match=words):
-        stages(system, [square_clip()] if clips is None else clips, (), only)
+    refuses(words, stages, system, [square_clip()] if clips is None else clips, (), only)
 
 
 def test_samples_of_stages_are_unrelated_and_those_of_a_seed_the_same() -> None:

@@ -1,7 +1,5 @@
 """`stillmotion bench` of a strokes model: numbers that follow from others; times themselves are never tested."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -41,8 +41,6 @@
                                 test_evaluation_strokes.py::test_pose_smoothness_by_hand
 """  # noqa: E501
 
-from __future__ import annotations
-
 from checklists import check
 
 

@@ -1,7 +1,5 @@
 """`stillmotion animate --stroke ...`, whole: a saved model, a still on disk, a video out."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

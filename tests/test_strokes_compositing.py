@@ -1,7 +1,5 @@
 """Output at the still's own size: what changes, what stays, and what is enlarged; and pictures that explain it."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np
@@ -177,8 +175,6 @@ def test_noise_far_away_never_reaches_the_background_in_two_hundred_frames(monke
 
 
 # --- pictures ------------------------------------------------------------------------------------------------------
-
-
 def test_a_drawn_stroke_goes_from_blue_to_red() -> None:
     drawn = draw_stroke(np.zeros((120, 120, 3), np.uint8), np.array([[20.0, 60.0], [60.0, 60.0], [100.0, 60.0]]))
     assert drawn[60, 20].argmax() == 2

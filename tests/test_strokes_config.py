@@ -1,13 +1,12 @@
 """The configuration: what is refused and how it is said, and that the shipped models are the presets."""
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Any
 
 import pytest
 
+from refusals import refuses
 from stillmotion.animate import ZOO
 from stillmotion.errors import StillmotionError
 from stillmotion.files import change_settings, parse_settings
@@ -52,8 +51,7 @@ from stillmotion.systems.strokes.training import STAGES
     ids=str,
 )
 def test_impossible_configurations_are_refused_by_name(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(StillmotionError, match=words):
-        change_settings(PRESETS["small"], changes, "--set")
+    refuses(words, change_settings, PRESETS["small"], changes, "--set")
 
 
 def test_a_wrong_name_suggests_the_nearest_and_none_is_no_norm() -> None:

@@ -1,7 +1,5 @@
 """Strokes as a person gives them: what is refused, text and files."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from refusals import refuses
 from stillmotion import Stroke, StrokeFrom
 from stillmotion.errors import StillmotionError
 from stillmotion.options import read_points
@@ -32,8 +31,6 @@ def read_stroke(given: Any, **options: Any) -> Stroke:
 
 
 # --- what is a stroke ----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("points", "word"),
     [
@@ -55,8 +52,7 @@ def read_stroke(given: Any, **options: Any) -> Stroke:
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_what_is_no_stroke_is_refused(points: Any, word: str) -> None:
-    with pytest.raises(StillmotionError, match=word):
-        Stroke(points)
+    refuses(word, Stroke, points)
 
 
 @pytest.mark.parametrize(
@@ -94,8 +90,6 @@ def test_a_stroke_keeps_its_own_points() -> None:
 
 
 # --- text and files ------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "text", ["10,20 -4.5,40", " 10,20  -4.5,40 ", "10 , 20 -4.5, 40", "10,20\n-4.5,40", "+10,20. -4.5,40.0"]
 )

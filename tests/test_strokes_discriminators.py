@@ -1,7 +1,5 @@
 """D1, D2 and their spectral norm (checklist 1, 10, 11)."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -54,8 +52,6 @@ def test_discriminators_maps_halve_where_the_sheet_says() -> None:
 
 
 # --- spectral norm -------------------------------------------------------------------------------------------------
-
-
 def matrix(layer: Any) -> Tensor:
     """What the layer should normalise, taken from the definition: last axis of TensorFlow's layout x the rest."""
     if isinstance(layer, nn.ConvTranspose2d):  # in x out x k x k; TensorFlow: k x k x out x in

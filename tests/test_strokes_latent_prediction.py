@@ -1,7 +1,5 @@
 """Stages `latent_prediction` (P on codes, in growing roll-outs) and `generator_finetuning` (G on P's states)."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 
@@ -110,8 +108,6 @@ def test_with_a_masked_background_only_the_still_tells_of_it() -> None:
 
 
 # --- generator_finetuning ------------------------------------------------------------------------------------------
-
-
 def test_states_are_those_of_an_animation() -> None:
     stage = stage_of("generator_finetuning")
     model, batch = stage.model.eval(), batch_of(stage, 2)

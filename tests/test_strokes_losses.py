@@ -1,7 +1,5 @@
 """Every loss of a time step by hand, crops, and the perceptual network (checklist 15)."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from pathlib import Path
@@ -11,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from refusals import refuses
 from stillmotion import losses
-from stillmotion.errors import StillmotionError
 from stillmotion.files import save_tensors
 from stillmotion.nn import vgg
 from stillmotion.systems.strokes.config import PRESETS, StrokesConfig
@@ -34,9 +32,8 @@ from stillmotion.systems.strokes.object_frame import ObjectFrame
 from strokes_tools import TINY_RELEASE, TINY_WARP, changed
 from strokes_training_tools import NOWHERE, flat, outputs_of, targets_of
 
+
 # --- losses --------------------------------------------------------------------------------------------------------
-
-
 def only(**weights: Any) -> StrokesConfig:
     """All weights are zero but those given."""
     names = ("reconstruction", "autoencoding", "crop", "gan", "pair_gan", "unblended", "motion_weighting")
@@ -158,8 +155,6 @@ def test_presets_have_the_sheets_weights(preset: str, weights: dict[str, float])
 
 
 # --- crops ---------------------------------------------------------------------------------------------------------
-
-
 def test_crops_are_half_the_side_near_the_point_and_inside() -> None:
     """Sheet 4.3, at 256: the centre is clamped to [64, 192], and one coordinate is shifted by -64 to 64."""
     point = torch.tensor([[100.0, 120.0]])
@@ -190,8 +185,6 @@ def test_the_crop_loss_sees_the_crop_alone_on_both_sides() -> None:
 
 
 # --- the perceptual network ----------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def narrow_vgg(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same layers with few channels."""
@@ -280,9 +273,6 @@ def test_vgg_weights_are_checked_by_their_digest_and_their_names(tmp_path: Path)
     read = perceptual_network(settings(file))
     assert not any(p.requires_grad for p in read.parameters())
     assert torch.equal(read.state_dict()["features.28.weight"], weights["features.28.weight"])
-    with pytest.raises(StillmotionError, match="SHA-256"):
-        perceptual_network(settings(file, "0" * 64))
-    with pytest.raises(StillmotionError, match="lacks 'features"):
-        perceptual_network(settings(other))
-    with pytest.raises(StillmotionError, match="random-vgg16"):
-        perceptual_network(PRESETS["paper"].losses.perceptual)
+    refuses("SHA-256", perceptual_network, settings(file, "0" * 64))
+    refuses("lacks 'features", perceptual_network, settings(other))
+    refuses("random-vgg16", perceptual_network, PRESETS["paper"].losses.perceptual)

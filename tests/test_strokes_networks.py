@@ -1,7 +1,5 @@
 """E1, E2, P, G, D1 and D2: sizes, counts, paddings and norms (checklist 1, 2, 7 to 11, 17)."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -43,8 +41,6 @@ def build(config: StrokesConfig, seed: int = 0) -> StrokesNetworks:
 
 
 # --- counts and sizes ----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("preset", ["paper", "release"])
 def test_parameter_counts_are_the_sheets(preset: str) -> None:
     """Checklist 1. Widths do not depend on the size, so all but the discriminators' last layers have one count."""
@@ -59,8 +55,7 @@ def test_parameter_counts_are_the_sheets(preset: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("block", "parameters"),
-    list(enumerate([2_459_520, 3_278_720, 4_097_920, 4_917_120, 5_736_320, 6_555_520])),
+    ("block", "parameters"), list(enumerate([2_459_520, 3_278_720, 4_097_920, 4_917_120, 5_736_320, 6_555_520]))
 )
 def test_dense_blocks_are_the_sheets_and_the_last_concatenation_has_8704_channels(
     block: int, parameters: int
@@ -99,8 +94,6 @@ def test_the_papers_network_at_128_gives_a_state_of_256_by_16_by_16() -> None:
 
 
 # --- paddings, norms, slopes ---------------------------------------------------------------------------------------
-
-
 def test_strided_convolutions_pad_below_and_on_the_right_alone() -> None:
     """Checklist 9, on 4 x 4: windows begin at rows and columns 0 and 2; the last reach one zero beyond the edge."""
     conv = SameConv2d(1, 1, 3, 2)
@@ -161,8 +154,6 @@ def test_folded_networks_make_the_same_frames() -> None:
 
 
 # --- how the parts are joined --------------------------------------------------------------------------------------
-
-
 def test_one_motion_encoder_reads_both_pictures_and_swapping_them_swaps_the_halves() -> None:
     """Checklist 7."""
     networks = build(TINY_RELEASE)
@@ -299,8 +290,6 @@ def test_the_discriminators_are_not_built_to_animate() -> None:
 
 
 # --- first weights -------------------------------------------------------------------------------------------------
-
-
 def test_first_weights_are_drawn_as_in_the_release() -> None:
     """Sheet 2.8: truncated normal of sd 0.01 (sd 0.88 of that after the cut) and bias 0.01; 0.02 and 0 elsewhere."""
     config = changed(

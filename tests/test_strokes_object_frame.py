@@ -1,7 +1,5 @@
 """`object_frame`: the networks work in a frame of reference that follows the stroke; what they generate is moved."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -92,12 +90,7 @@ def foreground(rgb: float, alpha: float, share: float) -> Foreground:
 
 @pytest.mark.parametrize(
     ("alpha", "share", "still_share", "wanted"),
-    [
-        (1.0, 1.0, 0.0, "warped"),
-        (1.0, 0.0, 1.0, "rgb"),
-        (0.0, 1.0, 1.0, "still"),
-        (0.0, 1.0, 0.0, "background"),
-    ],
+    [(1.0, 1.0, 0.0, "warped"), (1.0, 0.0, 1.0, "rgb"), (0.0, 1.0, 1.0, "still"), (0.0, 1.0, 0.0, "background")],
 )
 def test_what_lies_in_front(alpha: float, share: float, still_share: float, wanted: str) -> None:
     still, background, way = picture(), picture(2), shift(4, 0)
@@ -197,8 +190,6 @@ def test_a_residual_state_stays_where_nothing_is_added() -> None:
 
 
 # --- crop_zoom -----------------------------------------------------------------------------------------------------
-
-
 def test_with_a_zoom_the_object_is_in_the_middle_and_larger() -> None:
     frame = flat(0.0, 3)
     frame[..., 7:10, 12:15] = 1.0  # around point 2

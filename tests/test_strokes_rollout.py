@@ -1,7 +1,5 @@
 """Roll-outs that are steered while they run: equal to the fixed form, endless, in constant memory."""
 
-from __future__ import annotations
-
 import gc
 from itertools import islice
 from pathlib import Path
@@ -11,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from refusals import refuses
 from stillmotion import Drive, Stroke, StrokeFrom, load, media
-from stillmotion.errors import StillmotionError, StillmotionWarning
+from stillmotion.errors import StillmotionWarning
 from stillmotion.systems.base import Rollout, Step
 from stillmotion.systems.strokes.animating import Strokes
 from strokes_tools import TINY_STROKES, TINY_WARP, changed, spot, tiny_strokes
@@ -47,8 +46,6 @@ def equal(first: list[Step], second: list[Step]) -> None:
 
 
 # --- equal to the fixed form ---------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", CONFIGS)
 def test_points_sent_early_enough_give_the_frames_of_the_whole_stroke(name: str) -> None:
     """Four points ahead, one more for their displacement, and two for smoothing: sent nine before the end."""
@@ -96,8 +93,6 @@ def test_a_control_sent_before_the_first_step_is_one_given_at_once(strokes: Stro
 
 
 # --- steering ------------------------------------------------------------------------------------------------------
-
-
 def test_steering_changes_later_frames_only(strokes: Strokes) -> None:
     points = way(30)
     runs = []
@@ -188,29 +183,24 @@ def test_without_lookahead_the_whole_stroke_is_read_again() -> None:
     grey = tiny_strokes(stroke__encoding="grey", stroke__lookahead=0).open(STILL, Stroke(points))
     take(grey, 20)
     grey.send(Stroke(points[:13]))
-    with pytest.raises(StillmotionError, match="33 points cannot be drawn in grey"):
-        next(grey)
+    refuses("33 points cannot be drawn in grey", next, grey)
 
 
 def test_what_is_sent_is_checked_and_what_leaves_the_picture_is_told(strokes: Strokes) -> None:
     rollout = strokes.open(STILL, Stroke(way(6)))
-    with pytest.raises(StillmotionError, match="directed by Stroke or StrokeFrom"):
-        rollout.send(Drive("wave.mp4"))
+    refuses("directed by Stroke or StrokeFrom", rollout.send, Drive("wave.mp4"))
     take(rollout, 6)
     rollout.send(Stroke([[46, 20], [60, 20]]))
     with pytest.warns(StillmotionWarning, match=r"leaves the picture at frame 1 \(x 60"):
         steps = take(rollout, 2)
     assert steps[-1].facts["point"].tolist() == [47, 20]
     rollout.send(StrokeFrom(np.repeat(STILL[None], 3, 0)))
-    with pytest.raises(StillmotionError, match="Nothing that moves"):
-        next(rollout)
+    refuses("Nothing that moves", next, rollout)
     assert rollout.done
     equal([next(rollout)], steps[-1:])  # it goes on holding
 
 
 # --- endless, closed -----------------------------------------------------------------------------------------------
-
-
 def alive() -> int:
     """Numbers in all tensors."""
     gc.collect()

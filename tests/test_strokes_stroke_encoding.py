@@ -1,7 +1,5 @@
 """Strokes as maps: the release's grey pixels (sheet 3.1, checklist 3 to 6), and Gaussian dots."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -11,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stillmotion.errors import StillmotionError
+from refusals import refuses
 from stillmotion.systems.strokes.config import PRESETS, StrokesConfig
 from stillmotion.systems.strokes.stroke_encoding import stroke_maps, stroke_step, whole_stroke
 from strokes_tools import changed
@@ -32,8 +30,6 @@ def level(i: int) -> float:
 
 
 # --- grey ----------------------------------------------------------------------------------------------------------
-
-
 def test_seventeen_points_are_single_pixels_of_rising_grey_on_white() -> None:
     """Checklist 3."""
     points = line(17)
@@ -74,10 +70,8 @@ def test_thirty_two_points_fit_and_no_more() -> None:
     """Checklist 6."""
     picture = whole_stroke(line(32, by=(1, 1)), GREY)
     assert picture[0, 0, 9 + 31, 5 + 31].item() == pytest.approx(0.9451, abs=5e-5)
-    with pytest.raises(StillmotionError, match="33 points cannot be drawn in grey, which has levels for 32"):
-        whole_stroke(line(33, by=(1, 1)), GREY)
-    with pytest.raises(StillmotionError, match=r"stroke\.encoding=gaussian"):
-        stroke_step(line(33, by=(1, 1)), 0, GREY)
+    refuses("33 points cannot be drawn in grey, which has levels for 32", whole_stroke, line(33, by=(1, 1)), GREY)
+    refuses(r"stroke\.encoding=gaussian", stroke_step, line(33, by=(1, 1)), 0, GREY)
 
 
 @pytest.mark.parametrize("outside", [(-0.6, 5), (5, -0.6), (63.5, 5), (5, 64), (1e9, 5)])
@@ -85,16 +79,14 @@ def test_a_point_outside_is_refused(outside: tuple[float, float]) -> None:
     """Checklist 6; the first pixel reaches from -0.5 to 0.5."""
     inside = torch.tensor([[[-0.5, 63.4], [5.0, 5.0]]])
     assert whole_stroke(inside, GREY)[0, 0, 63, 0].item() == -1
-    with pytest.raises(StillmotionError, match="leaves the picture of 64 x 64"):
-        whole_stroke(torch.tensor([[[5.0, 5.0], outside]]), GREY)
+    refuses("leaves the picture of 64 x 64", whole_stroke, torch.tensor([[[5.0, 5.0], outside]]), GREY)
 
 
 @pytest.mark.parametrize("config", [GREY, GAUSSIAN], ids=["grey", "gaussian"])
 def test_what_is_no_number_is_refused(config: StrokesConfig) -> None:
     points = line(5)
     points[0, 3, 1] = math.nan
-    with pytest.raises(StillmotionError, match="not a number"):
-        whole_stroke(points, config)
+    refuses("not a number", whole_stroke, points, config)
 
 
 @pytest.mark.parametrize("config", [GREY, GAUSSIAN, LOOKAHEAD], ids=["grey", "gaussian", "lookahead"])
@@ -106,13 +98,10 @@ def test_each_stroke_of_a_batch_is_drawn_by_itself(config: StrokesConfig) -> Non
 
 @pytest.mark.parametrize("t", [-1, 4])
 def test_a_step_that_is_not_there_is_a_mistake_of_the_caller(t: int) -> None:
-    with pytest.raises(ValueError, match="steps 0 to 3"):
-        stroke_step(line(5), t, GAUSSIAN)
+    refuses("steps 0 to 3", stroke_step, line(5), t, GAUSSIAN, error=ValueError)
 
 
 # --- Gaussian ------------------------------------------------------------------------------------------------------
-
-
 def test_gaussian_maps_of_one_step_by_hand() -> None:
     """Two points far apart, at size 64 with sigma 2: next to a point only that one is felt."""
     points = torch.tensor([[[10.0, 20.0], [50.0, 40.0], [50.0, 40.0]]])

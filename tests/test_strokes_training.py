@@ -1,7 +1,5 @@
 """Single-step training: one time step at a time, learning rates, a dot (checklist 12 to 14, 16, 18, 19)."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -21,9 +19,8 @@ from stillmotion.training.schedules import UpdateSchedule, factor
 from strokes_tools import changed
 from strokes_training_tools import ADVERSARIAL, Update, batch_of, make_stage, square_clip, stage_of
 
+
 # --- one step at a time --------------------------------------------------------------------------------------------
-
-
 def gather(stage: Any, batch: dict[str, Any], t: int, state: Tensor | None = None) -> StepInputs:
     """Inputs of step t, from h_0 if no state is given."""
     frames, points = batch["frames"] * 2 - 1, batch["points"]
@@ -224,8 +221,6 @@ def test_every_ablation_takes_a_step_in_which_all_networks_learn(name: str) -> N
 
 
 # --- learning rates, sheets ----------------------------------------------------------------------------------------
-
-
 def test_the_releases_rate_falls_by_a_tenth_every_twenty_thousand_updates() -> None:
     """Checklist 16."""
     stage = PRESETS["release"].single_step
@@ -287,8 +282,6 @@ def test_the_preview_has_the_true_frames_above_those_made() -> None:
 
 
 # --- does it learn? ------------------------------------------------------------------------------------------------
-
-
 def dot_clip(name: str, seed: int, frames: int = 5, size: int = 32) -> Clip:
     """A soft dot that goes from one random place to another in even steps."""
     ends = np.random.default_rng(seed).uniform(5, size - 6, (2, 2))

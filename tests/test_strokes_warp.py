@@ -1,7 +1,5 @@
 """`warp_still`: G blends generated RGB, the still, and the still moved along the stroke."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """What wraps a roll-out: an animation that can be repeated, left early and saved."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +7,7 @@ import numpy as np
 import pytest
 
 from driving_tools import still_picture, tiny_driving
+from refusals import refuses
 from stillmotion import media
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.base import Animation, Output, Rollout, Step, in_batches
@@ -81,8 +80,7 @@ def test_what_is_wrong_shows_at_the_call() -> None:
     def open_rollout() -> Rollout:
         raise StillmotionError("the video is missing.")
 
-    with pytest.raises(StillmotionError, match="missing"):
-        Animation(open_rollout)
+    refuses("missing", Animation, open_rollout)
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out"])
@@ -115,10 +113,8 @@ def test_a_rollout_is_told_what_to_give(monkeypatch: pytest.MonkeyPatch) -> None
     driving.open(still)
     driving.open(still, None, frames=3, seed=4, size="model", layers=True)
     assert seen == [Output(None, None, True, False), Output(3, 4, False, True)]
-    with pytest.raises(StillmotionError, match="frames must be at least 1, not 0"):
-        driving.open(still, frames=0)
-    with pytest.raises(StillmotionError, match="size must be native or model, not 'large'"):
-        driving.open(still, size="large")
+    refuses("frames must be at least 1, not 0", driving.open, still, frames=0)
+    refuses("size must be native or model, not 'large'", driving.open, still, size="large")
     assert len(seen) == 2
 
 

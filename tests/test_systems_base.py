@@ -1,7 +1,5 @@
 """What every system promises: weights in and out, and a clear sentence for anything that is not a model."""
 
-from __future__ import annotations
-
 import io
 import json
 import pickle
@@ -15,6 +13,7 @@ import safetensors.torch
 import torch
 
 from driving_tools import at, driving_frames, still_picture, tiny_driving
+from refusals import refuses
 from stillmotion.animate import declared_controls, find_system, load, system_names
 from stillmotion.errors import StillmotionError
 from stillmotion.systems import base
@@ -58,8 +57,6 @@ def refused(folder: Path) -> str:
 
 
 # --- there and back ------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("blend", [True, False])
 def test_saved_weights_come_back_bit_for_bit(tmp_path: Path, blend: bool) -> None:
     system = tiny_driving(card={"data": "made", "steps": 3}, **at("generator", blend_masks=blend))
@@ -115,8 +112,6 @@ def test_saving_replaces_a_model_as_a_whole_or_not_at_all(saved: Path, monkeypat
 
 
 # --- configurations ------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -180,13 +175,10 @@ def test_a_file_that_is_no_configuration(saved: Path, content: str, word: str) -
 def test_another_systems_model_is_not_taken(saved: Path) -> None:
     stored = json.loads((saved / CONFIG).read_text())
     (saved / CONFIG).write_text(json.dumps({**stored, "system": "pokes"}))
-    with pytest.raises(StillmotionError, match="holds a pokes model, not a driving model"):
-        Driving.from_pretrained(saved)
+    refuses("holds a pokes model, not a driving model", Driving.from_pretrained, saved)
 
 
 # --- weights -------------------------------------------------------------------------------------------------------
-
-
 def test_a_missing_tensor_is_named(saved: Path) -> None:
     change_weights(saved, lambda tensors: tensors.pop("detector.logits.bias"))
     message = refused(saved)
@@ -282,8 +274,6 @@ def test_a_header_that_lies_about_its_length_is_told(saved: Path) -> None:
 
 
 # --- systems and controls ------------------------------------------------------------------------------------------
-
-
 def test_a_system_is_a_package_with_its_controls_declared() -> None:
     assert {"driving", "strokes"} <= set(system_names())
     declared = declared_controls()
@@ -295,8 +285,7 @@ def test_a_system_is_a_package_with_its_controls_declared() -> None:
 
 def test_an_unknown_system_is_told_with_those_known() -> None:
     for name in ("dancing", "", "base", "driving.animating", "../driving"):
-        with pytest.raises(StillmotionError, match=f"no system '{name}'; known are driving"):
-            find_system(name)
+        refuses(f"no system '{name}'; known are driving", find_system, name)
 
 
 @pytest.mark.parametrize("name", system_names())
@@ -314,5 +303,4 @@ def test_a_control_of_another_kind_is_refused(control: Any) -> None:
     driving = tiny_driving()
     ways = [driving.animate] if control is None else [driving.animate, driving.open]  # a roll-out without one rests
     for way in ways:
-        with pytest.raises(StillmotionError, match="directed by Drive or Predict, not by"):
-            way(still_picture(), control)
+        refuses("directed by Drive or Predict, not by", way, still_picture(), control)

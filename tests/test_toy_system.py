@@ -1,7 +1,5 @@
 """A system is a folder and nothing else: one that only this test knows goes through every verb."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Trackers on rendered clips with exact ground truth, and their calibration."""
 
-from __future__ import annotations
-
 import math
 import runpy
 from dataclasses import replace
@@ -11,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from refusals import refuses
 from stillmotion.data.clip import Clip
 from stillmotion.data.points import drop_uncertain
-from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.trackers.calibration import (
     TRACKERS,
     add_surface_points,
@@ -63,8 +61,6 @@ def moving_square(path: np.ndarray, noise: float = 2.0, seed: int = 0) -> Clip:
 
 
 # --- points --------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("step", "seed"), [((1.3, 0.4), 0), ((0.37, 0.81), 10), ((2.6, -0.9), 20)])
 def test_points_of_a_square_that_moves_by_parts_of_a_pixel(step: tuple[float, float], seed: int) -> None:
     path = centres(12, step)
@@ -174,18 +170,14 @@ def test_a_picture_without_contrast_leaves_points_where_they_are() -> None:
 
 @pytest.mark.parametrize("points", [np.zeros((2, 3)), np.zeros(2), np.array([[np.nan, 1.0]])])
 def test_other_points_are_refused(points: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="N x 2 finite"):
-        track_points(np.zeros((2, 32, 32, 3), np.uint8), points)
+    refuses("N x 2 finite", track_points, np.zeros((2, 32, 32, 3), np.uint8), points, error=ValueError)
 
 
 def test_other_frames_are_refused() -> None:
-    with pytest.raises(ValueError, match="float64"):
-        track_points(np.zeros((2, 32, 32, 3)), np.zeros((1, 2)))
+    refuses("float64", track_points, np.zeros((2, 32, 32, 3)), np.zeros((1, 2)), error=ValueError)
 
 
 # --- objects --------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("way", ["box", "mask", "background"])
 def test_the_centre_of_a_square(way: str) -> None:
     path = centres(12, (1.9, 0.7))
@@ -223,23 +215,15 @@ def test_an_object_that_is_gone_is_lost() -> None:
 
 def test_objects_are_given_in_one_way() -> None:
     frames, box = np.zeros((2, 32, 32, 3), np.uint8), np.array([2, 2, 9, 9])
-    with pytest.raises(ValueError, match="exactly one"):
-        track_object(frames)
-    with pytest.raises(ValueError, match="exactly one"):
-        track_object(frames, box=box, mask=np.ones((32, 32)))
-    with pytest.raises(ValueError, match="not empty"):
-        track_object(frames, mask=np.zeros((32, 32)))
-    with pytest.raises(ValueError, match="x0 <= x1"):
-        track_object(frames, box=box[::-1])
-    with pytest.raises(ValueError, match="outside"):
-        track_object(frames, box=box + 90)
-    with pytest.raises(ValueError, match="background must be"):
-        track_object(frames, background=np.zeros((16, 32, 3), np.uint8))
+    refuses("exactly one", track_object, frames, error=ValueError)
+    refuses("exactly one", track_object, frames, error=ValueError, box=box, mask=np.ones((32, 32)))
+    refuses("not empty", track_object, frames, error=ValueError, mask=np.zeros((32, 32)))
+    refuses("x0 <= x1", track_object, frames, error=ValueError, box=box[::-1])
+    refuses("outside", track_object, frames, error=ValueError, box=box + 90)
+    refuses("background must be", track_object, frames, error=ValueError, background=np.zeros((16, 32, 3), np.uint8))
 
 
 # --- calibration ------------------------------------------------------------------------------------
-
-
 def off_by(*distances: float) -> object:
     """A tracker that is off by these many pixels in the frames after the first, confident in every second one."""
 
@@ -324,12 +308,10 @@ def test_the_true_background_is_what_the_mask_leaves() -> None:
 
 def test_clips_that_cannot_be_measured() -> None:
     clip = moving_square(centres(2, (1.0, 0.0)))
-    with pytest.raises(StillmotionError, match="no track 'joints'"):
-        measure_tracker([clip], "joints", by_points)
+    refuses("no track 'joints'", measure_tracker, [clip], "joints", by_points)
     short = Clip("short", clip.frames[:1], 25.0, {"points": clip.tracks["points"][:1]})
     for clips in ([], [short]):
-        with pytest.raises(StillmotionError, match="longer clips"):
-            measure_tracker(clips, "points")
+        refuses("longer clips", measure_tracker, clips, "points")
 
 
 def test_the_benchmark_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,8 +15,9 @@ import pytest
 import torch
 
 import stillmotion.files
-import stillmotion.training.reporting
+from refusals import refuses
 from stillmotion.errors import StillmotionError
+from stillmotion.training import reporting
 from stillmotion.training.signals import StopSignal
 from test_training_gan import CONFIG, Gan, at_step, everything, losses, same, train
 
@@ -94,7 +95,7 @@ def test_dying_in_any_file_operation_loses_nothing(tmp_path, monkeypatch):
     def short(name, resume=False):
         return train(tmp_path / name, [Gan(steps=2)], resume=resume, checkpoint_every=1, keep=1)
 
-    monkeypatch.setattr(stillmotion.training.reporting, "TensorBoard", Mock())  # its writer thread takes its time
+    monkeypatch.setattr(reporting, "TensorBoard", Mock())  # its writer thread takes its time
     with pytest.MonkeyPatch.context() as patch:
         operations = die_at(patch, 10**9)
         short("whole")
@@ -126,8 +127,7 @@ def test_a_full_disk_stops_the_run_and_the_checkpoint_before_serves(whole, tmp_p
         raise OSError(errno.ENOSPC, "No space left on device")
 
     stage.before_step.append(at_step(7, lambda _: monkeypatch.setattr(os, call, full)))
-    with pytest.raises(StillmotionError, match="disk is full"):
-        train(tmp_path, [stage])
+    refuses("disk is full", train, tmp_path, [stage])
     monkeypatch.setattr(os, call, original)
     assert checkpoints(tmp_path) == ["gan-000004"]
     assert train(tmp_path, [Gan()], resume=True).finished
@@ -141,8 +141,7 @@ def test_nan_in_the_data_names_step_stage_and_the_clip_and_saves_nothing(tmp_pat
     stage.before_step.append(at_step(6, lambda batch: batch["picture"][2].fill_(torch.nan)))
     # Step 6 has the samples 20 to 23, whose clips are named n % 7: 6, 0, 1 and 2.
     words = r"loss of 'discriminator'.*step 6.*'gan' \(clips: clip1\)"
-    with pytest.raises(StillmotionError, match=words):
-        train(tmp_path, [stage])
+    refuses(words, train, tmp_path, [stage])
     assert checkpoints(tmp_path) == ["gan-000004"]
     assert all(torch.isfinite(v).all() for v in everything(tmp_path, "gan-000004").values())
     assert train(tmp_path, [Gan()], resume=True).finished
@@ -151,8 +150,7 @@ def test_nan_in_the_data_names_step_stage_and_the_clip_and_saves_nothing(tmp_pat
 def test_nan_from_the_networks_names_all_clips_of_the_batch(tmp_path):
     stage = Gan()
     stage.before_step.append(at_step(6, lambda _: stage.generator[0].weight.data.fill_(torch.nan)))
-    with pytest.raises(StillmotionError, match=r"step 6.*clips: clip6, clip0, clip1, clip2\)"):
-        train(tmp_path, [stage])
+    refuses(r"step 6.*clips: clip6, clip0, clip1, clip2\)", train, tmp_path, [stage])
 
 
 def test_an_infinite_gradient_of_a_finite_loss_stops_too(tmp_path):
@@ -161,8 +159,7 @@ def test_an_infinite_gradient_of_a_finite_loss_stops_too(tmp_path):
     stage.networks, stage.ema, stage.schedulers = {"net": torch.nn.ParameterList([weight])}, {}, {}
     stage.optimizers = {"net": torch.optim.SGD([weight], 0.1)}
     stage.step = lambda batch, update: update("net", weight.sqrt().sum()) or {}  # slope of the root at 0
-    with pytest.raises(StillmotionError, match="gradient of 'net'"):
-        train(tmp_path, [stage])
+    refuses("gradient of 'net'", train, tmp_path, [stage])
     assert weight.item() == 0
 
 
@@ -171,8 +168,7 @@ def test_a_truncated_checkpoint_names_the_one_before_which_then_serves(whole, tm
     shutil.copytree(whole, tmp_path / "run")
     damaged = tmp_path / "run" / "checkpoints" / "gan-000012" / file
     damaged.write_bytes(damaged.read_bytes()[:-20])
-    with pytest.raises(StillmotionError, match="Remove the folder gan-000012 to continue from gan-000008"):
-        train(tmp_path / "run", [Gan()], resume=True)
+    refuses("Remove the folder gan-000012 to continue from gan-000008", train, tmp_path / "run", [Gan()], resume=True)
     shutil.rmtree(damaged.parent)
     assert train(tmp_path / "run", [Gan()], resume=True).finished
     assert same(everything(tmp_path / "run", "gan-000012"), everything(whole, "gan-000012"))
@@ -182,12 +178,10 @@ def test_other_networks_do_not_fit(whole, tmp_path):
     stage = Gan()
     stage.discriminator[3] = torch.nn.Conv2d(4, 2, 3)
     shutil.copytree(whole, tmp_path / "run")
-    with pytest.raises(StillmotionError, match=r"discriminator.3.* is \(1, 4, 3, 3\), not \(2, 4, 3, 3\)"):
-        train(tmp_path / "run", [stage], resume=True)
+    refuses(r"discriminator.3.* is \(1, 4, 3, 3\), not \(2, 4, 3, 3\)", train, tmp_path / "run", [stage], resume=True)
     stage = Gan()
     stage.networks["extra"] = torch.nn.Linear(1, 1)
-    with pytest.raises(StillmotionError, match=r"lacks gan\.extra\.bias, gan\.extra\.weight"):
-        train(tmp_path / "run", [stage], resume=True)
+    refuses(r"lacks gan\.extra\.bias, gan\.extra\.weight", train, tmp_path / "run", [stage], resume=True)
 
 
 def test_another_configuration_is_named(whole):
@@ -199,17 +193,14 @@ def test_an_edited_configuration_is_noticed(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
     other = CONFIG | {"width": 8}
     (tmp_path / "run" / "config.json").write_text(json.dumps(other))
-    with pytest.raises(StillmotionError, match="belongs to another configuration"):
-        train(tmp_path / "run", [Gan()], resume=True, config=other)
+    refuses("belongs to another configuration", train, tmp_path / "run", [Gan()], resume=True, config=other)
 
 
 def test_a_run_is_not_overwritten_and_a_missing_one_not_resumed(whole, tmp_path):
     before = everything(whole, "gan-000012")
-    with pytest.raises(StillmotionError, match="already holds a training"):
-        train(whole, [Gan()])
+    refuses("already holds a training", train, whole, [Gan()])
     assert same(everything(whole, "gan-000012"), before)
-    with pytest.raises(StillmotionError, match="no run to resume"):
-        train(tmp_path / "nowhere", [Gan()], resume=True)
+    refuses("no run to resume", train, tmp_path / "nowhere", [Gan()], resume=True)
     (tmp_path / "empty").mkdir()
     assert train(tmp_path / "empty", [Gan()], resume=True).finished
 
@@ -218,16 +209,14 @@ def test_another_number_of_processes_is_refused(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
     state = tmp_path / "run" / "checkpoints" / "gan-000012" / "state.json"
     state.write_text(state.read_text().replace('"processes": 1', '"processes": 2'))
-    with pytest.raises(StillmotionError, match="trained by 2 processes, not 1"):
-        train(tmp_path / "run", [Gan()], resume=True)
+    refuses("trained by 2 processes, not 1", train, tmp_path / "run", [Gan()], resume=True)
 
 
 def test_a_checkpoint_of_a_later_version_is_refused(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
     state = tmp_path / "run" / "checkpoints" / "gan-000012" / "state.json"
     state.write_text(state.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(StillmotionError, match="update stillmotion"):
-        train(tmp_path / "run", [Gan()], resume=True)
+    refuses("update stillmotion", train, tmp_path / "run", [Gan()], resume=True)
 
 
 def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, capsys):

@@ -13,22 +13,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refusals import refuses
 from stillmotion.errors import StillmotionError
-from stillmotion.files import (
-    load_tensors,
-    new_folder,
-    read_json,
-    save_tensors,
-    write_bytes,
-    write_json,
-)
+from stillmotion.files import load_tensors, new_folder, read_json, save_tensors, write_bytes, write_json
 from stillmotion.nn.norm import BatchNorm2d
 from stillmotion.training import stage_weights
 from stillmotion.training.ema import EMA, warmup_decay
 from stillmotion.training.logging import Console, JsonLines, MeanMeter, TensorBoard
-from stillmotion.training.rng import capture, derive_seed, restore, seed_all
 from stillmotion.training.stage import check_stages
-from stillmotion.training.state import pack, unpack
+from stillmotion.training.state import capture, derive_seed, pack, restore, seed_all, unpack
 from test_training_gan import Gan, everything, same, train
 
 leaves = st.one_of(
@@ -70,8 +63,7 @@ def test_tensors_and_nan_in_a_state_survive():
 
 
 def test_what_needs_pickle_is_refused():
-    with pytest.raises(TypeError, match=r"it\.f holds a builtin_function"):
-        pack({"f": print}, {}, "it")
+    refuses(r"it\.f holds a builtin_function", pack, {"f": print}, {}, "it", error=TypeError)
 
 
 def test_tensors_of_any_layout_and_shared_memory_come_back(tmp_path):
@@ -132,8 +124,7 @@ def _nan(path):
 def test_files_that_are_not_usable_weights_are_refused_in_a_sentence(tmp_path, make, words):
     path = tmp_path / "w.safetensors"
     make(path)
-    with pytest.raises(StillmotionError, match=words):
-        load_tensors(path)
+    refuses(words, load_tensors, path)
 
 
 @given(st.binary(max_size=60))
@@ -149,16 +140,12 @@ def test_random_bytes_are_refused_and_never_crash(tmp_path_factory, content):
 def test_json_files_are_whole_and_strict(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, {"a": [1, 0.1]})
-    with pytest.raises(ValueError, match="JSON"):
-        write_json(path, math.nan)
+    refuses("JSON", write_json, path, math.nan, error=ValueError)
     assert read_json(path) == {"a": [1, 0.1]}
     path.write_text("{")
-    with pytest.raises(StillmotionError, match="not readable JSON"):
-        read_json(path)
-    with pytest.raises(StillmotionError, match="does not exist"):
-        read_json(tmp_path / "b.json")
-    with pytest.raises(StillmotionError, match="could not be written"):
-        write_bytes(tmp_path / "nowhere" / "a", b"")
+    refuses("not readable JSON", read_json, path)
+    refuses("does not exist", read_json, tmp_path / "b.json")
+    refuses("could not be written", write_bytes, tmp_path / "nowhere" / "a", b"")
 
 
 def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path):
@@ -183,12 +170,7 @@ def test_random_numbers_are_restored_and_differ_between_processes():
     generator = torch.Generator()
 
     def draw():
-        return [
-            random.random(),
-            random.gauss(0, 1),
-            torch.rand(1).item(),
-            torch.rand(1, generator=generator).item(),
-        ]
+        return [random.random(), random.gauss(0, 1), torch.rand(1).item(), torch.rand(1, generator=generator).item()]
 
     seed_all(1, "a", 0, {"g": generator})
     first = draw()  # leaves half of a gauss() pair behind
@@ -235,10 +217,7 @@ def test_tied_weights_are_averaged_under_both_names():
         network[0].weight.add_(1)
     ema.update()
     expected = pytest.approx(before + 0.9)
-    assert (ema.shadow["n.0.weight"].item(), ema.shadow["n.1.weight"].item()) == (
-        expected,
-        expected,
-    )
+    assert (ema.shadow["n.0.weight"].item(), ema.shadow["n.1.weight"].item()) == (expected, expected)
 
 
 def test_a_run_says_which_precision_was_measured_and_keeps_it_on_resume(tmp_path, monkeypatch):
@@ -248,10 +227,7 @@ def test_a_run_says_which_precision_was_measured_and_keeps_it_on_resume(tmp_path
     train(tmp_path, [Gan()], precision="auto", resume=True)
     events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     events = [event for event in events if "event" in event]
-    assert [(e["event"], e["precision"], e["step"]) for e in events] == [
-        ("start", "bf16", 0),
-        ("resume", "bf16", 1),
-    ]
+    assert [(e["event"], e["precision"], e["step"]) for e in events] == [("start", "bf16", 0), ("resume", "bf16", 1)]
     assert events[0]["probe_ms"] == {"fp32": 2.0, "bf16": 1.0}
 
 
@@ -315,13 +291,11 @@ def test_training_goes_on_without_tensorboard(tmp_path, monkeypatch):
 
 def test_batches_must_divide_among_processes():
     check_stages([Gan(batch=4)], world=2)
-    with pytest.raises(StillmotionError, match="cannot be divided among 3 processes"):
-        check_stages([Gan(batch=4)], world=3)
+    refuses("cannot be divided among 3 processes", check_stages, [Gan(batch=4)], world=3)
 
 
 def test_weights_of_an_unknown_stage_are_asked_for(tmp_path):
-    with pytest.raises(StillmotionError, match="no checkpoint of a stage 'gan'"):
-        stage_weights(tmp_path, "gan")
+    refuses("no checkpoint of a stage 'gan'", stage_weights, tmp_path, "gan")
 
 
 def test_channels_last_trains_and_resumes_bit_for_bit(tmp_path):

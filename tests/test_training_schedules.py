@@ -1,7 +1,5 @@
 """Learning-rate schedules: values by hand, the formulas they replace, and checkpoints."""
 
-from __future__ import annotations
-
 import json
 import math
 import subprocess

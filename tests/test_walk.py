@@ -1,7 +1,5 @@
 """How many source files run between the typed command and the written frame: what a reader has to open."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from pathlib import Path

@@ -44,8 +44,6 @@ def straight(first: tuple[float, float], last: tuple[float, float], steps: int) 
 
 
 # --- shapes ------------------------------------------------------------------------------------------------
-
-
 def test_distances_areas_and_centres_are_those_of_the_textbook() -> None:
     square = polyline([(0, 0), (0.1, 0), (0.1, 0.1), (0, 0.1)], 0.02, filled=True)
     x, y = np.array([0.05, 0.05, 0.2, -0.05, 0.01]), np.array([0.05, -0.03, 0.05, -0.05, 0.05])
@@ -71,8 +69,6 @@ def test_discs_follow_the_outline(seed: int) -> None:
 
 
 # --- physics -----------------------------------------------------------------------------------------------
-
-
 def test_a_gripper_that_passes_by_moves_nothing() -> None:
     poses = np.array([[0.0, 0.0, 0.3], [0.2, 0.1, 0.0]])
     targets = straight((-0.3, 0.0701), (0.1, 0.0701), 80)
@@ -178,8 +174,6 @@ def test_most_clips_show_a_push() -> None:
 
 
 # --- the arm -----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("seed", range(10))
 def test_links_keep_their_length_and_the_gripper_follows_its_trajectory(seed: int) -> None:
     made = push(seed)
@@ -203,8 +197,6 @@ def test_the_trajectory_goes_from_waypoint_to_waypoint_without_jumps() -> None:
 
 
 # --- pixels ------------------------------------------------------------------------------------------------
-
-
 def test_meta_describes_the_robot() -> None:
     assert sample(np.random.default_rng(1), size=40, frames=1).meta["description"]["robot"]["upper"] > 0
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from refusals import refuses
 from stillmotion.cli import main
 from stillmotion.data.shards import open_dataset
 from stillmotion.errors import StillmotionError
@@ -19,7 +20,7 @@ from stillmotion.worlds.dataset import write_world
 from stillmotion.worlds.digits import render, sample, sample_description
 from stillmotion.worlds.digits.glyphs import FONTS, GlyphStyle, draw_glyph, sample_glyph_style
 from stillmotion.worlds.digits.idx import labels_path, read_digits, read_idx
-from stillmotion.worlds.digits.trajectory import DIGIT, WINDOW, sample_trajectory
+from stillmotion.worlds.digits.render import DIGIT, WINDOW, sample_trajectory
 from test_worlds import warp
 
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist" / "digits-8k-images-idx3-ubyte.gz"
@@ -42,8 +43,6 @@ def small_file(folder: Path, count: int = 20, labels: bool = True) -> Path:
 
 
 # --- the file's format -------------------------------------------------------------------------------------
-
-
 def test_reads_what_was_written_plain_and_gzip(tmp_path: Path) -> None:
     values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     (tmp_path / "plain").write_bytes(idx(values))
@@ -77,17 +76,14 @@ GOOD = idx(np.ones((2, 3, 4), np.uint8))
 def test_a_broken_file_is_explained(tmp_path: Path, content: bytes, says: str) -> None:
     file = tmp_path / "digits"
     file.write_bytes(content)
-    with pytest.raises(StillmotionError, match=says):
-        read_idx(file, 3)
+    refuses(says, read_idx, file, 3)
 
 
 def test_a_missing_file_and_foreign_labels_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(StillmotionError, match="could not be read"):
-        sample_clip("digits", 0, 0, source=tmp_path / "nothing")
+    refuses("could not be read", sample_clip, "digits", 0, 0, source=tmp_path / "nothing")
     file = small_file(tmp_path)
     labels_path(file).write_bytes(idx(np.zeros(3, np.uint8)))
-    with pytest.raises(StillmotionError, match="3 labels for 20 pictures"):
-        read_digits(file)
+    refuses("3 labels for 20 pictures", read_digits, file)
 
 
 def test_labels_are_found_by_name_and_may_be_missing(tmp_path: Path) -> None:
@@ -113,8 +109,6 @@ def test_real_digits_are_read_and_move() -> None:
 
 
 # --- which pictures ----------------------------------------------------------------------------------------
-
-
 def test_test_clips_and_training_clips_draw_from_different_pictures(tmp_path: Path) -> None:
     file = small_file(tmp_path)
     write_world("digits", tmp_path / "set", clips=40, size=16, frames=1, test_share=0.25, source=file)
@@ -131,8 +125,7 @@ def test_test_clips_and_training_clips_draw_from_different_pictures(tmp_path: Pa
 
 
 def test_too_few_pictures_for_two_splits_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(StillmotionError, match="too few"):
-        sample_clip("digits", 0, 0, source=small_file(tmp_path), share=(0.99, 1.0))
+    refuses("too few", sample_clip, "digits", 0, 0, source=small_file(tmp_path), share=(0.99, 1.0))
 
 
 def test_the_command_line_takes_the_file_for_digits_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,8 +137,6 @@ def test_the_command_line_takes_the_file_for_digits_only(tmp_path: Path, capsys:
 
 
 # --- glyphs ------------------------------------------------------------------------------------------------
-
-
 def test_glyphs_fill_twenty_of_twenty_eight_units_around_their_centre_of_mass() -> None:
     rng = np.random.default_rng(0)
     styles = [sample_glyph_style(rng) for _ in range(60)]
@@ -181,8 +172,6 @@ def test_thickening_and_turning_do_what_they_say() -> None:
 
 
 # --- motion and pixels -------------------------------------------------------------------------------------
-
-
 def test_paths_stay_inside_are_smooth_and_differ_in_speed() -> None:
     times, speeds = np.arange(0, 400, 0.5), []
     for seed in range(60):
@@ -277,5 +266,4 @@ def test_a_range_of_digits(tmp_path: Path) -> None:
     assert used == {"train": set(range(2, 10)), "test": {10, 11}}
     with pytest.raises(StillmotionError, match="holds 14 pictures: no range 2:15"):
         write_world("digits", tmp_path / "no", clips=1, source=file, pictures=(2, 15))
-    with pytest.raises(StillmotionError, match="--digits"):
-        write_world("digits", tmp_path / "no", clips=1, pictures=(0, 5))
+    refuses("--digits", write_world, "digits", tmp_path / "no", clips=1, pictures=(0, 5))

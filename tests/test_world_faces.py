@@ -9,10 +9,20 @@ from stillmotion.worlds import faces, sample_clip
 from stillmotion.worlds.faces import ACTION_UNITS, EMOTIONS, TRAITS, Face, normal_maps, render, retarget, sample
 from stillmotion.worlds.faces.expression import BASIS as EXPRESSIONS
 from stillmotion.worlds.faces.expression import coefficients
-from stillmotion.worlds.faces.grid import COLUMN_S, COLUMNS, EYES, MOUTH, MOUTH_HALF, ROW_T, ROWS, S
+from stillmotion.worlds.faces.grid import (
+    COLUMN_S,
+    COLUMNS,
+    EYES,
+    MOUTH,
+    MOUTH_HALF,
+    ROW_T,
+    ROWS,
+    VERTICES,
+    S,
+    landmarks,
+)
 from stillmotion.worlds.faces.identity import BASIS as IDENTITIES
-from stillmotion.worlds.faces.landmarks import VERTICES, landmarks
-from stillmotion.worlds.faces.mean_face import MEAN
+from stillmotion.worlds.faces.identity import MEAN
 from stillmotion.worlds.faces.model import PIVOT, normals, project, rotation, shape
 from stillmotion.worlds.faces.raster import rasterise
 from stillmotion.worlds.textures import Surface
@@ -45,8 +55,6 @@ def marks(identity: np.ndarray, weights: dict[str, float]) -> np.ndarray:
 
 
 # --- the model -----------------------------------------------------------------------------------------------------
-
-
 def test_mean_and_bases_are_symmetric() -> None:
     mirror = np.array([-1, 1, 1])
     assert np.allclose(MEAN[:, ::-1] * mirror, MEAN, atol=1e-12)
@@ -111,8 +119,6 @@ def test_projection_by_hand() -> None:
 
 
 # --- expressions ---------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 def test_emotions_move_the_named_landmarks_the_right_way(seed: int) -> None:
     identity = np.array(face(seed).person.identity)
@@ -174,8 +180,6 @@ def test_emotions_differ_in_their_coefficients() -> None:
 
 
 # --- the rasteriser ------------------------------------------------------------------------------------------------
-
-
 def plane(size: int, depth: float, count: int = 5) -> np.ndarray:
     """A flat grid that covers the pixels 1 to size - 2."""
     x, y = np.meshgrid(np.linspace(0.6, size - 1.6, count), np.linspace(0.6, size - 1.6, count))
@@ -207,8 +211,6 @@ def test_rasterizer_shows_the_nearest_surface_and_culls_back_faces() -> None:
 
 
 # --- pictures and tracks -------------------------------------------------------------------------------------------
-
-
 def test_meta_names_the_coefficients() -> None:
     clip = sample(np.random.default_rng(1), size=32, frames=4, action="fear")
     assert clip.meta["action"] == "fear"

@@ -6,10 +6,10 @@ from functools import cache
 import numpy as np
 import pytest
 
+from refusals import refuses
 from stillmotion.errors import StillmotionError
 from stillmotion.worlds import sample_clip
 from stillmotion.worlds.plants import ACTIONS, SPECIES, Plant, Poke, counterfactual, flow_between, physics, render
-from stillmotion.worlds.plants.growth import TreeBuilder
 from stillmotion.worlds.plants.physics import (
     SpringParameters,
     build_dynamics,
@@ -21,6 +21,7 @@ from stillmotion.worlds.plants.physics import (
 from stillmotion.worlds.plants.plant import sample_description, simulate_poke
 from stillmotion.worlds.plants.rasterization import build_outlines, rasterise_ids, segment_transforms
 from stillmotion.worlds.plants.render import prepare_assets, render_motion, render_pair
+from stillmotion.worlds.plants.species import TreeBuilder
 from stillmotion.worlds.plants.styles import Style
 from stillmotion.worlds.plants.tree import ancestors, chain_to, forward_kinematics
 from test_worlds import dilate, warp
@@ -39,8 +40,6 @@ def pixels(size: int) -> np.ndarray:
 
 
 # --- physics -------------------------------------------------------------------------------------------------------
-
-
 def test_the_seeds_show_all_species_and_actions() -> None:
     made = [plant(seed) for seed in SEEDS]
     assert {one.species for one in made} == set(SPECIES)
@@ -203,8 +202,6 @@ def test_the_chain_to_a_node_gives_its_position_and_jacobian() -> None:
 
 
 # --- tracks --------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("action", ACTIONS)
 def test_meta_describes_both_pokes(action: str) -> None:
     clip = sample_clip("plants", 1, 0, 40, 5, action)
@@ -360,15 +357,11 @@ def test_poked_nodes_move_far_enough_to_be_seen() -> None:
 
 
 # --- arguments -----------------------------------------------------------------------------------------------------
-
-
 def test_bad_pokes_are_explained() -> None:
     made = plant(0)
     for changed, said in (({"node": 999}, "nodes 0 to"), ({"displacement": (0.9, 0.3)}, "cannot be moved")):
-        with pytest.raises(StillmotionError, match=said):
-            render(counterfactual(made, replace(made.poke, **changed)), 32, 2)
-    with pytest.raises(StillmotionError, match="frame rate"):
-        simulate_poke(made, 3, 0.0)
+        refuses(said, render, counterfactual(made, replace(made.poke, **changed)), 32, 2)
+    refuses("frame rate", simulate_poke, made, 3, 0.0)
     for changed in ({"kind": "kick"}, {"displacement": (np.nan, 0.0)}, {"rise": 0.0}, {"hold": -1.0}):
         with pytest.raises(StillmotionError):
             replace(made.poke, **changed)

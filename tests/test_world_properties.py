@@ -1,7 +1,5 @@
 """Properties of every world over random seeds (hypothesis)."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

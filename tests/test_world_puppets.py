@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stillmotion.errors import StillmotionError
+from refusals import refuses
 from stillmotion.worlds import puppets, sample_clip
 from stillmotion.worlds.puppets import ACTIONS, JOINTS, Puppet, render
 from stillmotion.worlds.puppets.render import place_puppet
@@ -58,8 +58,6 @@ def test_a_longer_clip_begins_with_the_shorter_one(seed: int, action: str) -> No
 
 
 # --- joints, mask and box -------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("bend", [-1.2, 1.2])
 def test_bent_arms_are_drawn_along_their_bones(bend: float) -> None:
     """Arms held away from the body are at their joints for either direction of the elbow."""
@@ -153,8 +151,6 @@ def test_size_scales_joints_and_picture_alike(action: str) -> None:
 
 
 # --- camera ---------------------------------------------------------------------------------------------------------
-
-
 def test_the_person_moves_by_fractions_of_a_pixel() -> None:
     """A static person and a shaking camera: the centre of brightness follows the shake exactly."""
     made = without_camera(puppet(2, "wave2"))
@@ -220,8 +216,6 @@ def test_a_runner_crosses_faster_than_a_walker() -> None:
 
 
 # --- flow -----------------------------------------------------------------------------------------------------------
-
-
 def render_clean(seed: int, action: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """A clip without noise, flicker, blur and shadow; the camera may shake and pan."""
     clean = with_scene(puppet(seed, action), noise=0.0, flicker=0.0, softness=0.0, shutter=0.0, shadow=0.0)
@@ -296,10 +290,8 @@ def test_distant_figures_move_at_their_gaits_speed_over_a_static_background(acti
 
 
 def test_only_gaits_of_puppets_are_distant() -> None:
-    with pytest.raises(StillmotionError, match="walk, jog or run"):
-        sample_clip("puppets", 0, 0, action="jack", far=True)
-    with pytest.raises(StillmotionError, match="Only puppets"):
-        sample_clip("digits", 0, 0, far=True)
+    refuses("walk, jog or run", sample_clip, "puppets", 0, 0, action="jack", far=True)
+    refuses("Only puppets", sample_clip, "digits", 0, 0, far=True)
 
 
 def test_distance_changes_the_scene_and_nothing_else() -> None:

@@ -32,8 +32,6 @@ def gait_of(made: Puppet) -> Gait:
 
 
 # --- all actions ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("action", ACTIONS)
 def test_bones_keep_their_length(action: str, seed: int) -> None:
@@ -67,8 +65,6 @@ def test_left_is_the_persons_own_left() -> None:
 
 
 # --- waving, jacks, bending -----------------------------------------------------------------------------------------
-
-
 def wrist_extents(made: Puppet) -> np.ndarray:
     """The diagonal of the box around each wrist's path (left, right), in statures."""
     places = moving_joints(made, np.arange(0, 100.0))
@@ -109,8 +105,6 @@ def test_bend_brings_the_hands_down_and_keeps_the_feet(seed: int) -> None:
 
 
 # --- gaits ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 def test_walking_ankles_alternate_against_the_arms(seed: int) -> None:
     path = joint_paths(puppet(seed, "walk"), 4, 400)
@@ -207,8 +201,6 @@ def test_the_standing_foot_hardly_slides(action: str, seed: int) -> None:
 
 
 # --- squat, swing, throw --------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 def test_squats_lower_the_hips_over_feet_that_stay(seed: int) -> None:
     made = puppet(seed, "squat")

@@ -1,7 +1,5 @@
 """Every shipped model: small, complete, and still giving the answers it gave when it was packed."""
 
-from __future__ import annotations
-
 import json
 import runpy
 from collections.abc import Mapping

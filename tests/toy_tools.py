@@ -1,7 +1,5 @@
 """A toy system that tests evaluate and time: every frame is the still, made brighter by what is pushed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace

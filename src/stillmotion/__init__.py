@@ -19,19 +19,9 @@ if TYPE_CHECKING:
     from stillmotion.systems.strokes import Stroke, StrokeFrom
 
 __all__ = [
-    "Animation",
-    "Animator",
-    "Drive",
-    "Predict",
-    "Rollout",
-    "Step",
-    "StillmotionError",
-    "Stroke",
-    "StrokeFrom",
-    "__version__",
-    "load",
-    "shipped_models",
-]
+    "Animation", "Animator", "Drive", "Predict", "Rollout", "Step", "StillmotionError", "Stroke", "StrokeFrom",
+    "__version__", "load", "shipped_models",
+]  # fmt: skip
 
 _MODULES = {
     **dict.fromkeys(("Animator", "load", "shipped_models"), "stillmotion.animate"),

@@ -19,14 +19,9 @@ if TYPE_CHECKING:
 
     from stillmotion.systems.base import Animation, Rollout, System
 
-ZOO = Path(__file__).parent / "zoo"
-"""The shipped weights, one folder each."""
-
-RUN_MODEL = "model"
-"""Where a training leaves its model inside the run's folder."""
-
-Picture = Any
-"""A picture file, a `PIL.Image`, H x W x 3 `uint8`, or a 3 x H x W float tensor in [0, 1]."""
+ZOO = Path(__file__).parent / "zoo"  # the shipped weights, one folder each
+RUN_MODEL = "model"  # where a training leaves its model inside the run's folder
+Picture = Any  # a picture file, a `PIL.Image`, H x W x 3 `uint8`, or a 3 x H x W float tensor in [0, 1]
 
 
 class Animator:

@@ -1,7 +1,7 @@
 """Files that are either whole or absent: tensors as safetensors, everything else as JSON, never pickle.
 
-Everything is written beside its final place, synced to the disk and renamed into place, so a crash, a `kill
--9` or a full disk leaves the old file as it was.
+Everything is written beside its final place, synced to the disk and renamed into place, so a crash, a `kill -9` or a
+full disk leaves the old file as it was.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ from stillmotion.errors import StillmotionError
 
 Settings = TypeVar("Settings")
 
-_TEMPORARY = ".tmp-"
-_REPLACED = ".old-"
+_TEMPORARY, _REPLACED = ".tmp-", ".old-"
 
 
 @contextlib.contextmanager
@@ -193,12 +192,7 @@ def _dotted(values: Any) -> list[str]:
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write named tensors as one safetensors file, atomically.
 
-    Tensors may live on any device, in any memory layout, and may share memory (tied weights are written
-    twice).
-
-    Args:
-        path: where to write, by custom with the ending `.safetensors`.
-        tensors: what to write.
+    Tensors may live on any device, in any memory layout, and may share memory (tied weights are written twice).
 
     Raises:
         StillmotionError: the disk is full or the folder cannot be written; the old file is untouched.
@@ -278,11 +272,7 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
-    """Read a safetensors file whose digest is known.
-
-    Args:
-        path: the file.
-        sha256: its digest, 64 hexadecimal digits.
+    """Read a safetensors file whose SHA-256, 64 hexadecimal digits, is known.
 
     Raises:
         StillmotionError: no digest or another one, or `load_tensors` refuses the file.

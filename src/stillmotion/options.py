@@ -18,45 +18,27 @@ from typing import Any, ClassVar
 
 from stillmotion.errors import StillmotionError
 
-Box = tuple[int, int, int, int]
-"""Part of a picture: x, y, width and height in whole pixels."""
-
-_LIMIT = 1e6
-"""Pixels and seconds: nothing is so large or so long, and sums of what lies beyond lose their precision."""
-
+Box = tuple[int, int, int, int]  # part of a picture: x, y, width and height in whole pixels
+_LIMIT = 1e6  # pixels and seconds: nothing is so large or so long, and sums of what lies beyond lose their precision
 _MOST_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
 class Option:
-    """What a field says of itself.
+    """What a field says of itself."""
 
-    Attributes:
-        help: one line for `--help`.
-        flags: how it is typed, e.g. `("-o", "--out")`; empty for a field that only Python knows; a name without
-            dashes is a positional argument.
-        metavar: what stands for the value in `--help`; None for a switch.
-        parse: turns text into the value, a `ValueError` is a mistake in typing.
-        read: turns the parsed text into the values of several fields, as a mapping; says itself what is wrong.
-        choices: the only values there are.
-        above: the value must be above this number.
-        at_least: the value must be at least this number.
-        check: `check(name, value)` returns the value to keep or raises `StillmotionError`.
-        as_many_as: the value is as long as this other field.
-        many: typed several times (`append`), or for a positional argument `+` or `*`.
-    """
-
-    help: str = ""
+    help: str = ""  # one line for `--help`
+    # How it is typed: options, the name of a positional argument, or nothing for a field that only Python knows.
     flags: tuple[str, ...] = ()
-    metavar: str | None = None
-    parse: Callable[[str], Any] = str
-    read: Callable[[str], Mapping[str, Any]] | None = None
-    choices: tuple[str, ...] = ()
-    above: float | None = None
-    at_least: float | None = None
-    check: Callable[[str, Any], Any] | None = None
-    as_many_as: str | None = None
-    many: str = ""
+    metavar: str | None = None  # what stands for the value in `--help`; None for a switch
+    parse: Callable[[str], Any] = str  # turns text into the value, a `ValueError` is a mistake in typing
+    read: Callable[[str], Mapping[str, Any]] | None = None  # turns text into the values of several fields
+    choices: tuple[str, ...] = ()  # the only values there are
+    above: float | None = None  # the value must be above this number
+    at_least: float | None = None  # the value must be at least this number
+    check: Callable[[str, Any], Any] | None = None  # `check(name, value)` returns the value to keep, or raises
+    as_many_as: str | None = None  # the value is as long as this other field
+    many: str = ""  # typed several times (`append`), or for a positional argument `+` or `*`
 
 
 def option(*flags: str, default: Any = MISSING, **about: Any) -> Any:
@@ -83,17 +65,13 @@ class Control:
     Coordinates are pixels of the picture the person gave; the systems scale them with it. Every field is checked when
     the control is made.
 
-    Attributes:
-        given_by: the option that gives this control on the command line: that of its main field, or a switch of its
-            own.
-        summary: the help of that switch, if there is no main field.
-
     Raises:
         StillmotionError: a field has a value that it cannot have.
     """
 
+    # the option that gives this control on the command line: that of its main field, or a switch of its own
     given_by: ClassVar[str]
-    summary: ClassVar[str] = ""
+    summary: ClassVar[str] = ""  # the help of that switch, if there is no main field
 
     def __post_init__(self) -> None:
         for each, about in options_of(type(self)):
@@ -137,13 +115,9 @@ def option_name(flag: str) -> str:
 def add_option(
     parser: argparse._ActionsContainer, each: dataclasses.Field[Any], about: Option, required: bool = True
 ) -> None:
-    """Add a field to a parser; left out, it leaves no attribute, so that defaults stand in the dataclass alone.
+    """Add a field to a parser or a group; left out, it leaves no attribute: defaults stand in the dataclass alone.
 
-    Args:
-        parser: or a group of one.
-        each: the field.
-        about: its option.
-        required: whether a field without a default must be typed.
+    With `required` a field without a default must be typed.
     """
     settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": _told(each, about)}
     if not about.flags[0].startswith("-"):
@@ -229,12 +203,7 @@ def name_and_value(text: str) -> tuple[str, str]:
 
 
 def parse_box(name: str, text: str, words: str = "") -> Box:
-    """Read `X,Y,W,H`.
-
-    Args:
-        name: what the part is called.
-        text: what was given.
-        words: what else could have been given, for the sentence, such as `centre, none or `.
+    """Read `X,Y,W,H`; `words` names what else could have been given, such as `centre, none or `.
 
     Raises:
         StillmotionError: it does not read so, or is empty.
@@ -338,9 +307,7 @@ def read_points(given: str | Path) -> dict[str, Any]:
     if re.fullmatch(rf"{_POINT}(\s+{_POINT})*", text):
         return {"points": [[float(number) for number in pair.split(",")] for pair in text.split()]}
     if not str(given).endswith(".json"):
-        raise StillmotionError(
-            f"{str(given)!r} must be points like '10,20 40,35', or a file whose name ends in .json."
-        )
+        raise StillmotionError(f"{str(given)!r} must be points like '10,20 40,35', or a file that ends in .json.")
     from stillmotion.files import read_json
 
     stored = read_json(Path(given), most_bytes=_MOST_BYTES)

@@ -20,32 +20,20 @@ from stillmotion.training import LoopSettings, Outcome, fit, stage_weights
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What to train, on what, from where.
+    """What to train, on what, from where."""
 
-    Attributes:
-        system: a system's name.
-        data: folders of prepared data sets; `FOLDER@N` counts a set N times, to balance a small one.
-        run: folder of the training; the model ends up in `run/model`.
-        preset: a configuration of the system; None for `small`, or with `stages` and `start_from` for the model's.
-        settings: fields of the configuration to change by dotted name, values as text or numbers.
-        steps: so many steps for every stage that runs; None for those of the configuration.
-        start_from: a model whose weights to start from; its sizes must be those of the configuration. A part that it
-            lacks as a whole (a predictor) starts fresh.
-        parts: take only the weights whose names begin with one of these; empty for all.
-        stages: run only these of the system's stages; empty for all that have steps.
-        resume: go on with the run.
-    """
-
-    system: str
-    data: tuple[str, ...]
-    run: Path
-    preset: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    steps: int | None = None
+    system: str  # a system's name
+    data: tuple[str, ...]  # folders of prepared data sets; `FOLDER@N` counts a set N times, to balance a small one
+    run: Path  # folder of the training; the model ends up in `run/model`
+    preset: str | None = None  # None for `small`, or with `stages` and `start_from` for the model's configuration
+    settings: Mapping[str, Any] = field(default_factory=dict)  # changes by dotted name, values as text or numbers
+    steps: int | None = None  # so many steps for every stage that runs; None for those of the configuration
+    # A model whose weights to start from; its sizes must be those of the configuration. A part that it lacks as a
+    # whole (a predictor) starts fresh.
     start_from: str | None = None
-    parts: tuple[str, ...] = ()
-    stages: tuple[str, ...] = ()
-    resume: bool = False
+    parts: tuple[str, ...] = ()  # take only the weights whose names begin with one of these; empty for all
+    stages: tuple[str, ...] = ()  # run only these of the system's stages; empty for all that have steps
+    resume: bool = False  # go on with the run
 
     @property
     def preset_name(self) -> str:

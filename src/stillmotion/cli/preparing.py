@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from stillmotion.options import name_and_value, names, number_range, option, rate, whole
 
@@ -26,12 +25,9 @@ class Prepare:
         help="comma-separated: flow, boxes, joints, points (or points:patch=FOLDER, :person, :tracker)",
     )
     layout: str = option(
-        "--layout",
-        default="auto",
-        metavar="NAME",
-        help="auto, videos, frames, strips, or a published data set's name",
+        "--layout", default="auto", metavar="NAME", help="auto, videos, frames, strips, or a published data set"
     )
-    hold_out: tuple[str, ...] = option(
+    held_out: tuple[str, ...] = option(
         "--hold-out", default=(), many="append", metavar="KEY=VALUES", help="test clips, e.g. subject=4"
     )
     max_frames: int | None = option(
@@ -45,25 +41,12 @@ class Prepare:
         from stillmotion.cli import Progress
         from stillmotion.data.prepare import prepare
 
-        held_out: dict[str, list[Any]] = {}
-        for key, text in map(name_and_value, self.hold_out):
-            held_out[key] = [int(value) if value.isdigit() else value for value in text.split(",")]
+        held_out = {
+            key: [int(value) if value.isdigit() else value for value in text.split(",")]
+            for key, text in map(name_and_value, self.held_out)
+        }
         with Progress("files") as progress:
-            info = prepare(
-                self.videos,
-                self.out,
-                size=self.size,
-                jobs=self.jobs,
-                fps=self.fps,
-                crop=self.crop,
-                tracks=self.tracks,
-                layout=self.layout,
-                max_frames=self.max_frames,
-                held_out=held_out or None,
-                licence=self.licence,
-                overwrite=self.overwrite,
-                progress=progress.file_done,
-            )
+            info = prepare(**{**vars(self), "held_out": held_out}, progress=progress.file_done)
         print(f"{self.out}: {info.clips} clips, {info.frames} frames, {len(info.quarantined)} files left out")
 
 
@@ -71,7 +54,7 @@ class Prepare:
 class World:
     """Make clips of a world."""
 
-    name: str = option("name", help="arm, digits, faces, plants or puppets")
+    world: str = option("name", metavar="NAME", help="arm, digits, faces, plants or puppets")
     out: str = option("out")
     clips: int = option("--clips", default=100, parse=whole, metavar="N", help="how many")
     size: int = option("--size", default=64, parse=whole, metavar="N", help="height and width")
@@ -86,10 +69,10 @@ class World:
     far: bool = option(
         "--far", default=False, help="small puppets who walk, jog or run past a camera that stands still"
     )
-    digits: str | None = option(
+    source: str | None = option(
         "--digits", default=None, metavar="FILE", help="for digits: pictures in MNIST's format (IDX, gzip or not)"
     )
-    digit_range: tuple[int, int] | None = option(
+    pictures: tuple[int, int] | None = option(
         "--digit-range",
         default=None,
         metavar="A:B",
@@ -105,20 +88,5 @@ class World:
         from stillmotion.worlds.dataset import write_world
 
         with Progress("clips", self.clips) as progress:
-            info = write_world(
-                self.name,
-                self.out,
-                clips=self.clips,
-                size=self.size,
-                frames=self.frames,
-                seed=self.seed,
-                test_share=self.test_share,
-                source=self.digits,
-                pictures=self.digit_range,
-                actions=self.actions,
-                far=self.far,
-                jobs=self.jobs,
-                overwrite=self.overwrite,
-                progress=progress.reached,
-            )
+            info = write_world(**vars(self), progress=progress.reached)
         print(f"{self.out}: {info.clips} clips, {info.frames} frames")

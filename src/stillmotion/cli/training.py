@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from stillmotion.options import device_option, name_and_value, names, option, whole
@@ -16,18 +16,11 @@ class Train:
     data: tuple[str, ...] = option("data", many="+", help="prepared data sets; DATA@N counts one N times")
     out: str = option("-o", "--out", metavar="RUN", help="folder of the training")
     preset: str | None = option(
-        "--preset",
-        default=None,
-        metavar="NAME",
-        help="small (default), paper, release, or another that the system's README names",
+        "--preset", default=None, metavar="NAME", help="small (default), paper, release, or another in its README"
     )
     steps: int | None = option("--steps", default=None, parse=whole, metavar="N", help="of every stage that runs")
     set: tuple[str, ...] = option(
-        "--set",
-        default=(),
-        many="append",
-        metavar="FIELD=VALUE",
-        help="change a field of the configuration, e.g. generator.width=32",
+        "--set", default=(), many="append", metavar="FIELD=VALUE", help="change a setting, e.g. generator.width=32"
     )
     start_from: str | None = option(
         "--from", default=None, metavar="MODEL", help="start from the weights of this model"
@@ -37,7 +30,7 @@ class Train:
         default=(),
         metavar="NAMES",
         parse=names,
-        help="take only these parts from it, e.g. detector,generator.dense_motion",
+        help="take only these, as detector,generator.dense_motion",
     )
     stages: tuple[str, ...] = option(
         "--stages", default=(), metavar="NAMES", parse=names, help="run only these stages, e.g. keypoint_prediction"
@@ -66,27 +59,11 @@ class Train:
         from stillmotion.train import TrainRequest, train
         from stillmotion.training import LoopSettings
 
-        request = TrainRequest(
-            system=self.system,
-            data=tuple(self.data),
-            run=Path(self.out),
-            preset=self.preset,
-            settings=dict(map(name_and_value, self.set)),
-            steps=self.steps,
-            start_from=self.start_from,
-            parts=self.parts,
-            stages=self.stages,
-            resume=self.resume,
+        # Fields of the same name are handed on.
+        what, how = (
+            {each.name: getattr(self, each.name) for each in fields(kind) if hasattr(self, each.name)}
+            for kind in (TrainRequest, LoopSettings)
         )
-        loop = LoopSettings(
-            seed=self.seed,
-            checkpoint_every=self.checkpoint_every,
-            preview_every=self.preview_every,
-            log_every=self.log_every,
-            precision=self.precision,  # type: ignore[arg-type]
-            device=self.device,  # type: ignore[arg-type]
-            time_limit_s=self.minutes * 60 if self.minutes else None,
-            threads=self.threads,
-            workers=self.workers,
-        )
-        print(train(request, loop))
+        what |= {"data": tuple(self.data), "run": Path(self.out), "settings": dict(map(name_and_value, self.set))}
+        how |= {"time_limit_s": self.minutes * 60 if self.minutes else None}
+        print(train(TrainRequest(**what), LoopSettings(**how)))

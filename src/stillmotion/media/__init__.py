@@ -22,23 +22,7 @@ from stillmotion.media.reading import VideoReader, open_video, read_video, sniff
 from stillmotion.media.writing import VideoWriter, open_writer, write_video
 
 __all__ = [
-    "Limits",
-    "MediaError",
-    "VideoReader",
-    "VideoWriter",
-    "crop",
-    "fit_square",
-    "open_video",
-    "open_writer",
-    "pad_square",
-    "read_picture",
-    "read_video",
-    "resize",
-    "sniff",
-    "to_float",
-    "to_pictures",
-    "to_tensor",
-    "to_uint8",
-    "write_picture",
-    "write_video",
-]
+    "Limits", "MediaError", "VideoReader", "VideoWriter", "crop", "fit_square", "open_video", "open_writer",
+    "pad_square", "read_picture", "read_video", "resize", "sniff", "to_float", "to_pictures", "to_tensor", "to_uint8",
+    "write_picture", "write_video",
+]  # fmt: skip

@@ -31,21 +31,13 @@ _CONVERSION = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What is known of a video before its frames are decoded.
+    """What is known of a video before its frames are decoded."""
 
-    Attributes:
-        fps: frames per second if the frames are evenly spaced, else None.
-        mean_fps: frames per second on average.
-        frames: number of frames.
-        end: when the last frame ends, in seconds since the first one begins.
-        complete: whether the file holds all that its headers announce.
-    """
-
-    fps: float | None
-    mean_fps: float
-    frames: int
-    end: float
-    complete: bool
+    fps: float | None  # frames per second if the frames are evenly spaced, else None
+    mean_fps: float  # frames per second on average
+    frames: int  # number of frames
+    end: float  # when the last frame ends, in seconds since the first one begins
+    complete: bool  # whether the file holds all that its headers announce
 
 
 class DamagedError(Exception):

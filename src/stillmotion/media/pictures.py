@@ -52,21 +52,14 @@ class MediaError(StillmotionError):
 
 @dataclass(frozen=True)
 class Limits:
-    """Upper bounds for one media file, checked from headers before decoding and again while frames stream.
+    """Upper bounds for one media file, checked from headers before decoding and again while frames stream."""
 
-    Attributes:
-        max_pixels: height x width of one picture or strip. Pillow refuses more than 178 million by itself.
-        max_frame_pixels: height x width of one video frame.
-        max_frames: frames of one video.
-        max_seconds: duration of one video.
-        max_bytes: memory that the frames returned by `read_video` may take.
-    """
-
+    # height x width of one picture or strip. Pillow refuses more than 178 million by itself
     max_pixels: int = 50_000_000
-    max_frame_pixels: int = 16_000_000
-    max_frames: int = 100_000
-    max_seconds: float = 3600.0
-    max_bytes: int = 4 * 2**30
+    max_frame_pixels: int = 16_000_000  # height x width of one video frame
+    max_frames: int = 100_000  # frames of one video
+    max_seconds: float = 3600.0  # duration of one video
+    max_bytes: int = 4 * 2**30  # memory that the frames returned by `read_video` may take
 
     def check_frame(self, name: str, size: tuple[int, int]) -> None:
         """Raise `MediaError` if video frames of `size` (height, width) are too large."""

@@ -35,9 +35,7 @@ class VideoReader:
     """
 
     def __init__(self, frames: Generator[np.ndarray, None, None], first: np.ndarray, fps: float, length: int):
-        self.fps = fps
-        self.size = (first.shape[0], first.shape[1])
-        self.length = length
+        self.fps, self.size, self.length = fps, (first.shape[0], first.shape[1]), length
         self._frames = frames
         self._rest: Iterator[np.ndarray] = itertools.chain([first], frames)
 
@@ -212,15 +210,10 @@ def read_video(
     resample_fps: float | None = None,
     limits: Limits | None = None,
 ) -> tuple[np.ndarray, float]:
-    """Read a video into memory; see `open_video` for the sources supported.
+    """Read a video into memory; see `open_video` for the sources supported and the other arguments.
 
-    Args:
-        source: see `open_video` for this, `fps`, `frame_width` and `resample_fps`.
-        max_frames: read only the first so many; damage after them does not matter.
-        fps: as above.
-        frame_width: as above.
-        resample_fps: as above.
-        limits: see `open_video`; `max_bytes` bounds the memory of all frames together.
+    With `max_frames` only the first so many are read, and damage after them does not matter. `limits.max_bytes`
+    bounds the memory of all frames together.
 
     Returns:
         (frames, `uint8` T x H x W x 3; frames per second).

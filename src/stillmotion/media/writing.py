@@ -53,11 +53,8 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, encoder: Encoder, temporary: Path, overwrite: bool) -> None:
-        self.path = path
-        self.count = 0
-        self._encoder = encoder
-        self._temporary = temporary
-        self._overwrite = overwrite
+        self.path, self.count = path, 0
+        self._encoder, self._temporary, self._overwrite = encoder, temporary, overwrite
         self._size: tuple[int, ...] | None = None
         self._open = True
 

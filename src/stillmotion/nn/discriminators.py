@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,6 +14,9 @@ from stillmotion.nn.norm import BatchNorm2d
 from stillmotion.nn.spectral import spectral_norm as normalise
 
 Norm = Literal["instance", "batch", "none"]
+Stages = list[tuple[int, tuple[int, int, int]]]  # width and stride of each
+
+_PER_FRAME: tuple[int, Stages] = 64, [(128, (1, 1, 1)), (128, (1, 2, 2)), (256, (1, 2, 2))]
 
 
 class PatchDiscriminator(nn.Module):
@@ -53,20 +56,10 @@ class PatchDiscriminator(nn.Module):
 class MultiScaleDiscriminator(nn.Module):
     """PatchGANs with weights of their own on the image, on the halved image, and so on (pix2pixHD)."""
 
-    def __init__(
-        self,
-        in_channels: int = 3,
-        width: int = 64,
-        layers: int = 3,
-        norm: Norm = "instance",
-        spectral_norm: bool = False,
-        scales: int = 2,
-    ):
+    def __init__(self, scales: int = 2, **options: Any):
         """Args: `scales` is how many; the others are those of `PatchDiscriminator`."""
         super().__init__()
-        self.discriminators = nn.ModuleList(
-            PatchDiscriminator(in_channels, width, layers, norm, spectral_norm) for _ in range(scales)
-        )
+        self.discriminators = nn.ModuleList(PatchDiscriminator(**options) for _ in range(scales))
 
     def forward(self, image: Tensor) -> list[list[Tensor]]:
         """N x in_channels x H x W -> the maps of every scale, full size first."""
@@ -94,17 +87,13 @@ class TemporalDiscriminator(nn.Module):
     ):
         """Args: `frames` and `size` (height and width, a multiple of 16) of the clips."""
         super().__init__()
-        first, stages = _per_frame_stages() if per_frame else _whole_clip_stages(frames)
+        first, stages = _PER_FRAME if per_frame else _whole_clip_stages(frames)
         self.conv = _conv3d(in_channels, 64, (3, 7, 7), (1, 2, 2), spectral_norm)
         self.norm = nn.GroupNorm(16, 64)
         channels, blocks = 64, []
         for width, stride in [(first, (1, 1, 1)), *stages]:
-            blocks += [
-                nn.Sequential(
-                    ResidualBlock3d(channels, width, stride, spectral_norm),
-                    ResidualBlock3d(width, width, (1, 1, 1), spectral_norm),
-                )
-            ]
+            shrinking = ResidualBlock3d(channels, width, stride, spectral_norm)
+            blocks.append(nn.Sequential(shrinking, ResidualBlock3d(width, width, (1, 1, 1), spectral_norm)))
             channels = width
         self.stages = nn.ModuleList(blocks)
         self.score: nn.Module = nn.Conv2d(channels, 1, 3, padding=1)
@@ -152,9 +141,6 @@ class ResidualBlock3d(nn.Module):
         return F.relu(self.norm2(self.conv2(out)) + self.shortcut(x))
 
 
-Stages = list[tuple[int, tuple[int, int, int]]]
-
-
 def _whole_clip_stages(frames: int) -> tuple[int, Stages]:
     """Width of the first stage, and width and stride of the others, which halve time until it is one."""
     stages: Stages = []
@@ -163,10 +149,6 @@ def _whole_clip_stages(frames: int) -> tuple[int, Stages]:
         stages.append((min(128 * 2 ** len(stages), 256), (2, space, space)))
         frames = (frames + 1) // 2
     return 32, stages
-
-
-def _per_frame_stages() -> tuple[int, Stages]:
-    return 64, [(128, (1, 1, 1)), (128, (1, 2, 2)), (256, (1, 2, 2))]
 
 
 def _conv3d(

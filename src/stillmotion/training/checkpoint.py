@@ -57,16 +57,10 @@ def folder_of(run: Path, stage: str, step: int) -> Path:
 def save(
     run: Path, stage: Stage, step: int, ema: EMA, rng: Mapping[str, Tensor], facts: Mapping[str, Any], keep: int
 ) -> Path:
-    """Write a checkpoint, point `last.json` to it and remove those of the stage that are too old.
+    """Write a checkpoint after `step` steps, point `last.json` to it and remove those of the stage that are too old.
 
-    Args:
-        run: the run's folder.
-        stage: what to store.
-        step: steps done.
-        ema: of the stage's networks; stored if it has any.
-        rng: states of the generators of all processes.
-        facts: more for `state.json`.
-        keep: how many checkpoints of this stage stay.
+    Beside the stage it holds the averages (if there are any), `rng`, the states of the generators of all processes,
+    and `facts` for `state.json`. The last `keep` checkpoints of this stage stay.
 
     Raises:
         StillmotionError: it could not be written; all older checkpoints stay.
@@ -140,14 +134,11 @@ def load(checkpoint: Checkpoint, stage: Stage, ema: EMA) -> None:
     """Put networks, averages, optimisers and schedulers back to what they were.
 
     Raises:
-        StillmotionError: a file is damaged, or does not fit these networks; names the checkpoint before this
-            one.
+        StillmotionError: a file is damaged, or does not fit these networks; names the checkpoint before this one.
     """
     folder, state = checkpoint.folder, checkpoint.state
     try:
-        load_networks(checkpoint, stage.networks)
-        if ema.shadow:
-            load_ema(checkpoint, ema)
+        _load_weights(checkpoint, stage, ema)
         tensors = load_tensors(folder / "optim.safetensors")
         optimizers, schedulers = (unpack(state[kind], tensors) for kind in ("optimizers", "schedulers"))
         for name, optimizer in stage.optimizers.items():
@@ -166,49 +157,19 @@ def load_final(run: Path, stage: Stage) -> None:
     Raises:
         StillmotionError: the stage's last checkpoint is missing or damaged.
     """
-    final = open_checkpoint(folder_of(run, stage.name, stage.steps))
-    load_networks(final, stage.networks)
     ema = EMA(optional(stage, "ema"), decay=0.0)
-    if ema.shadow:
-        load_ema(final, ema)
-        ema.copy_to_networks()
+    _load_weights(open_checkpoint(folder_of(run, stage.name, stage.steps)), stage, ema)
+    ema.copy_to_networks()
 
 
 def save_initial(path: Path, stages: Iterable[Stage]) -> None:
-    """Write the first weights of all stages.
-
-    Raises:
-        StillmotionError: the file could not be written.
-    """
+    """Write the first weights of all stages."""
     save_tensors(path, _initial(stages))
 
 
 def load_initial(path: Path, stages: Iterable[Stage]) -> None:
-    """Put the first weights of all stages back.
-
-    Raises:
-        StillmotionError: the file is damaged or does not fit.
-    """
+    """Put the first weights of all stages back; raises `StillmotionError` if the file is damaged or does not fit."""
     _fill(_initial(stages), path)
-
-
-def load_networks(checkpoint: Checkpoint, networks: Mapping[str, nn.Module]) -> None:
-    """Put the weights of a checkpoint into networks.
-
-    Raises:
-        StillmotionError: the file is damaged or its weights do not fit.
-    """
-    _fill(_weights(networks), checkpoint.folder / "model.safetensors")
-
-
-def load_ema(checkpoint: Checkpoint, ema: EMA) -> None:
-    """Put the averaged weights of a checkpoint back.
-
-    Raises:
-        StillmotionError: the file is damaged or does not fit.
-    """
-    _fill(ema.shadow, checkpoint.folder / "ema.safetensors")
-    ema.updates = int(checkpoint.state["average_updates"])
 
 
 def stage_weights(run: Path, stage: str) -> dict[str, dict[str, Tensor]]:
@@ -240,6 +201,14 @@ def _stage_folders(run: Path, stage: str) -> list[Path]:
         if step.isdigit() and folder.is_dir():
             found.append((int(step), folder))
     return [folder for _, folder in sorted(found)]
+
+
+def _load_weights(checkpoint: Checkpoint, stage: Stage, ema: EMA) -> None:
+    """Put weights into the stage's networks, and averaged ones into `ema`."""
+    _fill(_weights(stage.networks), checkpoint.folder / "model.safetensors")
+    if ema.shadow:
+        _fill(ema.shadow, checkpoint.folder / "ema.safetensors")
+        ema.updates = int(checkpoint.state["average_updates"])
 
 
 def _weights(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:

@@ -16,11 +16,11 @@ from stillmotion.data.sampling import loader
 from stillmotion.errors import StillmotionError
 from stillmotion.files import load_tensors, read_json, remove_stale, write_json
 from stillmotion.nn import device
-from stillmotion.training import checkpoint, distributed, prefetch, reporting, rng
+from stillmotion.training import checkpoint, distributed, prefetch, reporting, state
 from stillmotion.training.checkpoint import Checkpoint
 from stillmotion.training.ema import EMA
 from stillmotion.training.logging import JsonLines, MeanMeter
-from stillmotion.training.session import Progress, Session
+from stillmotion.training.reporting import Progress, Session
 from stillmotion.training.settings import LoopSettings, Outcome
 from stillmotion.training.signals import StopSignal
 from stillmotion.training.stage import Batch, Stage, check_stages, optional
@@ -54,8 +54,7 @@ def fit(
         How it ended.
 
     Raises:
-        StillmotionError: the folder holds another run, a checkpoint is damaged, a loss became NaN, the disk
-            is full.
+        StillmotionError: the folder holds another run, a checkpoint is damaged, a loss became NaN, the disk is full.
     """
     settings = settings or LoopSettings()
     accelerator = distributed.start(settings)
@@ -188,7 +187,7 @@ def _place_all(session: Session, stages: Sequence[Stage], resume: bool) -> None:
 def _train_stage(session: Session, stage: Stage, last: Checkpoint | None) -> Progress:
     generators = optional(stage, "generators")
     rank, world = session.accelerator.process_index, session.accelerator.num_processes
-    rng.seed_all(session.settings.seed, stage.name, rank, generators)
+    state.seed_all(session.settings.seed, stage.name, rank, generators)
     for network in stage.networks.values():
         network.train()  # systems come in eval mode, in which batch norm does not learn
     if (begin := getattr(stage, "begin", None)) is not None:
@@ -213,7 +212,7 @@ def _train_stage(session: Session, stage: Stage, last: Checkpoint | None) -> Pro
         checkpoint.load(last, stage, ema)
         progress.meter.reset(last.state["sums"])
         states = load_tensors(last.folder / "rng.safetensors")
-        rng.restore(distributed.own_rank(session.accelerator, states), generators)
+        state.restore(distributed.own_rank(session.accelerator, states), generators)
     moved = prefetch.on_device(batches, session.accelerator.device, session.settings.channels_last)
     with reporting.displays(session, progress), moved as on_device:
         _iterate(session, progress, on_device)
@@ -259,7 +258,7 @@ def _step(session: Session, progress: Progress, batch: Batch) -> None:
 
 
 def _save(session: Session, progress: Progress) -> None:
-    states = rng.capture(optional(progress.stage, "generators"))
+    states = state.capture(optional(progress.stage, "generators"))
     states = distributed.gather_by_rank(session.accelerator, states)
     facts = {
         "steps": progress.stage.steps,

@@ -42,16 +42,16 @@ def one_ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
 
     What an item raises is raised where that item is asked for.
     """
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch") as executor:
-        yield _one_ahead(items, executor)
+    end: Any = object()
 
-
-def _one_ahead(items: Iterator[T], executor: ThreadPoolExecutor) -> Iterator[T]:
-    end = object()
-    pending = executor.submit(next, items, end)
-    while (item := pending.result()) is not end:
+    def ahead() -> Iterator[T]:
         pending = executor.submit(next, items, end)
-        yield item  # type: ignore[misc]
+        while (item := pending.result()) is not end:
+            pending = executor.submit(next, items, end)
+            yield item
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch") as executor:
+        yield ahead()
 
 
 def move(value: Any, device: torch.device, channels_last: bool) -> Any:

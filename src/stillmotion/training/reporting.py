@@ -1,17 +1,58 @@
-"""Reports of the loop while it trains: console, log, TensorBoard, previews."""
+"""State of a running training, and what it reports: console, log, TensorBoard, previews."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 
 from stillmotion.nn.modes import eval_mode
-from stillmotion.training import checkpoint, distributed, rng
-from stillmotion.training.logging import Console, TensorBoard, save_images
-from stillmotion.training.session import Progress, Session
-from stillmotion.training.stage import optional
+from stillmotion.training import checkpoint, distributed, state
+from stillmotion.training.ema import EMA
+from stillmotion.training.logging import Console, JsonLines, MeanMeter, TensorBoard, save_images
+from stillmotion.training.settings import LoopSettings
+from stillmotion.training.signals import StopSignal
+from stillmotion.training.stage import Stage, optional
+from stillmotion.training.update import Updater
+
+
+@dataclass
+class Session:
+    """One call of `fit`: what its stages share, and the training time, which continues over resumes."""
+
+    run: Path
+    stages: list[str]
+    settings: LoopSettings
+    accelerator: Accelerator
+    stop_signal: StopSignal
+    log: JsonLines
+    config_hash: str
+    precision: str = "fp32"
+    seconds: float = 0.0
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes files and the console."""
+        return bool(self.accelerator.is_main_process)
+
+
+@dataclass
+class Progress:
+    """One stage while it is trained."""
+
+    stage: Stage
+    updater: Updater
+    ema: EMA
+    meter: MeanMeter
+    console: Console | None = None
+    tensorboard: TensorBoard | None = None
+    step: int = 0
+    stopped: bool = False
+    last_log: tuple[float, int] = (0.0, 0)  # seconds, step
 
 
 @contextlib.contextmanager
@@ -61,12 +102,12 @@ def preview(session: Session, progress: Progress) -> None:
     if make is None or not session.is_main:
         return
     generators = optional(progress.stage, "generators")
-    states = rng.capture(generators)
+    states = state.capture(generators)
     try:
         with eval_mode(*progress.stage.networks.values()), progress.ema.applied(), torch.no_grad():
             images = make()
     finally:
-        rng.restore(states, generators)
+        state.restore(states, generators)
     save_images(session.run / "previews", progress.stage.name, progress.step, images)
     if progress.tensorboard is not None:
         progress.tensorboard.images(progress.step, images)

@@ -23,37 +23,22 @@ Count = Annotated[int, Field(ge=1)]
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class Schedule:
-    """A learning-rate schedule.
+    """A learning-rate schedule."""
 
-    Attributes:
-        kind: `constant`; `milestone`: times `decay` at each milestone; `staircase`: times `decay` every `decay_every`
-            steps; `exponential`: the same, but smooth; `linear`: evenly from 1 towards 0, not below `floor`;
-            `cosine`: half a cosine from 1 to `floor`.
-        warmup: steps over which the rate also rises evenly, from 1 / `warmup` of its value.
-        milestones: shares of `total`.
-        decay: a factor.
-        decay_every: steps.
-        floor: the smallest share, of `linear` and `cosine`.
-        total: steps over which the schedule extends, if they are not those of the stage; the rate stays afterwards.
-    """
-
+    # `constant`; `milestone`: times `decay` at each milestone; `staircase`: times `decay` every `decay_every` steps;
+    # `exponential`: the same, but smooth; `linear`: evenly from 1 towards 0, not below `floor`; `cosine`: half a
+    # cosine from 1 to `floor`.
     kind: Literal["constant", "milestone", "staircase", "exponential", "linear", "cosine"] = "constant"
-    warmup: Annotated[int, Field(ge=0)] = 0
-    milestones: Annotated[tuple[Share, ...], Field(min_length=1)] = (2 / 3,)
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.1
-    decay_every: Count = 20_000
-    floor: Share = 0.0
-    total: Count | None = None
+    warmup: Annotated[int, Field(ge=0)] = 0  # steps over which the rate also rises evenly, from 1 / `warmup` of it
+    milestones: Annotated[tuple[Share, ...], Field(min_length=1)] = (2 / 3,)  # shares of `total`
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.1  # a factor
+    decay_every: Count = 20_000  # steps
+    floor: Share = 0.0  # the smallest share, of `linear` and `cosine`
+    total: Count | None = None  # steps over which it extends, if not those of the stage; the rate stays afterwards
 
 
 def factor(schedule: Schedule, step: int, steps: int) -> float:
-    """The learning rate of a step as a share of the optimiser's own.
-
-    Args:
-        schedule: which.
-        step: number of the step, from 0.
-        steps: of the stage; `schedule.total` goes before it.
-    """
+    """The learning rate of a step (from 0) as a share of the optimiser's own; `schedule.total` precedes `steps`."""
     rise = min(1.0, (step + 1) / schedule.warmup) if schedule.warmup else 1.0
     return rise * _decayed(schedule, step, schedule.total or steps)
 
@@ -74,13 +59,7 @@ def _decayed(schedule: Schedule, step: int, total: int) -> float:
 
 
 def scheduler(optimizer: Optimizer, schedule: Schedule, steps: int) -> LambdaLR:
-    """A scheduler for `Stage.schedulers`, which the loop steps once per step.
-
-    Args:
-        optimizer: its present learning rates are those of share 1.
-        schedule: which.
-        steps: of the stage.
-    """
+    """A scheduler for `Stage.schedulers`, which the loop steps once per step; the present rates are of share 1."""
     return LambdaLR(optimizer, lambda step: factor(schedule, step, steps))
 
 

@@ -13,37 +13,23 @@ from stillmotion.nn.device import DEVICES, PRECISIONS
 class LoopSettings:
     """Settings of the loop, the same for every stage.
 
-    Attributes:
-        seed: of the random numbers drawn in steps; not negative.
-        checkpoint_every: steps between checkpoints.
-        keep: checkpoints of the current stage that are kept; the last one of a finished stage always is.
-        log_every: steps between log lines.
-        preview_every: steps between preview images; 0 for none.
-        precision: `fp32`; `bf16` (autocast); or `auto`: bf16 on a GPU that supports it, and on a CPU where a short
-            measurement finds it faster.
-        channels_last: keep 4-D weights and inputs in channels-last layout (faster on most devices).
-        ema_decay: of the averaged weights, in [0, 1).
-        time_limit_s: stop with a checkpoint after so many seconds; None for no limit.
-        threads: CPU threads per process; None leaves torch's choice. A bit-exact resume needs the same number.
-        workers: processes that prepare batches, per training process; 0 prepares them in this one.
-        device: `auto` (CUDA if it is there), `cpu` or `cuda`.
-
     Raises:
         StillmotionError: a value is out of its range.
     """
 
-    seed: int = 0
-    checkpoint_every: int = 500
-    keep: int = 3
-    log_every: int = 50
-    preview_every: int = 500
+    seed: int = 0  # of the random numbers drawn in steps; not negative
+    checkpoint_every: int = 500  # steps between checkpoints
+    keep: int = 3  # checkpoints of the current stage that are kept; the last one of a finished stage always is
+    log_every: int = 50  # steps between log lines
+    preview_every: int = 500  # steps between preview images; 0 for none
+    # `bf16` is autocast; `auto` is bf16 on a GPU that supports it, and on a CPU where a short measurement is faster.
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    channels_last: bool = True
-    ema_decay: float = 0.999
-    time_limit_s: float | None = None
-    threads: int | None = None
-    workers: int = 0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    channels_last: bool = True  # keep 4-D weights and inputs in channels-last layout (faster on most devices)
+    ema_decay: float = 0.999  # of the averaged weights, in [0, 1)
+    time_limit_s: float | None = None  # stop with a checkpoint after so many seconds; None for no limit
+    threads: int | None = None  # CPU threads per process, None: torch's choice; as many for a bit-exact resume
+    workers: int = 0  # processes that prepare batches, per training process; 0 prepares them in this one
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # `auto` (CUDA if it is there), `cpu` or `cuda`
 
     def __post_init__(self) -> None:
         smallest = {"seed": 0, "checkpoint_every": 1, "keep": 1, "log_every": 1, "preview_every": 0, "workers": 0}
@@ -63,16 +49,9 @@ class LoopSettings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How `fit` ended.
+    """How `fit` ended."""
 
-    Attributes:
-        finished: every stage has all its steps.
-        stage: the last stage that was trained.
-        step: its last step.
-        stopped_by: empty when finished, else `time limit`, `Ctrl-C`, `SIGTERM` or `another process`.
-    """
-
-    finished: bool
-    stage: str
-    step: int
-    stopped_by: str = ""
+    finished: bool  # every stage has all its steps
+    stage: str  # the last stage that was trained
+    step: int  # its last step
+    stopped_by: str = ""  # empty when finished, else `time limit`, `Ctrl-C`, `SIGTERM` or `another process`

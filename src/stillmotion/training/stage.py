@@ -40,23 +40,13 @@ class Update(Protocol):
 class Stage(Protocol):
     """One training stage of a system; any object with these members is one.
 
-    Attributes:
-        name: a word of letters, digits and `_`, unique within a run.
-        steps: training iterations of the whole stage.
-        batch: samples per step over all processes together.
-        networks: everything whose weights and buffers must be saved, by a word like `name`.
-        optimizers: by the names that `step` gives to `update`.
-        dataset: item n is sample number n of the training, a pure function of n: a dict of tensors, and
-            `name`, the clip it is from.
-
     These may be there as well:
         schedulers (`Mapping[str, LRScheduler]`): each is stepped once after every step.
         ema (`Mapping[str, nn.Module]`): networks, all of them in `networks` under the same name, of which an
             EMA of the weights is kept. `preview` runs with the averaged weights, and the networks take them over
             when the stage ends.
-        generators (`Mapping[str, torch.Generator]`): CPU generators that `step` uses beside torch's
-            global one. The loop seeds them when the stage starts, differently on each process, and stores their
-            state.
+        generators (`Mapping[str, torch.Generator]`): CPU generators that `step` uses beside torch's global one. The
+            loop seeds them when the stage starts, differently on each process, and stores their state.
         begin (`() -> None`): called when the stage starts and again on every resume, after the networks of
             all earlier stages have their final weights and before this stage's own checkpoint is read. For what
             depends on earlier stages; it must do the same each time.
@@ -64,12 +54,12 @@ class Stage(Protocol):
             without gradients, in eval mode, on the main process.
     """
 
-    name: str
-    steps: int
-    batch: int
-    networks: Mapping[str, nn.Module]
-    optimizers: Mapping[str, torch.optim.Optimizer]
-    dataset: Dataset[Any]
+    name: str  # a word of letters, digits and `_`, unique within a run
+    steps: int  # training iterations of the whole stage
+    batch: int  # samples per step over all processes together
+    networks: Mapping[str, nn.Module]  # everything whose weights and buffers must be saved, by a word like `name`
+    optimizers: Mapping[str, torch.optim.Optimizer]  # by the names that `step` gives to `update`
+    dataset: Dataset[Any]  # item n is sample number n, a pure function of n: a dict of tensors, and `name`, its clip
 
     def step(self, batch: Batch, update: Update) -> Mapping[str, Tensor]:
         """Do one training iteration.
@@ -93,8 +83,7 @@ def check_stages(stages: Sequence[Stage], world: int) -> None:
 
     Raises:
         StillmotionError: the batch does not divide by the number of processes.
-        ValueError: a programming mistake: names that are no words or not unique, an EMA of an unknown
-            network.
+        ValueError: a programming mistake: names that are no words or not unique, an EMA of an unknown network.
     """
     names = [stage.name for stage in stages]
     if not names or len(set(names)) < len(names):
@@ -116,11 +105,7 @@ def check_stages(stages: Sequence[Stage], world: int) -> None:
 
 
 def chosen_stages(stages: Mapping[str, int], only: Iterable[str]) -> list[str]:
-    """Which stages of a training to run, in order.
-
-    Args:
-        stages: the steps of each stage there is, in order.
-        only: names of the stages to run; all that have steps if empty.
+    """Which stages of a training to run, of those there are (name -> steps): those in `only`, or all that have steps.
 
     Raises:
         StillmotionError: a stage that is not there, or has no steps.

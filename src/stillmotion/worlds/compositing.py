@@ -12,12 +12,9 @@ def supersampling(size: int) -> int:
 
 
 def sprite_windows(image: np.ndarray, transforms: np.ndarray, side: int) -> np.ndarray:
-    """Return T x 4 (x0, y0, x1, y1): the part of a `side` x `side` canvas that a sprite covers.
+    """Return T x 4 (x0, y0, x1, y1): the part of a `side` x `side` canvas that a sprite (H x W x C) covers.
 
-    Args:
-        image: the sprite, H x W x C.
-        transforms: T x 2 x 3, from the sprite's pixels to the canvas's.
-        side: height and width of the canvas.
+    The transforms (T x 2 x 3) map the sprite's pixels to the canvas's.
     """
     h, w = image.shape[:2]
     corners = transforms[:, :, :2] @ np.array([[0, w - 1, 0, w - 1], [0, 0, h - 1, h - 1]], float)
@@ -81,14 +78,10 @@ def quantise(picture: np.ndarray) -> np.ndarray:
 def expose(
     picture: np.ndarray, softness: float, noise: float, rng: np.random.Generator, gain: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return the frame (uint8) that a camera records.
+    """Return the frame (uint8) that a camera records of a picture (H x W x 3, float32 in [0, 1]).
 
-    Args:
-        picture: H x W x 3, float32 in [0, 1].
-        softness: blur of the lens, standard deviation in picture heights.
-        noise: standard deviation of the sensor's noise.
-        rng: source of the noise.
-        gain: 3, factor on the channels between lens and noise.
+    Softness is the blur of the lens, in picture heights, and noise the sensor's, both standard deviations; `gain` (3)
+    is a factor on the channels between them.
     """
     picture = blur(picture, softness)
     if gain is not None:

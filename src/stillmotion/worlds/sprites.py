@@ -35,12 +35,7 @@ class Canvas:
     """
 
     def __init__(self, bounds: tuple[float, float, float, float], scale: float) -> None:
-        """Begin with an empty canvas.
-
-        Args:
-            bounds: x0, y0, x1, y1 in the part's coordinates.
-            scale: pixels per unit.
-        """
+        """Begin with an empty canvas: x0, y0, x1, y1 in the part's coordinates, and pixels per unit."""
         x0, y0, x1, y1 = bounds
         self.scale = scale
         self.origin = (_MARGIN - x0 * scale, _MARGIN - y0 * scale)

@@ -16,11 +16,7 @@ _LATTICE = 64
 def value_noise(seed: int, x: np.ndarray, y: np.ndarray, octaves: int = 1) -> np.ndarray:
     """Return value noise of about [-1, 1] at positions x, y (both H x W); one lattice step per unit, period 64.
 
-    Args:
-        seed: of the lattice.
-        x: positions.
-        y: positions.
-        octaves: number of layers, each twice as fine and 0.55 times as strong as the one before.
+    Each further octave is a layer twice as fine and 0.55 times as strong as the one before; `seed` is the lattice's.
     """
     lattice = np.random.default_rng(seed).uniform(-1, 1, (_LATTICE, _LATTICE)).astype(np.float32)
     total = np.zeros(x.shape, np.float32)

@@ -20,9 +20,8 @@ class AKD(FrameMean):
     """Average keypoint distance between predicted and target frames, in pixels.
 
     Args:
-        distance: `mean_absolute`, as the reference code of Monkey-Net: the mean of |dx| and |dy|, which is at
-            most the Euclidean distance over sqrt(2) and at least half of it; or `euclidean`, as the paper's text
-            reads.
+        distance: `mean_absolute`, as the reference code of Monkey-Net: the mean of |dx| and |dy|, which is at most
+            the Euclidean distance over sqrt(2) and at least half of it; or `euclidean`, as the paper's text reads.
         relative: compare the displacement of the points since the clip's first frame instead of their positions;
             for relative transfer, where positions differ by design. The first frame then has no value.
     """

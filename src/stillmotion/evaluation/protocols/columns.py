@@ -15,10 +15,10 @@ from torchmetrics import Metric
 from stillmotion import media
 from stillmotion.data.clip import Clip
 from stillmotion.evaluation.extractors.base import FeatureExtractor
+from stillmotion.evaluation.metrics.base import BestOfSamples, SampleDiversity
 from stillmotion.evaluation.metrics.feature import AED, LPIPS, FrechetDistance
 from stillmotion.evaluation.metrics.keypoint import AKD, MKR
 from stillmotion.evaluation.metrics.pixel import PIXEL_METRICS
-from stillmotion.evaluation.metrics.samples import BestOfSamples, SampleDiversity
 
 PIXELS = "pixels"  # in the place of an extractor: the frames themselves, T x 3 x H x W in [0, 1]
 

@@ -69,10 +69,7 @@ class StrokeFrom(Control):
     given_by: ClassVar[str] = "--stroke-from"
 
     video: str | Path | np.ndarray = option(
-        "--stroke-from",
-        metavar="VIDEO",
-        help="follow the path of the moving object in this video",
-        check=check_video,
+        "--stroke-from", metavar="VIDEO", help="follow the path of the moving object in this video", check=check_video
     )
     spacing: Spacing = option("--spacing", default="time", choices=("time", "even"), help=_SPACING)
     attach: bool = option("--attach", default=False, help=_ATTACH)

@@ -27,22 +27,13 @@ from stillmotion.systems.strokes.visualization import draw_change, draw_encoding
 if TYPE_CHECKING:
     from stillmotion.data.clip import Clip
 
-FPS = 25.0
-"""Frames per second where neither the stroke nor the model's card states them."""
-
-MAX_FRAMES = 100_000
-"""The longest stroke in frames; an animation is streamed, so only patience limits it."""
-
-_TRACKING_SIDE = 128
-"""The moving object of a video is tracked in frames whose longer side has at most so many pixels."""
+FPS = 25.0  # frames per second where neither the stroke nor the model's card states them
+MAX_FRAMES = 100_000  # the longest stroke in frames; an animation is streamed, so only patience limits it
+_TRACKING_SIDE = 128  # the moving object of a video is tracked in frames whose longer side has at most so many pixels
 
 
 class Strokes(System):
-    """Motion strokes: the still's object follows a drawn path, one point per frame.
-
-    Attributes:
-        object_detector: detects the object that a stroke is attached to; may be replaced by another detector.
-    """
+    """Motion strokes: the still's object follows a drawn path, one point per frame."""
 
     name: ClassVar[str] = "strokes"
     controls: ClassVar[tuple[type[Control], ...]] = CONTROLS
@@ -55,7 +46,7 @@ class Strokes(System):
         "change": "the networks' frame, darkened where the still's own pixels are kept",
     }
     networks: StrokesNetworks
-    object_detector: ObjectDetector = staticmethod(find_object)
+    object_detector: ObjectDetector = staticmethod(find_object)  # of the object that a stroke is attached to
 
     @classmethod
     def build(cls, config: StrokesConfig, card: Mapping[str, Any] | None = None) -> Self:

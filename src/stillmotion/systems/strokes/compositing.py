@@ -40,17 +40,11 @@ def from_network(frames: Tensor) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Canvas:
-    """A still, and its square at the networks' size.
+    """A still, and its square at the networks' size."""
 
-    Attributes:
-        still: H x W x 3, `uint8`, as it was given.
-        box: where it lies in the padded square, (x0, y0, x1, y1).
-        small: 1 x 3 x S x S in [-1, 1], the square at the networks' size.
-    """
-
-    still: np.ndarray
-    box: tuple[int, int, int, int]
-    small: Tensor
+    still: np.ndarray  # H x W x 3, `uint8`, as it was given
+    box: tuple[int, int, int, int]  # where it lies in the padded square, (x0, y0, x1, y1)
+    small: Tensor  # 1 x 3 x S x S in [-1, 1], the square at the networks' size
 
     @classmethod
     def prepare(cls, still: np.ndarray, size: int) -> Canvas:

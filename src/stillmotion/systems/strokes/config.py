@@ -22,8 +22,7 @@ Steps = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 
-GREY_LEVELS = 32
-"""Points that the grey encoding tells apart; the next one would be brighter than the background."""
+GREY_LEVELS = 32  # points that the grey encoding tells apart; the next one would be brighter than the background
 
 
 @dataclass(frozen=True, config=STRICT)

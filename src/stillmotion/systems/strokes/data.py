@@ -20,29 +20,21 @@ from stillmotion.errors import StillmotionError
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.stroke_encoding import smooth
 
-TRACK = "points"
-"""The track with the stroke: T x 2, (x, y) pixels of the clip's frames, NaN where it is not known."""
+TRACK = "points"  # the track with the stroke: T x 2, (x, y) pixels of the clip's frames, NaN where it is not known
 
 
 def frame_pairs(clips: Sequence[Any], config: StrokesConfig, seed: int) -> PairDataset:
     """Two frames of a clip, the earlier one as the still: `source`, `driving`, `points` (2 x 2), perhaps `masks`."""
-    return PairDataset(clips, seed, find_augmentation(config), usable=_usable(config), extra=_extra(config))
+    return PairDataset(clips, seed, find_augmentation(config), **_per_clip(config))
 
 
 def frame_windows(
     clips: Sequence[Any], config: StrokesConfig, seed: int, drop_batch: int | None = None, masks: bool = False
 ) -> WindowDataset:
     """Windows of `clip.frames` usable frames: `frames`, `points` (T x 2), and perhaps `masks`."""
-    return WindowDataset(
-        clips,
-        seed,
-        config.clip.frames,
-        find_augmentation(config),
-        step=config.clip.frame_step,
-        drop_batch=drop_batch,
-        usable=_usable(config),
-        extra=_extra(config, masks),
-    )
+    frames, step = config.clip.frames, config.clip.frame_step
+    options = {"step": step, "drop_batch": drop_batch, **_per_clip(config, masks)}
+    return WindowDataset(clips, seed, frames, find_augmentation(config), **options)
 
 
 def find_augmentation(config: StrokesConfig) -> Augmentation:
@@ -103,10 +95,13 @@ def clip_stroke(clip: Clip, config: StrokesConfig) -> np.ndarray:
     return smooth(np.asarray(clip.tracks[TRACK]), config.stroke.smoothing_radius).astype(np.float32)
 
 
-def moved_points(clip: Clip, indices: np.ndarray, params: AugmentParams, config: StrokesConfig) -> dict[str, Tensor]:
-    """The stroke's points of some frames, moved as their pixels are: `points`, n x 2 `float32`."""
+def moved_points(
+    clip: Clip, indices: np.ndarray, params: AugmentParams, config: StrokesConfig, masks: ObjectMasks | None = None
+) -> dict[str, Tensor]:
+    """`points`, n x 2 `float32`, of some frames and perhaps `masks`, n x 1 x H x W, moved as their pixels are."""
     points = move_points(clip_stroke(clip, config)[indices], params)
-    return {TRACK: torch.from_numpy(np.ascontiguousarray(points))}
+    found = {TRACK: torch.from_numpy(np.ascontiguousarray(points))}
+    return found if masks is None else {**found, "masks": masks(clip, indices, params)}
 
 
 class ObjectMasks:
@@ -132,18 +127,10 @@ def mask_background(frames: Tensor, masks: Tensor) -> Tensor:
     return 0.5 + masks * (frames - 0.5)
 
 
-def points_and_masks(
-    clip: Clip, indices: np.ndarray, params: AugmentParams, config: StrokesConfig, masks: ObjectMasks
-) -> dict[str, Tensor]:
-    """As `moved_points`, with `masks`, n x 1 x H x W."""
-    return {**moved_points(clip, indices, params, config), "masks": masks(clip, indices, params)}
-
-
-def _usable(config: StrokesConfig) -> Any:
-    return partial(usable_frames, config=config)
-
-
-def _extra(config: StrokesConfig, masks: bool = True) -> Any:
-    if masks and config.clip.mask_background:
-        return partial(points_and_masks, config=config, masks=ObjectMasks())
-    return partial(moved_points, config=config)
+def _per_clip(config: StrokesConfig, masks: bool = True) -> dict[str, Any]:
+    """What a sampler asks of each clip."""
+    found = ObjectMasks() if masks and config.clip.mask_background else None
+    return {
+        "usable": partial(usable_frames, config=config),
+        "extra": partial(moved_points, config=config, masks=found),
+    }

@@ -18,8 +18,7 @@ from stillmotion.systems.strokes.config import LossConfig, PerceptualConfig, Str
 from stillmotion.systems.strokes.networks import FrameDiscriminator, PairDiscriminator, StepOutputs
 from stillmotion.systems.strokes.object_frame import GeneratorOutput, ObjectFrame, translate
 
-CHANGE_SATURATION = 0.2
-"""Mean difference over the channels from which on a pixel has the full additional weight."""
+CHANGE_SATURATION = 0.2  # mean difference over the channels from which on a pixel has the full additional weight
 
 
 class StepTargets(NamedTuple):

@@ -23,8 +23,7 @@ from torch.nn import functional as F
 from stillmotion import geometry
 from stillmotion.systems.strokes.config import StrokesConfig
 
-MAX_DISPLACEMENT = 0.25
-"""Of the foreground's warp, normalised: an eighth of the side that the networks see."""
+MAX_DISPLACEMENT = 0.25  # of the foreground's warp, normalised: an eighth of the side that the networks see
 
 
 class GeneratorOutput(NamedTuple):
@@ -78,9 +77,8 @@ def translate(pictures: Tensor, shift: Tensor, displacement: Tensor | None = Non
     With a displacement (N x 2 x s x s, normalised) each pixel of the result is sampled that much further.
     """
     offset = -shift.float()[:, None, None]
-    return _sample(
-        pictures, offset if displacement is None else offset + displacement.float().permute(0, 2, 3, 1), 1.0, "border"
-    )
+    offset = offset if displacement is None else offset + displacement.float().permute(0, 2, 3, 1)
+    return _sample(pictures, offset, 1.0, "border")
 
 
 def _sample(pictures: Tensor, offset: Tensor, scale: float, padding: str) -> Tensor:
@@ -168,9 +166,7 @@ class Foreground(NamedTuple):
     rgb: Tensor  # N x 3 x s x s, generated
     alpha: Tensor  # N x 1 x s x s in [0, 1]: how far it covers the background
     warp_share: Tensor  # N x 1 x s x s in [0, 1]: the share of the still's own pixels in it
-    displacement: (
-        Tensor  # N x 2 x s x s, normalised (x, y): where these pixels are sampled, beside the stroke's shift
-    )
+    displacement: Tensor  # N x 2 x s x s, normalised (x, y): where it is sampled, beside the stroke's shift
 
 
 class ForegroundHead(nn.Module):

@@ -30,11 +30,8 @@ from torch import Tensor
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.strokes.config import GREY_LEVELS, StrokesConfig
 
-_DOT_SIGMA = 1 / 32
-"""Standard deviation of a Gaussian dot, as a share of the side."""
-
-_UNIT_DISPLACEMENT = 1 / 16
-"""The displacement that has the value one, as a share of the side."""
+_DOT_SIGMA = 1 / 32  # standard deviation of a Gaussian dot, as a share of the side
+_UNIT_DISPLACEMENT = 1 / 16  # the displacement that has the value one, as a share of the side
 
 
 def whole_stroke(points: Tensor, config: StrokesConfig, t: int = 0) -> Tensor:

@@ -36,8 +36,7 @@ from stillmotion.systems.strokes.visualization import autoencoding_sheet, rollou
 from stillmotion.training.schedules import UpdateSchedule, scheduler
 from stillmotion.training.stage import check_clips, chosen_stages, stage_seed
 
-GENERATED_STEPS = 4
-"""Steps per roll-out that `generator_finetuning` generates; P's steps cost little beside them."""
+GENERATED_STEPS = 4  # steps per roll-out that `generator_finetuning` generates; P's steps cost little beside them
 
 
 def stages(

@@ -18,8 +18,7 @@ from stillmotion.systems.strokes.compositing import from_network, to_network
 from stillmotion.systems.strokes.networks import StrokesNetworks
 from stillmotion.systems.strokes.object_frame import object_frame
 
-LAYER_SIDE = 256
-"""Layers are enlarged to about this side."""
+LAYER_SIDE = 256  # layers are enlarged to about this side
 
 
 def time_colour(share: float) -> tuple[int, int, int]:
@@ -145,11 +144,7 @@ def _rolled(networks: StrokesNetworks, clip: Any, shown: int, scale: int) -> lis
 def autoencoding_sheet(networks: StrokesNetworks, clips: Sequence[Any], rows: int = 6, shown: int = 8) -> np.ndarray:
     """Two rows per clip: true frames, and below what G generates from E1's code of each, with the first as the still.
 
-    Args:
-        networks: in eval mode inside.
-        clips: with usable windows; at most `rows` are taken, evenly.
-        rows: clips in the sheet.
-        shown: frames of each.
+    Clips and rows are as in `rollout_sheet`.
     """
     with eval_mode(networks):
         return np.concatenate([row for clip in _spread(clips, rows) for row in _autoencoded(networks, clip, shown)])

@@ -29,8 +29,7 @@ _FRICTION = 0.3
 _Contact = tuple[int, float, float, int, float, float, float, float]
 # A contact with a wall: body, disc (x, y in the body), the wall's normal into the bin, the smallest n . p allowed.
 _WallContact = tuple[int, float, float, float, float, float]
-# Poses of all bodies, the gripper last, as plain floats: x, y, angle, cosine, sine.
-_Poses = list[list[float]]
+_Poses = list[list[float]]  # poses of all bodies, the gripper last, as plain floats: x, y, angle, cosine, sine.
 
 
 @dataclass(frozen=True)
@@ -86,29 +85,21 @@ def overlaps(bodies: list[RigidBody], poses: np.ndarray) -> np.ndarray:
 
 
 class _Bodies:
-    """The objects, the gripper last, and what stays the same from step to step.
-
-    Attributes:
-        all: the bodies.
-        radii: of each body.
-        columns: the discs of all objects, 3 x M.
-        owner: M, the object each of them belongs to.
-    """
+    """The objects, the gripper last, and what stays the same from step to step."""
 
     def __init__(self, bodies: list[RigidBody]) -> None:
         objects = [body.columns for body in bodies[:-1]]
         self.all, self.radii = bodies, [body.radius for body in bodies]
-        self.columns = np.concatenate([*objects, np.zeros((3, 0))], axis=1)
-        self.owner = np.repeat(np.arange(len(objects)), [part.shape[1] for part in objects])
+        self.columns = np.concatenate([*objects, np.zeros((3, 0))], axis=1)  # the discs of all objects, 3 x M
+        self.owner = np.repeat(np.arange(len(objects)), [part.shape[1] for part in objects])  # M, whose each disc is
         self._limits: dict[tuple[int, int], np.ndarray] = {}
 
     def contact_limit(self, i: int, j: int) -> np.ndarray:
         """Return the squared distances (K x L) below which the discs of two bodies are in contact."""
-        found = self._limits.get((i, j))
-        if found is None:
+        if (i, j) not in self._limits:
             radii = self.all[i].discs[:, None, 2] + self.all[j].discs[None, :, 2]
-            found = self._limits[i, j] = (radii + _MARGIN) ** 2
-        return found
+            self._limits[i, j] = (radii + _MARGIN) ** 2
+        return self._limits[i, j]
 
 
 def _pair_contacts(

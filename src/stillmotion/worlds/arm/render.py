@@ -51,13 +51,7 @@ class Layer:
 
 
 def run(push: Push, frames: int, fps: float = FPS, steps: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Run the physics.
-
-    Args:
-        push: the description.
-        frames: number of frames.
-        fps: frames per second.
-        steps: steps of the physics per frame; None keeps `STEPS_PER_SECOND`, whatever the frame rate.
+    """Run the physics, by default `STEPS_PER_SECOND`, else in so many steps per frame.
 
     Returns:
         The objects' poses, T x N x 3 (x, y, angle), and the gripper's, T x 3, in bin coordinates.
@@ -143,12 +137,7 @@ def _draw(canvas: np.ndarray, labels: np.ndarray, layers: list[Layer], t: int) -
 
 
 def render(push: Push, size: int, frames: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Simulate and render a description.
-
-    Args:
-        push: the description.
-        size: height and width in pixels.
-        frames: number of frames; the first frames of a longer clip are those of a shorter one.
+    """Simulate and render a description at `size` pixels a side; a longer clip begins as a shorter one.
 
     Returns:
         Frames (`uint8`, T x H x W x 3) and tracks, in pixels: `gripper` (float32, T x 2, between the finger tips),

@@ -10,8 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-# How far the hollows between two neighbouring discs may lie inside the true outline.
-HOLLOW = 0.0015
+HOLLOW = 0.0015  # how far the hollows between two neighbouring discs may lie inside the true outline
 
 
 @dataclass(frozen=True)

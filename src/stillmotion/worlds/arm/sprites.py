@@ -78,12 +78,7 @@ def paint_object(item: BinObject, scale: float) -> Sprite:
 def paint_link(length: float, r0: float, r1: float, robot: Robot, scale: float) -> Sprite:
     """Paint a link from the origin along x: a round tube with a joint and its lit ring at the far end.
 
-    Args:
-        length: of the link, in picture heights.
-        r0: radius at the origin.
-        r1: radius at the far end.
-        robot: colours.
-        scale: pixels per picture height.
+    Length and radii, r0 at the origin and r1 at the far end, are in picture heights; `scale` is pixels per height.
     """
     tube = Shape(((0.0, 0.0, length, 0.0, r0, r1),))
     joint = polyline([(length, 0.0), (length, 0.0)], r1 * 1.28)

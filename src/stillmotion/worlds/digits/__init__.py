@@ -15,8 +15,7 @@ from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError
 from stillmotion.worlds.digits.glyphs import draw_glyph, sample_glyph_style
 from stillmotion.worlds.digits.idx import read_digits
-from stillmotion.worlds.digits.render import MovingDigit, render
-from stillmotion.worlds.digits.trajectory import sample_trajectory
+from stillmotion.worlds.digits.render import MovingDigit, render, sample_trajectory
 from stillmotion.worlds.validation import check_clip
 
 __all__ = ["FPS", "MovingDigit", "render", "sample", "sample_description"]
@@ -27,12 +26,7 @@ FPS = 10.0
 def sample_description(
     rng: np.random.Generator, source: Path | str | None = None, share: tuple[float, float] = (0.0, 1.0)
 ) -> MovingDigit:
-    """Draw a digit and a trajectory.
-
-    Args:
-        rng: the only source of randomness.
-        source: an IDX file of digit pictures, or None to draw glyphs from fonts.
-        share: the part of the file's pictures to draw from, as shares of their number.
+    """Draw a trajectory and a digit: from a share of the pictures of an IDX file, or without one a glyph of a font.
 
     Raises:
         StillmotionError: the file cannot be used, or that part of it holds no picture.

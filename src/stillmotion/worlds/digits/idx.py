@@ -25,14 +25,7 @@ MAX_SIDE = 256
 
 
 def read_idx(path: Path | str, dimensions: int) -> np.ndarray:
-    """Read an IDX file of unsigned bytes.
-
-    Args:
-        path: the file; gzip is recognised by its content.
-        dimensions: how many the file must have.
-
-    Returns:
-        A read-only `uint8` array with that many dimensions.
+    """Read an IDX file of unsigned bytes with so many dimensions as a read-only `uint8` array; also if it is gzip.
 
     Raises:
         StillmotionError: the file is missing, not IDX, of another type or number of dimensions, empty, truncated,

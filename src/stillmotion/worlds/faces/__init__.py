@@ -11,13 +11,12 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from stillmotion.data.clip import Clip
-from stillmotion.worlds.faces.appearance import sample_appearance
+from stillmotion.worlds.faces.appearance import sample_appearance, sample_scene
 from stillmotion.worlds.faces.expression import ACTION_UNITS, EMOTIONS
 from stillmotion.worlds.faces.identity import TRAITS, sample_identity
 from stillmotion.worlds.faces.model import project, rotation, shape
 from stillmotion.worlds.faces.performance import Performance, sample_performance
 from stillmotion.worlds.faces.render import Face, Person, normal_maps, render
-from stillmotion.worlds.faces.scene import sample_scene
 from stillmotion.worlds.validation import check_action, check_clip
 
 __all__ = [
@@ -29,11 +28,7 @@ FPS = 25.0
 
 
 def sample_description(rng: np.random.Generator, action: str | None = None) -> Face:
-    """Draw a person, a performance and a scene.
-
-    Args:
-        rng: the only source of randomness.
-        action: a key of `EMOTIONS`, or None to draw one (all equally likely).
+    """Draw a person, a scene and a performance of an emotion, a key of `EMOTIONS`; None draws one, equally likely.
 
     Raises:
         StillmotionError: there is no such emotion.
@@ -65,11 +60,6 @@ def sample(rng: np.random.Generator, *, size: int = 64, frames: int = 32, action
     check_clip("faces", size, frames)
     face = sample_description(rng, action)
     video, tracks = render(face, size, frames)
-    meta = {
-        "world": "faces",
-        "action": face.performance.emotion,
-        "traits": list(TRAITS),
-        "actions": list(ACTION_UNITS),
-        "description": asdict(face),
-    }
+    names = {"traits": list(TRAITS), "actions": list(ACTION_UNITS)}
+    meta = {"world": "faces", "action": face.performance.emotion, **names, "description": asdict(face)}
     return Clip("faces", video, FPS, tracks, meta)

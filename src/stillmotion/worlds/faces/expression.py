@@ -11,7 +11,7 @@ import numpy as np
 from stillmotion.worlds.easing import smoothstep
 from stillmotion.worlds.faces.fields import displacement, gaussian, lid_rise, merge_poles, mirrored_gaussian
 from stillmotion.worlds.faces.grid import EYE_X, EYES, MOUTH, MOUTH_HALF, MOUTH_T, S, T
-from stillmotion.worlds.faces.mean_face import MEAN
+from stillmotion.worlds.faces.identity import MEAN
 
 
 def _jaw_drop() -> np.ndarray:
@@ -87,10 +87,8 @@ def _action_units() -> dict[str, np.ndarray]:
 
 
 _FIELDS = _action_units()
-ACTION_UNITS: tuple[str, ...] = tuple(_FIELDS)
-"""The names of the expression coefficients, in order."""
-BASIS = merge_poles(np.stack(list(_FIELDS.values())))
-"""The expression basis, E x R x C x 3."""
+ACTION_UNITS: tuple[str, ...] = tuple(_FIELDS)  # the names of the expression coefficients, in order
+BASIS = merge_poles(np.stack(list(_FIELDS.values())))  # the expression basis, E x R x C x 3
 
 EMOTIONS: dict[str, dict[str, float]] = {
     "anger": {

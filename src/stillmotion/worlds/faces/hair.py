@@ -108,9 +108,7 @@ def build_hair_shell(appearance: Appearance, fine: int) -> HairShell | None:
 def paint_back_hair(appearance: Appearance, scale: float) -> Sprite | None:
     """Paint the hair behind head and neck (long hair, a bun); (0, 0) is the model's origin, y down.
 
-    Args:
-        appearance: the person.
-        scale: pixels per unit of the model.
+    Scale is pixels per unit of the model.
     """
     style = _STYLES.get(appearance.style)
     if style is None or (style.hangs == 0 and appearance.style != "bun"):

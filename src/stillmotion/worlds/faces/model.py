@@ -7,23 +7,17 @@ import numpy as np
 from stillmotion.worlds.faces.expression import BASIS as EXPRESSION_BASIS
 from stillmotion.worlds.faces.grid import EYES, MOUTH
 from stillmotion.worlds.faces.identity import BASIS as IDENTITY_BASIS
-from stillmotion.worlds.faces.mean_face import MEAN
+from stillmotion.worlds.faces.identity import MEAN
 
 _EXPRESSION_BASIS_F32 = EXPRESSION_BASIS.astype(np.float32)
-# The head's centre of rotation on the neck, in the model's axes.
-PIVOT = np.array([0.0, -0.55, -0.15])
+PIVOT = np.array([0.0, -0.55, -0.15])  # the head's centre of rotation on the neck, in the model's axes
 
 
 def shape(identity: np.ndarray, expression: np.ndarray) -> np.ndarray:
-    """Return the vertices of one person with T expressions, in the model's axes.
+    """Return the vertices of one person (K coefficients) with T expressions (T x E), in the model's axes.
 
-    Args:
-        identity: K coefficients.
-        expression: T x E coefficients.
-
-    Returns:
-        T x R x C x 3, float32: mean + identity basis x identity + expression basis x expression (structures paper,
-        Sec. 3.1). With all expressions 0 it is the person's neutral face.
+    T x R x C x 3, float32: mean + identity basis x identity + expression basis x expression (structures paper, Sec.
+    3.1). With all expressions 0 it is the person's neutral face.
     """
     # einsum and not a matrix product: BLAS may sum in an order that depends on the number of threads.
     neutral = MEAN + np.einsum("k,krcd->rcd", identity, IDENTITY_BASIS)
@@ -38,14 +32,8 @@ def normals(vertices: np.ndarray) -> np.ndarray:
     x, y, z = (np.ascontiguousarray(vertices[..., axis]) for axis in range(3))
     across = [_differences(part, -1) for part in (x, y, z)]
     down = _close_slits([_differences(part, -2) for part in (x, y, z)])
-    found = np.stack(
-        [
-            down[1] * across[2] - down[2] * across[1],
-            down[2] * across[0] - down[0] * across[2],
-            down[0] * across[1] - down[1] * across[0],
-        ],
-        -1,
-    )
+    pairs = ((1, 2), (2, 0), (0, 1))
+    found = np.stack([down[i] * across[j] - down[j] * across[i] for i, j in pairs], -1)
     length = np.sqrt(found[..., 0] ** 2 + found[..., 1] ** 2 + found[..., 2] ** 2)
     return found / np.maximum(length, 1e-12)[..., None]
 

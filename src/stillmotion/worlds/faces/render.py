@@ -8,15 +8,13 @@ import cv2
 import numpy as np
 
 from stillmotion.worlds.compositing import expose, mask_box, over
-from stillmotion.worlds.faces.appearance import Appearance
+from stillmotion.worlds.faces.appearance import Appearance, Scene
 from stillmotion.worlds.faces.expression import ACTION_UNITS
-from stillmotion.worlds.faces.identity import EAR_SIZE, TRAITS
-from stillmotion.worlds.faces.landmarks import landmarks
-from stillmotion.worlds.faces.mean_face import EARS
+from stillmotion.worlds.faces.grid import landmarks
+from stillmotion.worlds.faces.identity import EAR_SIZE, EARS, TRAITS
 from stillmotion.worlds.faces.model import normals, project, rotation, shape
 from stillmotion.worlds.faces.performance import Performance
 from stillmotion.worlds.faces.raster import Fragments, rasterise
-from stillmotion.worlds.faces.scene import Scene
 from stillmotion.worlds.faces.shading import Shader, dot
 from stillmotion.worlds.faces.skin import FACE_VERTICES
 from stillmotion.worlds.faces.texture_map import interpolate
@@ -44,12 +42,7 @@ class Face:
 
 
 def render(face: Face, size: int, frames: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Render a description.
-
-    Args:
-        face: the description.
-        size: height and width in pixels.
-        frames: number of frames; the first frames of a longer clip are those of a shorter one.
+    """Render a description at `size` pixels a side; a longer clip begins as a shorter one.
 
     Returns:
         Frames (uint8, T x H x W x 3) and tracks: `identity` (float32, T x K, the same in every frame),
@@ -112,14 +105,8 @@ def normal_maps(identity: np.ndarray, expression: np.ndarray, pose: np.ndarray, 
     applied: a rotating head moves its map and keeps its vectors (as in the structures paper's code; there they point
     into the head, here out of it). `rotation(pose)` rotates them into the picture's axes.
 
-    Args:
-        identity: K coefficients.
-        expression: T x E coefficients.
-        pose: T x 6, see `model.project`.
-        size: height and width in pixels.
-
-    Returns:
-        float16, T x H x W x 3: unit vectors where at least half of a pixel is face, else zero. Hair is left out.
+    For K, T x E and T x 6 coefficients (see `model.project`) and `size` pixels a side it returns float16,
+    T x H x W x 3: unit vectors where at least half of a pixel is face, else zero. Hair is left out.
     """
     side = size * _FACTOR
     vertices = shape(np.asarray(identity, float), np.asarray(expression, float))

@@ -7,16 +7,15 @@ import numpy as np
 from stillmotion.worlds.affine import affine
 from stillmotion.worlds.colours import blend
 from stillmotion.worlds.compositing import draw_over
-from stillmotion.worlds.faces.appearance import Appearance
+from stillmotion.worlds.faces.appearance import Appearance, Scene
 from stillmotion.worlds.faces.grid import EYE_X, EYES, MOUTH, S, T
 from stillmotion.worlds.faces.hair import HairShell, build_hair_shell, paint_back_hair
 from stillmotion.worlds.faces.model import normals, project
 from stillmotion.worlds.faces.raster import Fragments
-from stillmotion.worlds.faces.scene import Scene
 from stillmotion.worlds.faces.skin import paint_skin
 from stillmotion.worlds.faces.texture_map import interpolate
-from stillmotion.worlds.faces.upper_body import paint_upper_body
-from stillmotion.worlds.sprites import Sprite
+from stillmotion.worlds.sprites import Canvas, Sprite, ellipse
+from stillmotion.worlds.textures import paint_fabric
 
 _IRIS, _PUPIL = 0.088, 0.042  # radii, in the model's units
 
@@ -29,12 +28,8 @@ class Shader:
     ) -> None:
         """Paint textures, hair and upper body.
 
-        Args:
-            appearance: the person.
-            scene: the light.
-            neutral: R x C x 3, the person's head without expression and ears.
-            place: x, y and scale of the head at rest, in picture heights.
-            side: height and width of the canvas, in samples.
+        `neutral` (R x C x 3) is the person's head without expression and ears, `place` x, y and scale of the head at
+        rest, in picture heights, and `side` that of the canvas, in samples.
         """
         x, y, scale = place
         self.appearance, self.scene, self.side, self.scale = appearance, scene, side, scale
@@ -154,3 +149,35 @@ def _draw(canvas: np.ndarray, sprite: Sprite, place: tuple[float, float], roll: 
     linear = np.array([[cos, -sin], [sin, cos]])
     transform = affine(linear, np.array(place) - linear @ np.array(sprite.origin))
     draw_over(canvas, sprite.image, transform, (0, 0, *canvas.shape[1::-1]))
+
+
+_STATURES = 0.075  # per unit of the model: the unit of a fabric's period is a stature
+
+
+def paint_upper_body(appearance: Appearance, neck: float, light_side: float, scale: float) -> Sprite:
+    """Paint neck and shirt, static while the head moves; (0, 0) is the model's origin, y down.
+
+    `neck` is half its width in the model's units, `light_side` -1 left to +1 right, `scale` pixels per unit.
+    """
+    canvas = Canvas((-1.95, 0.25, 1.95, 1.95), scale)  # the largest part that a picture can show
+    x, y = canvas.x, canvas.y
+    # Neck: narrowest in its middle, widening into the shoulders.
+    down = np.linspace(0.3, 1.75, 24)
+    half = neck * (1.0 + 0.08 * ((down - 1.0) / 0.4) ** 2)
+    outline = np.concatenate([np.stack([half, down], -1), np.stack([-half, down], -1)[::-1]])
+    skin = np.array(appearance.skin, np.float32)
+    light = 0.92 - 0.42 * np.abs(np.clip(x / neck, -1, 1) - 0.3 * light_side) ** 2.5
+    light = light * (0.62 + 0.38 * np.clip((y - 0.95) / 0.45, 0, 1))  # the head's shadow
+    canvas.fill(outline, skin * light[..., None])
+    side = np.array(
+        [[0, 1.22], [neck * 1.02, 1.24], [neck * 1.35, 1.42], [1.0, 1.58], [1.42, 1.72], [1.7, 2.0], [1.85, 2.7]]
+    )
+    shirt = np.concatenate([side, side[::-1] * np.array([-1, 1])])
+    cloth = paint_fabric(appearance.top, x * _STATURES, y * _STATURES)
+    folds = 1.0 - 0.18 * np.clip(np.abs(x) - 0.9, 0, 1) + 0.10 * light_side * np.clip(x, -1, 1)
+    shirt_light = folds * (0.72 + 0.28 * np.clip((y - 1.2) / 0.4, 0, 1))
+    canvas.fill(shirt, cloth * shirt_light[..., None])
+    hem = ellipse(0, 1.235, neck * 1.16, 0.165 + 0.3 * appearance.collar)
+    canvas.fill(hem, cloth * (0.72 * shirt_light)[..., None], clip=canvas.coverage(shirt))
+    canvas.fill(ellipse(0, 1.24, neck * 1.06, 0.13 + 0.3 * appearance.collar), skin * light[..., None])
+    return canvas.sprite()

@@ -27,14 +27,8 @@ __all__ = [
 
 def _poke_meta(poke: Poke, place: np.ndarray, size: int) -> dict[str, Any]:
     """Return a poke in pixels and frames; `place` is the node's first position (2)."""
-    return {
-        "kind": poke.kind,
-        "node": poke.node,
-        "place": place.tolist(),
-        "displacement": [value * size for value in poke.displacement],
-        "rise": poke.rise * FPS,
-        "hold": poke.hold * FPS,
-    }
+    where = {"place": place.tolist(), "displacement": [value * size for value in poke.displacement]}
+    return {"kind": poke.kind, "node": poke.node, **where, "rise": poke.rise * FPS, "hold": poke.hold * FPS}
 
 
 def sample(rng: np.random.Generator, *, size: int = 64, frames: int = 32, action: str | None = None) -> Clip:

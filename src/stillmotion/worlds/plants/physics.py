@@ -15,8 +15,7 @@ from stillmotion.worlds.plants.tree import KinematicChain, Tree, ancestors, forw
 
 # The longest step, in seconds. A swing of 3 Hz is then timed to within 0.1 % (the rule's error is (w h)^2 / 12).
 LONGEST_STEP = 1 / 200
-# The highest natural frequency of a joint relative to a leaf's: tips would jump between frames.
-_MAX_FREQUENCY = 2.5
+_MAX_FREQUENCY = 2.5  # the highest natural frequency of a joint relative to a leaf's: tips would jump between frames.
 # The hand's stiffness relative to the node it holds, and the time constant (seconds) of its damping.
 _HAND_STIFFNESS = 100.0
 _HAND_DAMPING = 0.02
@@ -156,14 +155,10 @@ def simulate(
     actuator: Actuator | None = None,
     start: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Motion:
-    """Integrate the motion.
+    """Integrate the motion over T frames, each divided into equal steps of at most `LONGEST_STEP`.
 
-    Args:
-        dynamics: the plant's coefficients.
-        frames: T.
-        fps: frames per second; a frame is divided into equal steps of at most `LONGEST_STEP`.
-        actuator: what acts from the first frame on, or nothing.
-        start: deflections and velocities (N each) at the first frame; at rest if not given.
+    The actuator, if there is one, acts from the first frame on, at which the deflections and velocities (N each) are
+    `start`, or those at rest.
     """
     count = len(dynamics.stiffness)
     steps = max(1, int(np.ceil(1 / (fps * LONGEST_STEP) - 1e-9)))

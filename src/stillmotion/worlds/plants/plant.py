@@ -34,11 +34,7 @@ class Plant:
 
 
 def sample_description(rng: np.random.Generator, action: str | None = None) -> Plant:
-    """Draw a plant, a scene and two pokes.
-
-    Args:
-        rng: the only source of randomness.
-        action: `drag`, `pluck` or `push` for both pokes; None draws one.
+    """Draw a plant, a scene and two pokes of the same action (`drag`, `pluck` or `push`); None draws one.
 
     Raises:
         StillmotionError: the action is unknown.
@@ -79,23 +75,17 @@ def _visible_nodes(tree: Tree, styles: tuple[Style, ...]) -> np.ndarray:
 
 
 def counterfactual(plant: Plant, poke: Poke | None = None) -> Plant:
-    """Return the same plant under another poke: the same first frame, another motion.
+    """Return the same plant under another poke, by default its `other`: the same first frame, another motion.
 
-    Args:
-        plant: a description.
-        poke: the new poke; the description's `other` if not given. The old poke becomes `other`.
+    The old poke becomes `other`.
     """
     return replace(plant, poke=plant.other if poke is None else poke, other=plant.poke)
 
 
 def simulate_poke(plant: Plant, frames: int, fps: float = FPS, dynamics: Dynamics | None = None) -> Motion:
-    """Return the plant's motion under its poke: the deflections of its joints at each frame.
+    """Return the plant's motion under its poke: the deflections of its joints at each of T >= 1 frames.
 
-    Args:
-        plant: a description.
-        frames: T, at least 1.
-        fps: frames per second.
-        dynamics: the plant's coefficients, if they are known already.
+    The dynamics are computed unless they are given.
 
     Raises:
         StillmotionError: the plant has no such node, or the node cannot be moved to the poke's target.

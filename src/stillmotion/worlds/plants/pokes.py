@@ -11,8 +11,7 @@ from stillmotion.worlds.plants.physics import Actuator, Dynamics, hand_stiffness
 from stillmotion.worlds.plants.tree import KinematicChain, Tree, ancestors, chain_to
 from stillmotion.worlds.validation import check_action
 
-# Drag a node to a place and hold it there; drag, then let go; a short push.
-ACTIONS = ("drag", "pluck", "push")
+ACTIONS = ("drag", "pluck", "push")  # drag a node to a place and hold it there; drag, then let go; a short push
 # The largest deflections, in radians: per joint, and summed from the soil to the node.
 _LARGEST_DEFLECTION, _LARGEST_SUM = 0.75, 0.85
 _SHORTEST = 0.045  # picture heights: 3 pixels of 64
@@ -22,23 +21,17 @@ _SHORTEST = 0.045  # picture heights: 3 pixels of 64
 class Poke:
     """An action on a plant from its first frame on.
 
-    Attributes:
-        kind: `drag` (pull the node, hold it), `pluck` (pull it, let go) or `push` (a short force).
-        node: index of the segment; it is moved by its `grip`.
-        displacement: (dx, dy) in picture heights. Drag and pluck: the node's target, relative to its rest. Push: the
-            displacement that the push at its strongest would hold, if it lasted.
-        rise: seconds until the node is there; for a push, its duration.
-        hold: seconds until the hand lets go, after `rise`; a pluck only.
-
     Raises:
         StillmotionError: a field is out of range.
     """
 
-    kind: str
-    node: int
+    kind: str  # `drag` (pull the node, hold it), `pluck` (pull it, let go) or `push` (a short force)
+    node: int  # index of the segment; it is moved by its `grip`
+    # (dx, dy) in picture heights. Drag and pluck: the node's target, relative to its rest. Push: the displacement
+    # that the push at its strongest would hold, if it lasted.
     displacement: tuple[float, float]
-    rise: float
-    hold: float = 0.0
+    rise: float  # seconds until the node is there; for a push, its duration
+    hold: float = 0.0  # seconds until the hand lets go, after `rise`; a pluck only
 
     def __post_init__(self) -> None:
         check_action("plants", self.kind, ACTIONS)
@@ -142,15 +135,9 @@ def sample_kind(rng: np.random.Generator, action: str | None) -> str:
 def sample_poke(
     rng: np.random.Generator, tree: Tree, dynamics: Dynamics, kind: str, nodes: np.ndarray, other: Poke | None = None
 ) -> Poke:
-    """Draw a poke that the plant can follow.
+    """Draw a poke (`kind` is one of `ACTIONS`) of one of the nodes, the visible ones, that the plant can follow.
 
-    Args:
-        rng: the only source of randomness.
-        tree: the plant.
-        dynamics: its coefficients.
-        kind: one of `ACTIONS`.
-        nodes: nodes to choose from (the visible ones).
-        other: the first poke: half of the time the same node is moved another way, else another node.
+    Half of the time the node of the `other` poke is moved another way, else another node.
     """
     if kind == "push":
         rise, hold = rng.uniform(0.16, 0.4), 0.0

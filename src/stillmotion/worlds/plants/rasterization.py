@@ -17,8 +17,7 @@ from stillmotion.worlds.plants.styles import Style, outline, segment_uv, tile_uv
 from stillmotion.worlds.plants.tree import Tree, forward_kinematics
 from stillmotion.worlds.sprites import POLYGON_SHIFT
 
-# Points per pixel and axis; odd, so that one of them is the pixel's centre.
-POINTS = 3
+POINTS = 3  # points per pixel and axis; odd, so that one of them is the pixel's centre
 _ROW = 1024  # cv2.remap refuses maps of more than 32767 columns
 
 
@@ -66,12 +65,9 @@ def transforms_from_rest(tree: Tree, deflections: np.ndarray, size: int) -> np.n
 
 
 def rasterise_ids(outlines: Outlines, transforms: np.ndarray, side: int) -> np.ndarray:
-    """Return the front-most segment at each point (`side` x `side`, uint8: index + 1, 0 = none).
+    """Return the front-most segment at each of `side` x `side` points (uint8: index + 1, 0 = none).
 
-    Args:
-        outlines: of all segments.
-        transforms: N x 2 x 3, from `segment_transforms`.
-        side: width and height in points.
+    The transforms are one frame of `segment_transforms`.
     """
     placed = transforms[outlines.owner]
     places = (placed[..., :2] * outlines.corners[:, None]).sum(-1) + placed[..., 2]
@@ -100,14 +96,10 @@ def atlas_transforms(tree: Tree, styles: tuple[Style, ...], transforms: np.ndarr
 
 
 def shade(ids: np.ndarray, table: np.ndarray, atlas: np.ndarray, light: np.ndarray, canvas: np.ndarray) -> None:
-    """Paint the segments over the canvas, in place, at every point that shows one.
+    """Paint the segments over the canvas (`side` x `side` x 3, float32), in place, at every point that shows one.
 
-    Args:
-        ids: `side` x `side`, from `rasterise_ids`.
-        table: (N + 1) x 2 x 3, one frame of `atlas_transforms`.
-        atlas: from `paint_atlas`.
-        light: (N + 1) x 3, a factor on the colours, entry 0 unused.
-        canvas: `side` x `side` x 3, float32.
+    `ids` are those of `rasterise_ids`, `table` is one frame of `atlas_transforms`, `atlas` is made by `paint_atlas`;
+    `light`, (N + 1) x 3, is a factor on the colours, entry 0 unused.
     """
     points = np.flatnonzero(ids)
     if len(points) == 0:

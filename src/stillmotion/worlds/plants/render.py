@@ -49,13 +49,9 @@ def prepare_assets(plant: Plant, size: int) -> Assets:
 
 
 def render(plant: Plant, size: int, frames: int, fps: float = FPS) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Render the plant under its poke.
+    """Render the plant under its poke at `size` pixels a side; a longer clip begins as a shorter one.
 
-    Args:
-        plant: the description.
-        size: height and width in pixels.
-        frames: T; the first frames of a longer clip are those of a shorter one.
-        fps: frames per second; the sampling of the motion, not its speed.
+    The frame rate is the sampling of the motion, not its speed.
 
     Returns:
         Frames (uint8, T x H x W x 3) and tracks: `flow_forward`, `flow_backward`, `mask`, `path`, `parts` and `moves`
@@ -96,13 +92,7 @@ def _poked_path(plant: Plant, motion: Motion, size: int) -> np.ndarray:
 def render_motion(
     plant: Plant, assets: Assets, motion: Motion, size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Render a motion.
-
-    Args:
-        plant: the description.
-        assets: from `prepare_assets`, of the same size.
-        motion: the deflections of the plant's joints.
-        size: height and width in pixels.
+    """Render a motion at `size` pixels a side, with the assets of that size.
 
     Returns:
         Frames (T x H x W x 3), the segment seen at each pixel's centre (T x H x W, index + 1, 0 = none) and the mask

@@ -13,8 +13,7 @@ import numpy as np
 from stillmotion.worlds.colours import Colour
 from stillmotion.worlds.textures import value_noise
 
-# Tiles extend beyond the outline, so that no edge mixes with the next tile.
-_MARGIN = 0.2
+_MARGIN = 0.2  # tiles extend beyond the outline, so that no edge mixes with the next tile
 
 
 @dataclass(frozen=True)

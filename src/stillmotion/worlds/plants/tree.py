@@ -56,14 +56,9 @@ def _lever_arms(tree: Tree) -> np.ndarray:
 
 
 def forward_kinematics(tree: Tree, deflections: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of all segments.
+    """Return the places of all segments: hinges (T x N x 2, picture heights) and directions (T x N, radians).
 
-    Args:
-        tree: the plant.
-        deflections: T x N, radians by which every joint is turned from rest.
-
-    Returns:
-        Hinges (T x N x 2, picture heights) and directions (T x N, radians).
+    Deflections (T x N) are the radians by which every joint is turned from rest.
     """
     # einsum and not a matrix product: BLAS may sum in an order that depends on the number of threads.
     directions = np.einsum("ti,ij->tj", deflections + tree.angle, ancestors(tree).astype(float))
