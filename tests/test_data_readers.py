@@ -1,5 +1,6 @@
 """Published data sets, each as a small tree in its layout."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from stillmotion.data.prepare import prepare
 from stillmotion.data.readers import READERS
 from stillmotion.data.shards import open_dataset
 from stillmotion.errors import StillmotionError
-from stillmotion.media import write_picture
+from stillmotion.media import write_picture, write_video
 
 
 def strip(path: Path, length: int = 3) -> None:
@@ -126,3 +127,183 @@ def test_every_reader_can_be_named() -> None:
     assert sorted(READERS) == [
         *("bair", "human36m", "kth", "mgif", "push", "tai-chi", "uva-nemo", "weizmann", "weizmann-videos")
     ]
+
+
+# As in the official file: tabs and spaces, three parts, parts out of order, an overlap, an action that is not wanted.
+LINES = """The sequences are named person15_walking_d1 and so on.
+Training: person11, 12; Test: person22
+
+person01_walking_d1\t\tframes\t1-4, 9-12
+person07_jogging_d4    \t\tframes\t1-3, 9-10, 5-8
+person07_running_d2\t\tframes\t1-6, 5-9, 11-40,
+person21_running_d3\t\tframes\t1-5
+person13_handclapping_d3\t*missing*
+person22_walking_d1\tframes\t7-3
+person23_boxing_d1\t\tframes\t1-4
+"""
+
+
+def empty(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_kth_takes_the_parts_of_the_sequence_file(tmp_path: Path) -> None:
+    (tmp_path / "00sequences.txt").write_text(LINES)
+    for action, names in {
+        "walking": ("person01_walking_d1", "person22_walking_d1", "person05_walking_d2"),
+        "jogging": ("person07_jogging_d4",),
+        "running": ("person07_running_d2", "person21_running_d3"),
+        "boxing": ("person23_boxing_d1",),
+    }.items():
+        empty(*(tmp_path / action / f"{name}_uncomp.avi" for name in names))
+    empty(tmp_path / "running" / "trailer.avi")
+    found = READERS["kth"](tmp_path)
+    assert {s.name: (s.span, s.split) for s in found.sources} == {
+        "person07_jogging_d4_1": ((0, 3), "train"),
+        "person07_jogging_d4_2": ((4, 8), "train"),
+        "person07_jogging_d4_3": ((8, 10), "train"),
+        "person07_running_d2_1": ((0, 6), "train"),
+        "person07_running_d2_2": ((6, 9), "train"),  # frames 5 and 6 belong to the first part
+        "person07_running_d2_3": ((10, 40), "train"),
+        "person21_running_d3_1": ((0, 5), "test"),
+        "person01_walking_d1_1": ((0, 4), "train"),
+        "person01_walking_d1_2": ((8, 12), "train"),
+    }
+    assert dict(found.sources[1].meta) == {"person": 7, "action": "jogging", "scenario": "d4", "part": 2}
+    assert {s.fps for s in found.sources} == {25.0}
+    reasons = {item.source: item.reason for item in found.refused}
+    assert set(reasons) == {
+        "running/trailer.avi",
+        "walking/person05_walking_d2_uncomp.avi",
+        "walking/person22_walking_d1_uncomp.avi",
+    }
+    assert reasons["walking/person05_walking_d2_uncomp.avi"] == "It has no line in 00sequences.txt."
+    assert "7-3" in reasons["walking/person22_walking_d1_uncomp.avi"]
+
+
+def test_kth_needs_its_sequence_file(tmp_path: Path) -> None:
+    empty(tmp_path / "kth" / "person01_walking_d1_uncomp.avi")
+    with pytest.raises(StillmotionError, match=r"no 00sequences\.txt"):
+        READERS["kth"](tmp_path / "kth")
+    (tmp_path / "00sequences.txt").write_text(LINES)  # where the download page leaves it
+    assert len(READERS["kth"](tmp_path / "kth").sources) == 2
+    empty(tmp_path / "other" / "person01_boxing_d1_uncomp.avi")
+    with pytest.raises(StillmotionError, match="No walking, jogging or running"):
+        READERS["kth"](tmp_path / "other")
+
+
+def test_a_part_is_cut_out_of_its_video(tmp_path: Path) -> None:
+    """Each frame has a grey level of its own, so the clip says which frames it has; at half the rate too."""
+    (tmp_path / "00sequences.txt").write_text("person21_walking_d1 frames 1-4, 9-16, 17-90\n")
+    levels = np.arange(20) * 12
+    write_video(
+        tmp_path / "person21_walking_d1_uncomp.mp4",
+        np.broadcast_to(levels[:, None, None, None], (20, 16, 16, 3)).astype(np.uint8),
+        25.0,
+    )
+    prepare(tmp_path, tmp_path / "out", size=16, layout="kth")
+    parts = [np.asarray(clip.frames).mean(axis=(1, 2, 3)) for clip in open_dataset(tmp_path / "out")]
+    for found, true in zip(parts, (levels[:4], levels[8:16], levels[16:]), strict=True):
+        assert len(found) == len(true)
+        assert np.abs(found - true).max() < 5
+    prepare(tmp_path, tmp_path / "half", size=16, layout="kth", fps=12.5, max_frames=3)
+    halves = [np.asarray(clip.frames).mean(axis=(1, 2, 3)) for clip in open_dataset(tmp_path / "half")]
+    assert [len(part) for part in halves] == [2, 3, 2]
+    assert levels[8] - 5 <= halves[1][0] <= levels[9] + 5
+    assert np.abs(np.diff(halves[1]) - 24).max() < 5
+
+
+def test_weizmann_videos(tmp_path: Path) -> None:
+    for person in ("daria", "denis", "eli", "lena", "shahar"):
+        empty(tmp_path / "wave2" / f"{person}_wave2.avi")
+    empty(tmp_path / "walk" / "lena_walk1.avi", tmp_path / "walk" / "lena_walk2.avi", tmp_path / "classif.avi")
+    found = READERS["weizmann-videos"](tmp_path)
+    facts = {s.path.stem: dict(s.meta) for s in found.sources}
+    assert facts["lena_walk2"] == {"subject": "lena", "action": "walk", "take": 2}
+    assert facts["eli_wave2"] == {"subject": "eli", "action": "wave2"}
+    tested = {s.meta["subject"] for s in found.sources if s.split == "test"}
+    assert len(tested) == 1
+    assert not tested & {s.meta["subject"] for s in found.sources if s.split == "train"}
+    assert [item.source for item in found.refused] == ["classif.avi"]
+
+
+def push_clip(folder: Path, count: int = 4, stroke: str | None = None, size: tuple[int, int] = (16, 16)) -> None:
+    folder.mkdir(parents=True)
+    for t in range(count):
+        write_picture(folder / f"frame-{t:03d}.png", np.full((*size, 3), 10 * t, np.uint8))
+    if stroke is not None:
+        (folder / "stroke.txt").write_text(stroke)
+        write_picture(folder / "stroke.png", np.full((*size, 3), 255, np.uint8))
+
+
+def test_push_has_one_training_and_two_test_sets(tmp_path: Path) -> None:
+    for name in ("push_train/0", "push_train/1", "push_testseen/0", "push_testnovel/0", "leftovers/9"):
+        push_clip(tmp_path / name)
+    found = READERS["push"](tmp_path)
+    assert {(s.name, s.split, s.meta.get("objects")) for s in found.sources} == {
+        ("push_train_0", "train", None),
+        ("push_train_1", "train", None),
+        ("push_testseen_0", "test", "seen"),
+        ("push_testnovel_0", "test", "novel"),
+    }
+
+
+def test_push_strokes_become_points(tmp_path: Path) -> None:
+    """Line i is (row, col) of frame i + 1; halved in size, (x, y) goes to (x + 1/2) / 2 - 1/2."""
+    push_clip(tmp_path / "in" / "000", 4, "2,12\n3,10\n5,8\n", (16, 32))
+    prepare(tmp_path / "in", tmp_path / "out", size=(8, 16), layout="push", crop="none", tracks=["points", "boxes"])
+    clip = open_dataset(tmp_path / "out")[0]
+    assert len(clip) == 4  # stroke.png is no frame
+    assert np.asarray(clip.frames).max() == 30
+    assert np.isnan(clip.tracks["points"][0]).all()
+    assert clip.tracks["points"][1:].tolist() == [[5.75, 0.75], [4.75, 1.25], [3.75, 2.25]]
+    # A part of the source: its first pixel is the clip's.
+    prepare(tmp_path / "in", tmp_path / "part", size=8, layout="push", crop="4,2,8,8", max_frames=3)
+    part = open_dataset(tmp_path / "part")[0]
+    assert part.tracks["points"][1:].tolist() == [[8, 0], [6, 1]]
+
+
+def test_push_strokes_too_long_or_too_short(tmp_path: Path) -> None:
+    push_clip(tmp_path / "a", 3, "9,9\n0,1\n0,2\n0,3\n")  # more lines than frames: the first is dropped
+    push_clip(tmp_path / "b", 3, "0,1\n")
+    push_clip(tmp_path / "c", 3, "0,1\nnonsense\n")
+    found = READERS["push"](tmp_path)
+    points = {s.name: s.points for s in found.sources}
+    assert points["a"] is not None
+    assert points["b"] is not None
+    assert points["a"][1:] == ((1, 0), (2, 0))
+    assert points["b"][1] == (1, 0)
+    assert all(math.isnan(value) for value in (*points["a"][0], *points["b"][0], *points["b"][2]))
+    assert [(item.source, item.reason) for item in found.refused] == [
+        ("c", "Line 2 of its stroke.txt should read row,col: 'nonsense'.")
+    ]
+
+
+def test_push_frames_behind_the_strokes_picture_are_refused(tmp_path: Path) -> None:
+    push_clip(tmp_path / "a", 2, "0,1\n")
+    write_picture(tmp_path / "a" / "zebra.png", np.zeros((16, 16, 3), np.uint8))
+    assert "lies between the frames" in READERS["push"](tmp_path).refused[0].reason
+
+
+def test_human36m(tmp_path: Path) -> None:
+    for name in ("S1/Videos/Directions 1.54138969", "S9/Videos/Sitting.55011271", "S11/Videos/_ALL 1.54138969"):
+        empty(tmp_path / f"{name}.mp4")
+    empty(tmp_path / "S11" / "Videos" / "Walking 2.60457274.mp4", tmp_path / "Walking 1.60457274.mp4")
+    found = READERS["human36m"](tmp_path)
+    assert {s.name: s.split for s in found.sources} == {
+        "S1_Directions_1_54138969": "train",
+        "S9_Sitting_55011271": "test",
+        "S11_Walking_2_60457274": "test",
+    }
+    facts = {s.name: dict(s.meta) for s in found.sources}
+    walking = {"subject": "S11", "action": "Walking", "take": 2, "camera": "60457274"}
+    assert facts["S11_Walking_2_60457274"] == walking
+    assert {s.fps for s in found.sources} == {50.0}
+    assert sorted(item.source for item in found.refused) == [
+        "S11/Videos/_ALL 1.54138969.mp4",
+        "Walking 1.60457274.mp4",
+    ]
+    alone = READERS["human36m"](tmp_path / "S9")  # one subject's folder
+    assert [s.name for s in alone.sources] == ["S9_Sitting_55011271"]

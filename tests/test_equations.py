@@ -1,13 +1,15 @@
-"""The tables of the systems' READMEs that say where each equation of a paper is: every place exists and names it."""
+"""The equations of the papers are where the tables of the READMEs say."""
 
 import ast
 import re
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from refusals import refuses
+from stillmotion.systems import strokes
 
 SOURCE = Path(__file__).parents[1] / "src" / "stillmotion"
 HEAD = "| equation |"
@@ -95,3 +97,32 @@ def test_a_wrong_table_would_be_seen(tmp_path: Path) -> None:
             test_every_equation_is_where_the_table_says(readme)
         else:
             refuses(error, test_every_equation_is_where_the_table_says, readme, error=AssertionError)
+
+
+FOLDER = Path(strokes.__file__).parent
+TABLE = [
+    line
+    for line in (FOLDER / "README.md").read_text(encoding="utf-8").splitlines()
+    if re.match(r"\| (Eq|Sec)\. ", line)
+]
+NAMES = sorted({(file, name) for line in TABLE for file, name in re.findall(r"`(\w+)\.py:([\w.]+)`", line)})
+
+
+def test_every_equation_has_a_row_with_a_name() -> None:
+    assert re.findall(r"^\| Eq\. (\d)", "\n".join(TABLE), re.MULTILINE) == list("12345678")
+    assert all("`" in line.rpartition("| ")[2] for line in TABLE)
+
+
+@pytest.mark.parametrize(("file", "name"), NAMES, ids=lambda value: value)
+def test_the_name_exists(file: str, name: str) -> None:
+    found = import_module(f"stillmotion.systems.strokes.{file}")
+    for part in name.split("."):
+        found = getattr(found, part)
+
+
+@pytest.mark.parametrize("line", TABLE, ids=lambda line: line.partition(",")[0].strip("| "))
+def test_the_code_names_the_equation_too(line: str) -> None:
+    """In one of the files that the row names, at the place or its class."""
+    label = re.findall(r"(?:Eq|Sec)\. [\w-]+", line)[0]
+    files = {file for file, _ in re.findall(r"`(\w+)\.py:([\w.]+)`", line)}
+    assert any(label in (FOLDER / f"{file}.py").read_text(encoding="utf-8") for file in files), label
