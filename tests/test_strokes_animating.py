@@ -138,7 +138,7 @@ def test_layers_and_facts_explain_each_frame(strokes: Strokes) -> None:
     ("options", "word"), [({"frames": 0}, "frames"), ({"size": "huge"}, "size"), ({"frames": 100_001}, "100000")]
 )
 def test_an_option_that_cannot_be_is_refused(strokes: Strokes, options: dict[str, Any], word: str) -> None:
-    refuses(word, list, strokes.animate(STILL, STROKE, **options))
+    refuses(word, lambda: list(strokes.animate(STILL, STROKE, **options)))
 
 
 def test_the_control_of_another_system_is_refused(strokes: Strokes) -> None:
