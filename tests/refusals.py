@@ -14,3 +14,13 @@ def refuses(
     """Assert that a call raises an error whose message matches `words`."""
     with pytest.raises(error, match=words):
         call(*arguments, **options)
+
+
+def refused(call: Callable[..., Any], *arguments: Any, **options: Any) -> str:
+    """The one sentence of the `StillmotionError` that a call raises."""
+    with pytest.raises(StillmotionError) as caught:
+        call(*arguments, **options)
+    message = str(caught.value)
+    assert message[-1] in ".?"
+    assert "\n" not in message
+    return message

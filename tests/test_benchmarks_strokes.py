@@ -10,23 +10,10 @@ import pytest
 from stillmotion.files import change_settings, read_json
 from stillmotion.systems.strokes.config import PRESETS
 from stillmotion.worlds.dataset import write_world
-from strokes_tools import changed
+from strokes_tools import TINY_STROKES, changed
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-TINY = changed(
-    PRESETS["small"],
-    size=32,
-    clip__frames=3,
-    encoder__widths=(8, 8, 8),
-    predictor__blocks=1,
-    predictor__units=1,
-    predictor__growth=8,
-    predictor__bottleneck=8,
-    generator__widths=(8, 8, 8),
-    discriminators__width=4,
-    single_step__batch=1,
-    single_step__schedule__warmup=0,
-)
+TINY = changed(TINY_STROKES, clip__frames=3, predictor__blocks=1, discriminators__width=4, single_step__batch=1)
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +21,6 @@ def ablations() -> ModuleType:
     if str(BENCHMARKS) not in sys.path:  # where a script finds what benchmarks share
         sys.path.insert(0, str(BENCHMARKS))
     spec = importlib.util.spec_from_file_location("strokes_ablations", BENCHMARKS / "strokes_ablations.py")
-    assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

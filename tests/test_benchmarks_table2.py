@@ -38,8 +38,6 @@ def table2() -> ModuleType:
     if str(BENCHMARK.parent) not in sys.path:  # where a script finds what benchmarks share
         sys.path.insert(0, str(BENCHMARK.parent))
     spec = importlib.util.spec_from_file_location("driving_table2", BENCHMARK)
-    assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their own module up
     spec.loader.exec_module(module)

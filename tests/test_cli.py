@@ -62,17 +62,8 @@ def animate(shelf: Path, out: Path, *more: str, **changes: str) -> list[str]:
         "drive": str(shelf / "wave.png"),
         **changes,
     }
-    return [
-        "animate",
-        options["still"],
-        "--model",
-        options["model"],
-        "--drive",
-        options["drive"],
-        "-o",
-        str(out),
-        *more,
-    ]
+    still, model, drive = (options[name] for name in ("still", "model", "drive"))
+    return ["animate", still, "--model", model, "--drive", drive, "-o", str(out), *more]
 
 
 def sentence(capsys: Capture) -> str:

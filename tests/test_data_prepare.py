@@ -293,7 +293,6 @@ def real_data() -> Path | None:
 @pytest.mark.skipif(real_data() is None, reason="the real data are not here (STILLMOTION_DATA)")
 def test_a_real_strip(tmp_path: Path) -> None:
     root = real_data()
-    assert root is not None
     strip = sorted((root / "weizmann").glob("*.png"))[0]
     (tmp_path / "in").mkdir()
     shutil.copy(strip, tmp_path / "in")

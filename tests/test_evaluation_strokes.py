@@ -301,7 +301,6 @@ def pasted(case: StrokeCase) -> np.ndarray:
 def test_correct_and_static_predictions() -> None:
     truth, still, perfect = measured(true_clip), measured(copy_still), measured(pasted)
     assert truth["PSNR"] == 60
-    assert truth["trajectory error"] is not None
     assert truth["trajectory error"] < 0.3
     assert perfect["trajectory error (% of width)"] == pytest.approx(100 * (perfect["trajectory error"] or 0) / 64)
     assert (perfect["trajectory error (% of width)"] or 9) < 1
@@ -335,7 +334,6 @@ def test_the_class_is_read_in_the_last_frame(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(strokes, "read_digits", read)
     column = next(c for c in COLUMNS if c.name == "class accuracy")
     found = column.arguments(Prediction(case, np.asarray(case.target), FeatureCache({})))
-    assert found is not None
     assert np.array_equal(seen[0], case.target[-1:])
     assert found[1].tolist() == [case.clip.meta["label"]]
 

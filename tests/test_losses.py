@@ -46,7 +46,6 @@ def test_the_gradient_penalty_of_a_linear_critic_is_its_norm_minus_one_squared()
     penalty = losses.gradient_penalty(lambda x: x @ weight, real, fake, torch.Generator())
     assert penalty.item() == pytest.approx((5 - 1) ** 2)
     penalty.backward()
-    assert weight.grad is not None
     assert torch.allclose(weight.grad, 2 * (5 - 1) * torch.tensor([0.6, 0.0, 0.8]))
 
 
@@ -72,7 +71,6 @@ def test_the_gradient_penalty_is_finite_where_the_gradient_is_zero() -> None:
     penalty = losses.gradient_penalty(lambda x: x @ weight, torch.ones(2, 3), torch.zeros(2, 3), torch.Generator())
     assert penalty.item() == 1
     penalty.backward()
-    assert weight.grad is not None
     assert torch.isfinite(weight.grad).all()
 
 
@@ -126,7 +124,6 @@ def test_feature_matching_holds_the_real_side_constant() -> None:
     fake, real = torch.ones(1, 1, 2, 2, requires_grad=True), torch.zeros(1, 1, 2, 2, requires_grad=True)
     losses.feature_matching([fake], [real], [2.0]).backward()
     assert real.grad is None
-    assert fake.grad is not None
     torch.testing.assert_close(fake.grad, torch.full((1, 1, 2, 2), 0.5))
 
 

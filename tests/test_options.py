@@ -13,22 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refusals import refused
 from stillmotion import options
-from stillmotion.errors import StillmotionError
 from stillmotion.options import Control, add_option, check_points, made_from, option, options_of, read_points
 from stillmotion.systems.driving import Drive, Predict
 
 FRAMES = np.zeros((2, 4, 5, 3), np.uint8)
-
-
-def refused(call: Any, *given: Any, **named: Any) -> str:
-    """The sentence of the error."""
-    with pytest.raises(StillmotionError) as caught:
-        call(*given, **named)
-    message = str(caught.value)
-    assert message.endswith(".")
-    assert "\n" not in message
-    return message
 
 
 # --- controls ------------------------------------------------------------------------------------------------------

@@ -67,8 +67,6 @@ ROOT = Path(__file__).parents[1]
 def demo(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """`examples/demo.py` as a module, in its folder."""
     spec = util.spec_from_file_location("demo", ROOT / "examples" / "demo.py")
-    assert spec is not None
-    assert spec.loader is not None
     module = util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "demo", module)
     spec.loader.exec_module(module)

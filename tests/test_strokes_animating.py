@@ -185,7 +185,6 @@ def test_the_object_is_boxed(scale: int) -> None:
     still = spot((48 * scale, 64 * scale), 20 * scale, 8 * scale, 10 * scale)
     found = find_object(still, (0.0, 0.0))
     expected = (20 * scale, 8 * scale, 30 * scale - 1, 18 * scale - 1)
-    assert found is not None
     # A picture made smaller to look at has soft edges, but evenly: the centre is exact.
     assert found == pytest.approx(expected, abs=scale if scale > 1 else 0)
     assert (found[0] + found[2], found[1] + found[3]) == (50 * scale - 1, 26 * scale - 1)

@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stillmotion import Stroke, cli, media
+from stillmotion import Stroke, media
 from stillmotion.animate import load
 from stillmotion.data.object_detection import find_object
 from stillmotion.options import read_points
 from stillmotion.systems.strokes.animating import leaving
 from strokes_tools import spot, tiny_strokes
-
-Capture = pytest.CaptureFixture[str]
+from test_cli import Capture, run, sentence
 
 
 @pytest.fixture(scope="module")
@@ -28,27 +27,10 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(arguments: list[str]) -> int:
-    """The exit code, whether returned or raised by the parser."""
-    try:
-        return cli.main(arguments)
-    except SystemExit as stop:
-        return int(stop.code or 0)
-
-
 def animate(shelf: Path, out: Path, *more: str, model: str = "tiny") -> list[str]:
     places = [word.replace("{shelf}", str(shelf)) for word in more]
     found = str(shelf / model) if (shelf / model).is_dir() else model
     return ["animate", str(shelf / "me.png"), "--model", found, "-o", str(out), *places]
-
-
-def sentence(capsys: Capture) -> str:
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("stillmotion: ")
-    assert captured.err.rstrip("\n").endswith(".")
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 def test_a_stroke_in_text_makes_a_video(shelf: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -7,22 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from refusals import refuses
+from refusals import refused, refuses
 from stillmotion import Stroke, StrokeFrom
-from stillmotion.errors import StillmotionError
 from stillmotion.options import read_points
 
 LINE = [[0, 0], [10, 0]]
-
-
-def refused(make: Any) -> str:
-    """The one sentence that is answered."""
-    with pytest.raises(StillmotionError) as caught:
-        make()
-    message = str(caught.value)
-    assert message.endswith(".")
-    assert "\n" not in message
-    return message
 
 
 def read_stroke(given: Any, **options: Any) -> Stroke:
@@ -70,13 +59,13 @@ def test_what_is_no_stroke_is_refused(points: Any, word: str) -> None:
     ids=str,
 )
 def test_an_option_that_cannot_be_is_refused(options: dict[str, Any], word: str) -> None:
-    assert word in refused(lambda: Stroke(LINE, **options))
+    assert word in refused(Stroke, LINE, **options)
 
 
 @pytest.mark.parametrize("options", [{"spacing": "fast"}, {"fps": -1.0}], ids=str)
 def test_a_stroke_from_a_video_checks_the_same(options: dict[str, Any]) -> None:
-    refused(lambda: StrokeFrom("wave.mp4", **options))
-    refused(lambda: StrokeFrom(7))  # type: ignore[arg-type]
+    refused(StrokeFrom, "wave.mp4", **options)
+    refused(StrokeFrom, 7)
     assert StrokeFrom("wave.mp4").spacing == "time"
 
 
@@ -101,13 +90,13 @@ def test_text_is_read(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "10", "10,20 30", "10,20;30,40", "1,2 nan,3", "1,2 3,1e5", "ten,20 30,40"])
 def test_text_that_is_none_says_how_to_write_it(text: str) -> None:
-    message = refused(lambda: read_stroke(text))
+    message = refused(read_stroke, text)
     assert "'10,20 40,35'" in message
     assert ".json" in message
 
 
 def test_one_point_of_text_is_too_few() -> None:
-    assert "points must be 2 to 10000" in refused(lambda: read_stroke("10,20"))
+    assert "points must be 2 to 10000" in refused(read_stroke, "10,20")
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:
@@ -143,10 +132,10 @@ def test_a_file_is_read(tmp_path: Path) -> None:
 def test_a_file_that_is_none_is_told_in_a_sentence(tmp_path: Path, content: str | bytes, word: str) -> None:
     path = tmp_path / "wave.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert word in refused(lambda: read_stroke(path))
+    assert word in refused(read_stroke, path)
 
 
 def test_a_file_that_is_not_there_or_a_folder(tmp_path: Path) -> None:
-    assert "does not exist" in refused(lambda: read_stroke(tmp_path / "no.json"))
+    assert "does not exist" in refused(read_stroke, tmp_path / "no.json")
     (tmp_path / "folder.json").mkdir()
-    assert "is not readable" in refused(lambda: read_stroke(tmp_path / "folder.json"))
+    assert "is not readable" in refused(read_stroke, tmp_path / "folder.json")

@@ -80,7 +80,6 @@ def test_what_neither_the_still_nor_the_moved_still_shows_counts_more() -> None:
     truth[..., 3] = 1.0  # a limb that the still does not have there
     moved = ObjectFrame(torch.zeros(1, 2), 1.0, torch.tensor([[2 / 3, 0.0]]))
     weights = pixel_weights(still, truth, moved, config.losses)
-    assert weights is not None
     wanted = torch.tensor([1.0, 2, 2, 6]) / 2.75
     torch.testing.assert_close(weights[0, 0, 0], wanted)
 

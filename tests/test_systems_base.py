@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 
 from driving_tools import at, driving_frames, still_picture, tiny_driving
-from refusals import refuses
+from refusals import refused, refuses
 from stillmotion.animate import declared_controls, find_system, load, system_names
 from stillmotion.errors import StillmotionError
 from stillmotion.systems import base
@@ -44,16 +44,6 @@ def change_weights(folder: Path, change: Any) -> None:
     tensors = safetensors.torch.load_file(folder / WEIGHTS)
     change(tensors)
     safetensors.torch.save_file(tensors, folder / WEIGHTS)
-
-
-def refused(folder: Path) -> str:
-    """The sentence that `load` answers with."""
-    with pytest.raises(StillmotionError) as caught:
-        load(folder)
-    message = str(caught.value)
-    assert message[-1] in ".?"
-    assert "\n" not in message
-    return message
 
 
 # --- there and back ------------------------------------------------------------------------------------------------
@@ -146,7 +136,7 @@ def test_saving_replaces_a_model_as_a_whole_or_not_at_all(saved: Path, monkeypat
 )
 def test_a_bad_configuration_names_file_and_field(saved: Path, field: str, value: Any) -> None:
     change_config(saved, {field: value})
-    message = refused(saved)
+    message = refused(load, saved)
     assert CONFIG in message
     assert field.rpartition(".")[2] in message
 
@@ -169,7 +159,7 @@ def test_a_bad_configuration_names_file_and_field(saved: Path, field: str, value
 )
 def test_a_file_that_is_no_configuration(saved: Path, content: str, word: str) -> None:
     (saved / CONFIG).write_text(content)
-    assert word in refused(saved)
+    assert word in refused(load, saved)
 
 
 def test_another_systems_model_is_not_taken(saved: Path) -> None:
@@ -181,19 +171,19 @@ def test_another_systems_model_is_not_taken(saved: Path) -> None:
 # --- weights -------------------------------------------------------------------------------------------------------
 def test_a_missing_tensor_is_named(saved: Path) -> None:
     change_weights(saved, lambda tensors: tensors.pop("detector.logits.bias"))
-    message = refused(saved)
+    message = refused(load, saved)
     assert "lacks 'detector.logits.bias'" in message
     assert WEIGHTS in message
 
 
 def test_a_superfluous_tensor_is_named(saved: Path) -> None:
     change_weights(saved, lambda tensors: tensors.update(extra=torch.zeros(1)))
-    assert "'extra'" in refused(saved)
+    assert "'extra'" in refused(load, saved)
 
 
 def test_another_shape_is_named(saved: Path) -> None:
     change_weights(saved, lambda tensors: tensors.update({"detector.logits.bias": torch.zeros(4)}))
-    message = refused(saved)
+    message = refused(load, saved)
     assert "'detector.logits.bias'" in message
     assert "(4,)" in message
     assert "(3,)" in message
@@ -219,14 +209,14 @@ def test_a_model_that_is_too_large_is_refused_before_it_takes_memory(
 
     monkeypatch.setattr(Driving, "build", watched)
     change_config(saved, fields)
-    assert word in refused(saved)
+    assert word in refused(load, saved)
     assert devices == ["meta"]  # which knows shapes and holds no numbers
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_number_that_is_none_is_named(saved: Path, value: float) -> None:
     change_weights(saved, lambda tensors: tensors["detector.logits.bias"].fill_(value))
-    message = refused(saved)
+    message = refused(load, saved)
     assert "'detector.logits.bias'" in message
     assert "NaN or infinity" in message
 
@@ -253,7 +243,7 @@ def test_a_pickle_under_another_name_is_never_opened(saved: Path, tmp_path: Path
         with zipfile.ZipFile(packed, "w") as file:
             file.writestr("data.pkl", pickle.dumps(_Bomb(bomb)))
         (saved / WEIGHTS).write_bytes(packed.getvalue())
-    message = refused(saved)
+    message = refused(load, saved)
     assert "pickle or zip" in message
     assert "safetensors" in message
     assert not bomb.exists()
@@ -264,13 +254,13 @@ def test_a_truncated_file_is_told(saved: Path, kept: float) -> None:
     content = (saved / WEIGHTS).read_bytes()
     length = int(kept * len(content)) if isinstance(kept, float) else kept
     (saved / WEIGHTS).write_bytes(content[:length])
-    assert "cut short" in refused(saved)
+    assert "cut short" in refused(load, saved)
 
 
 def test_a_header_that_lies_about_its_length_is_told(saved: Path) -> None:
     content = (saved / WEIGHTS).read_bytes()
     (saved / WEIGHTS).write_bytes((2**60).to_bytes(8, "little") + content[8:])
-    assert "cut short" in refused(saved)
+    assert "cut short" in refused(load, saved)
 
 
 # --- systems and controls ------------------------------------------------------------------------------------------

@@ -140,8 +140,6 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def script(path: str) -> ModuleType:
     spec = util.spec_from_file_location(Path(path).stem, ROOT / path)
-    assert spec is not None
-    assert spec.loader is not None
     module = util.module_from_spec(spec)
     sys.modules[module.__name__] = module
     spec.loader.exec_module(module)

@@ -205,18 +205,14 @@ def test_a_run_is_not_overwritten_and_a_missing_one_not_resumed(whole, tmp_path)
     assert train(tmp_path / "empty", [Gan()], resume=True).finished
 
 
-def test_another_number_of_processes_is_refused(whole, tmp_path):
+@pytest.mark.parametrize(
+    ("field", "words"), [("processes", "trained by 2 processes, not 1"), ("format", "update stillmotion")]
+)
+def test_another_number_of_processes_and_a_later_version_are_refused(whole, tmp_path, field, words):
     shutil.copytree(whole, tmp_path / "run")
     state = tmp_path / "run" / "checkpoints" / "gan-000012" / "state.json"
-    state.write_text(state.read_text().replace('"processes": 1', '"processes": 2'))
-    refuses("trained by 2 processes, not 1", train, tmp_path / "run", [Gan()], resume=True)
-
-
-def test_a_checkpoint_of_a_later_version_is_refused(whole, tmp_path):
-    shutil.copytree(whole, tmp_path / "run")
-    state = tmp_path / "run" / "checkpoints" / "gan-000012" / "state.json"
-    state.write_text(state.read_text().replace('"format": 1', '"format": 2'))
-    refuses("update stillmotion", train, tmp_path / "run", [Gan()], resume=True)
+    state.write_text(state.read_text().replace(f'"{field}": 1', f'"{field}": 2'))
+    refuses(words, train, tmp_path / "run", [Gan()], resume=True)
 
 
 def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, capsys):

@@ -99,7 +99,6 @@ def test_labels_are_found_by_name_and_may_be_missing(tmp_path: Path) -> None:
 def test_real_digits_are_read_and_move() -> None:
     pictures, labels = read_digits(MNIST)
     assert pictures.shape == (8000, 28, 28)
-    assert labels is not None
     assert np.bincount(labels, minlength=10).min() > 500
     clip = sample_clip("digits", 0, 0, 112, 3, source=MNIST)
     number = clip.meta["description"]["picture"]
