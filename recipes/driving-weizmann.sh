@@ -5,11 +5,8 @@
 # The shipped weights took these stages with detours (their card and docs/log.md, A to W, have every run): their masks and
 # flow came from weights without batch norm in the detector and with a narrower generator.
 source "$(dirname "$0")/common.sh" "$@"
-WEIZMANN=${WEIZMANN:?set WEIZMANN to the folder of strips}
 
-world puppets "$data/puppets" --clips 1000 --size 64 --seed 1 --jobs 2 --actions wave1,wave2,jack,bend,walk
-world puppets "$data/puppets10" --clips 1000 --size 64 --seed 2 --jobs 2
-prepare "$WEIZMANN" "$data/weizmann" --layout weizmann --hold-out subject=4 --licence research "${joints[@]}"
+driving_data
 train "$runs/driving-people" driving "$data/weizmann@250" "$data/puppets" "$data/puppets10" --preset people \
   --stages keypoint_supervision,frozen_detector,joint,joint2,bold,varied,bold2,varied2,bold3,varied3
 train "$runs/driving-weizmann" driving "$data/weizmann" --from "$runs/driving-people" --stages keypoint_prediction

@@ -17,16 +17,20 @@ def changed(config: StrokesConfig, **changes: Any) -> StrokesConfig:
     return change_settings(config, {name.replace("__", "."): value for name, value in changes.items()}, "test")
 
 
+NARROW: dict[str, Any] = {
+    "size": 32,
+    "predictor__blocks": 2,
+    "predictor__units": 2,
+    "predictor__growth": 4,
+    "predictor__bottleneck": 4,
+}
+
 TINY_STROKES = changed(
     PRESETS["small"],
-    size=32,
+    **NARROW,
     clip__frames=5,
     stroke__lookahead=4,
     encoder__widths=(4, 4, 8),
-    predictor__blocks=2,
-    predictor__units=2,
-    predictor__growth=4,
-    predictor__bottleneck=4,
     generator__widths=(8, 4, 4),
     generator__warp_still=False,  # has its own tests
     losses__unblended=0.0,
@@ -44,12 +48,8 @@ TINY_WARP = changed(TINY_STROKES, generator__warp_still=True, losses__unblended=
 
 TINY_RELEASE = changed(
     PRESETS["release"],
-    size=32,
+    **NARROW,
     encoder__widths=(4, 6, 8),
-    predictor__blocks=2,
-    predictor__units=2,
-    predictor__growth=4,
-    predictor__bottleneck=4,
     generator__widths=(8, 6, 4),
     discriminators__width=4,
 )

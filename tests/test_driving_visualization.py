@@ -3,6 +3,7 @@
 import numpy as np
 
 from driving_tools import at, moving_square, tiny
+from stillmotion.data.clip import evenly
 from stillmotion.systems.driving import visualization as drawing
 
 
@@ -54,4 +55,4 @@ def test_contact_sheets_have_a_row_per_clip_and_leave_the_mode_as_it_was() -> No
     assert drawing.pair_sheet(networks, clips).shape == (3 * 128, 12 * 128, 3)
     assert drawing.path_sheet(networks, clips, 5).shape == (3 * 256, 2 * 256, 3)
     assert all(module.training for module in networks.modules())
-    assert [clip.name for clip in drawing.evenly(clips, 2)] == ["clip-0", "clip-2"]
+    assert [clips[i].name for i in evenly(len(clips), 2)] == ["clip-0", "clip-2"]

@@ -18,11 +18,11 @@ from stillmotion.evaluation.metrics.control import (
     EndpointError,
     TrajectoryError,
     background_change,
-    distance_to_polyline,
     static_pixels,
 )
 from stillmotion.evaluation.metrics.feature import IdentityAccuracy
 from stillmotion.evaluation.metrics.keypoint import PCK
+from stillmotion.geometry import distance_to_polyline
 from stillmotion.worlds import faces
 
 NAN = float("nan")

@@ -218,6 +218,17 @@ def _turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]
     return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
 
 
+def distance_to_polyline(points: Tensor, vertices: Tensor) -> Tensor:
+    """Distance of each point (T x 2) from the polyline through the vertices (S x 2); T."""
+    if len(vertices) == 1:
+        return (points - vertices).norm(dim=1)
+    start, segment = vertices[:-1], vertices.diff(dim=0)  # S-1 x 2
+    offset = points[:, None] - start  # T x S-1 x 2
+    # On a segment of zero length the nearest point is its start.
+    share = ((offset * segment).sum(-1) / segment.square().sum(-1).clamp_min(1e-12)).clamp(0, 1)
+    return (offset - share[..., None] * segment).norm(dim=-1).amin(dim=1)
+
+
 def reachable(mask: Tensor, seed: Tensor) -> Tensor:
     """Flood fill: the 8-connected components of a mask that touch a seed; both 1 x 1 x H x W, `bool`."""
     filled = mask & seed

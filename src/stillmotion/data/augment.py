@@ -130,6 +130,17 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
 }
 
 
+def find_augmentation(name: str) -> Augmentation:
+    """An augmentation by its name.
+
+    Raises:
+        StillmotionError: there is none of this name.
+    """
+    if name not in AUGMENTATIONS:
+        raise StillmotionError(f"There is no augmentation {name!r}; known are {', '.join(AUGMENTATIONS)}.")
+    return AUGMENTATIONS[name]
+
+
 @dataclass(frozen=True, eq=False)
 class AugmentParams:
     """Every decision for one sample, in the order in which they are applied; the defaults change nothing."""

@@ -11,6 +11,11 @@ import numpy as np
 from stillmotion.errors import StillmotionError
 
 
+def evenly(count: int, most: int) -> np.ndarray:
+    """Indices of at most `most` of `count` things, evenly spaced from the first to the last."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
+
+
 @dataclass(frozen=True)
 class Clip:
     """A video and its tracks, as plain arrays.

@@ -14,7 +14,7 @@ from stillmotion import geometry
 from stillmotion.data.augment import AugmentParams
 from stillmotion.data.clip import Clip
 from stillmotion.data.part_flow import flow_between
-from stillmotion.data.track_augment import augment_flow, augment_labels
+from stillmotion.data.track_augment import augment_flow, augment_labels, source_places
 
 WARPED, STATIC, PLATE, PAINT = range(4)
 """What a pixel of a frame shows, of the still: figure that can be seen there, background that is at the same place,
@@ -56,11 +56,12 @@ def motion_truth(clip: Clip, indices: np.ndarray, params: AugmentParams) -> dict
     parts, moves = np.asarray(clip.tracks["parts"]), np.asarray(clip.tracks["moves"])
     flow = flow_between(parts, moves, driving, still)
     shown = visibility(parts[still], parts[driving], flow)
-    moved = torch.from_numpy(augment_flow(flow, params))
+    sources = source_places(params)
+    moved = torch.from_numpy(augment_flow(flow, params, sources))
     return {
         "displacement": geometry.displacement_to_normalised(moved, (height, width)),
-        "visibility": torch.from_numpy(augment_labels(shown, params).astype(np.int64)),
-        "figure": torch.from_numpy((augment_labels(parts[still], params) > 0).astype(np.float32))[None],
+        "visibility": torch.from_numpy(augment_labels(shown, sources).astype(np.int64)),
+        "figure": torch.from_numpy((augment_labels(parts[still], sources) > 0).astype(np.float32))[None],
     }
 
 

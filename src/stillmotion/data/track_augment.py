@@ -104,15 +104,17 @@ def augment_tracks(
     return augmented
 
 
-def augment_flow(flow: np.ndarray, params: AugmentParams) -> np.ndarray:
-    """A field of motion between any two frames, moved as they are; H x W x 2 pixels to h x w x 2, `float32`."""
-    sources = source_places(params)
+def augment_flow(flow: np.ndarray, params: AugmentParams, sources: np.ndarray) -> np.ndarray:
+    """A field of motion between any two frames, moved as they are; H x W x 2 pixels to h x w x 2, `float32`.
+
+    `sources` are the `source_places(params)`.
+    """
     return _move_flow(_sample(flow[None], sources), params, sources)[0]
 
 
-def augment_labels(labels: np.ndarray, params: AugmentParams) -> np.ndarray:
-    """A picture of labels, moved as the frames are; H x W to h x w of the same type."""
-    return np.ascontiguousarray(labels[_nearest(source_places(params))])
+def augment_labels(labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
+    """A picture of labels, moved as the frames are to their `source_places`; H x W to h x w of the same type."""
+    return np.ascontiguousarray(labels[_nearest(sources)])
 
 
 def source_places(params: AugmentParams) -> np.ndarray:

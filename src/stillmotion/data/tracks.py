@@ -13,6 +13,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from stillmotion.data.clip import evenly
+
 # The patches of DIS are 8 pixels wide: smaller pictures are enlarged to this side, or their objects are too small.
 _FLOW_SIDE, _MOST_ENLARGED = 256, 4
 _LEAST_DIFFERENCE = 16.0  # differences below this are compression and camera noise in 8-bit video
@@ -196,7 +198,7 @@ def _masks(frames: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
 def _spread(items: np.ndarray, most: int) -> np.ndarray:
     """At most so many of the items, evenly spread from the first to the last."""
-    return items[np.linspace(0, len(items) - 1, min(len(items), most)).round().astype(int)]
+    return items[evenly(len(items), most)]
 
 
 def _still_background(frames: np.ndarray) -> np.ndarray:

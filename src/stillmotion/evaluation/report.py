@@ -13,6 +13,7 @@ from torchmetrics import Metric
 
 from stillmotion import media
 from stillmotion.animate import load
+from stillmotion.data.clip import evenly
 from stillmotion.data.clipset import ClipSet, open_dataset
 from stillmotion.data.info import DatasetInfo
 from stillmotion.errors import StillmotionError
@@ -261,5 +262,5 @@ def curve_table(curves: Mapping[str, Any], shown: int = 8) -> list[str]:
 
 def strip(videos: Sequence[np.ndarray], shown: int = SHOWN) -> np.ndarray:
     """Videos under each other, `shown` evenly spaced frames side by side; H x W x 3 `uint8`."""
-    at = np.linspace(0, len(videos[0]) - 1, min(shown, len(videos[0]))).round().astype(int)
+    at = evenly(len(videos[0]), shown)
     return np.concatenate([np.concatenate(list(video[at]), axis=1) for video in videos], axis=0)

@@ -20,7 +20,7 @@ _PER_FRAME: tuple[int, Stages] = 64, [(128, (1, 1, 1)), (128, (1, 2, 2)), (256, 
 
 
 class PatchDiscriminator(nn.Module):
-    """PatchGAN (pix2pix): each score judges one patch of the image; 70 x 70 pixels with three layers.
+    """PatchGAN (pix2pix): each score is of one patch of the image; 70 x 70 pixels with three layers.
 
     4x4 convolutions with padding 1: the first without norm, then `layers` with norm, of which the last has stride 1
     and the others stride 2; then the score. LeakyReLU 0.2 between them.

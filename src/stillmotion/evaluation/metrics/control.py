@@ -19,6 +19,7 @@ from torchmetrics import Metric
 from stillmotion.evaluation.metrics.base import MeanOfValues, shapes
 from stillmotion.evaluation.metrics.feature import IdentityAccuracy
 from stillmotion.evaluation.metrics.keypoint import AKD, PCK
+from stillmotion.geometry import distance_to_polyline
 
 
 class EndpointError(MeanOfValues):
@@ -94,17 +95,6 @@ def fill_lost(path: Tensor, start: Tensor) -> Tensor:
         if filled[t].isnan().any():
             filled[t] = filled[t - 1] if t else start
     return filled
-
-
-def distance_to_polyline(points: Tensor, vertices: Tensor) -> Tensor:
-    """Distance of each point (T x 2) from the polyline through the vertices (S x 2); T."""
-    if len(vertices) == 1:
-        return (points - vertices).norm(dim=1)
-    start, segment = vertices[:-1], vertices.diff(dim=0)  # S-1 x 2
-    offset = points[:, None] - start  # T x S-1 x 2
-    # On a segment of zero length the nearest point is its start.
-    share = ((offset * segment).sum(-1) / segment.square().sum(-1).clamp_min(1e-12)).clamp(0, 1)
-    return (offset - share[..., None] * segment).norm(dim=-1).amin(dim=1)
 
 
 class BackgroundChange(MeanOfValues):

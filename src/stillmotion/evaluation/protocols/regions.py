@@ -10,11 +10,10 @@ import cv2
 import numpy as np
 import torch
 
-from stillmotion import media
 from stillmotion.data.motion_truth import PLATE, knows_motion, visibility
 from stillmotion.data.part_flow import flow_between
 from stillmotion.evaluation.metrics.region import RegionGradientError, RegionL1, RegionSharpness
-from stillmotion.evaluation.protocols.columns import PIXELS, Case, Column, Prediction, metric
+from stillmotion.evaluation.protocols.columns import PIXELS, Case, Column, Prediction, metric, target_frames
 
 CHANGED_ABOVE = 20
 """In grey levels: what differs by less between still and target counts as noise."""
@@ -78,7 +77,7 @@ def _inside(region: Region) -> Callable[[Prediction], tuple[Any, ...] | None]:
         mask = region(case)
         if mask is None:
             return None
-        target = torch.from_numpy(media.to_float(case.target))
+        target = prediction.cache.reference(PIXELS, case, target_frames)
         return prediction.features(PIXELS), target, torch.from_numpy(mask)
 
     return inputs

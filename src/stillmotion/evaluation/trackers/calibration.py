@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from stillmotion.data.clip import Clip
+from stillmotion.data.clip import Clip, evenly
 from stillmotion.data.points import MIN_CONFIDENCE
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.trackers.tracking import sample_map, track_object, track_points
@@ -111,7 +111,7 @@ def add_surface_points(clip: Clip, count: int = 30) -> Clip:
     """
     masks = clip.tracks["mask"]
     y, x = np.nonzero(cv2.erode(np.ascontiguousarray(masks[0]), np.ones((3, 3), np.uint8)))
-    chosen = np.linspace(0, len(x) - 1, min(count, len(x))).round().astype(int)
+    chosen = evenly(len(x), count)
     points = [torch.from_numpy(np.stack([x[chosen], y[chosen]], axis=1).astype(np.float32))]
     visible = [torch.ones(len(chosen), dtype=torch.bool)]
     flows = zip(clip.tracks["flow_forward"], clip.tracks["flow_backward"], strict=True)

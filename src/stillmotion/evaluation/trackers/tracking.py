@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stillmotion import media
+from stillmotion.data.clip import evenly
 from stillmotion.data.points import drop_uncertain
 from stillmotion.data.tracks import boxes, flow
 from stillmotion.geometry import to_normalised, warp
@@ -152,7 +153,7 @@ def _points_inside(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if corners is not None and len(corners) >= _MIN_POINTS:
         return corners[:, 0]
     y, x = np.nonzero(marked)
-    chosen = np.linspace(0, len(x) - 1, min(len(x), _OBJECT_POINTS)).round().astype(int)
+    chosen = evenly(len(x), _OBJECT_POINTS)
     return np.stack([x[chosen], y[chosen]], axis=1).astype(np.float32)
 
 

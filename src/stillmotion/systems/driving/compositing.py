@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from stillmotion import geometry, media
 from stillmotion.errors import StillmotionError
@@ -115,8 +114,7 @@ def composite(canvas: Canvas, output: GeneratorOutput, weight: Tensor | None = N
     """
     side, still = canvas.side, canvas.picture
     left, top, right, bottom = canvas.box
-    flow = suppress_slow(output.motion.displacement).permute(0, 3, 1, 2)
-    large = F.interpolate(flow, size=(side, side), mode="bilinear", align_corners=True).permute(0, 2, 3, 1)
+    large = geometry.resize_grid(suppress_slow(output.motion.displacement), (side, side))
     grid = geometry.identity_grid((side, side), large) + large
     warped = geometry.warp(canvas.square, grid[:, top:bottom, left:right], padding="border")
     if output.blend is not None and output.paint is not None and output.residual is not None:

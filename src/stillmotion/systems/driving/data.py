@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stillmotion import geometry, media
-from stillmotion.data.augment import AUGMENTATIONS, AugmentParams
+from stillmotion.data.augment import AugmentParams, find_augmentation
 from stillmotion.data.motion_truth import motion_truth
 from stillmotion.data.sampling import FrameDataset, PairDataset, clip_index, sample_rng, window
 from stillmotion.data.track_augment import augment_tracks
 from stillmotion.errors import StillmotionError
+from stillmotion.nn.modes import eval_mode
 from stillmotion.systems.driving.networks import KeypointDetector, Keypoints
 
 SIDES = ("left", "right")
@@ -73,17 +74,6 @@ def frames_with_joints(clips: Sequence[Any], keypoints: int, seed: int, augmenta
         raise StillmotionError(f"Keypoint supervision has {len(JOINTS)} joints for at most as many keypoints.")
     extra = partial(joint_targets, keypoints=keypoints)
     return FrameDataset(known, seed, find_augmentation(augmentation), extra=extra)
-
-
-def find_augmentation(name: str) -> Any:
-    """An augmentation by its name.
-
-    Raises:
-        StillmotionError: there is none of this name.
-    """
-    if name not in AUGMENTATIONS:
-        raise StillmotionError(f"There is no augmentation {name!r}; known are {', '.join(AUGMENTATIONS)}.")
-    return AUGMENTATIONS[name]
 
 
 def joint_targets(clip: Any, indices: np.ndarray, params: AugmentParams, keypoints: int) -> dict[str, Tensor]:
@@ -154,13 +144,11 @@ def window_length(clips: Sequence[Any], wanted: int) -> int:
 @torch.no_grad()
 def detect(detector: KeypointDetector, frames: np.ndarray) -> Keypoints:
     """Keypoints of a whole clip, T x S x S x 3 `uint8`, as they are found when animating; on the CPU, time first."""
-    was_training = detector.training
-    detector.eval()
     device = next(detector.parameters()).device
-    found = [
-        detector(media.to_tensor(frames[start : start + DETECT_BATCH]).to(device))
-        for start in range(0, len(frames), DETECT_BATCH)
-    ]
-    detector.train(was_training)
+    with eval_mode(detector):
+        found = [
+            detector(media.to_tensor(frames[start : start + DETECT_BATCH]).to(device))
+            for start in range(0, len(frames), DETECT_BATCH)
+        ]
     mean, covariance = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
     return Keypoints(mean, covariance)

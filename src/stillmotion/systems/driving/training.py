@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from stillmotion.data.augment import find_augmentation
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.base import System
 from stillmotion.systems.driving import losses
@@ -18,7 +19,6 @@ from stillmotion.systems.driving.config import DrivingConfig, MotionStage
 from stillmotion.systems.driving.data import (
     KeypointWindows,
     detect,
-    find_augmentation,
     frames_with_joints,
     pairs,
     window_length,

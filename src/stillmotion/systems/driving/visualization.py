@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from stillmotion import geometry, media
+from stillmotion.data.clip import evenly
 from stillmotion.nn.modes import eval_mode
 from stillmotion.systems.driving.data import detect
 from stillmotion.systems.driving.networks import (
@@ -142,16 +143,11 @@ def draw_layers(
 # --- contact sheets, for previews while training -------------------------------------------------------------------
 
 
-def evenly(clips: Sequence[Any], count: int) -> list[Any]:
-    """At most `count` of the clips, evenly spaced."""
-    return [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, count).round().astype(int))]
-
-
 @torch.no_grad()
 def keypoint_sheet(detector: KeypointDetector, clips: Sequence[Any], rows: int = 8, shown: int = 6) -> np.ndarray:
     """Frames with their keypoints: one row per clip, at most `rows`, `shown` frames each."""
     strips = []
-    for clip in evenly(clips, rows):
+    for clip in (clips[i] for i in evenly(len(clips), rows)):
         frames = np.asarray(clip.frames[np.linspace(0, len(clip.frames) - 1, shown).round().astype(int)])
         found = detect(detector, frames)
         cells = [
@@ -175,7 +171,7 @@ def pair_sheet(networks: DrivingNetworks, clips: Sequence[Any], rows: int = 8, s
     device = next(networks.parameters()).device
     strips = []
     with eval_mode(networks):
-        for clip in evenly(clips, rows):
+        for clip in (clips[i] for i in evenly(len(clips), rows)):
             at = [0, len(clip.frames) // 4, len(clip.frames) // 2, 3 * len(clip.frames) // 4]
             frames = media.to_tensor(clip.frames[at]).to(device)
             inputs = gather_inputs(networks, frames[:1], frames)
@@ -208,7 +204,7 @@ def path_sheet(
     assert networks.predictor is not None
     device = next(networks.predictor.parameters()).device
     strips = []
-    for clip in evenly(clips, rows):
+    for clip in (clips[i] for i in evenly(len(clips), rows)):
         truth = detect(networks.detector, clip.frames[:length])
         first = Keypoints(*(part[:1].to(device) for part in truth))
         made = networks.predictor(first, len(truth.mean)).mean[0].cpu()

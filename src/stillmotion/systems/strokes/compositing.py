@@ -116,10 +116,8 @@ def changed(frame: Tensor, still: Tensor, unmoved: Tensor) -> Tensor:
 def distance_to_segment(start: Tensor, end: Tensor, size: geometry.Size) -> Tensor:
     """Distance in pixels of each pixel from the line segment between two points (x, y); 1 x 1 x H x W."""
     y, x = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
-    off = torch.stack([x, y], -1) - start  # H x W x 2
-    way = end - start
-    share = ((off * way).sum(-1) / way.square().sum().clamp_min(1e-12)).clamp(0, 1)
-    return (off - share[..., None] * way).norm(dim=-1)[None, None]
+    pixels = torch.stack([x, y], -1).flatten(0, 1)  # HW x 2
+    return geometry.distance_to_polyline(pixels, torch.stack([start, end])).view(1, 1, *size)
 
 
 def compose(canvas: Canvas, generated: GeneratorOutput, mask: Tensor, way: Tensor) -> np.ndarray:

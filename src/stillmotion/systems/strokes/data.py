@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillmotion.data.augment import AUGMENTATIONS, Augmentation, AugmentParams, augment_frames, move_points
+from stillmotion.data.augment import AugmentParams, augment_frames, find_augmentation, move_points
 from stillmotion.data.clip import Clip
 from stillmotion.data.colour import ColourParams
 from stillmotion.data.sampling import PairDataset, WindowDataset, to_tensor, window_starts
@@ -25,7 +25,7 @@ TRACK = "points"  # the track with the stroke: T x 2, (x, y) pixels of the clip'
 
 def frame_pairs(clips: Sequence[Any], config: StrokesConfig, seed: int) -> PairDataset:
     """Two frames of a clip, the earlier one as the still: `source`, `driving`, `points` (2 x 2), perhaps `masks`."""
-    return PairDataset(clips, seed, find_augmentation(config), **_per_clip(config))
+    return PairDataset(clips, seed, find_augmentation(config.clip.augmentation), **_per_clip(config))
 
 
 def frame_windows(
@@ -34,19 +34,7 @@ def frame_windows(
     """Windows of `clip.frames` usable frames: `frames`, `points` (T x 2), and perhaps `masks`."""
     frames, step = config.clip.frames, config.clip.frame_step
     options = {"step": step, "drop_batch": drop_batch, **_per_clip(config, masks)}
-    return WindowDataset(clips, seed, frames, find_augmentation(config), **options)
-
-
-def find_augmentation(config: StrokesConfig) -> Augmentation:
-    """The augmentation of the configuration's name.
-
-    Raises:
-        StillmotionError: there is none of this name.
-    """
-    name = config.clip.augmentation
-    if name not in AUGMENTATIONS:
-        raise StillmotionError(f"There is no augmentation {name!r}; known are {', '.join(AUGMENTATIONS)}.")
-    return AUGMENTATIONS[name]
+    return WindowDataset(clips, seed, frames, find_augmentation(config.clip.augmentation), **options)
 
 
 def training_clips(clips: Sequence[Any], config: StrokesConfig) -> list[Any]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stillmotion import media
+from stillmotion.data.clip import evenly
 from stillmotion.nn.modes import eval_mode
 from stillmotion.systems.strokes.compositing import from_network, to_network
 from stillmotion.systems.strokes.networks import StrokesNetworks
@@ -126,7 +127,8 @@ def rollout_sheet(
         scale: enlargement.
     """
     with eval_mode(networks):
-        return np.concatenate([row for clip in _spread(clips, rows) for row in _rolled(networks, clip, shown, scale)])
+        chosen = evenly(len(clips), rows)
+        return np.concatenate([row for i in chosen for row in _rolled(networks, clips[i], shown, scale)])
 
 
 def _rolled(networks: StrokesNetworks, clip: Any, shown: int, scale: int) -> list[np.ndarray]:
@@ -147,7 +149,8 @@ def autoencoding_sheet(networks: StrokesNetworks, clips: Sequence[Any], rows: in
     Clips and rows are as in `rollout_sheet`.
     """
     with eval_mode(networks):
-        return np.concatenate([row for clip in _spread(clips, rows) for row in _autoencoded(networks, clip, shown)])
+        chosen = evenly(len(clips), rows)
+        return np.concatenate([row for i in chosen for row in _autoencoded(networks, clips[i], shown)])
 
 
 @torch.no_grad()
@@ -166,7 +169,3 @@ def _autoencoded(networks: StrokesNetworks, clip: Any, count: int) -> list[np.nd
         frames = data.mask_background((frames + 1) / 2, data.ObjectMasks()(clip, chosen).to(device)) * 2 - 1
     generated = networks.generate(context, networks.encode(frames, points, 1), object_frame(points, 1, config))
     return [np.concatenate(list(videos), 1) for videos in (pictures, from_network(generated.frame))]
-
-
-def _spread(clips: Sequence[Any], count: int) -> list[Any]:
-    return [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, count).round().astype(int))]
