@@ -16,7 +16,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 SYSTEMS = sorted(path.name for path in (SOURCE / "systems").iterdir() if (path / "config.py").is_file())
 
 BASE = {"errors", "version", "options"}
-TOOLS = {"nn", "losses", "geometry", "media", "files"}
+TOOLS = {"nn", "losses", "geometry", "media", "files", "rendering"}
 MAY_KNOW = {
     # From the ground up; a room may always know itself.
     "errors": set(),
@@ -26,8 +26,9 @@ MAY_KNOW = {
     "losses": {"geometry"},
     "nn": {"geometry", "errors"},
     "media": BASE,
+    "rendering": {"nn", "geometry", "media", "files"} | BASE,
     "files": {"errors"},
-    "data": {"media", "geometry", "files"} | BASE,
+    "data": {"media", "geometry", "files", "rendering"} | BASE,
     "worlds": {"data", "files"} | BASE,
     "training": {"data.sampling", "files", "nn"} | BASE,
     "systems": {"data", "training.schedules", "training.stage"} | TOOLS | BASE,

@@ -43,6 +43,8 @@ class Animator:
         *,
         size: str = "native",
         layers: bool = False,
+        mask: str | Path | None = None,
+        plate: str | Path | None = None,
     ) -> Animation:
         """Animate a still from the start of a control to its end; the animation can be repeated and saved.
 
@@ -53,12 +55,17 @@ class Animator:
             seed: for systems that draw random numbers.
             size: `native`, the still's own size, or `model`, the networks'.
             layers: also draw what explains the frames.
+            mask: a picture of the still's size with its figure in white, where the one found is not right.
+            plate: a picture of the still's size without the figure, where what lies behind it is known; `none`
+                leaves the background behind the figure to the networks.
 
         Raises:
             StillmotionError: the picture or the control cannot be used.
         """
         pixels = to_pixels(still)
-        return self.system.animate(pixels, control, frames, seed=seed, size=size, layers=layers)
+        return self.system.animate(
+            pixels, control, frames, seed=seed, size=size, layers=layers, mask=mask, plate=plate
+        )
 
     def open(self, still: Picture, control: Control | None = None, **options: Any) -> Rollout:
         """Start an animation that runs without end and takes new controls while it does; see `System.open`.

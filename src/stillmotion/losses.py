@@ -216,3 +216,15 @@ def source_cross_entropy(shares: Tensor, target: Tensor, class_weights: Sequence
     counted = weights[target.clamp_min(0)] * (target >= 0)
     share = _at_least_float32(shares).gather(1, target.clamp_min(0)[:, None])[:, 0]
     return global_mean((counted * -share.clamp_min(1e-6).log()).sum(), counted.sum())
+
+
+def figure_cross_entropy(logits: Tensor, figure: Tensor) -> Tensor:
+    """Binary cross-entropy of a figure over the pixels whose truth is known.
+
+    Args:
+        logits: N x 1 x H x W.
+        figure: the same shape, 0 or 1; negative where it is not known.
+    """
+    known = (figure >= 0).float()
+    error = F.binary_cross_entropy_with_logits(logits.float(), figure.clamp_min(0), reduction="none")
+    return global_mean((known * error).sum(), known.sum())

@@ -84,13 +84,20 @@ class Animate:
     layers: str | None = option(
         "--layers", default=None, metavar="DIR", help="also write what explains the frames: flow, masks, ..."
     )
+    mask: str | None = option(
+        "--mask", default=None, metavar="FILE", help="the still's figure in white, as a picture of the still's size"
+    )
+    plate: str | None = option(
+        "--plate", default=None, metavar="FILE", help="the still without its figure; none: no background behind it"
+    )
     overwrite: bool = option("-y", "--overwrite", default=False, help="replace existing files")
 
     def run(self) -> None:
         """Animate and save."""
         animator = load(self.model, self.precision, self.device)
         layers = self.layers is not None
-        animation = animator(self.still, self.control, self.frames, self.seed, size=self.size, layers=layers)
+        about_still = {"size": self.size, "mask": self.mask, "plate": self.plate}
+        animation = animator(self.still, self.control, self.frames, self.seed, layers=layers, **about_still)
         with printed_warnings(), Progress("frames", self.frames) as progress:
             count = animation.save(self.out, layers=self.layers, overwrite=self.overwrite, progress=progress.reached)
         print(f"{self.out}: {count} frames at {animation.fps:g} per second")

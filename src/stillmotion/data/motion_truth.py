@@ -15,16 +15,14 @@ from stillmotion.data.augment import AugmentParams
 from stillmotion.data.clip import Clip
 from stillmotion.data.part_flow import flow_between
 from stillmotion.data.track_augment import augment_flow, augment_labels, source_places
-
-WARPED, STATIC, PLATE, PAINT = range(4)
-"""What a pixel of a frame shows, of the still: figure that can be seen there, background that is at the same place,
-background that the figure hides there, figure that is hidden there."""
+from stillmotion.rendering.fields import PAINT, PLATE, STATIC, WARPED
 
 UNKNOWN = -100
 """Class of a pixel of which nothing is known; `torch.nn.functional.cross_entropy` ignores it."""
 
-_STATIC_BELOW = 0.3
-"""In pixels: background that moves by less counts as static."""
+_STATIC_BELOW, _SHAKEN_BELOW = 0.3, 3.0
+"""In pixels: background that moves by less counts as static, or as one that a still could show by warping. What moves
+farther is a camera's pan, of which a direction says nothing."""
 
 
 def knows_motion(clip: Clip) -> bool:
@@ -41,14 +39,19 @@ def motion_truth(clip: Clip, indices: np.ndarray, params: AugmentParams) -> dict
         params: the augmentation; played backwards, the later frame is the still.
 
     Returns:
-        `displacement`, h x w x 2: backward and normalised, where in the still each pixel of the driving frame comes
-        from; `visibility`, h x w, `int64`: `WARPED`, `STATIC`, `PLATE` or `PAINT`, or `UNKNOWN` everywhere for a clip
-        that does not know its motion; `figure`, 1 x h x w in {0, 1}: the still's foreground.
+        * `displacement`, h x w x 2: backward, normalised, where in the still each pixel of the driving frame is from;
+        * `moving`, h x w: 1 where that pixel is figure, of whose motion a direction can say something, else 0;
+        * `visibility`, h x w, `int64`: what shows there: `WARPED`, figure that the still shows, or background that
+          has moved a little; `STATIC`, background that has not; `PLATE`, background that the still's figure hides;
+          `PAINT`, what the still does not show; or `UNKNOWN`, background that has moved far, and everywhere in a clip
+          that does not know its motion;
+        * `figure`, 1 x h x w: 1 for the still's figure, else 0, or -1 where it is not known.
     """
     height, width = params.out
     if not knows_motion(clip):
         return {
             "displacement": torch.zeros(height, width, 2),
+            "moving": torch.zeros(height, width),
             "visibility": torch.full((height, width), UNKNOWN),
             "figure": torch.full((1, height, width), -1.0),
         }
@@ -60,13 +63,14 @@ def motion_truth(clip: Clip, indices: np.ndarray, params: AugmentParams) -> dict
     moved = torch.from_numpy(augment_flow(flow, params, sources))
     return {
         "displacement": geometry.displacement_to_normalised(moved, (height, width)),
+        "moving": torch.from_numpy((augment_labels(parts[driving], sources) > 0).astype(np.float32)),
         "visibility": torch.from_numpy(augment_labels(shown, sources).astype(np.int64)),
         "figure": torch.from_numpy((augment_labels(parts[still], sources) > 0).astype(np.float32))[None],
     }
 
 
 def visibility(still: np.ndarray, driving: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """What each pixel of a driving frame shows of the still; H x W, `uint8`.
+    """What each pixel of a driving frame shows of the still; H x W, `int16`; see `motion_truth`.
 
     Args:
         still: the parts seen in the still, H x W.
@@ -83,9 +87,10 @@ def visibility(still: np.ndarray, driving: np.ndarray, flow: np.ndarray) -> np.n
         for dx in (-1, 0, 1):
             there = still[np.clip(row + dy, 0, height - 1), np.clip(column + dx, 0, width - 1)]
             seen |= there == driving
-    seen &= inside
-    exact = still[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)] == 0
-    background = driving == 0
-    static = background & inside & exact & (np.abs(flow).max(-1) < _STATIC_BELOW)
-    shown = np.where(background, np.where(inside & exact, WARPED, PLATE), np.where(seen, WARPED, PAINT))
-    return np.where(static, STATIC, shown).astype(np.uint8)
+    bare = still[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)] == 0
+    far = np.abs(flow).max(-1)
+    return np.select(
+        [driving > 0, far > _SHAKEN_BELOW, ~inside, bare & (far < _STATIC_BELOW), bare],
+        [np.where(seen & inside, WARPED, PAINT), UNKNOWN, PAINT, STATIC, WARPED],
+        PLATE,
+    ).astype(np.int16)

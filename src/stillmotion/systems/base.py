@@ -64,12 +64,16 @@ class Output:
         seed: of the random numbers; the same seed gives the same frames on the same CPU.
         native: frames have the still's own size; else the networks'.
         layers: also draw the layers that explain each frame.
+        mask: a picture of the still's size, its figure in white; None lets the networks find it.
+        plate: a picture of the still's size without its figure, or `none` for no plate; None inpaints it.
     """
 
     frames: int | None = None
     seed: int | None = None
     native: bool = True
     layers: bool = False
+    mask: str | Path | None = None
+    plate: str | Path | None = None
 
 
 class Rollout(ABC):
@@ -237,6 +241,8 @@ class System(ABC):
         seed: int | None = None,
         size: str = "native",
         layers: bool = False,
+        mask: str | Path | None = None,
+        plate: str | Path | None = None,
     ) -> Rollout:
         """Start an animation that can be steered while it runs.
 
@@ -247,6 +253,8 @@ class System(ABC):
             seed: see `Output`.
             size: `native`, the still's own, or `model`, the networks'.
             layers: also draw the layers that explain each frame.
+            mask: see `Output`.
+            plate: see `Output`.
 
         Raises:
             StillmotionError: the control is of another kind or does not fit; some of it only with the first step.
@@ -257,7 +265,7 @@ class System(ABC):
             raise StillmotionError(f"frames must be at least 1, not {frames}.")
         if size not in ("native", "model"):
             raise StillmotionError(f"size must be native or model, not {size!r}.")
-        return self.rollout(still, control, Output(frames, seed, size == "native", layers))
+        return self.rollout(still, control, Output(frames, seed, size == "native", layers, mask, plate))
 
     def animate(self, still: np.ndarray, control: Control, frames: int | None = None, **options: Any) -> Animation:
         """The roll-out of one control from start to end, which can be repeated and saved; arguments as for `open`."""

@@ -13,16 +13,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stillmotion import media
+from stillmotion import geometry, media
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError, StillmotionWarning
 from stillmotion.options import Box, Control
+from stillmotion.rendering.backdrop import find_backdrop
+from stillmotion.rendering.canvas import Canvas
+from stillmotion.rendering.compositing import LAYERS as RENDERER_LAYERS
+from stillmotion.rendering.compositing import Renderer, hold
+from stillmotion.rendering.fields import WARPED, Fields
 from stillmotion.systems.base import Output, Rollout, Step, System
 from stillmotion.systems.driving import CONTROLS, Drive, Predict
 from stillmotion.systems.driving import transfer as transferring
-from stillmotion.systems.driving.compositing import Canvas, composite, mix
 from stillmotion.systems.driving.config import PRESETS, DrivingConfig
-from stillmotion.systems.driving.networks import DrivingNetworks, GeneratorOutput, Keypoints, Motion, StepInputs
+from stillmotion.systems.driving.networks import (
+    DrivingNetworks,
+    FieldGenerator,
+    GeneratorOutput,
+    Keypoints,
+    Motion,
+    StepInputs,
+)
 from stillmotion.systems.driving.transfer import BATCH, FPS, Driver
 
 CROP_ROUNDS = 4
@@ -50,6 +61,7 @@ class Driving(System):
         "flow": "backward flow: hue is direction",
         "masks": "which keypoint moves which pixel",
         "warped": "the still through the flow alone",
+        **RENDERER_LAYERS,
     }
     config: DrivingConfig
     networks: DrivingNetworks
@@ -89,15 +101,13 @@ class Driving(System):
 
         Returns:
             Steps whose `facts` hold the keypoints (`mean`, K x 2, and `covariance`, K x 2 x 2, normalised), the
-            backward `displacement` (s x s x 2, normalised), in relative transfer the number of the `reference` frame,
+            backward `displacement` (s x s x 2, normalised), with fields the `shares` of the sources (4 x S x S), in relative transfer the number of the `reference` frame,
             and the `crop` (x, y, width, height) where there is one. Layers: see `layer_captions`.
 
         Warns:
             StillmotionWarning: with the first step, where relative transfer finds a body of another size or place.
         """
-        system = self.for_inference()
-        kind = FlippedRollout if self.config.flip_tta else DrivingRollout
-        return kind(system, still, control, output)
+        return DrivingRollout(self.for_inference(), still, control, output)
 
 
 class DrivingRollout(Rollout):
@@ -110,20 +120,17 @@ class DrivingRollout(Rollout):
         still: H x W x 3, `uint8`.
         control: None rests.
         output: what to give.
-        mirror: the still and its driver are mirror images; see `FlippedRollout`.
     """
 
-    def __init__(
-        self, system: Driving, still: np.ndarray, control: Control | None, output: Output, mirror: bool = False
-    ):
+    def __init__(self, system: Driving, still: np.ndarray, control: Control | None, output: Output):
         self.system, self.networks = system, system.networks
-        self.still, self.output, self.mirror = still, output, mirror
+        self.still, self.output = still, output
         self.fps = FPS
         self.control: Control | None = None
         self.driver: Driver | None = None
         self.canvas: Canvas | None = None
+        self.renderer: Renderer | None = None
         self.reference: transferring.Match | None = None
-        self.reference_index: int | None = None  # where another roll-out has chosen it
         self._targets: Iterator[Target] = iter(())
         self._next: Target | None = None
         self._steps: deque[tuple[Step, Keypoints]] = deque()  # made ahead, each with its pose
@@ -169,8 +176,8 @@ class DrivingRollout(Rollout):
         self.driver, self._targets, self._next = None, iter(()), None
         self._steps.clear()
 
-    def follow(self, control: Control, driver: Driver | None = None) -> None:
-        """Take up a control; `driver` reads its video, if another roll-out has opened it."""
+    def follow(self, control: Control) -> None:
+        """Take up a control."""
         self.control = control
         self._masking: Any = None
         if isinstance(control, Predict):
@@ -178,7 +185,7 @@ class DrivingRollout(Rollout):
             self._targets = self._predicted(self.output.frames or control.frames)
             return
         assert isinstance(control, Drive)
-        self.driver = driver or self._open(control)
+        self.driver = self._open(control)
         self.fps = self.driver.fps
         self._targets = self._driven(control, self.driver)
 
@@ -226,7 +233,7 @@ class DrivingRollout(Rollout):
         assert isinstance(control, Drive)
         self.reference = self._match(control, head)
         fit = self._fit(self.canvas, self.inputs)
-        if fit is None or self.mirror:
+        if fit is None:
             return
         if control.crop == "auto":
             fit = self._refined(fit)
@@ -249,14 +256,14 @@ class DrivingRollout(Rollout):
         if control.align == "first" or control.transfer == "absolute":
             return transferring.best_match(self.inputs.source, [head])
         with closing(self._open(control)) as driver:
-            batches = (batch.flip(3) for batch in driver.batches) if self.mirror else driver.batches
-            return transferring.best_match(self.inputs.source, map(self.detect, batches), self.reference_index)
+            return transferring.best_match(self.inputs.source, map(self.detect, driver.batches))
 
     def _fit(self, canvas: Canvas, inputs: StepInputs) -> transferring.Fit | None:
         """How well a still fits the driver, and the crop that would fit better."""
         assert self.reference is not None
         found, driving = inputs.source.mean[0], self.reference.keypoints.mean[0]
-        return transferring.compare(found, canvas.to_given(found), driving, canvas.given)
+        given = canvas.to_given(geometry.to_pixels(found, (canvas.size, canvas.size)))
+        return transferring.compare(found, given, driving, canvas.given)
 
     def _refined(self, fit: transferring.Fit) -> transferring.Fit:
         """The crop found in steps: the keypoints of a small body are inaccurate until it is cropped."""
@@ -269,17 +276,21 @@ class DrivingRollout(Rollout):
 
     def make_steps(self, target: Target) -> Iterator[tuple[Step, Keypoints]]:
         """The steps of N targets, each with its keypoints, 1 x K."""
-        assert self.canvas is not None
+        renderer = self.set_up()
         masking = self.masking()
         keypoints = masking.keypoints(target.keypoints) if masking else target.keypoints
         made = self.generate(keypoints)
         made, weight = masking.weigh(made, keypoints) if masking else (made, None)
         for i in range(len(keypoints.mean)):
             here, one = slice(i, i + 1), pick(made, i)
-            share = None if weight is None else weight[here]
-            shown = one if share is None else one._replace(frame=mix(one.frame, self.canvas.small, share))
+            fields, residual = as_fields(one)
+            shown = one
+            if weight is not None:
+                share = weight[here]
+                fields, residual = hold(fields, share), None if residual is None else share * residual
+                shown = one._replace(frame=share * one.frame + (1 - share) * renderer.canvas.small)
             native = self.output.native
-            frame = composite(self.canvas, one, share) if native else media.to_pictures(shown.frame)[0]
+            frame = renderer.render(fields, residual) if native else media.to_pictures(shown.frame)[0]
             layers: Mapping[str, np.ndarray] = {}
             if self.output.layers:
                 from stillmotion.systems.driving.visualization import draw_layers
@@ -289,8 +300,20 @@ class DrivingRollout(Rollout):
                     if target.small is None or target.found is None
                     else (target.small[here], target.found.rows(here))
                 )
-                layers = draw_layers(shown, keypoints.rows(here), seen)
+                layers = {**draw_layers(shown, keypoints.rows(here), seen), **renderer.layers()}
             yield Step(frame, layers, self._facts(one, keypoints, i)), keypoints.rows(here)
+
+    def set_up(self) -> Renderer:
+        """Find the still's figure and the plate behind it, once the crop is chosen."""
+        if self.renderer is None:
+            assert self.canvas is not None
+            figure, generator = None, self.networks.generator
+            if isinstance(generator, FieldGenerator):
+                with self.system.autocast():
+                    figure = torch.sigmoid(generator.figure(self.inputs.features))
+            self.renderer = Renderer(self.canvas, find_backdrop(self.canvas, figure, self.output))
+            self.inputs = self.inputs._replace(plate=self.renderer.small_plate)
+        return self.renderer
 
     def generate(self, target: Keypoints) -> GeneratorOutput:
         """Frames of the still with its keypoints at N targets."""
@@ -308,7 +331,7 @@ class DrivingRollout(Rollout):
 
             assert self.canvas is not None
             own = self.generate(self.inputs.source).motion.masks if control.keep_background else None
-            self._masking = Masking.of(control, self.canvas, self.inputs.source, own, nearest=self.mirror)
+            self._masking = Masking.of(control, self.canvas, self.inputs.source, own)
         return self._masking
 
     def _facts(self, made: GeneratorOutput, keypoints: Keypoints, i: int) -> dict[str, np.ndarray]:
@@ -317,6 +340,8 @@ class DrivingRollout(Rollout):
             "covariance": keypoints.covariance[i].cpu().numpy(),
             "displacement": made.motion.displacement[0].cpu().numpy(),
         }
+        if made.fields is not None:
+            facts["shares"] = made.fields.shares[0].cpu().numpy()
         control = self.control
         if isinstance(control, Drive) and self.reference is not None and control.transfer == "relative":
             facts["reference"] = np.asarray(self.reference.index)
@@ -325,71 +350,21 @@ class DrivingRollout(Rollout):
         return facts
 
 
-class FlippedRollout(Rollout):
-    """Ours, test-time augmentation: each frame is the mean of two roll-outs, one of the mirror images."""
-
-    def __init__(self, system: Driving, still: np.ndarray, control: Control | None, output: Output):
-        self.one = DrivingRollout(system, still, None, output)
-        flipped = np.ascontiguousarray(still[:, ::-1])
-        self.other = DrivingRollout(system, flipped, None, replace(output, layers=False), mirror=True)
-        self.fps = FPS
-        self._pending: tuple[Control, Driver | None] | None = None
-        if control is not None:
-            self._follow(control)
-
-    @property
-    def done(self) -> bool:
-        """Whether no driving frame is left."""
-        return self.one.done
-
-    def __next__(self) -> Step:
-        """The mean of both frames; facts and layers are those of the picture itself."""
-        step = next(self.one)
-        if self._pending is not None:  # only now the first one has chosen crop and reference
-            control, driver = self._pending
-            self.other.reference_index = None if self.one.reference is None else self.one.reference.index
-            self.other.follow(self._mirrored(control), driver)
-            self._pending = None
-        frames = [step.frame, next(self.other).frame[:, ::-1]]
-        return replace(step, frame=np.mean(frames, axis=0).round().astype(np.uint8))
-
-    def send(self, control: Control) -> None:
-        """Follow other driving frames from the next step on; see `DrivingRollout.send`."""
-        self.one.check(control)
-        self.close()
-        self._follow(control)
-
-    def _follow(self, control: Control) -> None:
-        driver = self.one._open(control) if isinstance(control, Drive) else None
-        self._pending = (control, driver.mirrored() if driver else None)
-        self.one.follow(control, driver)
-        self.fps = self.one.fps
-
-    def _mirrored(self, control: Control) -> Control:
-        """The control in the mirror image, with the crop that the first roll-out has taken."""
-        if not isinstance(control, Drive):
-            return control
-        crop = self.one.canvas.crop if self.one.canvas is not None and control.crop is not None else None
-        region = self._mirrored_box(control.region)
-        return replace(control, region=region, crop=self._mirrored_box(crop))
-
-    def _mirrored_box(self, box: Box | None) -> Box | None:
-        if box is None:
-            return None
-        x, y, width, height = box
-        return self.one.still.shape[1] - x - width, y, width, height
-
-    def close(self) -> None:
-        """Close the driving video."""
-        self._pending = None
-        self.one.close()
-        self.other.close()
-
-
 def pick(made: GeneratorOutput, index: int) -> GeneratorOutput:
     """One frame of a batch, still as a batch of one."""
     here = slice(index, index + 1)
-    frame, motion, *others = made
-    masks = None if motion.masks is None else motion.masks[here]
-    motion = Motion(motion.displacement[here], masks)
-    return GeneratorOutput(frame[here], motion, *(None if value is None else value[here] for value in others))  # type: ignore[arg-type]
+    masks = None if made.motion.masks is None else made.motion.masks[here]
+    motion = Motion(made.motion.displacement[here], masks)
+    fields = None if made.fields is None else made.fields.rows(here)
+    return GeneratorOutput(made.frame[here], motion, made.warped[here], fields)
+
+
+def as_fields(made: GeneratorOutput) -> tuple[Fields, Tensor | None]:
+    """The fields of a frame, and what is added to their blend: the paper's generator paints over the warped still."""
+    if made.fields is not None:
+        return made.fields, None
+    shares = made.frame.new_zeros(len(made.frame), 4, *made.frame.shape[2:])
+    shares[:, WARPED] = 1.0
+    size = (made.frame.shape[2], made.frame.shape[3])
+    displacement = geometry.resize_grid(made.motion.displacement, size)
+    return Fields(displacement, shares, torch.zeros_like(made.frame)), made.frame - made.warped

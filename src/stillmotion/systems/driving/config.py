@@ -85,7 +85,7 @@ class GeneratorConfig:
     refine_blocks: GroupConvs = 4
     flow_resize: Literal["bilinear", "nearest"] = "bilinear"  # paper and release: nearest, but for the release's vox
     norm: Literal["batch", "affine"] = "batch"  # "affine" (ours): scale and shift alone
-    blend_masks: bool = False  # ours: blends the warped still, the unmoved still and paint; see BlendGenerator
+    fields: bool = False  # ours: frames are blended of the moved still, the still, its background and paint
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -115,14 +115,20 @@ class LossConfig:
     detach_heatmaps: bool = False  # paper: True, no gradient through the heatmaps that D is given
     warp: Weight = 0.0  # L1 between the warped still and the target (bair: 10)
     mask_mixture: Weight = 0.0  # ours: L1 between the shifted stills mixed by the masks and the (shrunk) target
-    paint: Weight = 0.0  # ours, with blend_masks: L1 between the painted colours and the target
+    paint: Weight = 0.0  # ours, with fields: L1 between the painted colours and the target
     pyramid: Weight = 0.0  # ours: L1 at full, half, quarter and eighth size
     motion_weighting: Weight = 0.0  # ours: pixels that change count this many times more in the L1 losses above
     equivariance: Weight = 0.0  # ours: keypoints of a transformed frame are the transformed keypoints
     keypoint_supervision: Weight = 0.0  # ours: keypoints stay near the joints of clips that know them
     displacement: Weight = 0.0  # ours: end-point error of the flow in clips that know it, normalised units
-    visibility: Weight = 0.0  # ours, with blend_masks: cross-entropy of the shares in clips that know what is hidden
+    visibility: Weight = 0.0  # ours: cross-entropy of the shares in clips that know what is hidden
+    figure: Weight = 0.0  # ours: cross-entropy of the still's figure in clips that know it
     separation: Weight = 0.0  # ours: keypoints keep apart (Zhang et al. 2018, "separation loss")
+
+    @property
+    def truth(self) -> bool:
+        """Whether clips that know their motion supervise the fields."""
+        return max(self.displacement, self.visibility, self.figure) > 0
 
     @property
     def adversarial(self) -> bool:
@@ -179,7 +185,6 @@ class DrivingConfig:
     generator: GeneratorConfig = GeneratorConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     predictor: PredictorConfig | None = None
-    flip_tta: bool = False  # ours: a frame is the mean of those made of the picture and of its mirror image
     keypoint_supervision: SupervisionStage = SupervisionStage()
     motion_stages: tuple[MotionStage, ...] = (MotionStage(),)
     keypoint_prediction: PredictionStage = PredictionStage()
@@ -197,10 +202,10 @@ class DrivingConfig:
                     f"losses.feature_matching of the stage {stage.name} needs {maps} numbers, one per map of the "
                     "discriminator."
                 )
-            if (stage.losses.displacement or stage.losses.visibility) and not self.generator.blend_masks:
+            if stage.losses.truth and not self.generator.fields:
                 raise StillmotionError(
-                    f"losses.displacement and losses.visibility of the stage {stage.name} need "
-                    "generator.blend_masks=true, whose flow is as large as the frame."
+                    f"losses.displacement, visibility and figure of the stage {stage.name} need "
+                    "generator.fields=true, which has what they compare."
                 )
         names = [stage.name for stage in self.motion_stages]
         if len(set(names)) < len(names) or not all(name.isidentifier() for name in names):
@@ -302,6 +307,7 @@ _FROZEN_LOSSES = LossConfig(
     separation=0.5,
 )
 _JOINT_LOSSES = replace(_FROZEN_LOSSES, mask_mixture=3.0, motion_weighting=1.0, separation=0.2)
+_TRUTH_LOSSES = replace(_JOINT_LOSSES, mask_mixture=0.0, displacement=15.0, visibility=0.5, figure=0.3)
 # First the masks, the flow and the generator, with the detector as the joints have taught it.
 _FROZEN = MotionStage(
     name="frozen_detector",
@@ -332,6 +338,13 @@ def _joint(
     return replace(stage, **changes)  # type: ignore[arg-type]
 
 
+def _truth(steps: int, **changes: object) -> MotionStage:
+    """The fields learn from the exact motion of made clips, beside the photometric losses; the rate falls to zero."""
+    schedule = Schedule(kind="linear", warmup=200)
+    stage = _joint("truth", steps, 6e-4, "strong", schedule=schedule, losses=_TRUTH_LOSSES, clip_grad=1.5)
+    return replace(stage, **changes)  # type: ignore[arg-type]
+
+
 # Narrowed until a laptop trains it; README.md says what that costs.
 _SMALL = DrivingConfig(
     keypoints=KeypointConfig(heatmap_scale=0.5),
@@ -339,7 +352,7 @@ _SMALL = DrivingConfig(
     motion=MotionConfig(
         scale=0.5, shrink="area", width=20, max_width=160, blocks=4, group_convs=1, background_bias=1.0
     ),
-    generator=GeneratorConfig(width=24, max_width=128, blocks=4, refine_blocks=1, norm="affine", blend_masks=True),
+    generator=GeneratorConfig(width=24, max_width=128, blocks=4, refine_blocks=1, norm="affine", fields=True),
     discriminator=DiscriminatorConfig(width=32, max_width=128),
     keypoint_supervision=SupervisionStage(steps=5_000),
 )
@@ -353,14 +366,13 @@ PRESETS: dict[str, DrivingConfig] = {
             _FROZEN,
             _joint("joint", 5_000, 6e-4),
             _joint("joint2", 4_500, 7e-4),
-            _joint("puppets", 700, 4e-4, "strong", schedule=Schedule(kind="cosine", floor=0.02, warmup=100)),
+            _truth(18_000),
         ),
     ),
     # driving-weizmann: stronger and weaker augmentation in turns, for a handful of people.
     "people": replace(
         _SMALL,
         predictor=PredictorConfig(hidden=256),
-        flip_tta=True,
         motion_stages=(
             _FROZEN,
             _joint("joint", 5_000, 6e-4),
@@ -371,6 +383,7 @@ PRESETS: dict[str, DrivingConfig] = {
             _joint("varied2", 6_000, 5e-4, clip_grad=1.5),
             _joint("bold3", 4_200, 6e-4, "bold", clip_grad=1.5),
             _joint("varied3", 2_800, 5e-4, clip_grad=1.5, schedule=Schedule(kind="cosine", floor=0.02, warmup=100)),
+            _truth(15_000, augmentation="varied"),
         ),
         # Patience counts epochs, and 24 clips are less than a batch: the rate is to stay.
         keypoint_prediction=PredictionStage(steps=4_000, batch=64, patience=100_000),

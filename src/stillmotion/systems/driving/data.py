@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from stillmotion import geometry, media
 from stillmotion.data.augment import AugmentParams, find_augmentation
 from stillmotion.data.motion_truth import motion_truth
+from stillmotion.data.plates import Plates
 from stillmotion.data.sampling import FrameDataset, PairDataset, clip_index, sample_rng, window
 from stillmotion.data.track_augment import augment_tracks
 from stillmotion.errors import StillmotionError
@@ -40,23 +41,26 @@ DETECT_BATCH = 64
 def pairs(
     clips: Sequence[Any], seed: int, augmentation: str, batch: int, joints: int = 0, motion: bool = False
 ) -> PairDataset:
-    """Pairs of frames of one clip, with the `joint_targets` of so many joints and with their `motion_truth`."""
+    """Pairs of frames of one clip, with the `joint_targets` of so many joints, their `motion_truth` and the plate."""
     return PairDataset(
         clips,
         seed,
         find_augmentation(augmentation),
         # One pair per clip and epoch, the partial batch dropped (release); a handful of clips would leave none.
         drop_batch=batch if len(clips) >= batch else None,
-        extra=partial(known_targets, joints=joints, motion=motion),
+        extra=partial(known_targets, joints=joints, plates=Plates() if motion else None),
     )
 
 
 def known_targets(
-    clip: Any, indices: np.ndarray, params: AugmentParams, joints: int, motion: bool
+    clip: Any, indices: np.ndarray, params: AugmentParams, joints: int, plates: Plates | None
 ) -> dict[str, Tensor]:
-    """What a pair knows besides its frames: `joint_targets` and `motion_truth`, those that are asked for."""
+    """What a pair knows besides its frames: `joint_targets`, and with `plates` its `motion_truth` and `plate`."""
     targets = joint_targets(clip, indices, params, joints) if joints else {}
-    return targets | motion_truth(clip, indices, params) if motion else targets
+    if plates is None:
+        return targets
+    still = int(indices[-1] if params.reverse else indices[0])
+    return targets | motion_truth(clip, indices, params) | {"plate": plates(clip, still, params)}
 
 
 def frames_with_joints(clips: Sequence[Any], keypoints: int, seed: int, augmentation: str) -> FrameDataset:

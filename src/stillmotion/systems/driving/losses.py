@@ -9,16 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from stillmotion import geometry, losses
-from stillmotion.data.motion_truth import PAINT, PLATE, WARPED
+from stillmotion.rendering.fields import PAINT, PLATE
 from stillmotion.systems.driving.config import DrivingConfig, LossConfig
 from stillmotion.systems.driving.networks import Discriminator, GeneratorOutput, Keypoints, shrink
 
-SOURCE_WEIGHTS = (1.0, 0.3, 2.0)
-"""Of warped, unmoved and painted pixels in the cross-entropy: most pixels do not move, few are hidden."""
+SHARE_WEIGHTS = (1.0, 0.3, 2.0, 2.0)
+"""Of the four sources in the cross-entropy: most pixels do not move, few are hidden."""
 
 
 def reconstruction_losses(
-    output: GeneratorOutput, source: Tensor, driving: Tensor, weights: LossConfig, config: DrivingConfig
+    output: GeneratorOutput,
+    source: Tensor,
+    driving: Tensor,
+    weights: LossConfig,
+    config: DrivingConfig,
+    visibility: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Photometric terms, weighted: how far the output is from the driving frames.
 
@@ -28,17 +33,20 @@ def reconstruction_losses(
         driving: the targets, the same shape.
         weights: of the stage.
         config: the system's.
+        visibility: N x S x S, what each pixel shows of the still, see `data.motion_truth`. Where it is known, the
+            warped still is compared with what it can show, and the paint with what it alone can.
     """
     terms: dict[str, Tensor] = {}
     pixels = losses.motion_weights(source, driving, weights.motion_weighting) if weights.motion_weighting else None
+    seen, hidden = counted(pixels, visibility)
     if weights.pyramid:
         terms["pyramid"] = weights.pyramid * losses.pyramid_l1(output.frame, driving, weights=pixels)
     if weights.warp:
-        terms["warp"] = weights.warp * losses.weighted_l1(output.warped, driving, pixels)
-    if weights.paint and output.paint is not None:
+        terms["warp"] = weights.warp * losses.weighted_l1(output.warped, driving, seen)
+    if weights.paint and output.fields is not None:
         # Without a loss of its own the paint saturates: early on the warped still is always better, so the blend
         # excludes the paint, and an excluded source gets no gradient (docs/log.md, G).
-        terms["paint"] = weights.paint * losses.weighted_l1(output.paint, driving, pixels)
+        terms["paint"] = weights.paint * losses.weighted_l1(output.fields.paint, driving, hidden)
     if weights.mask_mixture and output.motion.mixture is not None:
         # The flow's gradient is local. The mixture compares whole shifts with the target, so a mask learns which
         # keypoint's shift brings the right pixels from afar.
@@ -48,29 +56,41 @@ def reconstruction_losses(
     return terms
 
 
-def motion_losses(output: GeneratorOutput, batch: Mapping[str, Tensor], weights: LossConfig) -> dict[str, Tensor]:
+def counted(pixels: Tensor | None, visibility: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Weights of the pixels, N x 1 x S x S, for the warped still and for the paint; None for all alike."""
+    if visibility is None:
+        return pixels, pixels
+    hidden = ((visibility == PLATE) | (visibility == PAINT))[:, None].float()
+    unknown = (visibility < 0)[:, None].float()
+    base = torch.ones_like(hidden) if pixels is None else pixels
+    return base * (1 - hidden), base * (hidden + unknown)
+
+
+def truth_losses(
+    output: GeneratorOutput, figure: Tensor, batch: Mapping[str, Tensor], weights: LossConfig
+) -> dict[str, Tensor]:
     """Ours: terms against known motion, weighted; pixels of clips that do not know theirs (real ones) do not count.
 
     Photometric terms alone leave the flow short of the target and fill the gap with paint, which blurs
     (docs/log.md, 2026-11-26).
 
     Args:
-        output: of N frames of a `BlendGenerator`, whose flow is as large as the frame.
-        batch: `displacement` and `visibility`, see `data.motion_truth`.
+        output: of N frames of a `FieldGenerator`.
+        figure: logits of the stills' figures, N x 1 x S x S.
+        batch: what `data.motion_truth` gives.
         weights: of the stage.
     """
+    assert output.fields is not None
     terms: dict[str, Tensor] = {}
-    visible = batch["visibility"]
     if weights.displacement:
         # The background's flow is zero in almost every pixel, and a static pixel is copied whatever its flow.
-        moving = (visible == WARPED) | (visible == PAINT)
-        error = losses.displacement_error(output.motion.displacement, batch["displacement"], moving.float())
+        error = losses.displacement_error(output.fields.displacement, batch["displacement"], batch["moving"])
         terms["displacement"] = weights.displacement * error
-    if weights.visibility and output.blend is not None:
-        # What the still hides is painted, be it figure or background.
-        terms["visibility"] = weights.visibility * losses.source_cross_entropy(
-            output.blend, visible.clamp_max(PLATE), SOURCE_WEIGHTS
-        )
+    if weights.visibility:
+        wrong = losses.source_cross_entropy(output.fields.shares, batch["visibility"], SHARE_WEIGHTS)
+        terms["visibility"] = weights.visibility * wrong
+    if weights.figure:
+        terms["figure"] = weights.figure * losses.figure_cross_entropy(figure, batch["figure"])
     return terms
 
 

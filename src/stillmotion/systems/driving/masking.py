@@ -15,8 +15,10 @@ from torch.nn import functional as F
 from stillmotion import geometry
 from stillmotion.errors import StillmotionError
 from stillmotion.options import Box
+from stillmotion.rendering.canvas import Canvas
+from stillmotion.rendering.compositing import suppress_slow
+from stillmotion.rendering.fields import PLATE
 from stillmotion.systems.driving import Drive
-from stillmotion.systems.driving.compositing import Canvas, suppress_slow
 from stillmotion.systems.driving.networks import GeneratorOutput, Keypoints
 from stillmotion.systems.driving.transfer import as_text
 
@@ -27,7 +29,7 @@ FLOWS_ABOVE = 1.0
 """In pixels of the flow: motion that counts whatever the masks say."""
 
 PAINTED_ABOVE, CHANGED_ABOVE = 0.5, 0.1
-"""Where paint has most of a pixel and changes it by more than this, it covers a place that was left."""
+"""Where plate and paint have most of a pixel and change it by more than this, they cover a place that was left."""
 
 MARGIN, SOFT = 3, 2
 """In pixels of the network: how far what moves is widened, and half the width of the ramp at its edge."""
@@ -57,9 +59,7 @@ class Masking:
     own_masks: Tensor | None
 
     @classmethod
-    def of(
-        cls, control: Drive, canvas: Canvas, still: Keypoints, own_masks: Tensor | None, nearest: bool = False
-    ) -> Masking:
+    def of(cls, control: Drive, canvas: Canvas, still: Keypoints, own_masks: Tensor | None) -> Masking:
         """What a control keeps.
 
         Args:
@@ -67,8 +67,6 @@ class Masking:
             canvas: the prepared still.
             still: its keypoints, 1 x K.
             own_masks: see above.
-            nearest: where no keypoint lies in the region, the nearest one moves (in a mirror image the same limb may
-                be found just outside).
 
         Raises:
             StillmotionError: no keypoint lies in the region.
@@ -76,14 +74,11 @@ class Masking:
         moving = corners = None
         if control.region is not None:
             x, y, w, h = control.region
-            points = canvas.to_given(still.mean[0])
-            corners = canvas.from_given(points.new_tensor([[x, y], [x + w - 1, y + h - 1]]))
-            moving = (
-                inside(points, control.region) if nearest else choose_region(points, control.region, canvas.given)
-            )
-            if not bool(moving.any()):
-                centre = points.new_tensor([x + (w - 1) / 2, y + (h - 1) / 2])
-                moving[(points - centre).norm(dim=-1).argmin()] = True
+            size = (canvas.size, canvas.size)
+            points = canvas.to_given(geometry.to_pixels(still.mean[0], size))
+            ends = canvas.to_small(points.new_tensor([[x, y], [x + w - 1, y + h - 1]]))
+            corners = geometry.to_normalised(ends, size)
+            moving = choose_region(points, control.region, canvas.given)
         return cls(still, canvas.small, moving, corners, control.keep_background, own_masks)
 
     def keypoints(self, target: Keypoints) -> Keypoints:
@@ -126,8 +121,8 @@ def background_weight(displacement: Tensor, own_masks: Tensor | None, made: Gene
         active = active | body_of(own_masks, size)
     active = geometry.resize_map(active.float(), (still.shape[2], still.shape[3])) >= 0.5
     changed = (made.frame - still).abs().amax(1, keepdim=True) > CHANGED_ABOVE
-    if made.blend is not None:
-        changed = changed & (made.blend[:, 2:] > PAINTED_ABOVE)
+    if made.fields is not None:
+        changed = changed & (made.fields.shares[:, PLATE:].sum(1, keepdim=True) > PAINTED_ABOVE)
     active = F.max_pool2d((active | changed).float(), 2 * MARGIN + 1, stride=1, padding=MARGIN)
     return F.avg_pool2d(active, 2 * SOFT - 1, stride=1, padding=SOFT - 1, count_include_pad=False)
 
@@ -178,7 +173,8 @@ def fade(made: GeneratorOutput, weight: Tensor) -> GeneratorOutput:
     """Let the flow end where the weight does; weight N x 1 x S x S."""
     shape = made.motion.displacement.shape
     here = geometry.resize_map(weight, (shape[1], shape[2])).permute(0, 2, 3, 1)
-    return made._replace(motion=made.motion._replace(displacement=made.motion.displacement * here))
+    fields = None if made.fields is None else made.fields._replace(displacement=made.fields.displacement * here)
+    return made._replace(motion=made.motion._replace(displacement=made.motion.displacement * here), fields=fields)
 
 
 def inside(points: Tensor, region: Box) -> Tensor:

@@ -7,7 +7,7 @@ found (s = S * motion.scale). Pictures are RGB in [0, 1]; coordinates are normal
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +15,9 @@ from torch.nn import functional as F
 
 from stillmotion import geometry
 from stillmotion.nn.unet import ConvBlock, Decoder, Encoder, Residual, UNet, without_statistics, zero_init
+from stillmotion.rendering.fields import FieldHead, Fields, blend, restrict, warp_still
+from stillmotion.rendering.mask import MaskHead
 from stillmotion.systems.driving.config import DrivingConfig
-
-BLEND_GAIN = 8.0
-"""Factor of the blend's logits. The three sources differ by a few grey levels, so their gradient is mostly noise:
-with a gain of one the shares had hardly left their start after 1,600 steps (docs/log.md, H)."""
-
-RESIDUAL_GAIN = 0.1
-"""Factor of what is added to the blend: a correction of some grey levels, in steps like those of a share of one."""
 
 LEAST_VARIANCE = 1e-5
 """Added to both variances of a predicted covariance, so that it has an inverse. The root is 0.1 of 64 pixels."""
@@ -49,12 +44,13 @@ class StepInputs(NamedTuple):
     features: Sequence[Tensor]  # of N stills or of one, the still itself first: S, S/2, S/4, ... maps
     source: Keypoints  # of N stills or of one
     target: Keypoints  # of N frames
+    plate: Tensor | None = None  # of N stills or of one, x 4 x S x S: see `rendering.fields.blend`
 
 
 class Motion(NamedTuple):
     """A backward flow and the masks it was mixed from."""
 
-    displacement: Tensor  # N x s x s x 2 (BlendGenerator: N x S x S x 2), normalised, relative to the pixel itself
+    displacement: Tensor  # N x s x s x 2 (FieldGenerator: N x S x S x 2), normalised, relative to the pixel itself
     masks: Tensor | None  # N x (K+1) x s x s, sum to one, background first; None without the coarse part
     mixture: Tensor | None = None  # N x 3 x s x s, the shifted stills mixed by the masks; None without either
 
@@ -65,10 +61,7 @@ class GeneratorOutput(NamedTuple):
     frame: Tensor  # N x 3 x S x S in [0, 1]
     motion: Motion
     warped: Tensor  # N x 3 x S x S, the still through the flow
-    # Of a BlendGenerator:
-    blend: Tensor | None = None  # N x 3 x S x S, shares of warped still, unmoved still, paint; they sum to 1
-    paint: Tensor | None = None  # N x 3 x S x S in [0, 1]
-    residual: Tensor | None = None  # N x 3 x S x S, added to the blend
+    fields: Fields | None = None  # of a FieldGenerator, at S
 
 
 class DrivingNetworks(nn.Module):
@@ -77,7 +70,7 @@ class DrivingNetworks(nn.Module):
     def __init__(self, config: DrivingConfig):
         super().__init__()
         self.detector = KeypointDetector(config)
-        self.generator = BlendGenerator(config) if config.generator.blend_masks else Generator(config)
+        self.generator = FieldGenerator(config) if config.generator.fields else Generator(config)
         # Last, so that the other networks start from the same random numbers with it and without.
         self.predictor = KeypointPredictor(config) if config.predictor is not None else None
 
@@ -86,7 +79,8 @@ class DrivingNetworks(nn.Module):
         count = len(inputs.target.mean)
         features = [feature.expand(count, -1, -1, -1) for feature in inputs.features]
         source = Keypoints(*(part.expand(count, *part.shape[1:]) for part in inputs.source))
-        output: GeneratorOutput = self.generator(features, source, inputs.target)
+        plate = None if inputs.plate is None else inputs.plate.expand(count, -1, -1, -1)
+        output: GeneratorOutput = self.generator(features, source, inputs.target, plate)
         return output
 
 
@@ -140,8 +134,6 @@ class KeypointDetector(nn.Module):
 class Generator(nn.Module):
     """The paper's generator (Sec. 3.3): warps the still's features by the dense motion and decodes the frame."""
 
-    outputs: ClassVar[int] = 3  # channels of the last convolution
-
     def __init__(self, config: DrivingConfig):
         super().__init__()
         self.config = config
@@ -152,17 +144,23 @@ class Generator(nn.Module):
         self.decoder = Decoder(skips, generator.width, generator.max_width)
         width = self.decoder.out_channels
         self.refine = nn.Sequential(*(Residual(width) for _ in range(generator.refine_blocks)))
-        self.colours = nn.Conv2d(width, self.outputs, 1)
+        self.build_head(width)
         if generator.norm == "affine":
             without_statistics(self)
+
+    def build_head(self, width: int) -> None:
+        """What follows the last maps, which have `width` channels."""
+        self.colours = nn.Conv2d(width, 3, 1)
 
     def encode(self, still: Tensor) -> list[Tensor]:
         """Feature maps of the still, the still itself first; once per still, whatever the video's length."""
         maps: list[Tensor] = self.encoder(still)  # N x 3 x S x S -> S, S/2, S/4, ... maps
         return maps
 
-    def forward(self, features: Sequence[Tensor], source: Keypoints, target: Keypoints) -> GeneratorOutput:
-        """Generate N frames from the features of N stills (see `encode`)."""
+    def forward(
+        self, features: Sequence[Tensor], source: Keypoints, target: Keypoints, plate: Tensor | None = None
+    ) -> GeneratorOutput:
+        """Generate N frames from the features of N stills (see `encode`); the paper's generator has no plate."""
         decoded, motion, warped = self.decode(features, source, target)
         return GeneratorOutput(torch.sigmoid(self.colours(decoded).float()), motion, warped)
 
@@ -191,46 +189,32 @@ class Generator(nn.Module):
         return motion
 
 
-class BlendGenerator(Generator):
-    """Ours: refines the flow at full size and blends warped still, unmoved still and paint by predicted shares.
+class FieldGenerator(Generator):
+    """Ours: ends in fields (see `rendering`), of which the frame is blended; also finds the still's figure.
 
     What does not move is copied and not decoded. The unmoved still is a source of its own so that a noisy flow costs
     a static background nothing.
     """
 
-    outputs: ClassVar[int] = 5  # paint, and the logits of warped and unmoved still; paint's is 0
+    def build_head(self, width: int) -> None:
+        """Fields from the last maps, and the figure from the encoder's."""
+        self.fields = FieldHead(width)
+        self.mask = MaskHead(self.encoder.channels)
 
-    def __init__(self, config: DrivingConfig):
-        super().__init__(config)
-        with torch.no_grad():  # start near "keep the still": most of a picture does not move
-            self.colours.weight[3:].zero_()
-            self.colours.bias[3:].fill_(1 / BLEND_GAIN)  # type: ignore[index]
-        width = self.decoder.out_channels
-        self.flow_refinement = zero_init(nn.Conv2d(width, 2, 3, padding=1)) if self.dense_motion is not None else None
-        self.rgb_residual = zero_init(nn.Conv2d(width, 3, 3, padding=1))
+    def figure(self, features: Sequence[Tensor]) -> Tensor:
+        """Logits of the figure in N stills, from their features; N x 1 x S x S."""
+        logits: Tensor = self.mask(features)
+        return logits
 
-    def forward(self, features: Sequence[Tensor], source: Keypoints, target: Keypoints) -> GeneratorOutput:
-        """Generate N frames from the features of N stills (see `encode`)."""
-        still = features[0]  # N x 3 x S x S
-        decoded, motion, warped = self.decode(features, source, target)
-        if self.flow_refinement is not None:
-            motion = self.refined(motion, self.flow_refinement(decoded).float())
-            size = (still.shape[2], still.shape[3])
-            warped = geometry.warp(still, geometry.identity_grid(size, warped) + motion.displacement)
-        made = self.colours(decoded).float()  # N x 5 x S x S
-        paint = torch.sigmoid(made[:, :3])
-        logits = torch.cat([BLEND_GAIN * made[:, 3:], torch.zeros_like(made[:, :1])], dim=1)
-        blend = logits.softmax(dim=1)
-        residual = RESIDUAL_GAIN * self.rgb_residual(decoded).float()
-        frame = blend[:, :1] * warped.float() + blend[:, 1:2] * still.float() + blend[:, 2:] * paint + residual
-        return GeneratorOutput(frame, motion, warped, blend, paint, residual)
-
-    def refined(self, motion: Motion, pixels: Tensor) -> Motion:
-        """The same motion at full size, its flow corrected by N x 2 x S x S pixels."""
-        size = (pixels.shape[2], pixels.shape[3])
-        large = geometry.resize_grid(motion.displacement, size, self.config.generator.flow_resize)
-        correction = geometry.displacement_to_normalised(pixels.permute(0, 2, 3, 1), size)
-        return motion._replace(displacement=large + correction)
+    def forward(
+        self, features: Sequence[Tensor], source: Keypoints, target: Keypoints, plate: Tensor | None = None
+    ) -> GeneratorOutput:
+        """Generate N frames from the features of N stills (see `encode`), and their plates if they are known."""
+        decoded, motion, _ = self.decode(features, source, target)
+        fields = restrict(self.fields(decoded, motion.displacement), plate)
+        warped = warp_still(features[0], fields)
+        frame = blend(fields, warped, features[0], plate)
+        return GeneratorOutput(frame, motion._replace(displacement=fields.displacement), warped, fields)
 
 
 class DenseMotion(nn.Module):

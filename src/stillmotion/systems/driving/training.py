@@ -90,7 +90,7 @@ class MotionTraining:
         self.model, self.config, self.stage = model, config, stage
         self.name, self.steps, self.batch = stage.name, stage.steps, stage.batch
         joints = config.keypoints.count if self.supervised else 0
-        self.dataset = pairs(clips, seed, stage.augmentation, stage.batch, joints, self.motion_known)
+        self.dataset = pairs(clips, seed, stage.augmentation, stage.batch, joints, config.generator.fields)
         self.preview_clips = preview_clips
         self.discriminator = Discriminator(config) if stage.losses.adversarial else None
         self.networks: dict[str, nn.Module] = {"model": model}
@@ -109,17 +109,12 @@ class MotionTraining:
         """Whether known joints supervise the keypoints."""
         return self.stage.losses.keypoint_supervision > 0 and not self.stage.freeze_detector
 
-    @property
-    def motion_known(self) -> bool:
-        """Whether the motion that clips know supervises the flow and the blend."""
-        return self.stage.losses.displacement > 0 or self.stage.losses.visibility > 0
-
     def step(self, batch: Mapping[str, Any], update: Update) -> dict[str, Tensor]:
         """One iteration: generator and detector first, then the discriminator on the same generated frame.
 
         Args:
             batch: `source` and `driving`, B x 3 x S x S in [0, 1], and the clips' names; with joints `points`,
-                B x 2 x K x 2, normalised, and `weights`, B x 2 x K.
+                B x 2 x K x 2, normalised, and `weights`, B x 2 x K; with fields what `data.known_targets` gives.
             update: called as `update(optimizer name, loss, clip_grad=...)`.
 
         Returns:
@@ -128,10 +123,13 @@ class MotionTraining:
         source, driving, weights = batch["source"], batch["driving"], self.stage.losses
         self.model.detector.train(not (self.stage.freeze_detector or self.stage.freeze_detector_bn))
         inputs = gather_inputs(self.model, source, driving, freeze=self.stage.freeze_detector)
+        inputs = inputs._replace(plate=batch.get("plate"))
         output = self.model(inputs)
-        terms = losses.reconstruction_losses(output, source, driving, weights, self.config)
-        if self.motion_known:
-            terms |= losses.motion_losses(output, batch, weights)
+        known = batch.get("visibility")
+        terms = losses.reconstruction_losses(output, source, driving, weights, self.config, known)
+        if weights.truth:
+            figure = self.model.generator.figure(inputs.features)
+            terms |= losses.truth_losses(output, figure, batch, weights)
         terms |= self.keypoint_losses(inputs, batch)
         if self.discriminator is not None:
             terms |= losses.adversarial_losses(self.discriminator, output.frame, driving, inputs.target, weights)

@@ -6,9 +6,7 @@ root mean square distance from it becomes one.
 
 from __future__ import annotations
 
-import copy
 import itertools
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,9 +18,9 @@ from torch import Tensor
 from stillmotion import geometry, media
 from stillmotion.errors import StillmotionError
 from stillmotion.options import Box
+from stillmotion.rendering.canvas import to_network
 from stillmotion.systems.base import Output, in_batches
 from stillmotion.systems.driving import Drive
-from stillmotion.systems.driving.compositing import to_network
 from stillmotion.systems.driving.networks import Keypoints
 
 BATCH = 16
@@ -61,25 +59,6 @@ class Driver:
         # Not one more is decoded: what follows frame N of `--frames N` may be damaged.
         small = (to_network(frame, size, device) for frame in itertools.islice(frames, output.frames))
         self.batches: Iterator[Tensor] = (torch.cat(batch) for batch in in_batches(small, BATCH))
-
-    def mirrored(self) -> Driver:
-        """The same frames mirrored, out of the same reader; what one of the two has not read yet is held for it."""
-        # Not `itertools.tee`, which keeps up to 57 batches that both have read.
-        source, other = self.batches, copy.copy(self)
-        waiting: tuple[deque[Tensor], deque[Tensor]] = (deque(), deque())
-
-        def read(own: deque[Tensor]) -> Iterator[Tensor]:
-            while True:
-                if not own:
-                    if (batch := next(source, None)) is None:
-                        return
-                    for queue in waiting:
-                        queue.append(batch)
-                yield own.popleft()
-
-        self.batches, shared = map(read, waiting)
-        other.batches, other.reader = (batch.flip(3) for batch in shared), None
-        return other
 
     def close(self) -> None:
         """Close the video."""

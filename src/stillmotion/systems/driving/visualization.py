@@ -91,6 +91,14 @@ def draw_masks(masks: np.ndarray) -> np.ndarray:
     return np.rint(np.einsum("khw,kc->hwc", masks, colours)).clip(0, 255).astype(np.uint8)
 
 
+def draw_shares(shares: Tensor) -> np.ndarray:
+    """Which source shows where, 4 x H x W: red is the moved still, green the unmoved one, blue the plate, and white
+    is paint.
+    """
+    colours = shares.new_tensor([[1.0, 0.2, 0.2], [0.1, 0.4, 0.1], [0.2, 0.3, 1.0], [1.0, 1.0, 1.0]])
+    return media.to_pictures(torch.einsum("khw,kc->chw", shares, colours)[None])[0]
+
+
 def draw_flow(displacement: np.ndarray, full: float = 0.25) -> np.ndarray:
     """A flow field as hue (direction) and saturation (length, full at `full` normalised units) on white.
 
@@ -190,8 +198,8 @@ def _pair_row(frames: Tensor, found: Keypoints, made: GeneratorOutput, scale: in
     if made.motion.masks is not None:
         masks = geometry.resize_map(made.motion.masks, (frames.shape[2], frames.shape[3])).cpu()
         plain += [draw_masks(masks[i].numpy()) for i in (1, 2)]
-    if made.blend is not None:
-        plain += [media.to_pictures(made.blend)[1]]  # red: warped, green: unmoved, blue: paint
+    if made.fields is not None:
+        plain += [draw_shares(made.fields.shares[1])]
     cells += [np.repeat(np.repeat(cell, scale, 0), scale, 1) for cell in plain]
     return np.concatenate(cells, axis=1)
 

@@ -1,0 +1,93 @@
+"""What is known of a still beside its pixels: the alpha of its figure, and the plate behind it; once per still."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stillmotion import media
+from stillmotion.errors import StillmotionError
+from stillmotion.rendering import alpha as matting
+from stillmotion.rendering import plate as plates
+from stillmotion.rendering.canvas import Canvas, to_network
+
+LEAST, MOST = 0.003, 0.8
+"""Shares of the picture between which a figure counts as found: less is noise, and behind more there is nothing to
+inpaint from."""
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """A still's figure and the background behind it, at the still's own size and at the networks'.
+
+    Attributes:
+        alpha: h x w in [0, 1], how far the figure covers each pixel.
+        plate: h x w x 3, `uint8`, the background alone.
+        small: 1 x 4 x S x S, the plate as `fields.blend` wants it.
+    """
+
+    alpha: np.ndarray
+    plate: np.ndarray
+    small: Tensor
+
+
+class Wanted(Protocol):
+    """What a person says of the backdrop; files, and None where nothing is said."""
+
+    @property
+    def mask(self) -> str | Path | None:
+        """A picture of the still's size with the figure in white, instead of what the networks find."""
+
+    @property
+    def plate(self) -> str | Path | None:
+        """A picture of the still's size without the figure, instead of inpainting; `none`: no plate."""
+
+
+def find_backdrop(canvas: Canvas, figure: Tensor | None, wanted: Wanted) -> Backdrop | None:
+    """The backdrop of a still, or None where it has no clear figure or none is wanted.
+
+    Args:
+        canvas: the still.
+        figure: probability of the figure, 1 x 1 x S x S; None if the networks do not find it.
+        wanted: what the person says.
+
+    Raises:
+        StillmotionError: a file cannot be read or has another size than the still.
+    """
+    if wanted.plate == "none":
+        return None
+    if wanted.mask is not None:
+        alpha = _given(wanted.mask, canvas, "mask").mean(2) / np.float32(255)
+    elif figure is not None:
+        alpha = matting.refine(canvas.picture, _enlarged(figure, canvas))
+    else:
+        return None
+    if not LEAST <= float((alpha > 0.5).mean()) <= MOST:
+        return None
+    if wanted.plate is not None:
+        behind = _given(wanted.plate, canvas, "plate")
+    else:
+        behind = plates.inpaint(canvas.picture, plates.widened(alpha > 0.2))
+    small = to_network(behind, canvas.size, canvas.small.device)
+    return Backdrop(alpha, behind, torch.cat([small, torch.ones_like(small[:, :1])], dim=1))
+
+
+def _enlarged(figure: Tensor, canvas: Canvas) -> np.ndarray:
+    rows, columns = canvas.enlarger()
+    return np.asarray((rows @ figure[0, 0].float() @ columns.T).cpu().numpy())
+
+
+def _given(path: str | Path, canvas: Canvas, name: str) -> np.ndarray:
+    """A person's own picture of the still's size, the part that is animated."""
+    picture = media.read_picture(path)
+    if picture.shape[:2] != canvas.given:
+        height, width = picture.shape[:2]
+        raise StillmotionError(
+            f"The {name} {path} is {width} x {height} pixels, and the still {canvas.given[1]} x {canvas.given[0]}: "
+            "they must be equally large."
+        )
+    x, y, w, h = canvas.crop
+    return media.crop(picture, (x, y, x + w, y + h))

@@ -1,0 +1,94 @@
+"""What a network says of a frame: where each pixel comes from, and which of four sources shows there.
+
+Shapes: N frames, h x w pixels at the networks' size. Pictures are RGB in [0, 1].
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from stillmotion import geometry
+from stillmotion.nn.unet import zero_init
+
+WARPED, STATIC, PLATE, PAINT = range(4)
+"""The sources of a pixel: the still through the displacement, the still as it is, the background behind the still's
+figure (the plate), and painted colours."""
+
+SHARE_GAIN = 8.0
+"""Factor of the shares' logits. The sources differ by a few grey levels, so that their gradient is mostly noise: with
+a gain of one the shares had hardly left their start after 1,600 steps (docs/log.md, H)."""
+
+
+class Fields(NamedTuple):
+    """Motion and appearance of N frames."""
+
+    displacement: Tensor  # N x h x w x 2, backward, normalised: where in the still each pixel is sampled
+    shares: Tensor  # N x 4 x h x w, of the sources in their order; they sum to one
+    paint: Tensor  # N x 3 x h x w
+
+    def rows(self, index: slice) -> "Fields":
+        """The fields of some of the frames."""
+        return Fields(*(part[index] for part in self))
+
+
+class FieldHead(nn.Module):
+    """Fields out of a decoder's last maps; every network of ours ends in one.
+
+    It starts as "keep the still": no correction of the displacement, and little plate or paint.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.flow = zero_init(nn.Conv2d(channels, 2, 3, padding=1))
+        start = 1 / SHARE_GAIN
+        self.shares = zero_init(nn.Conv2d(channels, 4, 3, padding=1), {WARPED: start, STATIC: start})
+        self.paint = nn.Conv2d(channels, 3, 3, padding=1)
+
+    def forward(self, maps: Tensor, coarse: Tensor | None = None) -> Fields:
+        """Fields of N frames.
+
+        Args:
+            maps: N x channels x h x w.
+            coarse: a displacement that is corrected, N x any height x any width x 2, normalised; None is zero.
+        """
+        size = (maps.shape[2], maps.shape[3])
+        pixels = self.flow(maps).float().permute(0, 2, 3, 1)
+        displacement = geometry.displacement_to_normalised(pixels, size)
+        if coarse is not None:
+            displacement = displacement + geometry.resize_grid(coarse, size)
+        shares = (SHARE_GAIN * self.shares(maps).float()).softmax(dim=1)
+        return Fields(displacement, shares, torch.sigmoid(self.paint(maps).float()))
+
+
+def warp_still(still: Tensor, fields: Fields) -> Tensor:
+    """The still through the displacement, borders replicated; N x 3 x h x w."""
+    size = (fields.displacement.shape[1], fields.displacement.shape[2])
+    return geometry.warp(still, geometry.identity_grid(size, fields.displacement) + fields.displacement, "border")
+
+
+def restrict(fields: Fields, plate: Tensor | None) -> Fields:
+    """The fields of frames whose plate is not known everywhere: there the other sources have what it had.
+
+    Args:
+        fields: of N frames.
+        plate: N x 4 x h x w, see `blend`; None where none is known.
+    """
+    kept = torch.ones_like(fields.shares)
+    kept[:, PLATE] = 0.0 if plate is None else plate[:, 3]
+    shares = fields.shares * kept
+    return fields._replace(shares=shares / shares.sum(1, keepdim=True).clamp_min(1e-6))
+
+
+def blend(fields: Fields, warped: Tensor, still: Tensor, plate: Tensor | None) -> Tensor:
+    """The sum of the sources by their shares; N x 3 x h x w.
+
+    Args:
+        fields: of N frames; see `restrict`.
+        warped: N x 3 x h x w, see `warp_still`.
+        still: the same shape.
+        plate: N x 4 x h x w, RGB and whether it is known (1) or not (0); None counts as black.
+    """
+    shares = fields.shares.split(1, dim=1)
+    frame = shares[WARPED] * warped.float() + shares[STATIC] * still.float() + shares[PAINT] * fields.paint
+    return frame if plate is None else frame + shares[PLATE] * plate[:, :3].float()
