@@ -1,10 +1,12 @@
 """How sharp a `driving` model is at the still's own size, and how right its fields are, on made people.
 
-`python benchmarks/sharpness.py MODEL ... [--seed 77] [--cases 24] [--lpips TRUNK@SHA256+LINEAR@SHA256] [--plate none]`
+`python benchmarks/sharpness.py MODEL ... [--seed 77] [--cases 24] [--plate none]`, for LPIPS with
+`--lpips TRUNK@SHA256+LINEAR@SHA256`
 
-Puppets whom nothing was trained on wave, jump and bend before a camera that stands still, without noise; the still has
-256 pixels, and the clip drives its own first frame. Seed 77 is validation: things were chosen by it. Errors are grey
-levels of pixels that change in or near the figure. The copied still is the first row.
+Puppets whom nothing was trained on wave, jump and bend before a camera that stands still, without noise; the still
+has 256 pixels, and the clip drives its own first frame. Seed 77 is validation: things were chosen by it. Errors are
+grey levels of pixels that change in or near the figure; the gradient's is the sum over both axes. The copied still is
+the first row.
 """
 
 from __future__ import annotations
@@ -74,7 +76,8 @@ def measure(
             for step, known, mask in zip(steps, truth, changed, strict=True):
                 for name, value in _fields(step.facts, known, mask).items():
                     figures[name].append(value)
-    row = {name: float(metric.compute()) * (1 if name == "sharpness" else 255) for name, metric in regions.items()}
+    scale = {"L1": 255, "gradient": 2 * 255, "sharpness": 1}
+    row = {name: scale[name] * float(metric.compute()) for name, metric in regions.items()}
     row["uncovered L1"] = 255 * float(hidden.compute())
     if network is not None:
         row["LPIPS"] = float(perceptual.compute())

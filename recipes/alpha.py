@@ -1,7 +1,7 @@
 """Trains the network that refines the edge of a still's figure: src/stillmotion/rendering/alpha.safetensors.
 
-Five minutes of one core. Made puppets and plants at twice the size, halved, give true alphas; their masks at a quarter
-of the size, shifted, blurred and noisy, are what the network has to refine.
+Ten minutes of one core. Made puppets and plants at twice the size, halved, give true alphas; their masks at a
+quarter of the size, shifted, blurred and noisy, are what the network has to refine.
 
     python recipes/alpha.py FOLDER [--steps N] [--out FILE]      FOLDER keeps the made pictures
 """
@@ -73,6 +73,12 @@ def sample(stills: np.ndarray, alphas: np.ndarray, rng: np.random.Generator) -> 
     return tuple(picked)  # type: ignore[return-value]
 
 
+def stacked(samples: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """A batch out of samples."""
+    still, mask, alpha = (torch.stack(parts) for parts in zip(*samples, strict=True))
+    return still, mask, alpha
+
+
 def loss_of(found: Tensor, alpha: Tensor) -> Tensor:
     """L1 of alpha and of its gradient."""
     terms = [F.l1_loss(found, alpha)]
@@ -103,7 +109,7 @@ def main() -> None:
         loss = loss_of(network(still, mask), alpha)
         loss.backward()
         adam.step()
-    still, mask, alpha = (torch.stack(parts) for parts in zip(*held_back))
+    still, mask, alpha = stacked(held_back)
     with torch.no_grad():
         found = network(still, mask)
     edge = (F.max_pool2d(alpha, 9, 1, 4) - -F.max_pool2d(-alpha, 9, 1, 4)) > 0.1

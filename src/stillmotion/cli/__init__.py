@@ -96,8 +96,16 @@ class Animate:
         """Animate and save."""
         animator = load(self.model, self.precision, self.device)
         layers = self.layers is not None
-        about_still = {"size": self.size, "mask": self.mask, "plate": self.plate}
-        animation = animator(self.still, self.control, self.frames, self.seed, layers=layers, **about_still)
+        animation = animator(
+            self.still,
+            self.control,
+            self.frames,
+            self.seed,
+            size=self.size,
+            layers=layers,
+            mask=self.mask,
+            plate=self.plate,
+        )
         with printed_warnings(), Progress("frames", self.frames) as progress:
             count = animation.save(self.out, layers=self.layers, overwrite=self.overwrite, progress=progress.reached)
         print(f"{self.out}: {count} frames at {animation.fps:g} per second")

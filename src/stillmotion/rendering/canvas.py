@@ -77,7 +77,7 @@ class Canvas:
 
     def _offset(self, like: Points) -> Points:
         offset = np.array([self.crop[axis] - self.box[axis] for axis in (0, 1)], np.float64)
-        return torch.from_numpy(offset).to(like) if isinstance(like, Tensor) else offset  # type: ignore[return-value]
+        return torch.from_numpy(offset).to(like) if isinstance(like, Tensor) else offset
 
     def enlarger(self) -> tuple[Tensor, Tensor]:
         """Matrices that enlarge maps of the networks' frames, bilinearly, to the picture: h x S and w x S."""

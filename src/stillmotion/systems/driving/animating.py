@@ -101,7 +101,8 @@ class Driving(System):
 
         Returns:
             Steps whose `facts` hold the keypoints (`mean`, K x 2, and `covariance`, K x 2 x 2, normalised), the
-            backward `displacement` (s x s x 2, normalised), with fields the `shares` of the sources (4 x S x S), in relative transfer the number of the `reference` frame,
+            backward `displacement` (s x s x 2, normalised), with fields the `shares` of the sources
+            (4 x S x S), in relative transfer the number of the `reference` frame,
             and the `crop` (x, y, width, height) where there is one. Layers: see `layer_captions`.
 
         Warns:

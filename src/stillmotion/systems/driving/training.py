@@ -23,7 +23,14 @@ from stillmotion.systems.driving.data import (
     pairs,
     window_length,
 )
-from stillmotion.systems.driving.networks import Discriminator, DrivingNetworks, Keypoints, StepInputs, gather_inputs
+from stillmotion.systems.driving.networks import (
+    Discriminator,
+    DrivingNetworks,
+    FieldGenerator,
+    Keypoints,
+    StepInputs,
+    gather_inputs,
+)
 from stillmotion.systems.driving.visualization import keypoint_sheet, pair_sheet, path_sheet
 from stillmotion.training.schedules import EpochPlateau, scheduler
 from stillmotion.training.stage import Update, check_clips, chosen_stages, stage_seed
@@ -128,6 +135,7 @@ class MotionTraining:
         known = batch.get("visibility")
         terms = losses.reconstruction_losses(output, source, driving, weights, self.config, known)
         if weights.truth:
+            assert isinstance(self.model.generator, FieldGenerator)
             figure = self.model.generator.figure(inputs.features)
             terms |= losses.truth_losses(output, figure, batch, weights)
         terms |= self.keypoint_losses(inputs, batch)

@@ -182,7 +182,7 @@ def layout_distance(still: Tensor, driving: Tensor) -> Tensor:
     return (layout(driving) - layout(still)).square().sum(-1).mean(1).sqrt()
 
 
-def best_match(still: Keypoints, batches: Iterable[Keypoints], only: int | None = None) -> Match:
+def best_match(still: Keypoints, batches: Iterable[Keypoints]) -> Match:
     """Choose the driving frame whose pose is nearest the still's, wherever and however large it is in its picture.
 
     Relative transfer wants a reference frame in the still's pose. Only the best frame so far is kept, so that a video
@@ -191,15 +191,11 @@ def best_match(still: Keypoints, batches: Iterable[Keypoints], only: int | None 
     Args:
         still: keypoints of the still, 1 x K.
         batches: keypoints of the driving frames in order, any number at a time.
-        only: take the frame of this number.
     """
     best: Match | None = None
     start = 0
     for batch in batches:
         distances = layout_distance(still.mean, batch.mean)
-        if only is not None:
-            places = torch.arange(start, start + len(distances), device=distances.device)
-            distances[places != only] = torch.inf
         i = int(distances.argmin())
         distance = float(distances[i])
         if best is None or distance < best.distance:
