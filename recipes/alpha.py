@@ -102,9 +102,7 @@ def main() -> None:
     adam = torch.optim.Adam(network.parameters(), RATE)
     for step in range(given.steps):
         adam.param_groups[0]["lr"] = RATE * (1 - step / given.steps)
-        still, mask, alpha = (
-            torch.stack(parts) for parts in zip(*(sample(stills, alphas, rng) for _ in range(BATCH)))
-        )
+        still, mask, alpha = stacked([sample(stills, alphas, rng) for _ in range(BATCH)])
         adam.zero_grad()
         loss = loss_of(network(still, mask), alpha)
         loss.backward()

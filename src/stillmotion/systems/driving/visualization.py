@@ -92,7 +92,7 @@ def draw_masks(masks: np.ndarray) -> np.ndarray:
 
 
 def draw_shares(shares: Tensor) -> np.ndarray:
-    """Which source shows where, 4 x H x W: the moved still red, the unmoved one green, the plate blue, paint white."""
+    """Which source shows where, 4 x H x W: the moved still red, the unmoved one green, plate blue, paint white."""
     colours = shares.new_tensor([[1.0, 0.2, 0.2], [0.1, 0.4, 0.1], [0.2, 0.3, 1.0], [1.0, 1.0, 1.0]])
     return media.to_pictures(torch.einsum("khw,kc->chw", shares, colours)[None])[0]
 
