@@ -69,6 +69,25 @@ def motion_truth(clip: Clip, indices: np.ndarray, params: AugmentParams) -> dict
     }
 
 
+def motion_truths(clip: Clip, indices: np.ndarray, params: AugmentParams) -> dict[str, Tensor]:
+    """The motion from the first of T frames to each of the others, after an augmentation.
+
+    Args:
+        clip: see `motion_truth`.
+        indices: the frames in the clip's order; played backwards, the last one is the still.
+        params: the augmentation.
+
+    Returns:
+        As `motion_truth`, with T - 1 entries of all but `figure`.
+    """
+    still = indices[-1] if params.reverse else indices[0]
+    others = indices[-2::-1] if params.reverse else indices[1:]
+    pairs = [(other, still) if params.reverse else (still, other) for other in others]
+    found = [motion_truth(clip, np.array(pair), params) for pair in pairs]
+    stacked = {name: torch.stack([one[name] for one in found]) for name in found[0]}
+    return stacked | {"figure": found[0]["figure"]}
+
+
 def visibility(still: np.ndarray, driving: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """What each pixel of a driving frame shows of the still; H x W, `int16`; see `motion_truth`.
 
