@@ -24,8 +24,8 @@ drift and blur; at the network's own size it still costs a little (docs/log.md, 
 KEPT_ABOVE = 0.96
 """Share of the unmoved still from which on a pixel is the still's own: shares of a softmax are never exactly one."""
 
-REACH = 3.0
-"""An enlarged share counts in full from a third on where alpha cuts it, so that it is alpha that ends the figure."""
+REACH = 2.0
+"""An enlarged share counts in full from a half on where alpha cuts it, so that it is alpha that ends the figure."""
 
 
 LAYERS = {
@@ -44,19 +44,22 @@ class Renderer:
     """
 
     def __init__(self, canvas: Canvas, backdrop: Backdrop | None):
-        self.canvas, self.backdrop = canvas, backdrop
-        device = canvas.small.device
+        self.canvas = canvas
         self.rows, self.columns = canvas.enlarger()
-        still = media.to_tensor(canvas.picture[None]).to(device)  # 1 x 3 x h x w
-        self.alpha = self.plate = None
-        sampled = [still]
+        self.still = media.to_tensor(canvas.picture[None]).to(canvas.small.device)  # 1 x 3 x h x w
+        self.show(backdrop)
+
+    def show(self, backdrop: Backdrop | None) -> None:
+        """Take another backdrop from the next frame on."""
+        self.backdrop, self.alpha, self.plate = backdrop, None, None
+        device, sampled = self.still.device, [self.still]
         if backdrop is not None:
             alpha = torch.from_numpy(np.ascontiguousarray(backdrop.alpha, np.float32)).to(device)[None, None]
             # Far from the figure the still may move as well (a camera, a shadow): only near it alpha cuts.
-            near = torch.from_numpy(widened(backdrop.alpha > 0.05)).to(device)[None, None] > 0
-            sampled.append(torch.where(near, alpha, 1.0))
+            near = (widened(backdrop.alpha > 0.05) > 0) & ~backdrop.unsure
+            sampled.append(torch.where(torch.from_numpy(near).to(device), alpha, 1.0))
             self.alpha, self.plate = alpha, media.to_tensor(backdrop.plate[None]).to(device)
-        self.still, self.sampled = still, torch.cat(sampled, dim=1).contiguous(memory_format=torch.channels_last)
+        self.sampled = torch.cat(sampled, dim=1).contiguous(memory_format=torch.channels_last)
 
     @property
     def small_plate(self) -> Tensor | None:

@@ -33,8 +33,8 @@ from stillmotion.systems.strokes.object_frame import (
     translate,
 )
 
-SHARE_WEIGHTS = (1.0, 0.3, 2.0)
-"""Of the moved still, the background and paint in the cross-entropy: most pixels are background, few are hidden."""
+SHARE_WEIGHTS = (1.0, 1.0, 2.0)
+"""Of the moved still, the background and paint in the cross-entropy: few pixels are hidden."""
 
 CHANGE_SATURATION = 0.2  # mean difference over the channels from which on a pixel has the full additional weight
 
