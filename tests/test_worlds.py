@@ -17,7 +17,6 @@ from stillmotion.data.clip import Clip
 from stillmotion.data.part_flow import flow_between, flow_tracks
 from stillmotion.data.shards import open_dataset
 from stillmotion.errors import StillmotionError
-from stillmotion.data.part_flow import flow_between
 from stillmotion.worlds import WORLDS, faces, plants, puppets, sample_clip
 from stillmotion.worlds.dataset import write_world
 from stillmotion.worlds.plants import sample_description, simulate_poke
