@@ -24,8 +24,8 @@ drift and blur; at the network's own size it still costs a little (docs/log.md, 
 KEPT_ABOVE = 0.96
 """Share of the unmoved still from which on a pixel is the still's own: shares of a softmax are never exactly one."""
 
-REACH = 2.0
-"""An enlarged share counts in full from a half on where alpha cuts it, so that it is alpha that ends the figure."""
+REACH = 1.5
+"""An enlarged share counts in full from two thirds on where alpha cuts it, so that it is alpha that ends the figure."""
 
 
 LAYERS = {
