@@ -33,8 +33,8 @@ from stillmotion.training.schedules import Schedule
         (at(STAGE, name="two words"), "motion_stages need different names"),
         (at(LOSSES, feature_matching=(1.0, 2.0)), "of the stage motion needs 5 numbers"),
         (at(LOSSES, feature_matching=(1.0, float("nan"), 1.0, 1.0, 1.0)), "feature_matching"),
-        (at(LOSSES, displacement=1.0), "of the stage motion need generator.blend_masks"),
-        (at(LOSSES, visibility=1.0), "of the stage motion need generator.blend_masks"),
+        (at(LOSSES, displacement=1.0), "of the stage motion need generator.fields"),
+        (at(LOSSES, visibility=1.0), "of the stage motion need generator.fields"),
         (at("keypoint_prediction", window=1), "keypoint_prediction.window"),
         *(
             (at(network, blocks=10**12), f"{network}.blocks: .* less than or equal to 12")

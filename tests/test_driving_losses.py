@@ -75,7 +75,7 @@ def test_the_switch_stops_the_gradient_through_the_driving_heatmap(detached: boo
 
 # --- photometric ---------------------------------------------------------------------------------------------------
 def test_losses_without_a_weight_are_not_there() -> None:
-    assert generated(training_of(**at("generator", blend_masks=True)))[2] == {}
+    assert generated(training_of(**at("generator", fields=True)))[2] == {}
 
 
 def test_warped_still_loss_is_weighted_l1() -> None:
@@ -98,7 +98,7 @@ def test_mask_mixture_is_l1_between_mixed_stills_and_target_and_reaches_the_mask
 
 
 def test_paint_loss_reaches_the_paint_behind_a_closed_blend() -> None:
-    stage = training_of(**NOT_ADVERSARIAL, **at(LOSSES, paint=5.0), **at("generator", blend_masks=True))
+    stage = training_of(**NOT_ADVERSARIAL, **at(LOSSES, paint=5.0), **at("generator", fields=True))
     colours = stage.model.generator.colours
     with torch.no_grad():
         assert colours.bias is not None
