@@ -90,11 +90,13 @@ def test_played_backwards_the_later_frame_is_the_still() -> None:
 
 
 def test_a_figure_that_comes_in_from_outside_has_to_be_painted() -> None:
+    """It goes to the right by three pixels; the still shows its last column at the border, and not what follows."""
     still, driving = np.zeros((2, 6, 6), np.uint8)
-    driving[2:4, 0:2] = 1
+    still[2:4, 0] = 1
+    driving[2:4, :4] = 1
     flow = np.zeros((6, 6, 2), np.float32)
-    flow[2:4, 0:2, 0] = -3  # it was left of the picture
-    assert (visibility(still, driving, flow)[2:4, 0:2] == PAINT).all()
+    flow[2:4, :4, 0] = -3
+    assert (visibility(still, driving, flow)[2:4, :4] == [PAINT, PAINT, PAINT, WARPED]).all()
 
 
 def test_background_that_shifts_a_little_is_warped_and_what_comes_in_with_it_is_painted() -> None:
