@@ -202,6 +202,18 @@ def test_source_cross_entropy_by_hand() -> None:
     assert losses.source_cross_entropy(shares, torch.full_like(target, -100), (1.0, 3.0)) == 0
 
 
+def test_figure_cross_entropy_by_hand() -> None:
+    """Three pixels: figure with a probability of 3/4, background with 1/5 of figure, and one that is not known."""
+    logits = torch.tensor([0.75, 0.2, 0.01]).logit().view(1, 1, 1, 3).requires_grad_()
+    figure = torch.tensor([1.0, 0.0, -1.0]).view(1, 1, 1, 3)
+    loss = losses.figure_cross_entropy(logits, figure)
+    assert loss.item() == pytest.approx(-(math.log(0.75) + math.log(0.8)) / 2, rel=1e-5)
+    loss.backward()
+    assert logits.grad is not None
+    assert torch.allclose(logits.grad.flatten(), torch.tensor([-0.25, 0.2, 0.0]) / 2)
+    assert losses.figure_cross_entropy(logits, torch.full_like(figure, -1.0)) == 0
+
+
 def test_a_closed_source_costs_a_finite_loss() -> None:
     shares = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
     assert losses.source_cross_entropy(shares, torch.ones(1, 1, 1).long(), (1.0, 1.0)).isfinite()

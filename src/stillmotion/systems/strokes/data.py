@@ -111,7 +111,7 @@ def known_targets(
     if masks is not None:
         found["masks"] = masks(clip, indices, params)
     if plates is not None:
-        found["plate"] = plates(clip, int(indices[-1] if params.reverse else indices[0]), params)
+        found["plate"] = plates(clip, indices, params)
         if config.losses.truth:
             found |= motion_truths(clip, indices, params)
     return found

@@ -143,7 +143,7 @@ def _rolled(networks: StrokesNetworks, clip: Any, shown: int, scale: int) -> lis
 
     chosen = data.first_window(clip, networks.config)
     frames, points = clip.frames[chosen], data.clip_stroke(clip, networks.config)[chosen]
-    plate = Plates()(clip, int(chosen[0]), AugmentParams(frames.shape[1:3], frames.shape[1:3]))
+    plate = Plates()(clip, chosen, AugmentParams(frames.shape[1:3], frames.shape[1:3]))
     generated = roll_out(networks, frames[0], points, plate)
     at = np.linspace(0, len(chosen) - 1, shown).round().astype(int)
     above, below = (np.repeat(np.repeat(video[at], scale, 1), scale, 2) for video in (frames, generated))
