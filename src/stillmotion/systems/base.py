@@ -226,7 +226,7 @@ class System(ABC):
     @property
     @abstractmethod
     def main_stage(self) -> str:
-        """The training stage that `bench` times."""
+        """The training stage that `bench` times, and that trains a finished model on."""
 
     @abstractmethod
     def control_of(self, clip: Clip) -> Control:
