@@ -211,17 +211,30 @@ def test_faded_flow_ends_with_the_weight_in_the_motion_and_in_the_fields() -> No
 @pytest.mark.parametrize("fields", [False, True])
 @pytest.mark.parametrize("size", ["native", "model"])
 def test_what_is_held_is_the_still_and_the_rest_is_the_animation(fields: bool, size: str) -> None:
-    """A weight of one leaves a frame as it is, and a weight of zero the still, at both sizes."""
+    """A weight of one leaves the left half of a frame as it is, and a weight of zero the right half the still's."""
     driving = system(**at("generator", fields=fields))
     free = driving.animate(STILL, Drive(VIDEO[:2]), size=size).frames()
-    for share, expected in ((1.0, free), (0.0, np.stack([STILL] * 2))):
-        rollout = driving.open(STILL, Drive(VIDEO[:2]), size=size)
-        rollout.masking = lambda share=share: Holding(share)  # type: ignore[attr-defined]
-        assert np.array_equal(np.stack([next(rollout).frame for _ in range(2)]), expected)
+    rollout = driving.open(STILL, Drive(VIDEO[:2]), size=size)
+    rollout.masking = lambda: Holding(1.0)  # type: ignore[attr-defined]
+    found = np.stack([next(rollout).frame for _ in range(2)])
+    assert np.array_equal(found[:, :, :32], free[:, :, :32])
+    assert np.array_equal(found[:, :, 32:], np.stack([STILL[:, 32:]] * 2))
+
+
+def test_on_a_ramp_the_papers_frames_are_mixed_with_the_still() -> None:
+    """What it adds to the warped still counts no more than that; pixels that were cut off at black or white tell less."""
+    driving = system()
+    free = driving.animate(STILL, Drive(VIDEO[:1])).frames()[0]
+    rollout = driving.open(STILL, Drive(VIDEO[:1]))
+    rollout.masking = lambda: Holding(0.5)  # type: ignore[attr-defined]
+    expected = (free.astype(float) + STILL) / 2
+    whole = ((free > 0) & (free < 255))[:, :32]
+    assert whole.sum() > 1000
+    assert np.abs(next(rollout).frame - expected)[:, :32][whole].max() <= 1
 
 
 class Holding:
-    """A masking that keeps a share of every pixel and pins nothing."""
+    """A masking that shows a share of the left half, nothing of the right one, and pins no keypoint."""
 
     def __init__(self, share: float):
         self.share = share
@@ -230,4 +243,4 @@ class Holding:
         return target
 
     def weigh(self, made: Any, target: Any) -> Any:
-        return made, torch.full((len(target.mean), 1, 64, 64), self.share)
+        return made, (self.share * (torch.arange(64) < 32)).expand(len(target.mean), 1, 64, 64)
