@@ -122,7 +122,13 @@ def test_of_background_that_a_camera_pans_nothing_is_known() -> None:
 
 @pytest.mark.parametrize(
     ("shift", "expected"),
-    [((0.29, 0.29), STATIC), ((0.31, 0.0), WARPED), ((0.0, -3.0), WARPED), ((-3.0, 3.0), WARPED), ((0.1, 3.1), UNKNOWN)],
+    [
+        ((0.29, 0.29), STATIC),
+        ((0.31, 0.0), WARPED),
+        ((0.0, -3.0), WARPED),
+        ((-3.0, 3.0), WARPED),
+        ((0.1, 3.1), UNKNOWN),
+    ],
 )
 def test_how_far_background_may_move(shift: tuple[float, float], expected: int) -> None:
     still, driving = np.zeros((2, 9, 9), np.uint8)
