@@ -171,7 +171,9 @@ def test_a_fresh_generator_keeps_the_still() -> None:
     assert made is not None
     torch.testing.assert_close(made.displacement, -shift(5, 3)[:, None, None].expand_as(made.displacement))
     e = np.e  # logits 1, 1 and 0 of the moved still, the still and paint; there is no plate
-    assert made.shares.mean((0, 2, 3)).tolist() == pytest.approx([e / (2 * e + 1), e / (2 * e + 1), 0, 1 / (2 * e + 1)])
+    assert made.shares.mean((0, 2, 3)).tolist() == pytest.approx(
+        [e / (2 * e + 1), e / (2 * e + 1), 0, 1 / (2 * e + 1)]
+    )
     assert model.decoder.hidden.weight.std() > 0.05
     # Paint starts near grey.
     assert 0 < made.paint.sub(0.5).abs().mean() < 0.1
@@ -188,7 +190,9 @@ def test_shares_sum_to_one_and_outside_of_the_crop_nothing_is_front(
 ) -> None:
     rng = torch.Generator().manual_seed(seed)
     shares = (4 * torch.randn((1, 4, SIDE, SIDE), generator=rng)).softmax(1)
-    inner = Fields(torch.randn((1, SIDE, SIDE, 2), generator=rng), shares, torch.rand((1, 3, SIDE, SIDE), generator=rng))
+    inner = Fields(
+        torch.randn((1, SIDE, SIDE, 2), generator=rng), shares, torch.rand((1, 3, SIDE, SIDE), generator=rng)
+    )
     still = picture(seed)
     known = torch.cat([torch.where(picture(2)[:, :1] > 0.5, picture(3), still), picture(4)[:, :1].round()], dim=1)
     frame = ObjectFrame(shift(*middle), zoom, shift(*way))
