@@ -175,8 +175,10 @@ def test_a_fresh_generator_keeps_the_still() -> None:
         [e / (2 * e + 1), e / (2 * e + 1), 0, 1 / (2 * e + 1)]
     )
     assert model.decoder.hidden.weight.std() > 0.05
-    # Paint starts near grey.
+    # Paint starts near grey, and what no clip has told the mask head of is no figure.
     assert 0 < made.paint.sub(0.5).abs().mean() < 0.1
+    context = model.begin(still, POINTS)
+    assert model.decoder.figure(context.features, context.initial).unique().tolist() == [-4]
 
 
 # --- in the object's frame: `place` --------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from stillmotion.systems.strokes.object_frame import (
 )
 from stillmotion.systems.strokes.stroke_encoding import stroke_maps
 
-_INITIALISED = ("fields.flow", "fields.shares")  # by FieldHead: they start at "keep the still"
+_INITIALISED = ("fields.flow", "fields.shares", "mask.logit")  # they start at "keep the still" and "no figure"
 _ENCODER_SLOPE, _DISCRIMINATOR_SLOPE = 0.2, 0.1
 _INSTANCE_EPSILON = 1e-9
 """The map of a stroke is almost constant: the variances of its first features are 1e-6, below the usual epsilon."""
