@@ -24,7 +24,7 @@ class Backdrop:
     """A still's figure and the background behind it, at the still's own size and at the networks'.
 
     Attributes:
-        alpha: h x w in [0, 1], how far the figure covers each pixel.
+        alpha: h x w, `float32` in [0, 1], how far the figure covers each pixel.
         plate: h x w x 3, `uint8`, the background alone.
         small: 1 x 4 x S x S, the plate as `fields.blend` wants it.
     """
@@ -60,7 +60,7 @@ def find_backdrop(canvas: Canvas, figure: Tensor | None, wanted: Wanted) -> Back
     if wanted.plate == "none":
         return None
     if wanted.mask is not None:
-        alpha = _given(wanted.mask, canvas, "mask").mean(2) / np.float32(255)
+        alpha = _given(wanted.mask, canvas, "mask").mean(2, dtype=np.float32) / 255
     elif figure is not None:
         alpha = matting.refine(canvas.picture, _enlarged(figure, canvas))
     else:
