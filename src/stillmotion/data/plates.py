@@ -38,6 +38,9 @@ class Plates:
     def __call__(self, clip: Clip, still: int, params: AugmentParams) -> Tensor:
         """The plate of a frame after an augmentation, 4 x h x w: RGB, and 1 if it is known, 0 if not."""
         mask = self.figures(clip)[still]
-        filled = plate.inpaint(np.ascontiguousarray(clip.frames[still]), plate.widened(mask))
-        moved = torch.from_numpy(augment_frames(filled[None], params)[0].transpose(2, 0, 1).copy())
+        frame = np.ascontiguousarray(clip.frames[still])
+        both = np.stack([frame, plate.inpaint(frame, plate.widened(mask))])
+        # The frame comes first in what is played: changes of colour look up the colours of its figure.
+        changed = augment_frames(both[::-1] if params.reverse else both, params, reference=1)[1]
+        moved = torch.from_numpy(changed.transpose(2, 0, 1).copy())
         return torch.cat([moved, torch.full_like(moved[:1], float(mask.any()))])

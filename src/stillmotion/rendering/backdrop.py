@@ -60,12 +60,15 @@ def find_backdrop(canvas: Canvas, figure: Tensor | None, wanted: Wanted) -> Back
     if wanted.plate == "none":
         return None
     if wanted.mask is not None:
-        alpha = _given(wanted.mask, canvas, "mask").mean(2, dtype=np.float32) / 255
+        mask = _given(wanted.mask, canvas, "mask").mean(2, dtype=np.float32) / 255
     elif figure is not None:
-        alpha = matting.refine(canvas.picture, _enlarged(figure, canvas))
+        mask = _enlarged(figure, canvas)
     else:
         return None
-    if not LEAST <= float((alpha > 0.5).mean()) <= MOST:
+    if not _is_figure(mask):
+        return None
+    alpha = mask if wanted.mask is not None else matting.refine(canvas.picture, mask)
+    if not _is_figure(alpha):
         return None
     if wanted.plate is not None:
         behind = _given(wanted.plate, canvas, "plate")
@@ -73,6 +76,10 @@ def find_backdrop(canvas: Canvas, figure: Tensor | None, wanted: Wanted) -> Back
         behind = plates.inpaint(canvas.picture, plates.widened(alpha > 0.2))
     small = to_network(behind, canvas.size, canvas.small.device)
     return Backdrop(alpha, behind, torch.cat([small, torch.ones_like(small[:, :1])], dim=1))
+
+
+def _is_figure(mask: np.ndarray) -> bool:
+    return LEAST <= float((mask > 0.5).mean()) <= MOST
 
 
 def _enlarged(figure: Tensor, canvas: Canvas) -> np.ndarray:

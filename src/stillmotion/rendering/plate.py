@@ -29,8 +29,8 @@ def inpaint(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
     Args:
         picture: H x W x 3, `uint8`.
-        mask: H x W, 0 where the picture stays. If that is too little to fill from, its mean is taken; if it is nothing,
-            the whole picture's.
+        mask: H x W, 0 where the picture stays. If that is too little to fill from, its mean is taken; a mask of
+            everything gives the mean of the picture.
     """
     mask = mask > 0
     if not mask.any():
