@@ -219,14 +219,6 @@ def test_a_closed_source_costs_a_finite_loss() -> None:
     assert losses.source_cross_entropy(shares, torch.ones(1, 1, 1).long(), (1.0, 1.0)).isfinite()
 
 
-def test_figure_cross_entropy_by_hand() -> None:
-    """At the logits 0 and log 3 the logistic function is 1/2 and 3/4; the third pixel is not known."""
-    logits = torch.tensor([0.0, math.log(3), 50.0, math.log(3)]).view(1, 1, 1, 4)
-    figure = torch.tensor([1.0, 1.0, -1.0, 0.0]).view(1, 1, 1, 4)
-    expected = (math.log(2) - math.log(3 / 4) + math.log(4)) / 3
-    assert losses.figure_cross_entropy(logits, figure).item() == pytest.approx(expected)
-
-
 def test_figures_that_are_not_known_cost_nothing_and_have_no_gradient() -> None:
     logits = torch.zeros(2, 1, 2, 2, requires_grad=True)
     figure = torch.full((2, 1, 2, 2), -1.0)

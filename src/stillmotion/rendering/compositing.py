@@ -28,7 +28,7 @@ KEPT_ABOVE = 0.96
 """Share of the unmoved still from which on a pixel is the still's own: shares of a softmax are never exactly one."""
 
 REACH = 1.5
-"""An enlarged share counts in full from two thirds on where alpha cuts it, so that it is alpha that ends the figure."""
+"""An enlarged share counts in full from two thirds on where alpha cuts it, so that alpha ends the figure."""
 
 PART_PIXELS = 65_536
 """Frames are made in parts of about so many pixels, whose maps stay in a processor's cache."""
