@@ -39,7 +39,10 @@ def fields(shares: tuple[float, ...], move: tuple[float, float] = (0.0, 0.0), pa
 def backdrop_of(picture: np.ndarray, alpha: np.ndarray, plate: np.ndarray) -> tuple[Canvas, Backdrop]:
     canvas = canvas_of(picture)
     small = to_network(plate, S, CPU)
-    return canvas, Backdrop(alpha.astype(np.float32), plate, torch.cat([small, torch.ones_like(small[:, :1])], dim=1))
+    unsure = np.zeros(alpha.shape, bool)
+    return canvas, Backdrop(
+        alpha.astype(np.float32), unsure, plate, torch.cat([small, torch.ones_like(small[:, :1])], dim=1)
+    )
 
 
 def square_alpha(height: int, width: int) -> np.ndarray:
@@ -224,7 +227,11 @@ def test_alpha_ends_the_moved_figure_and_the_plate_covers_the_rim_of_its_old_out
     plate = np.full_like(still, (60, 130, 200))
     canvas, backdrop = backdrop_of(still, alpha, plate)
     with_alpha = np.abs(Renderer(canvas, backdrop).render(made).astype(int) - wanted)
-    assert with_alpha.max() <= 2
+    # Soft shares are below a half at a corner's two outermost pixels.
+    wrong = with_alpha.max(-1) > 2
+    assert wrong.sum() <= 16
+    wrong[[*range(38, 42), *range(78, 82)]] = False
+    assert not wrong.any()
     # A blend by the soft shares alone, of the same sources.
     rows, columns = canvas.enlarger()
     warped, kept, hidden, _ = (rows @ share @ columns.T for share in made.shares[0])
@@ -253,17 +260,17 @@ def one(*values: float) -> tuple[Tensor, ...]:
     [
         # Nothing moved: the still's own; a thousandth is the plate's.
         ((0, 1, 0, 0), 0, 0, (0, 1 / 1.001, 0.001 / 1.001, 0)),
-        # A third of the moved still is enough where its figure is, and alpha its share of it.
-        ((0.4, 0.6, 0, 0), 1, 0, (1, 0, 0, 0)),
+        # Half of the moved still is enough where its figure is, and alpha its share of it.
+        ((0.55, 0.45, 0, 0), 1, 0, (1, 0, 0, 0)),
         ((0.5, 0.5, 0, 0), 0.7, 0, (0.7, 0.3 * 0.5 / 0.501, 0.3 * 0.001 / 0.501, 0)),
-        ((0.2, 0.6, 0.1, 0.1), 1, 0, (0.6, 0.4 * 0.6 / 0.801, 0.4 * 0.101 / 0.801, 0.4 * 0.1 / 0.801)),
+        ((0.2, 0.6, 0.1, 0.1), 1, 0, (0.4, 0.6 * 0.6 / 0.801, 0.6 * 0.101 / 0.801, 0.6 * 0.1 / 0.801)),
         # Where no figure comes from, the others have everything, in their relation; if they are nothing, the plate.
         ((0.5, 0.1, 0.1, 0.3), 0, 0, (0, 0.1 / 0.501, 0.101 / 0.501, 0.3 / 0.501)),
         ((1, 0, 0, 0), 0, 0, (0, 0, 1, 0)),
-        # The rim of the old outline: a third of plate is enough to cover what the still's figure left.
-        ((0, 0.6, 0.4, 0), 0, 1, (0, 0, 1, 0)),
-        ((0, 0.9, 0.1, 0), 0, 1, (0, 0.9 * 0.7 / 1.001, (0.9 * 0.3 + 0.101) / 1.001, 0)),
-        ((0, 0.9, 0.1, 0), 0, 0.5, (0, 0.9 * 0.85 / 1.001, (0.9 * 0.15 + 0.101) / 1.001, 0)),
+        # The rim of the old outline: half of plate is enough to cover what the still's figure left.
+        ((0, 0.45, 0.55, 0), 0, 1, (0, 0, 1, 0)),
+        ((0, 0.9, 0.1, 0), 0, 1, (0, 0.9 * 0.8 / 1.001, (0.9 * 0.2 + 0.101) / 1.001, 0)),
+        ((0, 0.9, 0.1, 0), 0, 0.5, (0, 0.9 * 0.9 / 1.001, (0.9 * 0.1 + 0.101) / 1.001, 0)),
         ((0, 0.6, 0.4, 0), 0, 0, (0, 0.6 / 1.001, 0.401 / 1.001, 0)),
     ],
 )

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stillmotion.nn.modes import folded
 from stillmotion.nn.padding import SameConv2d, same_padding
 from stillmotion.nn.spectral import SpectralConvTranspose2d
-from stillmotion.systems.base import folded
 from stillmotion.systems.strokes.config import PRESETS, StrokesConfig
 from stillmotion.systems.strokes.networks import (
     Encoder,

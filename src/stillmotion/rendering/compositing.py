@@ -27,8 +27,8 @@ drift and blur; at the network's own size it still costs a little (docs/log.md, 
 KEPT_ABOVE = 0.96
 """Share of the unmoved still from which on a pixel is the still's own: shares of a softmax are never exactly one."""
 
-REACH = 1.5
-"""An enlarged share counts in full from two thirds on where alpha cuts it, so that alpha ends the figure."""
+REACH = 2.0
+"""An enlarged share counts in full from a half on, which is its edge, where alpha cuts: so alpha ends the figure."""
 
 PART_PIXELS = 65_536
 """Frames are made in parts of about so many pixels, whose maps stay in a processor's cache."""

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -31,13 +31,13 @@ from stillmotion.files import (
     write_json,
     writing,
 )  # fmt: skip
+from stillmotion.nn.modes import folded
 from stillmotion.options import Control
 
 if TYPE_CHECKING:
     from stillmotion.data.clip import Clip
 
 WEIGHTS, CONFIG, FORMAT = "model.safetensors", "config.json", 2
-Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -253,8 +253,8 @@ class System(ABC):
             seed: see `Output`.
             size: `native`, the still's own, or `model`, the networks'.
             layers: also draw the layers that explain each frame.
-            mask: see `Output`.
-            plate: see `Output`.
+            mask: see `Output`, as is `plate`.
+            plate: the same.
 
         Raises:
             StillmotionError: the control is of another kind or does not fit; some of it only with the first step.
@@ -366,17 +366,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(stored.get("card") or {}, dict):
         raise StillmotionError(f"{path}: the card must be an object with names and values.")
     return stored
-
-
-def folded(network: Network) -> Network:
-    """A copy for inference: every part that has a method `fold` folds itself, weights are laid channels-last.
-
-    Equal but for rounding. The copy cannot be trained on, and its weights have other names.
-    """
-    made = copy.deepcopy(network).eval().requires_grad_(False)
-    for part in list(made.modules()):
-        getattr(part, "fold", lambda: None)()
-    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 @contextmanager
