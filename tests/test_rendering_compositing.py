@@ -229,7 +229,7 @@ def test_alpha_ends_the_moved_figure_and_the_plate_covers_the_rim_of_its_old_out
     with_alpha = np.abs(Renderer(canvas, backdrop).render(made).astype(int) - wanted)
     # Soft shares are below a half at a corner's two outermost pixels.
     wrong = with_alpha.max(-1) > 2
-    assert wrong.sum() <= 16
+    assert wrong.sum() <= 24
     wrong[[*range(38, 42), *range(78, 82)]] = False
     assert not wrong.any()
     # A blend by the soft shares alone, of the same sources.
