@@ -26,8 +26,8 @@ MAY_KNOW = {
     "losses": {"geometry"},
     "nn": {"geometry", "errors"},
     "media": BASE,
-    "rendering": {"nn", "geometry", "media", "files"} | BASE,
     "files": {"errors"},
+    "rendering": {"nn", "geometry", "media", "files"} | BASE,
     "data": {"media", "geometry", "files", "rendering"} | BASE,
     "worlds": {"data", "files"} | BASE,
     "training": {"data.sampling", "files", "nn"} | BASE,
@@ -44,7 +44,7 @@ LAZY = {"options"}
 
 ROOMS = {"__init__", "config", "networks", "losses", "data", "training", "animating", "visualization"}
 MORE_ROOMS = {
-    "driving": {"transfer", "masking", "compositing"},
+    "driving": {"transfer", "masking"},
     "strokes": {"object_frame", "stroke_encoding", "compositing"},
 }
 """At most three more, each explained in the system's README."""

@@ -222,7 +222,7 @@ def test_what_is_held_is_the_still_and_the_rest_is_the_animation(fields: bool, s
 
 
 def test_on_a_ramp_the_papers_frames_are_mixed_with_the_still() -> None:
-    """What it adds to the warped still counts no more than that; pixels that were cut off at black or white tell less."""
+    """What it adds to the warped still counts no more than that; pixels cut off at black or white tell less."""
     driving = system()
     free = driving.animate(STILL, Drive(VIDEO[:1])).frames()[0]
     rollout = driving.open(STILL, Drive(VIDEO[:1]))
