@@ -164,7 +164,7 @@ def test_what_counts_keeps_the_weights_of_motion() -> None:
 
 
 def truth_of_columns() -> dict[str, Tensor]:
-    """The figure moves in the columns of what is warped and painted, and lies in the first of the still."""
+    """The figure moves in the columns of what is warped and of what is painted; in the still it is the first."""
     moving = (KINDS == WARPED) | (KINDS == PAINT)
     figure = torch.tensor([1.0, 0.0, 0.0, 0.0, -1.0]).expand(1, 1, 5, 5)
     displacement = torch.zeros(1, 5, 5, 2)

@@ -32,8 +32,8 @@ def _no_gradients():
 # Sheet section 2.1: detector, generator, its encoder, dense motion, decoder, refinement with head, discriminator.
 TAICHI = (14_132_728, 28_528_571, 6_274_560, 14_162_705, 7_944_288, 147_018, 1_719_489)
 NARROW = (9_412_600, 19_088_315, 3_913_728, 9_442_577, 5_584_992, 147_018, 1_719_489)
-# The decoder ends in 24 + 3 + 10 maps. Fields: 9 channels of 3 x 3 each, 9 * 37 * 9 + 9 = 3,006 behind a refinement
-# of 24,864. Mask: 12 channels of each of 5 levels with 3 + 48 + 96 + 128 + 128 in all, mixed, and a logit: 11,449.
+# The decoder ends in 24 + 3 + 10 maps. Fields: 9 channels of 3 x 3, 9 * 37 * 9 + 9 = 3,006, behind a refinement of
+# 24,864. Mask: 12 channels of each of 5 levels with 3 + 48 + 96 + 128 + 128 in all, mixed, and a logit: 11,449.
 OURS = (916_630, 1_774_252, 302_016, 933_069, 499_848, 27_870, 433_761)
 COUNTS = {
     **dict.fromkeys(("paper", "release", "release-taichi"), TAICHI),

@@ -249,12 +249,8 @@ class System(ABC):
         Args:
             still: H x W x 3, `uint8` RGB.
             control: of a class in `controls`; None: the still rests until a control is sent.
-            frames: see `Output`.
-            seed: see `Output`.
+            frames, seed, layers, mask, plate: see `Output`.
             size: `native`, the still's own, or `model`, the networks'.
-            layers: also draw the layers that explain each frame.
-            mask: see `Output`, as is `plate`.
-            plate: the same.
 
         Raises:
             StillmotionError: the control is of another kind or does not fit; some of it only with the first step.
@@ -370,11 +366,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def _without_memory(most: int, where: str) -> Iterator[None]:
-    """Build networks in this block that have shapes and no weights, and at most so many parameters to name.
-
-    Raises:
-        StillmotionError: more of them, or a size beyond what can be counted.
-    """
+    """Build networks without weights in this block; refuse more than `most` parameters, and sizes beyond counting."""
     left = itertools.count(most, -1)
 
     def count(*_: object) -> None:

@@ -273,7 +273,7 @@ class DrivingRollout(Rollout):
         assert self.reference is not None
         found, driving = inputs.source.mean[0], self.reference.keypoints.mean[0]
         given = canvas.to_given(geometry.to_pixels(found, (canvas.size, canvas.size)))
-        return transferring.compare(found, given, driving, canvas.given)
+        return transferring.compare(found, given, driving, canvas.given, canvas.size)
 
     def _refined(self, fit: transferring.Fit) -> transferring.Fit:
         """The crop found in steps: the keypoints of a small body are inaccurate until it is cropped."""
