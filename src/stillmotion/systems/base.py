@@ -249,8 +249,12 @@ class System(ABC):
         Args:
             still: H x W x 3, `uint8` RGB.
             control: of a class in `controls`; None: the still rests until a control is sent.
-            frames, seed, layers, mask, plate: see `Output`.
+            frames: see `Output`.
+            seed: see `Output`.
             size: `native`, the still's own, or `model`, the networks'.
+            layers: see `Output`.
+            mask: see `Output`.
+            plate: see `Output`.
 
         Raises:
             StillmotionError: the control is of another kind or does not fit; some of it only with the first step.
