@@ -109,6 +109,15 @@ def test_what_a_stage_leaves_goes_to_those_behind_it(clock: Clock, tmp_path: Pat
     assert [len(rates) for _, rates in stages] == [4, 4, 2]
 
 
+def test_the_console_counts_the_steps_that_fit(
+    clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tmp_path, [timed(clock, 1.0)[0]], time_budget_s=10.0)
+    assert [line.partition("  ")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "gan 3/10", "gan 6/10", "gan 9/10", "gan 10/10"
+    ]  # fmt: skip
+
+
 # --- stopping and resuming -----------------------------------------------------------------------------------------
 def test_ctrl_c_stops_and_resuming_goes_on_with_what_is_left(clock: Clock, tmp_path: Path) -> None:
     stage, before = timed(clock, 1.0)
@@ -142,6 +151,16 @@ def test_ctrl_c_in_the_last_step_of_a_stage_leaves_it_finished(clock: Clock, tmp
     (first, none), (second, rates) = timed(clock, 1.0), timed(clock, 1.0, "second")
     assert train(tmp_path, [first, second], resume=True, time_budget_s=20.0).finished
     assert (len(none), len(rates)) == (0, 10)
+
+
+def test_ctrl_c_in_the_last_step_of_a_run_is_no_stop(
+    clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage, _ = timed(clock, 1.0)
+    stage.before_step.append(ctrl_c_at(10))
+    outcome = train(tmp_path, [stage], time_budget_s=10.0)
+    assert (outcome.finished, outcome.stopped_by) == (True, "")
+    assert "Stopped" not in capsys.readouterr().err
 
 
 def test_a_finished_run_stays_as_it_is(clock: Clock, tmp_path: Path) -> None:
