@@ -1,7 +1,8 @@
 """Draw the README's figures: bundled stills, their controls, and the animations.
 
-python recipes/make_figures.py driving-puppets docs/driving-demo.png
-python recipes/make_figures.py strokes-puppets docs/strokes-demo.png
+python recipes/make_figures.py docs/demo.gif              animated: the stills, their directions, the animations
+python recipes/make_figures.py docs/strokes-demo.png      one still, two strokes
+python recipes/make_figures.py docs/sharpness.png BEFORE  made people: still, truth, an earlier version's frame, ours
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from stillmotion import Drive, Stroke, media
 from stillmotion.animate import load
@@ -17,14 +19,26 @@ from stillmotion.options import read_points
 from stillmotion.systems.strokes.visualization import draw_stroke
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SHOWN, SIZE = ("wave2", "jack"), 128
-FRAMES = range(0, 40, 5)
+SIZE, GAP = 144, 6
+WALL = 245  # grey level between the pictures
 
 
-def walks(model: str) -> np.ndarray:
+def still_of(name: str) -> np.ndarray:
+    """A bundled still."""
+    return media.read_picture(EXAMPLES / name)
+
+
+def strokes_over(still: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The still with its fast stroke, and the animation along it."""
+    stroke = Stroke(**read_points(EXAMPLES / "strokes" / "puppets-fast.json"))
+    made = load("strokes-puppets")(still, stroke).frames()
+    return draw_stroke(still, np.asarray(stroke.points)), made
+
+
+def walks() -> np.ndarray:
     """A row per stroke over one still: the stroke drawn on it, then some frames; the middle of their height."""
-    animator, rows = load(model), []
-    still = media.read_picture(EXAMPLES / "strokes" / "puppets.png")
+    animator, rows = load("strokes-puppets"), []
+    still = still_of("strokes/puppets.png")
     for name in ("slow", "fast"):
         stroke = Stroke(**read_points(EXAMPLES / "strokes" / f"puppets-{name}.json"))
         made = animator(still, stroke).frames()
@@ -34,20 +48,64 @@ def walks(model: str) -> np.ndarray:
     return media.resize(picture, (picture.shape[0] * 5 // 8, picture.shape[1] * 5 // 8))
 
 
-def figure(model: str) -> np.ndarray:
-    """Two rows per still: the driving frames above, the animation below."""
-    animator, rows = load(model), []
-    for name in SHOWN:
-        still = media.read_picture(EXAMPLES / "stills" / f"{name}.png")
-        drive, _ = media.read_video(EXAMPLES / "drives" / f"{name}.mp4")
-        made = animator(still, Drive(drive)).frames()
-        blank = np.full((SIZE, SIZE, 3), 255, np.uint8)
-        for first, video in ((blank, drive), (still, made)):
-            cells = [first, *(video[i] for i in FRAMES)]
-            rows.append(np.concatenate([media.resize(cell, (SIZE, SIZE)) for cell in cells], axis=1))
-    return np.concatenate(rows, axis=0)
+def demo(count: int = 40) -> list[np.ndarray]:
+    """Frames of two rows: a still, its direction and the animation, by `driving` and by `strokes`."""
+    columns = []
+    for name in ("wave2", "jack"):
+        still, (drive, _) = still_of(f"stills/{name}.png"), media.read_video(EXAMPLES / "drives" / f"{name}.mp4")
+        columns.append((still, drive, load("driving-puppets")(still, Drive(drive)).frames()))
+    still = still_of("strokes/puppets.png")
+    drawn, run = strokes_over(still)
+    columns.append((still, drawn[None], run))
+    return [_row([cell for column in columns for cell in _at(column, t)]) for t in range(0, count, 2)]
+
+
+def _at(column: tuple[np.ndarray, np.ndarray, np.ndarray], t: int) -> list[np.ndarray]:
+    still, direction, made = column
+    return [still, direction[min(t, len(direction) - 1)], made[min(t, len(made) - 1)]]
+
+
+def _row(cells: list[np.ndarray]) -> np.ndarray:
+    """Three columns of three pictures: direction over still, and beside them the animation at twice the size."""
+    side, large = SIZE, 2 * SIZE + GAP
+    width = len(cells) // 3 * (side + large + 2 * GAP)
+    sheet = np.full((large, width - GAP, 3), WALL, np.uint8)
+    for i in range(0, len(cells), 3):
+        x = i // 3 * (side + large + 2 * GAP)
+        sheet[:side, x : x + side] = media.resize(cells[i], (side, side))
+        sheet[side + GAP :, x : x + side] = media.resize(cells[i + 1], (side, side))
+        sheet[:, x + side + GAP : x + side + GAP + large] = media.resize(cells[i + 2], (large, large))
+    return sheet
+
+
+def sharpness(before: Path, shown: int = 4, time: int = 16, seed: int = 99) -> np.ndarray:
+    """The first people of a seed in rows: still, true frame, the frame of an earlier version, and ours.
+
+    Args:
+        before: N x T x 256 x 256 x 3, `uint8`, the other version's frames of these people (`frames` in an .npz).
+        shown: how many people.
+        time: the frame.
+        seed: of the people; see `benchmarks/sharpness.py`.
+    """
+    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+    from sharpness import cases
+
+    others, rows, animator = np.load(before)["frames"], [], load("driving-puppets")
+    for clip, other in zip(cases(seed, shown), others, strict=False):
+        frames = np.asarray(clip.frames)
+        made = animator(frames[0], Drive(frames[: time + 1], transfer="absolute")).frames()
+        rows.append(np.concatenate([frames[0], frames[time], other[time], made[time]], axis=1)[24:232])
+    sheet = np.concatenate(rows)
+    head = Image.new("RGB", (sheet.shape[1], 22), (WALL, WALL, WALL))
+    for i, word in enumerate(("still", "true frame", "before", "now")):
+        ImageDraw.Draw(head).text((256 * i + 8, 5), word, fill=(30, 30, 30))
+    return np.concatenate([np.asarray(head), sheet])
 
 
 if __name__ == "__main__":
-    draw = walks if sys.argv[1].startswith("strokes") else figure
-    media.write_picture(sys.argv[2], draw(sys.argv[1]), overwrite=True)
+    target = Path(sys.argv[1])
+    if target.suffix == ".gif":
+        media.write_video(target, iter(demo()), fps=12.5, overwrite=True)
+    else:
+        made = sharpness(Path(sys.argv[2])) if target.stem == "sharpness" else walks()
+        media.write_picture(target, made, overwrite=True)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from stillmotion import geometry
 from stillmotion.data.clip import Clip
 from stillmotion.files import change_settings
+from stillmotion.rendering.canvas import Canvas
+from stillmotion.rendering.fields import Fields
 from stillmotion.systems.driving.animating import Driving
-from stillmotion.systems.driving.compositing import Canvas
 from stillmotion.systems.driving.config import (
     DetectorConfig,
     DiscriminatorConfig,
@@ -53,13 +54,13 @@ TINY_32 = change_settings(
     {
         "size": 32,
         **at("motion", blocks=2, group_convs=1),
-        **at("generator", blocks=2, blend_masks=True),
+        **at("generator", blocks=2, fields=True),
         "discriminator.blocks": 2,
         f"{LOSSES}.feature_matching": (1.0, 1.0, 1.0),
     },
     "tests",
 )
-"""Half as large, and with the blend of the preset `small`: for tests that animate and measure."""
+"""Half as large, and with the fields of the preset `small`: for tests that animate and measure."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "no F": {"motion.flow": "none"},
@@ -209,7 +210,7 @@ def output(
         frame: N x 3 x S x S; the warped still too.
         displacement: N x s x s x 2.
         masks: N x (K+1) x s x s.
-        shares: of warped and of unmoved still, numbers or N x 2 x S x S; the paint has the rest. None: no blend.
+        shares: of moved still, unmoved still, plate and paint, four numbers or N x 4 x S x S. None: no fields.
         paint: N x 3 x S x S, or one number.
     """
     motion = Motion(displacement, masks)
@@ -217,10 +218,10 @@ def output(
         return GeneratorOutput(frame, motion, frame)
     count, _, height, width = frame.shape
     if not isinstance(shares, Tensor):
-        shares = torch.tensor(shares).view(1, 2, 1, 1).expand(count, 2, height, width)
-    blend = torch.cat([shares, 1 - shares.sum(1, keepdim=True)], dim=1)
+        shares = torch.tensor(shares).view(1, 4, 1, 1).expand(count, 4, height, width)
     paint = paint if isinstance(paint, Tensor) else torch.full_like(frame, paint)
-    return GeneratorOutput(frame, motion, frame, blend, paint, torch.zeros_like(frame))
+    large = geometry.resize_grid(displacement, (height, width))
+    return GeneratorOutput(frame, motion, frame, Fields(large, shares, paint))
 
 
 # --- training ------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Exact motion between two frames: by hand on a moving square, and by warping made people."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,17 @@ import torch
 from stillmotion import geometry
 from stillmotion.data.augment import AUGMENTATIONS, AugmentParams, augment_frames, sample_params
 from stillmotion.data.clip import Clip
-from stillmotion.data.motion_truth import PAINT, PLATE, STATIC, UNKNOWN, WARPED, motion_truth, visibility
+from stillmotion.data.motion_truth import (
+    PAINT,
+    PLATE,
+    STATIC,
+    UNKNOWN,
+    WARPED,
+    extended,
+    motion_truth,
+    motion_truths,
+    visibility,
+)
 from stillmotion.data.sampling import to_tensor
 from stillmotion.worlds import sample_clip
 
@@ -15,13 +27,14 @@ SIZE = 16
 PLAIN = AugmentParams((SIZE, SIZE), (SIZE, SIZE))
 
 
-def square_clip(corners: list[tuple[int, int]], side: int = 4) -> Clip:
-    """A bright square at (x, y) in each frame, before a wall that rests."""
+def square_clip(corners: list[tuple[int, int]], side: int = 4, pan: float = 0.0) -> Clip:
+    """A bright square at (x, y) in each frame, before a wall that goes to the right by `pan` pixels a frame."""
     parts = np.zeros((len(corners), SIZE, SIZE), np.uint8)
     moves = np.zeros((len(corners), 2, 2, 3), np.float32)
     moves[:, :, 0, 0] = moves[:, :, 1, 1] = 1
     for t, (x, y) in enumerate(corners):
         parts[t, y : y + side, x : x + side] = 1
+        moves[t, 0, 0, 2] = t * pan
         moves[t, 1, :, 2] = x, y
     frames = np.repeat(np.where(parts[..., None] > 0, 220, 40).astype(np.uint8), 3, axis=-1)
     return Clip("square", frames, 25.0, {"parts": parts, "moves": moves})
@@ -40,27 +53,100 @@ def test_a_square_that_steps_aside_by_hand() -> None:
     assert truth["figure"].sum() == 16
 
 
+def test_a_direction_says_something_of_the_figure_and_of_what_lies_just_outside_of_it() -> None:
+    """Of 4 x 4 pixels and those within 2.5 of them: two rows on each side, and at a corner all but the far one."""
+    truth = motion_truth(square_clip([(2, 5), (8, 5)]), np.array([0, 1]), PLAIN)
+    expected = torch.zeros(SIZE, SIZE)
+    expected[3:11, 6:14] = 1
+    for y, x in ((3, 6), (3, 13), (10, 6), (10, 13)):
+        expected[y, x] = 0
+    assert torch.equal(truth["moving"], expected)
+    step = torch.tensor([-6 * 2 / (SIZE - 1), 0.0])
+    assert torch.allclose(truth["displacement"][expected > 0], step)  # just outside, that of the figure
+    assert truth["displacement"][expected == 0].abs().max() == 0
+    mirrored = motion_truth(square_clip([(2, 5), (8, 5)]), np.array([0, 1]), replace(PLAIN, mirror=True))
+    assert torch.equal(mirrored["moving"], expected.flip(1))
+
+
+def test_outside_of_a_figure_the_nearest_of_its_pixels_has_the_say() -> None:
+    figure, flow = np.zeros((5, 10), bool), np.full((5, 10, 2), 0.25, np.float32)
+    figure[2, 2] = figure[2, 7] = True
+    flow[2, 2], flow[2, 7] = (1, 0), (0, 2)
+    carried, counts = extended(flow, figure)
+    assert carried[2].tolist() == [[1, 0]] * 5 + [[0, 2]] * 5
+    assert carried[4, 5].tolist() == [0.25, 0.25]  # 2.8 pixels from the nearest
+    assert counts[2].all()
+    assert not counts[4, 5]
+    for unchanged, none in (extended(flow, np.zeros_like(figure)), extended(flow, np.ones_like(figure))):
+        assert np.array_equal(unchanged, flow)
+        assert none.all() or not none.any()
+
+
 def test_played_backwards_the_later_frame_is_the_still() -> None:
-    params = AugmentParams((SIZE, SIZE), (SIZE, SIZE), reverse=True)
-    truth = motion_truth(square_clip([(2, 5), (8, 5)]), np.array([0, 1]), params)
+    truth = motion_truth(square_clip([(2, 5), (8, 5)]), np.array([0, 1]), replace(PLAIN, reverse=True))
     assert torch.allclose(truth["displacement"][6, 3], torch.tensor([6 * 2 / (SIZE - 1), 0.0]))
     assert truth["figure"][0, 6, 9] == 1
+    assert truth["moving"][6, 3] == 1
 
 
 def test_a_figure_that_comes_in_from_outside_has_to_be_painted() -> None:
+    """It goes to the right by three pixels; the still shows its last column at the border, and not what follows."""
     still, driving = np.zeros((2, 6, 6), np.uint8)
-    driving[2:4, 0:2] = 1
+    still[2:4, 0] = 1
+    driving[2:4, :4] = 1
     flow = np.zeros((6, 6, 2), np.float32)
-    flow[2:4, 0:2, 0] = -3  # it was left of the picture
-    assert (visibility(still, driving, flow)[2:4, 0:2] == PAINT).all()
+    flow[2:4, :4, 0] = -3
+    assert (visibility(still, driving, flow)[2:4, :4] == [PAINT, PAINT, PAINT, WARPED]).all()
 
 
-def test_background_that_shifts_is_warped_and_not_static() -> None:
-    still, driving = np.zeros((2, 6, 6), np.uint8)
-    flow = np.full((6, 6, 2), [1.0, 0.0], np.float32)
-    shown = visibility(still, driving, flow)
-    assert (shown[:, :5] == WARPED).all()
-    assert (shown[:, 5] == PLATE).all()  # it was right of the picture
+def test_background_that_shifts_a_little_is_warped_and_what_comes_in_with_it_is_painted() -> None:
+    """By two pixels to the right: columns 0 and 1 were left of the picture, and 4 to 7 show what the square hid."""
+    clip = square_clip([(2, 5), (12, 5)], pan=2.0)
+    shown = motion_truth(clip, np.array([0, 1]), PLAIN)["visibility"]
+    expected = torch.full((SIZE, SIZE), WARPED)
+    expected[:, :2] = PAINT
+    expected[5:9, 4:8] = PLATE
+    assert torch.equal(shown, expected)  # the square's own pixels among what is warped
+
+
+def test_of_background_that_a_camera_pans_nothing_is_known() -> None:
+    """Neither where it comes from nor what it shows; the square before it is warped as ever."""
+    clip = square_clip([(2, 5), (8, 5)], pan=5.0)
+    truth = motion_truth(clip, np.array([0, 1]), PLAIN)
+    expected = torch.full((SIZE, SIZE), UNKNOWN)
+    expected[5:9, 8:12] = WARPED
+    assert torch.equal(truth["visibility"], expected)
+    assert truth["moving"][:, 0].max() == 0
+    assert truth["moving"][6, 9] == 1
+
+
+@pytest.mark.parametrize(
+    ("shift", "expected"),
+    [
+        ((0.29, 0.29), STATIC),
+        ((0.31, 0.0), WARPED),
+        ((0.0, -3.0), WARPED),
+        ((-3.0, 3.0), WARPED),
+        ((0.1, 3.1), UNKNOWN),
+    ],
+)
+def test_how_far_background_may_move(shift: tuple[float, float], expected: int) -> None:
+    still, driving = np.zeros((2, 9, 9), np.uint8)
+    shown = visibility(still, driving, np.full((9, 9, 2), shift, np.float32))
+    assert (shown[4, 4], shown.dtype) == (expected, np.int16)
+
+
+def test_a_window_holds_the_truth_of_every_frame_after_the_still() -> None:
+    clip = square_clip([(1, 5), (3, 5), (8, 5)])
+    for reverse, order in ((False, [(0, 1), (0, 2)]), (True, [(1, 2), (0, 2)])):
+        params = replace(PLAIN, reverse=reverse)
+        truths = motion_truths(clip, np.arange(3), params)
+        for i, pair in enumerate(order):
+            single = motion_truth(clip, np.array(pair), params)
+            for name in ("displacement", "moving", "visibility"):
+                assert torch.equal(truths[name][i], single[name]), name
+            assert torch.equal(truths["figure"], single["figure"])
+        assert len(truths["moving"]) == 2
 
 
 def test_a_clip_that_does_not_know_its_motion_says_so() -> None:
@@ -68,6 +154,7 @@ def test_a_clip_that_does_not_know_its_motion_says_so() -> None:
     truth = motion_truth(clip, np.array([0, 2]), PLAIN)
     assert (truth["visibility"] == UNKNOWN).all()
     assert (truth["figure"] == -1).all()
+    assert not truth["moving"].any()
     assert truth["displacement"].shape == (SIZE, SIZE, 2)
 
 

@@ -67,7 +67,7 @@ def test_one_driving_frame_is_enough_and_frames_limits_them() -> None:
 
 
 def test_layers_explain_each_frame() -> None:
-    driving = system(**at("generator", blend_masks=True))
+    driving = system(**at("generator", fields=True))
     step = next(iter(driving.animate(STILL, Drive(VIDEO), layers=True)))
     assert step.layers.keys() == driving.layer_captions.keys()
     assert {picture.shape for picture in step.layers.values()} == {(256, 256, 3)}
@@ -164,7 +164,7 @@ def test_an_automatic_crop_at_the_border_says_that_it_had_to_stay_inside() -> No
 
 # --- how it is asked for -------------------------------------------------------------------------------------------
 def test_the_command_line_knows_the_options_and_the_releases_names(tmp_path, capsys) -> None:
-    driving = system(**at("generator", blend_masks=True))
+    driving = system(**at("generator", fields=True))
     driving.save_pretrained(tmp_path / "model")
     media.write_picture(tmp_path / "me.png", STILL)
     media.write_video(tmp_path / "drive.png", iter(VIDEO), 25)

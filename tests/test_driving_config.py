@@ -33,8 +33,9 @@ from stillmotion.training.schedules import Schedule
         (at(STAGE, name="two words"), "motion_stages need different names"),
         (at(LOSSES, feature_matching=(1.0, 2.0)), "of the stage motion needs 5 numbers"),
         (at(LOSSES, feature_matching=(1.0, float("nan"), 1.0, 1.0, 1.0)), "feature_matching"),
-        (at(LOSSES, displacement=1.0), "of the stage motion need generator.blend_masks"),
-        (at(LOSSES, visibility=1.0), "of the stage motion need generator.blend_masks"),
+        (at(LOSSES, displacement=1.0), "of the stage motion need generator.fields"),
+        (at(LOSSES, visibility=1.0), "of the stage motion need generator.fields=true"),
+        (at(LOSSES, figure=1.0), "of the stage motion need generator.fields=true"),
         (at("keypoint_prediction", window=1), "keypoint_prediction.window"),
         *(
             (at(network, blocks=10**12), f"{network}.blocks: .* less than or equal to 12")
@@ -137,6 +138,17 @@ def test_our_presets_start_with_a_frozen_detector_and_use_no_discriminator(name:
     assert not any(stage.freeze_detector for stage in others)
     assert all(stage.freeze_detector_bn for stage in others)
     assert not any(stage.losses.adversarial for stage in config.motion_stages)
+
+
+@pytest.mark.parametrize("name", ["small", "people"])
+def test_our_presets_end_with_known_motion_at_a_rate_that_falls_to_nothing(name: str) -> None:
+    config = PRESETS[name]
+    *others, last = config.motion_stages
+    assert config.generator.fields
+    assert last.name == "truth"
+    assert [stage.losses.truth for stage in (*others, last)] == [False] * len(others) + [True]
+    assert min(last.losses.displacement, last.losses.visibility, last.losses.figure) > 0
+    assert (last.schedule.kind, last.schedule.floor) == ("linear", 0)
 
 
 def test_configurations_are_frozen() -> None:

@@ -75,7 +75,7 @@ def test_the_switch_stops_the_gradient_through_the_driving_heatmap(detached: boo
 
 # --- photometric ---------------------------------------------------------------------------------------------------
 def test_losses_without_a_weight_are_not_there() -> None:
-    assert generated(training_of(**at("generator", blend_masks=True)))[2] == {}
+    assert generated(training_of(**at("generator", fields=True)))[2] == {}
 
 
 def test_warped_still_loss_is_weighted_l1() -> None:
@@ -98,17 +98,18 @@ def test_mask_mixture_is_l1_between_mixed_stills_and_target_and_reaches_the_mask
 
 
 def test_paint_loss_reaches_the_paint_behind_a_closed_blend() -> None:
-    stage = training_of(**NOT_ADVERSARIAL, **at(LOSSES, paint=5.0), **at("generator", blend_masks=True))
-    colours = stage.model.generator.colours
+    stage = training_of(**NOT_ADVERSARIAL, **at(LOSSES, paint=5.0), **at("generator", fields=True))
+    head = stage.model.generator.fields
     with torch.no_grad():
-        assert colours.bias is not None
-        colours.bias[3:] = 200.0  # the stills have exactly all of the blend: paint is not seen
+        head.shares.bias[PAINT] = -200.0  # the other sources have exactly all of the blend: paint is not seen
     batch, made, terms = generated(stage)
-    assert made.paint is not None
-    assert terms["paint"].item() == pytest.approx(5 * (made.paint - batch["driving"]).abs().mean().item(), rel=1e-5)
+    assert made.fields is not None
+    assert made.fields.shares[:, PAINT].max() == 0
+    expected = 5 * (made.fields.paint - batch["driving"]).abs().mean().item()
+    assert terms["paint"].item() == pytest.approx(expected, rel=1e-5)
     terms["paint"].backward()
-    assert colours.weight.grad is not None
-    assert colours.weight.grad[:3].abs().sum() > 0
+    assert head.paint.weight.grad is not None
+    assert head.paint.weight.grad.abs().sum() > 0
 
 
 def test_motion_weighting_counts_changed_pixels_more_in_every_photometric_loss() -> None:
@@ -116,7 +117,7 @@ def test_motion_weighting_counts_changed_pixels_more_in_every_photometric_loss()
     source, driving = torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
     driving[..., 32:] = 1.0
     half = driving / 2
-    made = output(half, torch.zeros(1, 64, 64, 2), shares=(1.0, 0.0), paint=half)
+    made = output(half, torch.zeros(1, 64, 64, 2), shares=(1.0, 0.0, 0.0, 0.0), paint=half)
     made = made._replace(motion=made.motion._replace(mixture=half))
     for gain, expected in ((0.0, 0.25), (3.0, 0.4)):
         weights = LossConfig(warp=1.0, paint=1.0, mask_mixture=1.0, pyramid=1.0, motion_weighting=gain)
@@ -128,27 +129,75 @@ def test_motion_weighting_counts_changed_pixels_more_in_every_photometric_loss()
 
 
 # --- known motion --------------------------------------------------------------------------------------------------
+KINDS = torch.tensor([WARPED, STATIC, PLATE, PAINT, UNKNOWN]).expand(1, 5, 5)
+"""A picture of 5 x 5 pixels, a column of each kind."""
+
+
+def column_values(values: list[float]) -> Tensor:
+    """1 x 3 x 5 x 5, a number for each column."""
+    return torch.tensor(values).expand(1, 3, 5, 5)
+
+
+def test_the_warped_still_and_the_paint_are_compared_where_they_can_show_what_is_there() -> None:
+    """Everything is off by its column's number; where nothing is known both of them count, the frame always does."""
+    made = output(column_values([1, 2, 4, 8, 16]), torch.zeros(1, 5, 5, 2), shares=(0.25,) * 4)
+    assert made.fields is not None
+    made = made._replace(fields=made.fields._replace(paint=made.frame))
+    black, weights = torch.zeros(1, 3, 5, 5), LossConfig(warp=1.0, paint=10.0)
+    terms = losses.reconstruction_losses(made, black, black, weights, TINY, KINDS)
+    assert {name: value.item() for name, value in terms.items()} == {
+        "warp": pytest.approx((1 + 2 + 16) / 5),
+        "paint": pytest.approx(10 * (4 + 8 + 16) / 5),
+    }
+    everywhere = losses.reconstruction_losses(made, black, black, weights, TINY)
+    assert [everywhere[name].item() for name in ("warp", "paint")] == pytest.approx([31 / 5, 310 / 5])
+
+
+def test_what_counts_keeps_the_weights_of_motion() -> None:
+    pixels = torch.arange(25.0).view(1, 1, 5, 5)
+    seen, hidden = losses.counted(pixels, KINDS)
+    assert torch.equal(seen, pixels * torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0]))
+    assert torch.equal(hidden, pixels * torch.tensor([0.0, 0.0, 1.0, 1.0, 1.0]))
+    assert losses.counted(pixels, None) == (pixels, pixels)
+    assert losses.counted(None, None) == (None, None)
+    assert torch.equal(losses.counted(None, KINDS)[0][0, 0, 0], torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0]))  # type: ignore[index]
+
+
+def truth_of_columns() -> dict[str, Tensor]:
+    """The figure moves in the columns of what is warped and of what is painted, and lies in the first of the still."""
+    moving = (KINDS == WARPED) | (KINDS == PAINT)
+    figure = torch.tensor([1.0, 0.0, 0.0, 0.0, -1.0]).expand(1, 1, 5, 5)
+    displacement = torch.zeros(1, 5, 5, 2)
+    return {"displacement": displacement, "moving": moving.float(), "visibility": KINDS, "figure": figure}
 
 
 def test_known_motion_by_hand() -> None:
-    """Four quarters: warped, static, uncovered wall, hidden figure. The flow is off by 0.3, 0, 5 and 0.5."""
-    quarters = torch.tensor([WARPED, STATIC, PLATE, PAINT]).repeat_interleave(16).expand(1, 64, 64)
-    batch = {"displacement": torch.zeros(1, 64, 64, 2), "visibility": quarters}
-    displacement = torch.tensor([0.3, 0.0, 5.0, 0.5])[quarters, None] * torch.tensor([1.0, 0.0])
-    made = output(torch.zeros(1, 3, 64, 64), displacement, shares=(0.5, 0.25))
-    terms = losses.motion_losses(made, batch, LossConfig(displacement=2.0, visibility=3.0))
-    assert terms["displacement"].item() == pytest.approx(2 * 0.4, rel=1e-3)  # neither static nor uncovered ones count
-    one, unmoved, painted = losses.SOURCE_WEIGHTS
-    logs = one * math.log(2) + (unmoved + 2 * painted) * math.log(4)
-    assert terms["visibility"].item() == pytest.approx(3 * logs / (one + unmoved + 2 * painted), rel=1e-5)
+    """The flow is off by 0.3 and 0.5 where the figure moves; by 7 elsewhere, which is nobody's business."""
+    flow = torch.tensor([0.3, 7.0, 7.0, 0.5, 7.0])[:, None] * torch.tensor([0.0, 1.0])
+    shares = torch.tensor([1 / 2, 1 / 4, 1 / 8, 1 / 8])
+    made = output(torch.zeros(1, 3, 5, 5), flow.expand(1, 5, 5, 2), shares=shares.tolist())
+    logits = torch.tensor([0.75, 0.2, 0.2, 0.2, 0.9]).logit().expand(1, 1, 5, 5)
+    weights = LossConfig(displacement=2.0, visibility=3.0, figure=5.0)
+    terms = losses.truth_losses(made, logits, truth_of_columns(), weights)
+    assert terms["displacement"].item() == pytest.approx(2 * 0.4, rel=1e-3)
+    of = torch.tensor(losses.SHARE_WEIGHTS)
+    logs = (of * torch.tensor([1.0, 2.0, 3.0, 3.0])).sum() / of.sum() * math.log(2)
+    assert terms["visibility"].item() == pytest.approx(3 * float(logs), rel=1e-5)
+    assert terms["figure"].item() == pytest.approx(-5 * (math.log(0.75) + 3 * math.log(0.8)) / 4, rel=1e-5)
 
 
 def test_unknown_motion_costs_nothing_and_terms_without_a_weight_are_not_there() -> None:
-    batch = {"displacement": torch.zeros(1, 64, 64, 2), "visibility": torch.full((1, 64, 64), UNKNOWN)}
-    made = output(torch.zeros(1, 3, 64, 64), torch.ones(1, 64, 64, 2), shares=(0.5, 0.25))
-    terms = losses.motion_losses(made, batch, LossConfig(displacement=2.0, visibility=3.0))
-    assert {name: value.item() for name, value in terms.items()} == {"displacement": 0, "visibility": 0}
-    assert losses.motion_losses(made, batch, LossConfig()) == {}
+    batch = {
+        "displacement": torch.zeros(1, 5, 5, 2),
+        "moving": torch.zeros(1, 5, 5),
+        "visibility": torch.full((1, 5, 5), UNKNOWN),
+        "figure": torch.full((1, 1, 5, 5), -1.0),
+    }
+    made, logits = output(torch.zeros(1, 3, 5, 5), torch.ones(1, 5, 5, 2), shares=(0.25,) * 4), torch.ones(1, 1, 5, 5)
+    terms = losses.truth_losses(made, logits, batch, LossConfig(displacement=2.0, visibility=3.0, figure=1.0))
+    assert {name: value.item() for name, value in terms.items()} == dict.fromkeys(terms, 0)
+    assert set(terms) == {"displacement", "visibility", "figure"}
+    assert losses.truth_losses(made, logits, batch, LossConfig()) == {}
 
 
 # --- keypoints -----------------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def test_the_regions_weight_is_one_around_it_fades_and_follows_its_keypoints() -
 
 @pytest.mark.parametrize(("size", "scale"), [("native", 2), ("model", 1)])
 def test_only_the_region_moves(size: str, scale: int) -> None:
-    driving = seeing(**at("generator", blend_masks=True))
+    driving = seeing(**at("generator", fields=True))
     picture = spot((64 * scale, 64 * scale), 20 * scale, 16 * scale, 24 * scale)
     texture = np.random.default_rng(6).integers(0, 50, picture.shape, dtype=np.uint8)
     picture = np.where(picture < 100, texture, picture)  # too dark to be seen as a body
@@ -160,7 +160,7 @@ def test_a_kept_background_is_the_stills_own_to_the_pixel_and_what_left_is_paint
 
 
 @pytest.mark.parametrize(
-    "changes", [at("generator", blend_masks=True), *(at("motion", flow=f) for f in ("residual", "none"))]
+    "changes", [at("generator", fields=True), *(at("motion", flow=f) for f in ("residual", "none"))]
 )
 def test_keeping_the_background_runs_with_and_without_masks_and_shares(changes: dict[str, object]) -> None:
     driving = system(**changes)

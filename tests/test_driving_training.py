@@ -174,7 +174,7 @@ def test_motion_may_be_learned_beside_joints_and_clips_without_them_have_no_say(
 
 
 def test_known_motion_teaches_the_flow_of_puppets_and_has_no_say_in_other_clips() -> None:
-    changes = {**at("generator", blend_masks=True), **at(LOSSES, displacement=2.0, visibility=1.0), **NOT_ADVERSARIAL}
+    changes = {**at("generator", fields=True), **at(LOSSES, displacement=2.0, visibility=1.0), **NOT_ADVERSARIAL}
     for clips, known in (([puppet(), puppet("jack")], True), ([moving_square("a"), moving_square("b")], False)):
         stage = training_of(clips, **changes)
         batch = batch_of(stage)
@@ -259,7 +259,7 @@ SMALL = {
     **at("motion", scale=0.5, shrink="area", background_bias=1.0),
     **at("keypoints", heatmap_scale=0.5),
     **at("detector", pixel_unshuffle=True),
-    **at("generator", blend_masks=True),
+    **at("generator", fields=True),
 }
 """Every loss of the preset `small`, and what its networks have that the paper's have not."""
 
@@ -321,7 +321,7 @@ def test_it_learns_moving_squares_and_the_keypoints_move_with_them() -> None:
         **at("keypoints", count=4, heatmap_scale=10.0),
         **at("detector", **wide),
         **at("motion", **wide, group_convs=0),
-        **at("generator", **wide, blend_masks=True),
+        **at("generator", **wide, fields=True),
         **at("discriminator", blocks=1),
         **at(LOSSES, gan=0.0, feature_matching=(0.0, 0.0), pyramid=10.0),
         **at(STAGE, learning_rate=2e-3, steps=100),

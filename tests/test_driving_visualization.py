@@ -48,7 +48,7 @@ def test_a_keypoint_is_a_dot_with_an_ellipse_of_one_sigma() -> None:
 
 def test_contact_sheets_have_a_row_per_clip_and_leave_the_mode_as_it_was() -> None:
     clips = [moving_square(f"clip-{i}", seed=i) for i in range(3)]
-    _, networks = tiny(**at("generator", blend_masks=True), predictor={"hidden": 8})
+    _, networks = tiny(**at("generator", fields=True), predictor={"hidden": 8})
     networks.train()
     assert drawing.keypoint_sheet(networks.detector, clips, rows=2, shown=4).shape == (2 * 3 * 64, 4 * 3 * 64, 3)
     # Four frames with keypoints, three generated, two warped, two of masks, one of the blend.

@@ -48,7 +48,7 @@ def test_a_norm_by_hand() -> None:
 
 @pytest.mark.parametrize("norm", ["batch", "affine"])
 def test_folded_networks_give_the_same_output_and_the_original_stays(norm: str) -> None:
-    config, networks = tiny(**at("generator", norm=norm, refine_blocks=2, blend_masks=True))
+    config, networks = tiny(**at("generator", norm=norm, refine_blocks=2, fields=True))
     randomize_norms(networks)
     networks.eval()
     before = copy.deepcopy(networks.state_dict())
@@ -66,7 +66,9 @@ def test_folded_networks_give_the_same_output_and_the_original_stays(norm: str) 
             net.generator([f.expand(3, -1, -1, -1) for f in net.generator.encode(pictures[:1])], source, slow)
             for net in (networks, copied)
         ]
+        figures = [net.generator.figure(net.generator.encode(pictures)) for net in (networks, copied)]
     assert torch.allclose(made[0].frame, made[1].frame, atol=1e-4)
+    assert torch.allclose(figures[0], figures[1], atol=1e-4)
     assert (made[0].frame - made[0].frame.mean()).abs().max() > 0.01
     assert all(torch.equal(value, networks.state_dict()[name]) for name, value in before.items())
 

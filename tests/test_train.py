@@ -176,7 +176,7 @@ def test_stages_of_a_finished_model_run_on_its_own_configuration(data: Path, tmp
         ({"start_from": "nothing-here"}, "no model"),
         ({"start_from": "SAVED", "parts": ("eyes",)}, "begin with detector, generator"),
         ({"start_from": "SAVED", "settings": {"keypoints.count": 4}}, "sizes"),
-        ({"start_from": "SAVED", "settings": {"generator.blend_masks": True}}, "sizes|other parts"),
+        ({"start_from": "SAVED", "settings": {"generator.fields": True}}, "sizes|other parts"),
         ({"settings": {"colour": "red"}}, "not a setting"),
         ({"settings": {"keypoints.counts": 3}}, "did you mean 'keypoints.count'"),
         ({"settings": {"size": 128}}, "--size 128"),

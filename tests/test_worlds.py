@@ -54,6 +54,8 @@ def expected_tracks(world: str, clip: Clip, t: int, s: int) -> dict[str, tuple[t
     box, mask = {"box": ((t, 4), f32)}, {"mask": ((t, s, s), u8)}
     flow = {"flow_forward": ((t - 1, s, s, 2), f16), "flow_backward": ((t - 1, s, s, 2), f16)}
     common = {**box, **mask, **flow, "points": ((t, 2), f32)}
+    if world != "faces":
+        common |= {"parts": ((t, s, s), u8), "moves": ((t, clip.tracks["moves"].shape[1], 2, 3), f32)}
     if world == "arm":
         return {**common, "gripper": ((t, 2), f32), "poses": ((t, len(clip.meta["things"]), 3), f32)}
     if world == "digits":
@@ -62,11 +64,22 @@ def expected_tracks(world: str, clip: Clip, t: int, s: int) -> dict[str, tuple[t
         coefficients = {"identity": ((t, len(faces.TRAITS)), f32), "expression": ((t, len(faces.ACTION_UNITS)), f32)}
         maps = {"normals": ((t, s, s, 3), f16), "landmarks": ((t, 68, 3), f32)}
         return {**coefficients, **maps, **box, **mask, "pose": ((t, 6), f32)}
-    parts = {"parts": ((t, s, s), u8), "moves": ((t, clip.tracks["moves"].shape[1], 2, 3), f32)}
     if world == "plants":
         other = {"other_frames": ((t, s, s, 3), u8), "other_path": ((t, 2), f32)}
-        return {**flow, **mask, **parts, **other, "path": ((t, 2), f32)}
-    return {**common, **parts, "joints": ((t, 13, 3), f32)}
+        return {**{name: common[name] for name in (*flow, *mask, "parts", "moves")}, **other, "path": ((t, 2), f32)}
+    return {**common, "joints": ((t, 13, 3), f32)}
+
+
+@pytest.mark.parametrize("world", [world for world in WORLDS if world != "faces"])
+def test_parts_and_moves_give_the_flow_between_any_two_frames(world: str) -> None:
+    """The neighbouring flow is one of them; a world whose parts or maps are wrong gives another."""
+    tracks = sample_clip(world, 2, 0, SIZE, FRAMES, None).tracks
+    for t in range(FRAMES - 1):
+        there = flow_between(tracks["parts"], tracks["moves"], t, t + 1)
+        back = flow_between(tracks["parts"], tracks["moves"], t + 1, t)
+        assert np.allclose(there, tracks["flow_forward"][t], atol=0.01)
+        assert np.allclose(back, tracks["flow_backward"][t], atol=0.01)
+    assert np.abs(tracks["flow_forward"]).max() > 0.05
 
 
 @pytest.mark.parametrize(("world", "action"), [(world, action) for world in WORLDS for action in ACTIONS[world]])

@@ -6,6 +6,7 @@ and `moves` (T x P x 2 x 3, from each part's coordinates to pixels); see `part_f
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ from stillmotion.rendering.fields import PAINT, PLATE, STATIC, WARPED
 
 UNKNOWN = -100
 """Class of a pixel of which nothing is known; `torch.nn.functional.cross_entropy` ignores it."""
+
+_EDGE = 2.5
+"""In pixels: how far outside of a figure its motion counts."""
 
 _STATIC_BELOW, _SHAKEN_BELOW = 0.3, 3.0
 """In pixels: background that moves by less counts as static, or as one that a still could show by warping. What moves
@@ -40,7 +44,8 @@ def motion_truth(clip: Clip, indices: np.ndarray, params: AugmentParams) -> dict
 
     Returns:
         * `displacement`, h x w x 2: backward, normalised, where in the still each pixel of the driving frame is from;
-        * `moving`, h x w: 1 where that pixel is figure, of whose motion a direction can say something, else 0;
+        * `moving`, h x w: 1 where that pixel is figure, of whose motion a direction can say something, or just
+          outside of it, where the motion is that of the nearest pixel of the figure; else 0;
         * `visibility`, h x w, `int64`: what shows there: `WARPED`, figure that the still shows, or background that
           has moved a little; `STATIC`, background that has not; `PLATE`, background that the still's figure hides;
           `PAINT`, what the still does not show; or `UNKNOWN`, background that has moved far, and everywhere in a clip
@@ -59,14 +64,50 @@ def motion_truth(clip: Clip, indices: np.ndarray, params: AugmentParams) -> dict
     parts, moves = np.asarray(clip.tracks["parts"]), np.asarray(clip.tracks["moves"])
     flow = flow_between(parts, moves, driving, still)
     shown = visibility(parts[still], parts[driving], flow)
+    flow, moving = extended(flow, parts[driving] > 0)
     sources = source_places(params)
     moved = torch.from_numpy(augment_flow(flow, params, sources))
     return {
         "displacement": geometry.displacement_to_normalised(moved, (height, width)),
-        "moving": torch.from_numpy((augment_labels(parts[driving], sources) > 0).astype(np.float32)),
+        "moving": torch.from_numpy(augment_labels(moving, sources).astype(np.float32)),
         "visibility": torch.from_numpy(augment_labels(shown, sources).astype(np.int64)),
         "figure": torch.from_numpy((augment_labels(parts[still], sources) > 0).astype(np.float32))[None],
     }
+
+
+def extended(flow: np.ndarray, figure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A flow carried over the figure's edge, H x W x 2, and where it counts, H x W truth values.
+
+    Pixels just outside come from just outside of the still's figure then, so that its alpha ends the moved figure.
+    """
+    if not figure.any():
+        return flow, figure
+    away, nearest = cv2.distanceTransformWithLabels(
+        (~figure).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    flow_of = np.zeros((int(nearest.max()) + 1, 2), flow.dtype)
+    flow_of[nearest[figure]] = flow[figure]
+    counts = away <= _EDGE
+    return np.where((counts & ~figure)[..., None], flow_of[nearest], flow), counts
+
+
+def motion_truths(clip: Clip, indices: np.ndarray, params: AugmentParams) -> dict[str, Tensor]:
+    """The motion from the first of T frames to each of the others, after an augmentation.
+
+    Args:
+        clip: see `motion_truth`.
+        indices: the frames in the clip's order; played backwards, the last one is the still.
+        params: the augmentation.
+
+    Returns:
+        As `motion_truth`, with T - 1 entries of all but `figure`.
+    """
+    still = indices[-1] if params.reverse else indices[0]
+    others = indices[-2::-1] if params.reverse else indices[1:]
+    pairs = [(other, still) if params.reverse else (still, other) for other in others]
+    found = [motion_truth(clip, np.array(pair), params) for pair in pairs]
+    stacked = {name: torch.stack([one[name] for one in found]) for name in found[0]}
+    return stacked | {"figure": found[0]["figure"]}
 
 
 def visibility(still: np.ndarray, driving: np.ndarray, flow: np.ndarray) -> np.ndarray:

@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillmotion.data.augment import AugmentParams, augment_frames
+from stillmotion.data.augment import AugmentParams
 from stillmotion.data.clip import Clip
+from stillmotion.data.track_augment import augment_like
 from stillmotion.data.tracks import moving_masks
 from stillmotion.rendering import plate
 
@@ -35,12 +36,18 @@ class Plates:
     def __init__(self) -> None:
         self.figures = Figures()
 
-    def __call__(self, clip: Clip, still: int, params: AugmentParams) -> Tensor:
-        """The plate of a frame after an augmentation, 4 x h x w: RGB, and 1 if it is known, 0 if not."""
+    def __call__(self, clip: Clip, indices: np.ndarray, params: AugmentParams) -> Tensor:
+        """The plate of the first of some frames, augmented, 4 x h x w: RGB, and 1 if it is known, 0 if not.
+
+        Args:
+            clip: of `uint8` frames.
+            indices: the frames, in the clip's order; played backwards, the last one is the still.
+            params: the augmentation.
+        """
+        still = int(indices[-1] if params.reverse else indices[0])
         mask = self.figures(clip)[still]
-        frame = np.ascontiguousarray(clip.frames[still])
-        both = np.stack([frame, plate.inpaint(frame, plate.widened(mask))])
-        # The frame comes first in what is played: changes of colour look up the colours of its figure.
-        changed = augment_frames(both[::-1] if params.reverse else both, params, reference=1)[1]
-        moved = torch.from_numpy(changed.transpose(2, 0, 1).copy())
+        filled = plate.inpaint(np.ascontiguousarray(clip.frames[still]), plate.widened(mask))
+        moved = torch.from_numpy(
+            augment_like(filled[None], clip.frames[indices], params)[0].transpose(2, 0, 1).copy()
+        )
         return torch.cat([moved, torch.full_like(moved[:1], float(mask.any()))])

@@ -117,6 +117,19 @@ def augment_labels(labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(labels[_nearest(sources)])
 
 
+def augment_like(pictures: np.ndarray, frames: np.ndarray, params: AugmentParams) -> np.ndarray:
+    """Pictures that belong to frames (a plate), moved and coloured as the frames are; N x H x W x 3, `float32`.
+
+    Args:
+        pictures: N x H x W x 3, `uint8` or float in [0, 1], in the order of the result.
+        frames: in the clip's order; changes of colour depend on theirs.
+        params: the same decisions.
+    """
+    frames = frames[::-1] if params.reverse else frames
+    as_float = [np.multiply(x, np.float32(1 / 255)) if x.dtype == np.uint8 else x for x in (frames, pictures)]
+    return augment_frames(np.concatenate(as_float), replace(params, reverse=False), len(frames))[len(frames) :]
+
+
 def source_places(params: AugmentParams) -> np.ndarray:
     """Where each pixel of the result lies in the original frame; out height x out width x 2, pixels within it."""
     height, width = params.out
@@ -200,7 +213,7 @@ def _moved(
     if kind == "boxes":
         return _move_boxes(values, params)
     if kind == "rgb":
-        return _augment_like(values, clip.frames[indices], params)
+        return augment_like(values, clip.frames[indices], params)
     assert sources is not None
     if kind == "labels":
         return np.ascontiguousarray(values[:, *_nearest(sources)])
@@ -230,13 +243,6 @@ def _move_boxes(boxes: np.ndarray, params: AugmentParams) -> np.ndarray:
     shares = [np.array([x, y]) for x in (0, 0.5, 1) for y in (0, 0.5, 1)]  # an elastic deformation bends the edges
     moved = transform_points(np.stack([first + share * (last - first) for share in shares], axis=-2), params)
     return np.concatenate([moved.min(axis=-2) + 0.5, moved.max(axis=-2) - 0.5], axis=-1).astype(np.float32)
-
-
-def _augment_like(pictures: np.ndarray, frames: np.ndarray, params: AugmentParams) -> np.ndarray:
-    """Augment pictures (in the order of the result) with the colour statistics of frames (in the clip's order)."""
-    frames = frames[::-1] if params.reverse else frames
-    as_float = [np.multiply(x, np.float32(1 / 255)) if x.dtype == np.uint8 else x for x in (frames, pictures)]
-    return augment_frames(np.concatenate(as_float), replace(params, reverse=False), len(frames))[len(frames) :]
 
 
 def _move_normals(normals: np.ndarray, axes: str, params: AugmentParams, sources: np.ndarray) -> np.ndarray:

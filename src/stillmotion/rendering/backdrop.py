@@ -13,10 +13,15 @@ from stillmotion.errors import StillmotionError
 from stillmotion.rendering import alpha as matting
 from stillmotion.rendering import plate as plates
 from stillmotion.rendering.canvas import Canvas, to_network
+from stillmotion.rendering.fields import PLATE
 
 LEAST, MOST = 0.003, 0.8
 """Shares of the picture between which a figure counts as found: less is noise, and behind more there is nothing to
 inpaint from."""
+
+
+LEAST_LEFT = 0.002
+"""Share of the picture that frames must show anew to have been figure for another plate."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,13 @@ class Backdrop:
 
     Attributes:
         alpha: h x w, `float32` in [0, 1], how far the figure covers each pixel.
+        unsure: h x w truth values, where the alpha may be wrong: it shows background, and frames have shown figure.
         plate: h x w x 3, `uint8`, the background alone.
         small: 1 x 4 x S x S, the plate as `fields.blend` wants it.
     """
 
     alpha: np.ndarray
+    unsure: np.ndarray
     plate: np.ndarray
     small: Tensor
 
@@ -46,13 +53,16 @@ class Wanted(Protocol):
         """A picture of the still's size without the figure, instead of inpainting; `none`: no plate."""
 
 
-def find_backdrop(canvas: Canvas, figure: Tensor | None, wanted: Wanted) -> Backdrop | None:
+def find_backdrop(
+    canvas: Canvas, figure: Tensor | None, wanted: Wanted, left: Tensor | None = None
+) -> Backdrop | None:
     """The backdrop of a still, or None where it has no clear figure or none is wanted.
 
     Args:
         canvas: the still.
         figure: probability of the figure, 1 x 1 x S x S; None if the networks do not find it.
         wanted: what the person says.
+        left: 1 x 1 x S x S in [0, 1], places that frames have shown the figure to leave; see `left_places`.
 
     Raises:
         StillmotionError: a file cannot be read or has another size than the still.
@@ -70,12 +80,33 @@ def find_backdrop(canvas: Canvas, figure: Tensor | None, wanted: Wanted) -> Back
     alpha = mask if wanted.mask is not None else matting.refine(canvas.picture, mask)
     if not _is_figure(alpha):
         return None
+    unsure = np.zeros(alpha.shape, bool)
+    if left is not None and wanted.mask is None:
+        unsure = (_enlarged(left, canvas) > 0.5) & (alpha < 0.5)
     if wanted.plate is not None:
         behind = _given(wanted.plate, canvas, "plate")
     else:
-        behind = plates.inpaint(canvas.picture, plates.widened(alpha > 0.2))
+        behind = plates.inpaint(canvas.picture, plates.widened((alpha > 0.2) | unsure))
     small = to_network(behind, canvas.size, canvas.small.device)
-    return Backdrop(alpha, behind, torch.cat([small, torch.ones_like(small[:, :1])], dim=1))
+    return Backdrop(alpha, unsure, behind, torch.cat([small, torch.ones_like(small[:, :1])], dim=1))
+
+
+def left_places(shares: Tensor, figure: Tensor, before: Tensor | None) -> Tensor | None:
+    """Places at which frames show the plate: what has left them was figure, whatever the mask head says.
+
+    Args:
+        shares: of N frames, N x 4 x S x S, see `Fields`.
+        figure: of the still, 1 x 1 x S x S in [0, 1].
+        before: the places that earlier frames have shown; None at first.
+
+    Returns:
+        1 x 1 x S x S, 0 or 1; None if hardly anything is new, which is not worth another plate.
+    """
+    shown = (shares[:, PLATE : PLATE + 1].amax(0, keepdim=True) > 0.5).to(figure)
+    known = figure if before is None else torch.maximum(figure, before)
+    if float(((shown > 0.5) & (known < 0.5)).float().mean()) < LEAST_LEFT:
+        return None
+    return shown if before is None else torch.maximum(shown, before)
 
 
 def _is_figure(mask: np.ndarray) -> bool:

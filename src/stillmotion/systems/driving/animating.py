@@ -17,7 +17,7 @@ from stillmotion import geometry, media
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError, StillmotionWarning
 from stillmotion.options import Box, Control
-from stillmotion.rendering.backdrop import find_backdrop
+from stillmotion.rendering.backdrop import find_backdrop, left_places
 from stillmotion.rendering.canvas import Canvas
 from stillmotion.rendering.compositing import LAYERS as RENDERER_LAYERS
 from stillmotion.rendering.compositing import Renderer, hold
@@ -131,6 +131,8 @@ class DrivingRollout(Rollout):
         self.driver: Driver | None = None
         self.canvas: Canvas | None = None
         self.renderer: Renderer | None = None
+        self.figure: Tensor | None = None  # of the still, 1 x 1 x S x S
+        self.left: Tensor | None = None  # places that the figure has left, 1 x 1 x S x S
         self.reference: transferring.Match | None = None
         self._targets: Iterator[Target] = iter(())
         self._next: Target | None = None
@@ -281,6 +283,7 @@ class DrivingRollout(Rollout):
         masking = self.masking()
         keypoints = masking.keypoints(target.keypoints) if masking else target.keypoints
         made = self.generate(keypoints)
+        self.reveal(renderer, made.fields)
         made, weight = masking.weigh(made, keypoints) if masking else (made, None)
         for i in range(len(keypoints.mean)):
             here, one = slice(i, i + 1), pick(made, i)
@@ -312,9 +315,19 @@ class DrivingRollout(Rollout):
             if isinstance(generator, FieldGenerator):
                 with self.system.autocast():
                     figure = torch.sigmoid(generator.figure(self.inputs.features))
+            self.figure = figure
             self.renderer = Renderer(self.canvas, find_backdrop(self.canvas, figure, self.output))
             self.inputs = self.inputs._replace(plate=self.renderer.small_plate)
         return self.renderer
+
+    def reveal(self, renderer: Renderer, fields: Fields | None) -> None:
+        """Find the plate again where frames show that more of the still is figure."""
+        if fields is None or self.figure is None or renderer.backdrop is None:
+            return
+        left = left_places(fields.shares, self.figure, self.left)
+        if left is not None:
+            self.left = left
+            renderer.show(find_backdrop(renderer.canvas, self.figure, self.output, left))
 
     def generate(self, target: Keypoints) -> GeneratorOutput:
         """Frames of the still with its keypoints at N targets."""

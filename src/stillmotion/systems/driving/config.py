@@ -307,7 +307,7 @@ _FROZEN_LOSSES = LossConfig(
     separation=0.5,
 )
 _JOINT_LOSSES = replace(_FROZEN_LOSSES, mask_mixture=3.0, motion_weighting=1.0, separation=0.2)
-_TRUTH_LOSSES = replace(_JOINT_LOSSES, mask_mixture=0.0, displacement=15.0, visibility=0.5, figure=0.3)
+_TRUTH_LOSSES = replace(_JOINT_LOSSES, mask_mixture=0.0, displacement=15.0, visibility=1.0, figure=1.0)
 # First the masks, the flow and the generator, with the detector as the joints have taught it.
 _FROZEN = MotionStage(
     name="frozen_detector",

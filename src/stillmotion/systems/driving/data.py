@@ -59,8 +59,7 @@ def known_targets(
     targets = joint_targets(clip, indices, params, joints) if joints else {}
     if plates is None:
         return targets
-    still = int(indices[-1] if params.reverse else indices[0])
-    return targets | motion_truth(clip, indices, params) | {"plate": plates(clip, still, params)}
+    return targets | motion_truth(clip, indices, params) | {"plate": plates(clip, indices, params)}
 
 
 def frames_with_joints(clips: Sequence[Any], keypoints: int, seed: int, augmentation: str) -> FrameDataset:

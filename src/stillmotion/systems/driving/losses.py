@@ -13,8 +13,9 @@ from stillmotion.rendering.fields import PAINT, PLATE
 from stillmotion.systems.driving.config import DrivingConfig, LossConfig
 from stillmotion.systems.driving.networks import Discriminator, GeneratorOutput, Keypoints, shrink
 
-SHARE_WEIGHTS = (1.0, 0.3, 2.0, 2.0)
-"""Of the four sources in the cross-entropy: most pixels do not move, few are hidden."""
+SHARE_WEIGHTS = (1.0, 1.0, 2.0, 2.0)
+"""Of the four sources in the cross-entropy: few pixels are hidden. With less for the unmoved still, the moved one
+spread over the background around the figure (docs/log.md, 2026-11-27)."""
 
 
 def reconstruction_losses(

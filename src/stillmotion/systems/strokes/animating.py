@@ -15,13 +15,17 @@ from stillmotion import media
 from stillmotion.data.object_detection import ObjectDetector, find_object
 from stillmotion.errors import StillmotionError, StillmotionWarning
 from stillmotion.options import Control
+from stillmotion.rendering.backdrop import find_backdrop
+from stillmotion.rendering.canvas import Canvas
+from stillmotion.rendering.compositing import LAYERS as RENDERER_LAYERS
+from stillmotion.rendering.compositing import Renderer, hold
 from stillmotion.systems.base import Output, Rollout, Step, System
 from stillmotion.systems.strokes import CONTROLS, Stroke, StrokeFrom
-from stillmotion.systems.strokes.compositing import Canvas, ChangeMask, compose, from_network
+from stillmotion.systems.strokes.compositing import ChangeMask, as_fields, from_network
 from stillmotion.systems.strokes.config import GREY_LEVELS, PRESETS, StrokesConfig
 from stillmotion.systems.strokes.networks import Context, StrokesNetworks
 from stillmotion.systems.strokes.object_frame import GeneratorOutput, object_frame
-from stillmotion.systems.strokes.stroke_encoding import smooth, stroke_step, whole_stroke
+from stillmotion.systems.strokes.stroke_encoding import Trajectory, stroke_step, whole_stroke
 from stillmotion.systems.strokes.visualization import draw_change, draw_encoding, draw_stroke
 
 if TYPE_CHECKING:
@@ -44,6 +48,7 @@ class Strokes(System):
         "stroke": "the stroke over the still: blue at its start, red at its end, and where the object is to be",
         "encoding": "the stroke as the networks read it: S, what lies ahead, above S_t, the coming step",
         "change": "the networks' frame, darkened where the still's own pixels are kept",
+        **RENDERER_LAYERS,
     }
     networks: StrokesNetworks
     object_detector: ObjectDetector = staticmethod(find_object)  # of the object that a stroke is attached to
@@ -127,7 +132,8 @@ class StrokesRollout(Rollout):
         self._queue: list[Control] = [] if control is None else [control]
         self._trajectory: Trajectory | None = None
         self._shift = np.zeros(2)
-        self._canvas = Canvas.prepare(still, system.config.size)
+        self._canvas = Canvas.prepare(still, system.config.size, None, system.device)
+        self._renderer: Renderer | None = None
         self._context: Context | None = None
         self._state: Tensor | None = None
         self._change: ChangeMask | None = None
@@ -158,7 +164,7 @@ class StrokesRollout(Rollout):
             self._append(self._queue.pop(0))
         if self._last is None:
             self.system = self.system.for_inference()
-            seen = from_network(self._canvas.small)[0]
+            seen = media.to_pictures(self._canvas.small)[0]
             frame = self.still.copy() if self.output.native else seen
             self._last = self._step(frame, seen, torch.zeros(1, 1, *seen.shape[:2]))
         elif self._trajectory is not None and not self._trajectory.arrived:
@@ -195,27 +201,32 @@ class StrokesRollout(Rollout):
         stroke, t = self._stroke(trajectory, trajectory.index)
         generated = self._generate(stroke, t)
         assert self._change is not None
+        assert self._renderer is not None
         mask = self._change.update(generated, stroke[0, t], stroke[0, t + 1])
-        seen, way = from_network(generated.frame)[0], stroke[0, t + 1] - stroke[0, 0]
+        seen = from_network(generated.frame)[0]
         trajectory.index += 1
-        frame = compose(self._canvas, generated, mask, way) if self.output.native else seen
-        return self._step(frame, seen, mask)
+        native = self.output.native
+        frame = self._renderer.render(hold(as_fields(generated), mask)) if native else seen
+        return self._step(frame, seen, mask.cpu())
 
     def _generate(self, stroke: Tensor, t: int) -> GeneratorOutput:
-        """The networks' step from point t to t + 1 of a stroke, 1 x T x 2 pixels of their frames; on the CPU."""
-        networks, device, small = self.system.networks, self.system.device, self._canvas.small
-        stroke = stroke.to(device)
+        """The networks' step from point t to t + 1 of a stroke, 1 x T x 2 pixels of their frames."""
+        networks, small = self.system.networks, self._canvas.small * 2 - 1
         with self.system.autocast():
             if self._context is None:
-                self._context = networks.begin(small.to(device), stroke)
+                self._context = networks.begin(small, stroke)
+                if self._renderer is None:
+                    found = self.system.config.generator.fields
+                    figure = networks.figure(self._context, stroke) if found else None
+                    self._renderer = Renderer(self._canvas, find_backdrop(self._canvas, figure, self.output))
+                self._context = self._context._replace(plate=self._renderer.small_plate)
             if self._state is None:
                 self._state = self._context.initial
                 still = networks.generate(self._context, self._state, object_frame(stroke, 0, self.system.config))
-                self._change = ChangeMask(small, still.frame.cpu())
+                self._change = ChangeMask(small, still.frame)
             outputs = networks(networks.step_inputs(self._context, self._state, stroke, t))
         self._state = outputs.state
-        parts: Any = (None if part is None else part.cpu() for part in outputs.generated)
-        return GeneratorOutput(*parts)
+        return outputs.generated
 
     def _stroke(self, trajectory: Trajectory, index: int) -> tuple[Tensor, int]:
         """The stroke that the networks read at a point of the trajectory, 1 x T x 2 pixels, and that point in it.
@@ -224,8 +235,13 @@ class StrokesRollout(Rollout):
         """
         path, lookahead = trajectory.path, self.system.config.stroke.lookahead
         if not lookahead:
-            return self._canvas.to_network(path), index
-        return self._canvas.to_network(np.concatenate([trajectory.origin, path[index : index + lookahead + 2]])), 1
+            return self._seen(path), index
+        return self._seen(np.concatenate([trajectory.origin, path[index : index + lookahead + 2]])), 1
+
+    def _seen(self, points: np.ndarray) -> Tensor:
+        """Pixels of the still, T x 2, in pixels of the networks' frames; 1 x T x 2, `float32`."""
+        small = torch.from_numpy(self._canvas.to_small(points).astype(np.float32))
+        return small.clamp(0, self._canvas.size - 1)[None].to(self.system.device)
 
     def _step(self, frame: np.ndarray, seen: np.ndarray, mask: Tensor) -> Step:
         trajectory = self._trajectory
@@ -235,6 +251,8 @@ class StrokesRollout(Rollout):
 
     def _layers(self, seen: np.ndarray, mask: Tensor) -> dict[str, np.ndarray]:
         trajectory, layers = self._trajectory, {"change": draw_change(seen, mask), "stroke": self.still.copy()}
+        # Layers are of one length, and the first frame is made before there is a stroke.
+        layers |= self._renderer.layers() if self._renderer else dict.fromkeys(RENDERER_LAYERS, self.still)
         if trajectory is None:
             return layers
         layers["stroke"] = draw_stroke(self.still, trajectory.path, trajectory.index)
@@ -256,37 +274,6 @@ def object_centre(system: Strokes, still: np.ndarray, near: np.ndarray) -> np.nd
         reason = "No object stands out from the still's border, so the stroke cannot be attached to one"
         raise StillmotionError(f"{reason}; start the stroke on the object and leave attach out.")
     return (np.array(box[:2]) + np.array(box[2:])) / 2
-
-
-class Trajectory:
-    """Where the object is to be, one point per frame; grows while it is followed.
-
-    Attributes:
-        points: K x 2, (x, y) in pixels of the still, as they were given.
-        path: the same, smoothed.
-        index: of the point where the object is.
-        origin: 1 x 2, the first point of all, where the object is in the still.
-    """
-
-    def __init__(self, points: np.ndarray, smoothing_radius: int, keep_all: bool):
-        """Args: `keep_all` keeps all points behind the object, and not only those that smoothing needs."""
-        self.radius, self.keep_all = smoothing_radius, keep_all
-        self.points, self.path = points, smooth(points, smoothing_radius)
-        self.index, self.origin = 0, self.path[:1]
-
-    @property
-    def arrived(self) -> bool:
-        """Whether the object is at the last point."""
-        return self.index >= len(self.path) - 1
-
-    def append(self, points: np.ndarray) -> None:
-        """Add points behind the last one; only the path ahead of the object changes."""
-        # The parabola at a point near the end uses up to twice the radius of points before it.
-        first = 0 if self.keep_all else max(0, self.index - 2 * self.radius)
-        self.points = np.concatenate([self.points[first:], points])
-        path = smooth(self.points, self.radius)
-        path[: self.index + 1 - first] = self.path[first : self.index + 1]
-        self.path, self.index = path, self.index - first
 
 
 def plan(stroke: Stroke, frames: int | None, fps: float, least: int) -> np.ndarray:

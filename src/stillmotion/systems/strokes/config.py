@@ -81,15 +81,15 @@ class GeneratorConfig:
     widths: tuple[Count, Count, Count] = (256, 128, 64)
     norm: Literal["spectral"] | None = "spectral"  # the paper has none
     output: Literal["tanh", "linear"] = "tanh"  # "linear" (ours): clamped to [-1, 1] in eval mode
-    warp_still: bool = False  # ours: G blends generated RGB, the still, and the still moved along the stroke
-    object_frame: bool = False  # ours, with warp_still: the networks work where the object is; see object_frame.py
+    fields: bool = False  # ours: frames are blended of the moved still, the still, its background and paint
+    object_frame: bool = False  # ours, with fields: the networks work where the object is; see object_frame.py
     crop_zoom: Annotated[float, Field(ge=1)] = 1.0  # ours, with object_frame: they see 1 / crop_zoom of the side
 
     def __post_init__(self) -> None:
-        if self.warp_still and (self.norm, self.output) != (None, "linear"):
-            raise StillmotionError("warp_still needs norm=none and output=linear: the still is in the same range.")
-        if self.object_frame and not self.warp_still:
-            raise StillmotionError("object_frame needs warp_still=true: the object's pixels move with its frame.")
+        if self.fields and self.norm is not None:
+            raise StillmotionError("fields need norm=none: their layers have no norm of their own.")
+        if self.object_frame and not self.fields:
+            raise StillmotionError("object_frame needs fields=true: the object's pixels move with its frame.")
         if self.crop_zoom > 1 and not self.object_frame:
             raise StillmotionError("crop_zoom above 1 needs object_frame=true: the crop follows the object.")
 
@@ -128,10 +128,18 @@ class LossConfig:
     pair_gan: Weight = 1.0  # Eq. 6; 0: no D2
     perceptual: PerceptualConfig = PerceptualConfig()
     crop: Weight = 50.0  # reconstruction of the crop (release)
-    unblended: Weight = 0.0  # ours, with warp_still: reconstruction by the generated RGB alone
+    unblended: Weight = 0.0  # ours, with fields: reconstruction with paint in place of the still's moved pixels
     distance: Literal["square", "absolute"] = "square"  # of the reconstruction losses
     motion_weighting: Weight = 0.0  # ours: additional weight of pixels that differ from the still
-    disocclusion_weighting: Weight = 0.0  # ours, with warp_still: of those that differ from the moved still as well
+    displacement: Weight = 0.0  # ours, with fields: end-point error in clips that know their motion, normalised
+    visibility: Weight = 0.0  # ours, with fields: cross-entropy of the shares in clips that know what is hidden
+    figure: Weight = 0.0  # ours, with fields: cross-entropy of the still's figure in clips that know it
+    disocclusion_weighting: Weight = 0.0  # ours, with fields: of those that differ from the moved still as well
+
+    @property
+    def truth(self) -> bool:
+        """Whether clips that know their motion supervise the fields."""
+        return max(self.displacement, self.visibility, self.figure) > 0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -205,9 +213,9 @@ class StrokesConfig:
                 "generator.object_frame needs stroke.lookahead: points behind the object are not shown in its frame.",
             ),
             (
-                not generator.warp_still and (losses.unblended or losses.disocclusion_weighting),
-                "losses.unblended and losses.disocclusion_weighting need generator.warp_still=true: without it all "
-                "of a frame is generated.",
+                not generator.fields and (losses.unblended or losses.disocclusion_weighting or losses.truth),
+                "losses.unblended, disocclusion_weighting, displacement, visibility and figure need "
+                "generator.fields=true: without it all of a frame is generated.",
             ),
         ):
             if wrong:
@@ -241,7 +249,7 @@ PRESETS: dict[str, StrokesConfig] = {
         stroke=StrokeConfig(encoding="gaussian", lookahead=8),
         encoder=EncoderConfig(widths=(32, 64, 96), norm=None),
         predictor=PredictorConfig(blocks=4, units=4, growth=64, bottleneck=64),
-        generator=GeneratorConfig(widths=(96, 64, 32), norm=None, output="linear", warp_still=True),
+        generator=GeneratorConfig(widths=(96, 64, 32), norm=None, fields=True),
         discriminators=DiscriminatorConfig(width=16, crop_branch=False),
         losses=LossConfig(
             reconstruction=10.0,
@@ -284,6 +292,9 @@ PRESETS["people"] = replace(
         distance="absolute",
         motion_weighting=3.0,
         disocclusion_weighting=10.0,
+        displacement=15.0,
+        visibility=1.0,
+        figure=1.0,
     ),
     autoencoder=AutoencoderConfig(steps=4000, latent_noise_std=1.0, latent_l2_weight=0.3),
     latent_prediction=StageConfig(steps=6000),

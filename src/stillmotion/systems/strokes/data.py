@@ -14,8 +14,9 @@ from torch import Tensor
 from stillmotion.data.augment import AugmentParams, augment_frames, find_augmentation, move_points
 from stillmotion.data.clip import Clip
 from stillmotion.data.colour import ColourParams
+from stillmotion.data.motion_truth import motion_truths
+from stillmotion.data.plates import Figures, Plates
 from stillmotion.data.sampling import PairDataset, WindowDataset, to_tensor, window_starts
-from stillmotion.data.tracks import moving_masks
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.stroke_encoding import smooth
@@ -24,16 +25,24 @@ TRACK = "points"  # the track with the stroke: T x 2, (x, y) pixels of the clip'
 
 
 def frame_pairs(clips: Sequence[Any], config: StrokesConfig, seed: int) -> PairDataset:
-    """Two frames of a clip, the earlier one as the still: `source`, `driving`, `points` (2 x 2), perhaps `masks`."""
+    """Two frames of a clip, the earlier one as the still: `source`, `driving`, and what `known_targets` gives."""
     return PairDataset(clips, seed, find_augmentation(config.clip.augmentation), **_per_clip(config))
 
 
 def frame_windows(
-    clips: Sequence[Any], config: StrokesConfig, seed: int, drop_batch: int | None = None, masks: bool = False
+    clips: Sequence[Any], config: StrokesConfig, seed: int, drop_batch: int | None = None, latent: bool = False
 ) -> WindowDataset:
-    """Windows of `clip.frames` usable frames: `frames`, `points` (T x 2), and perhaps `masks`."""
+    """Windows of `clip.frames` usable frames: `frames`, and what `known_targets` gives.
+
+    Args:
+        clips: with windows.
+        config: the system's.
+        seed: of the samples.
+        drop_batch: see `data.sampling`.
+        latent: no frame is generated: `masks`, and no plates or motion.
+    """
     frames, step = config.clip.frames, config.clip.frame_step
-    options = {"step": step, "drop_batch": drop_batch, **_per_clip(config, masks)}
+    options = {"step": step, "drop_batch": drop_batch, **_per_clip(config, masks=latent, fields=not latent)}
     return WindowDataset(clips, seed, frames, find_augmentation(config.clip.augmentation), **options)
 
 
@@ -83,28 +92,41 @@ def clip_stroke(clip: Clip, config: StrokesConfig) -> np.ndarray:
     return smooth(np.asarray(clip.tracks[TRACK]), config.stroke.smoothing_radius).astype(np.float32)
 
 
-def moved_points(
-    clip: Clip, indices: np.ndarray, params: AugmentParams, config: StrokesConfig, masks: ObjectMasks | None = None
+def known_targets(
+    clip: Clip,
+    indices: np.ndarray,
+    params: AugmentParams,
+    config: StrokesConfig,
+    masks: ObjectMasks | None = None,
+    plates: Plates | None = None,
 ) -> dict[str, Tensor]:
-    """`points`, n x 2 `float32`, of some frames and perhaps `masks`, n x 1 x H x W, moved as their pixels are."""
+    """What is known of n frames besides their pixels, moved as those are.
+
+    Returns:
+        `points`, n x 2 `float32`; with `masks` n x 1 x H x W in [0, 1]; with `plates` the still's `plate`, and where
+        a loss needs it the motion from the still to the others, see `data.motion_truth`.
+    """
     points = move_points(clip_stroke(clip, config)[indices], params)
     found = {TRACK: torch.from_numpy(np.ascontiguousarray(points))}
-    return found if masks is None else {**found, "masks": masks(clip, indices, params)}
+    if masks is not None:
+        found["masks"] = masks(clip, indices, params)
+    if plates is not None:
+        found["plate"] = plates(clip, indices, params)
+        if config.losses.truth:
+            found |= motion_truths(clip, indices, params)
+    return found
 
 
 class ObjectMasks:
-    """Masks of the moving object: a clip's track `mask`, or what differs from the background, found once per clip."""
+    """Masks of the moving object as pictures; see `data.plates.Figures`."""
 
     def __init__(self) -> None:
-        self.found: dict[str, np.ndarray] = {}
+        self.figures = Figures()
 
     def __call__(self, clip: Clip, indices: np.ndarray, params: AugmentParams | None = None) -> Tensor:
         """The masks of some frames, moved as their pixels are: n x 1 x H x W in [0, 1]."""
-        known = clip.tracks.get("mask")
-        if known is None and clip.name not in self.found:
-            self.found[clip.name] = moving_masks(clip.frames)
-        masks = np.asarray(self.found[clip.name] if known is None else known)[indices] > 0
-        pixels = np.repeat(masks.reshape(len(indices), *clip.frames.shape[1:3], 1), 3, axis=-1).astype(np.float32)
+        masks = self.figures(clip)[indices]
+        pixels = np.repeat(masks[..., None], 3, axis=-1).astype(np.float32)
         if params is not None:
             pixels = augment_frames(pixels, replace(params, colour=ColourParams()))
         return to_tensor(pixels[..., :1])
@@ -115,10 +137,11 @@ def mask_background(frames: Tensor, masks: Tensor) -> Tensor:
     return 0.5 + masks * (frames - 0.5)
 
 
-def _per_clip(config: StrokesConfig, masks: bool = True) -> dict[str, Any]:
+def _per_clip(config: StrokesConfig, masks: bool = True, fields: bool = True) -> dict[str, Any]:
     """What a sampler asks of each clip."""
     found = ObjectMasks() if masks and config.clip.mask_background else None
+    plates = Plates() if fields and config.generator.fields else None
     return {
         "usable": partial(usable_frames, config=config),
-        "extra": partial(moved_points, config=config, masks=found),
+        "extra": partial(known_targets, config=config, masks=found, plates=plates),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +15,26 @@ from stillmotion.errors import StillmotionError
 from stillmotion.files import fill, read_weights
 from stillmotion.nn import vgg
 from stillmotion.nn.spectral import frozen_power_iteration
+from stillmotion.rendering.fields import PAINT, WARPED
 from stillmotion.systems.strokes.config import LossConfig, PerceptualConfig, StrokesConfig
-from stillmotion.systems.strokes.networks import FrameDiscriminator, PairDiscriminator, StepOutputs
-from stillmotion.systems.strokes.object_frame import GeneratorOutput, ObjectFrame, translate
+from stillmotion.systems.strokes.networks import (
+    Context,
+    FrameDiscriminator,
+    PairDiscriminator,
+    StepOutputs,
+    StrokesNetworks,
+)
+from stillmotion.systems.strokes.object_frame import (
+    FieldGenerator,
+    GeneratorOutput,
+    ObjectFrame,
+    object_frame,
+    to_object_frame,
+    translate,
+)
+
+SHARE_WEIGHTS = (1.0, 1.0, 2.0)
+"""Of the moved still, the background and paint in the cross-entropy: few pixels are hidden."""
 
 CHANGE_SATURATION = 0.2  # mean difference over the channels from which on a pixel has the full additional weight
 
@@ -30,6 +48,36 @@ class StepTargets(NamedTuple):
     frame: ObjectFrame  # the object's, at point t + 1
     corners: Tensor  # N x 2, (x, y) of the first pixel of each crop
     step: Tensor  # S_t, N x channels x s x s, if the pair discriminator sees it
+
+
+def truth_losses(
+    model: StrokesNetworks, context: Context, generated: GeneratorOutput, batch: Mapping[str, Tensor], t: int
+) -> dict[str, Tensor]:
+    """Ours: the fields of frame t + 1 and the still's figure against what clips know of them, weighted.
+
+    Clips that do not know their motion do not count. None of the weights is set: no terms.
+    """
+    weights, terms = model.config.losses, dict[str, Tensor]()
+    if not weights.truth:
+        return terms
+    assert generated.fields is not None
+    assert isinstance(model.decoder, FieldGenerator)
+    if weights.displacement:
+        true, moving = batch["displacement"][:, t], batch["moving"][:, t]
+        error = losses.displacement_error(generated.fields.displacement, true, moving)
+        terms["displacement"] = weights.displacement * error
+    if weights.visibility:
+        # What is plate and what the unmoved still follows from the plate itself (`object_frame.place`).
+        warped, static, plate, paint = generated.fields.shares.split(1, dim=1)
+        shares, shown = torch.cat([warped, static + plate, paint], dim=1), batch["visibility"][:, t]
+        target = torch.where(shown == PAINT, 2, torch.where(shown > WARPED, 1, shown))
+        terms["visibility"] = weights.visibility * losses.source_cross_entropy(shares, target, SHARE_WEIGHTS)
+    if weights.figure:
+        logits = model.decoder.figure(context.features, context.initial)
+        start = object_frame(batch["points"], 0, model.config)
+        figure = to_object_frame(batch["figure"], start) if model.config.generator.object_frame else batch["figure"]
+        terms["figure"] = weights.figure * losses.figure_cross_entropy(logits, figure)
+    return terms
 
 
 class Discriminators(NamedTuple):
@@ -121,11 +169,11 @@ def frame_score(network: FrameDiscriminator, frame: Tensor, outputs: StepOutputs
 def reconstruction_losses(
     generated: GeneratorOutput, still: Tensor, target: Tensor, frame: ObjectFrame, weights: LossConfig
 ) -> dict[str, Tensor]:
-    """Terms of the stages that train G without discriminators, weighted: the frame, and its generated RGB alone."""
+    """Terms of the stages that train G without discriminators, weighted: the frame, and with paint alone."""
     pixels = pixel_weights(still, target, frame, weights)
     return {
         "reconstruction": weights.reconstruction * distance(generated.frame, target, weights, pixels),
-        "unblended": weights.reconstruction * distance(generated.unblended, target, weights, pixels),
+        "unblended": weights.unblended * distance(generated.unblended, target, weights, pixels),
     }
 
 

@@ -17,12 +17,13 @@ from torch.nn import functional as F
 
 from stillmotion.nn.padding import SameConv2d
 from stillmotion.nn.spectral import SpectralConv2d, SpectralConvTranspose2d, SpectralLinear
+from stillmotion.rendering.fields import PAINT, WARPED
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.object_frame import (
+    FieldGenerator,
     GeneratorOutput,
     ObjectFrame,
-    ObjectFrameGenerator,
-    WarpGenerator,
+    from_object_frame,
     object_frame,
     stroke_in_object_frame,
     to_object_frame,
@@ -52,6 +53,7 @@ class Context(NamedTuple):
     features: Sequence[Tensor]  # the still as E1 sees it, and E1's maps of it at s/2 and s/4
     whole: Tensor | None = None  # E2(S), N x C x h x h, where S is the same at all steps
     prepared: PreparedPredictor | None = None  # with h_0 and E2(S) worked in, or None: everything at every step
+    plate: Tensor | None = None  # N x 4 x s x s in [0, 1], see `rendering.fields.blend`
 
 
 class StepInputs(NamedTuple):
@@ -80,7 +82,7 @@ class StrokesNetworks(nn.Module):
         self.encoder = Encoder(3, config)
         self.motion = Encoder(config.stroke.channels, config)
         self.predictor = Predictor(config)
-        self.decoder = choose_generator(config)(config)
+        self.decoder = FieldGenerator(config) if config.generator.fields else Generator(config)
         initialise(self, config)
 
     def forward(self, inputs: StepInputs) -> StepOutputs:
@@ -137,9 +139,22 @@ class StrokesNetworks(nn.Module):
         """The frame of a state, and what it is blended of (Sec. III-A b)."""
         if isinstance(self.decoder, Generator):
             rgb = self.decoder(state)
-            return GeneratorOutput(rgb, rgb, rgb)
-        generated: GeneratorOutput = self.decoder(state, context.still, context.features, frame)
+            return GeneratorOutput(rgb, rgb)
+        generated: GeneratorOutput = self.decoder(state, context.still, context.features, context.plate, frame)
         return generated
+
+    def figure(self, context: Context, points: Tensor) -> Tensor:
+        """Probability of the object in the still, N x 1 x s x s; `points` as for `begin`. Not of the paper's G.
+
+        It is what the mask head finds, and what the fields of the first state move.
+        """
+        assert isinstance(self.decoder, FieldGenerator)
+        start = object_frame(points, 0, self.config)
+        found = torch.sigmoid(self.decoder.figure(context.features, context.initial))
+        found = from_object_frame(found, start, "zeros") if self.config.generator.object_frame else found
+        fields = self.generate(context, context.initial, start).fields
+        assert fields is not None
+        return torch.maximum(found, fields.shares[:, [WARPED, PAINT]].sum(1, keepdim=True))
 
     def encode(self, frames: Tensor, points: Tensor, t: int) -> Tensor:
         """E1's codes of true frames t, N x 3 x s x s to N x C x h x h; `points` as for `begin`."""
@@ -276,13 +291,6 @@ class Generator(nn.Module):
         if self.bounded:
             return torch.tanh(rgb)
         return rgb if self.training else rgb.clamp(-1, 1)
-
-
-def choose_generator(config: StrokesConfig) -> type[Generator | WarpGenerator | ObjectFrameGenerator]:
-    """The paper's G, or one of ours beside it (object_frame.py)."""
-    if config.generator.object_frame:
-        return ObjectFrameGenerator
-    return WarpGenerator if config.generator.warp_still else Generator
 
 
 class DiscriminatorBranch(nn.Module):

@@ -1,13 +1,11 @@
-"""Ours: generators that use the still's own pixels, moved along the stroke, and the frame of reference of the object.
+"""Ours: a generator that ends in fields (see `rendering`), and the frame of reference of the object.
 
-`WarpGenerator` (`warp_still`) blends generated RGB, the still, and the still translated by the stroke so far.
-
-`ObjectFrameGenerator` (`object_frame`) works in a frame of reference that follows the stroke: E1 sees pictures, and
-E2 strokes, translated so that the object is where it is in the still; P predicts and G generates there, and the
-generated foreground is moved along the stroke and composited over the background. In the object's frame a gait is
-periodic, so P sees the same state once per stride, and E1's feature maps of the still are aligned with what G
-generates, so they are skip connections. With `crop_zoom` the networks see the object alone, enlarged; the rest of the
-still does not change.
+With `object_frame` the networks work in a frame of reference that follows the stroke: E1 sees pictures, and E2
+strokes, translated so that the object is where it is in the still; P predicts and G generates there, and what G
+makes of the object is moved along the stroke and put over the background. In the object's frame a gait is periodic,
+so P sees the same state once per stride, and E1's feature maps of the still are aligned with what G generates, so
+they are skip connections. With `crop_zoom` the networks see the object alone, enlarged; the rest of the still does
+not change.
 """
 
 from __future__ import annotations
@@ -21,24 +19,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillmotion import geometry
+from stillmotion.rendering.fields import PAINT, WARPED, FieldHead, Fields, blend, restrict, warp_still
+from stillmotion.rendering.mask import MaskHead
 from stillmotion.systems.strokes.config import StrokesConfig
 
-MAX_DISPLACEMENT = 0.25  # of the foreground's warp, normalised: an eighth of the side that the networks see
+SAME_BELOW = 1e-3
+"""Where the plate differs from the still by less (largest channel), it is the still's own background."""
 
 
 class GeneratorOutput(NamedTuple):
-    """A frame and what it is blended of.
-
-    frame = still_share * still + (1 - still_share) * (warp_share * warped + (1 - warp_share) * rgb), where warped is
-    the still sampled at displacement - shift (see `ObjectFrame`). Without a blend all three pictures are the same.
-    """
+    """A frame and the fields it is blended of; the paper's generator has none."""
 
     frame: Tensor  # N x 3 x s x s in [-1, 1]
-    unblended: Tensor  # N x 3 x s x s: the frame with generated RGB in place of the still's pixels
-    rgb: Tensor  # N x 3 x s x s: generated RGB as it is blended
-    still_share: Tensor | None = None  # N x 1 x s x s in [0, 1]
-    warp_share: Tensor | None = None  # N x 1 x s x s in [0, 1]
-    displacement: Tensor | None = None  # N x 2 x s x s, normalised (x, y), beside the stroke's; None is zero
+    unblended: Tensor  # N x 3 x s x s: with paint in place of the still's moved pixels, which alone has its gradient
+    fields: Fields | None = None  # where they are in the picture; the displacement counts the stroke's shift
 
 
 class ObjectFrame(NamedTuple):
@@ -71,14 +65,9 @@ def from_object_frame(maps: Tensor, frame: ObjectFrame, padding: str = "border")
     return _sample(maps, -frame.zoom * offset, frame.zoom, padding)
 
 
-def translate(pictures: Tensor, shift: Tensor, displacement: Tensor | None = None) -> Tensor:
-    """Pictures N x C x s x s translated by `shift` (N x 2, normalised), borders replicated.
-
-    With a displacement (N x 2 x s x s, normalised) each pixel of the result is sampled that much further.
-    """
-    offset = -shift.float()[:, None, None]
-    offset = offset if displacement is None else offset + displacement.float().permute(0, 2, 3, 1)
-    return _sample(pictures, offset, 1.0, "border")
+def translate(pictures: Tensor, shift: Tensor) -> Tensor:
+    """Pictures N x C x s x s translated by `shift` (N x 2, normalised), borders replicated."""
+    return _sample(pictures, -shift.float()[:, None, None], 1.0, "border")
 
 
 def _sample(pictures: Tensor, offset: Tensor, scale: float, padding: str) -> Tensor:
@@ -99,50 +88,21 @@ def stroke_in_object_frame(points: Tensor, t: int, config: StrokesConfig) -> Ten
     return torch.cat([origin, moved[:, 1:]], dim=1)
 
 
-class BlendMask(nn.Module):
-    """The share of the warped still in a blend with generated RGB."""
-
-    def __init__(self, inputs: int):
-        super().__init__()
-        self.hidden = nn.Conv2d(inputs, 16, 3, padding=1)
-        self.share = nn.Conv2d(16, 1, 3, padding=1)
-
-    def forward(self, features: Tensor, rgb: Tensor, warped: Tensor, still: Tensor) -> Tensor:
-        """G's last features, N x C x s x s, and three pictures, N x 3 x s x s, to N x 1 x s x s in [0, 1]."""
-        x = torch.cat([features, rgb.detach(), warped, still], dim=1)  # N x (C + 9) x s x s
-        return torch.sigmoid(self.share(F.relu(self.hidden(x))))
-
-
-class WarpGenerator(nn.Module):
-    """G with `warp_still`: one convolution gives RGB and the share of the still, two that of the warped still."""
+class FieldGenerator(nn.Module):
+    """G with `fields`: the paper's layers, and fields from its last maps and the still."""
 
     def __init__(self, config: StrokesConfig):
         super().__init__()
-        self.layers, self.colours = decoder_layers(config)
-        self.share = BlendMask(config.generator.widths[-1] + 9)
-
-    def forward(self, state: Tensor, still: Tensor, _: Sequence[Tensor], frame: ObjectFrame) -> GeneratorOutput:
-        """Generate a frame; arguments as for `ObjectFrameGenerator`."""
-        for layer in self.layers:  # N x C x s/8 x s/8 -> s/4 -> s/2 -> s
-            state = F.relu(layer(state))
-        rgb, still_share = split_colours(self.colours(state), self.training)
-        warped = translate(still, frame.shift)  # N x 3 x s x s
-        warp_share = self.share(state, rgb, warped, still)  # N x 1 x s x s
-        blend = rgb + warp_share * (warped - rgb)
-        return GeneratorOutput(blend + still_share * (still - blend), rgb, rgb, still_share, warp_share)
-
-
-class ObjectFrameGenerator(nn.Module):
-    """G with `object_frame`: a background, and a foreground that moves with the stroke."""
-
-    def __init__(self, config: StrokesConfig):
-        super().__init__()
-        half, quarter, _ = config.encoder.widths  # channels of E1's maps at s/2 and s/4
-        self.layers, self.colours = decoder_layers(config, (0, quarter, half))
-        self.layer = ForegroundHead(config.generator.widths[-1])
+        half, quarter, eighth = config.encoder.widths  # channels of E1's maps at s/2, s/4 and s/8
+        self.object_frame = config.generator.object_frame
+        self.layers = decoder_layers(config, (0, quarter, half) if self.object_frame else (0, 0, 0))
+        width = config.generator.widths[-1]
+        self.hidden = nn.Conv2d(width + 3, width, 3, padding=1)
+        self.fields = FieldHead(width)
+        self.mask = MaskHead((3, half, quarter, eighth))
 
     def forward(
-        self, state: Tensor, still: Tensor, features: Sequence[Tensor], frame: ObjectFrame
+        self, state: Tensor, still: Tensor, features: Sequence[Tensor], plate: Tensor | None, frame: ObjectFrame
     ) -> GeneratorOutput:
         """Generate a frame.
 
@@ -150,101 +110,69 @@ class ObjectFrameGenerator(nn.Module):
             state: N x C x s/8 x s/8.
             still: N x 3 x s x s in [-1, 1].
             features: the still as E1 sees it, and E1's maps of it at s/2 and s/4.
+            plate: N x 4 x s x s, in [0, 1]; see `rendering.fields.blend`.
             frame: the object's, at the frame's point.
         """
-        first, *others = self.layers
-        state = F.relu(first(state))  # N x C x s/4 x s/4
-        for layer, skip in zip(others, reversed(features[1:]), strict=True):
-            state = F.relu(layer(torch.cat([state, skip], dim=1)))  # s/2, s
-        background, still_share = split_colours(self.colours(state), self.training)
-        return alpha_composite(self.layer(state, features[0]), background, still_share, still, frame)
+        seen, *maps = features
+        for layer, skip in zip(self.layers, (None, *reversed(maps)), strict=True):  # s/4, s/2, s
+            with_skip = skip is not None and self.object_frame
+            state = F.relu(layer(torch.cat([state, skip], dim=1) if with_skip else state))  # type: ignore[list-item]
+        x = F.relu(self.hidden(torch.cat([state, seen.to(state.dtype)], dim=1)))
+        fields, picture = self.fields(x), (still.float() + 1) / 2
+        if self.object_frame:
+            fields = place(fields, picture, plate, frame)
+        else:
+            shift = frame.shift.float()[:, None, None]
+            fields = restrict(fields._replace(displacement=fields.displacement - shift), plate)
+        return blended(fields, picture, plate)
+
+    def figure(self, features: Sequence[Tensor], initial: Tensor) -> Tensor:
+        """Logits of the object in the still as E1 sees it, from E1's maps; N x 1 x s x s."""
+        logits: Tensor = self.mask([*features, initial])
+        return logits
 
 
-class Foreground(NamedTuple):
-    """What moves with the stroke, per pixel of the object's frame or of the picture."""
-
-    rgb: Tensor  # N x 3 x s x s, generated
-    alpha: Tensor  # N x 1 x s x s in [0, 1]: how far it covers the background
-    warp_share: Tensor  # N x 1 x s x s in [0, 1]: the share of the still's own pixels in it
-    displacement: Tensor  # N x 2 x s x s, normalised (x, y): where it is sampled, beside the stroke's shift
-
-
-class ForegroundHead(nn.Module):
-    """The foreground from G's last features and the still, both in the object's frame."""
-
-    def __init__(self, inputs: int):
-        super().__init__()
-        self.hidden = nn.Conv2d(inputs + 3, inputs, 3, padding=1)
-        self.colours = nn.Conv2d(inputs, 6, 3, padding=1)
-        self.share = BlendMask(inputs + 9)
-
-    def forward(self, x: Tensor, still: Tensor) -> Foreground:
-        """N x C x s x s and N x 3 x s x s to the foreground in the object's frame."""
-        x = F.relu(self.hidden(torch.cat([x, still.to(x.dtype)], dim=1)))  # N x C x s x s
-        output = self.colours(x)  # N x (3 + 1 + 2) x s x s
-        rgb = output[:, :3] if self.training else output[:, :3].clamp(-1, 1)
-        alpha, displacement = torch.sigmoid(output[:, 3:4]), MAX_DISPLACEMENT * torch.tanh(output[:, 4:].float())
-        warped = translate(still, still.new_zeros(len(still), 2), displacement)
-        return Foreground(rgb, alpha, self.share(x, rgb, warped, still), displacement)
+def blended(fields: Fields, picture: Tensor, plate: Tensor | None) -> GeneratorOutput:
+    """The frame of fields where they are in the picture; the still N x 3 x s x s and its plate in [0, 1]."""
+    frame = blend(fields, warp_still(picture, fields), picture, plate)
+    shares = fields.shares.detach()
+    moved = torch.zeros_like(shares)
+    moved[:, PAINT] = shares[:, WARPED]
+    moved[:, WARPED] = -shares[:, WARPED]
+    painted = blend(fields._replace(shares=shares + moved), picture, picture, plate)
+    return GeneratorOutput(frame * 2 - 1, painted * 2 - 1, fields)
 
 
-def alpha_composite(
-    foreground: Foreground, background: Tensor, still_share: Tensor, still: Tensor, frame: ObjectFrame
-) -> GeneratorOutput:
-    """The foreground moved along the stroke, over the background, which is generated RGB blended with the still.
+def place(fields: Fields, picture: Tensor, plate: Tensor | None, frame: ObjectFrame) -> Fields:
+    """Fields of the object's frame where they are in the picture.
+
+    The moved still and the paint move along the stroke. Behind them is the background: the plate where it differs
+    from the still, and else the still.
 
     Args:
-        foreground: in the object's frame, as are the next two.
-        background: N x 3 x s x s.
-        still_share: of the still in the background, N x 1 x s x s.
-        still: N x 3 x s x s.
-        frame: the object's, at the frame's point.
+        fields: of N frames, in the object's frame.
+        picture: the still, N x 3 x s x s in [0, 1].
+        plate: N x 4 x s x s.
+        frame: the object's.
     """
-    front = place_foreground(foreground, frame)
-    background, still_share = place_background(background, still_share, still.float(), frame)
-    still, alpha = still.float(), front.alpha
-    warped = translate(still, frame.shift, front.displacement)  # N x 3 x s x s
-    front_rgb = front.rgb + front.warp_share * (warped - front.rgb)
-    ground = background + still_share * (still - background)
-    picture = ground + alpha * (front_rgb - ground)
-    unblended = background + alpha.detach() * (front.rgb - background)
-    # The same picture as shares of the still, the warped still, and RGB, which has the rest.
-    kept, moved = (1 - alpha) * still_share, alpha * front.warp_share
-    rest = (1 - kept).clamp_min(1e-6)
-    rgb = (1 - alpha) * (1 - still_share) * background + alpha * (1 - front.warp_share) * front.rgb
-    rgb = rgb / (1 - kept - moved).clamp_min(1e-6)
-    return GeneratorOutput(picture, unblended, rgb, kept, moved / rest, front.displacement)
+    inner = torch.cat([fields.displacement.permute(0, 3, 1, 2) / frame.zoom, fields.paint], dim=1)
+    displacement, paint = from_object_frame(inner, frame).split((2, 3), dim=1)
+    front = from_object_frame(fields.shares, frame, "zeros")
+    rest = 1 - front[:, WARPED] - front[:, PAINT]
+    hidden = torch.zeros_like(rest) if plate is None else behind(picture, plate)[:, 0]
+    shares = [front[:, WARPED], rest * (1 - hidden), rest * hidden, front[:, PAINT]]
+    shift = frame.shift.float()[:, None, None]
+    return Fields(displacement.permute(0, 2, 3, 1) - shift, torch.stack(shares, dim=1), paint)
 
 
-def place_foreground(foreground: Foreground, frame: ObjectFrame) -> Foreground:
-    """The foreground where it is in the picture; transparent outside of what the networks see."""
-    parts = (foreground.rgb, foreground.warp_share, foreground.displacement / frame.zoom)
-    maps = torch.cat([part.float() for part in parts], dim=1)
-    rgb, warp_share, displacement = from_object_frame(maps, frame).split((3, 1, 2), dim=1)
-    return Foreground(rgb, from_object_frame(foreground.alpha, frame, "zeros"), warp_share, displacement)
+def behind(picture: Tensor, plate: Tensor) -> Tensor:
+    """Where a known plate is not the still's own background; N x 1 x s x s, 0 or 1."""
+    differs = (plate[:, :3] - picture).abs().amax(1, keepdim=True) > SAME_BELOW
+    return differs.float() * plate[:, 3:]
 
 
-def place_background(
-    background: Tensor, still_share: Tensor, still: Tensor, frame: ObjectFrame
-) -> tuple[Tensor, Tensor]:
-    """The background and the still's share where the networks saw the still; outside of that all is the still's."""
-    if frame.zoom == 1:
-        return background.float(), still_share.float()
-    start = frame._replace(shift=torch.zeros_like(frame.shift))
-    inside = from_object_frame(torch.ones_like(still_share, dtype=torch.float32), start, "zeros")
-    background = still + inside * (from_object_frame(background, start) - still)
-    return background, 1 - from_object_frame(1 - still_share.float(), start, "zeros")
-
-
-def decoder_layers(config: StrokesConfig, skips: Sequence[int] = (0, 0, 0)) -> tuple[nn.ModuleList, nn.Module]:
-    """The paper's layers of G, with further input channels, and one more output beside RGB."""
+def decoder_layers(config: StrokesConfig, skips: Sequence[int]) -> nn.ModuleList:
+    """The paper's layers of G, with further input channels."""
     widths = (config.encoder.widths[-1], *config.generator.widths)
     pairs = zip(itertools.pairwise(widths), skips, strict=True)
-    layers = nn.ModuleList(nn.ConvTranspose2d(a + more, b, 4, 2, 1) for (a, b), more in pairs)
-    return layers, nn.ConvTranspose2d(widths[-1], 4, 3, 1, 1)
-
-
-def split_colours(colours: Tensor, training: bool) -> tuple[Tensor, Tensor]:
-    """RGB, clamped to [-1, 1] outside of training, and the share of the still in [0, 1]; N x 4 x s x s."""
-    rgb = colours[:, :3]
-    return rgb if training else rgb.clamp(-1, 1), torch.sigmoid(colours[:, 3:])
+    return nn.ModuleList(nn.ConvTranspose2d(a + more, b, 4, 2, 1) for (a, b), more in pairs)

@@ -158,3 +158,34 @@ def _parabola(first: int, end: int) -> np.ndarray:
     """Weights of the values at `first`, ..., `end` - 1 in the value at 0 of the parabola fitted to them."""
     weights: np.ndarray = np.linalg.pinv(np.vander(np.arange(first, end, dtype=np.float64), 3))[2]
     return weights
+
+
+class Trajectory:
+    """Where the object is to be, one point per frame; grows while it is followed.
+
+    Attributes:
+        points: K x 2, (x, y) in pixels of the still, as they were given.
+        path: the same, smoothed.
+        index: of the point where the object is.
+        origin: 1 x 2, the first point of all, where the object is in the still.
+    """
+
+    def __init__(self, points: np.ndarray, smoothing_radius: int, keep_all: bool):
+        """Args: `keep_all` keeps all points behind the object, and not only those that smoothing needs."""
+        self.radius, self.keep_all = smoothing_radius, keep_all
+        self.points, self.path = points, smooth(points, smoothing_radius)
+        self.index, self.origin = 0, self.path[:1]
+
+    @property
+    def arrived(self) -> bool:
+        """Whether the object is at the last point."""
+        return self.index >= len(self.path) - 1
+
+    def append(self, points: np.ndarray) -> None:
+        """Add points behind the last one; only the path ahead of the object changes."""
+        # The parabola at a point near the end uses up to twice the radius of points before it.
+        first = 0 if self.keep_all else max(0, self.index - 2 * self.radius)
+        self.points = np.concatenate([self.points[first:], points])
+        path = smooth(self.points, self.radius)
+        path[: self.index + 1 - first] = self.path[first : self.index + 1]
+        self.path, self.index = path, self.index - first

@@ -108,7 +108,7 @@ class AutoencoderStage(StrokesStage):
 
         Args:
             batch: `source` (the still) and `driving`, B x 3 x s x s in [0, 1], `points` of both, B x 2 x 2 pixels,
-                and with `clip.mask_background` their `masks`, B x 2 x 1 x s x s in [0, 1].
+                and what else `data.known_targets` gives.
             update: called as `update(name, loss, clip_grad=...)`.
 
         Returns:
@@ -119,10 +119,12 @@ class AutoencoderStage(StrokesStage):
         seen = target
         if "masks" in batch:  # a static background moves in the object's frame, and P cannot predict it
             seen = mask_background(batch["driving"], batch["masks"][:, 1]) * 2 - 1
-        context, frame = model.begin(still, points, fast=False), object_frame(points, 1, self.config)
+        context = model.begin(still, points, fast=False)._replace(plate=batch.get("plate"))
+        frame = object_frame(points, 1, self.config)
         code = model.encode(seen, points, 1)  # B x C x h x h
         generated = model.generate(context, self.add_noise(code), frame)
         terms = losses.reconstruction_losses(generated, still, target, frame, self.config.losses)
+        terms |= losses.truth_losses(self.model, context, generated, batch, 0)
         if self.settings.latent_l2_weight:
             terms["latent_l2"] = self.settings.latent_l2_weight * code.float().square().mean()
         update(self.name, sum(terms.values(), still.new_zeros(())), clip_grad=self.settings.clip_grad or None)
@@ -158,7 +160,7 @@ class LatentPredictionStage(StrokesStage):
 
     def sample_from(self, clips: Sequence[Any], seed: int) -> Dataset[Any]:
         """Windows, with masks where the background is masked."""
-        return frame_windows(clips, self.config, seed, masks=True)
+        return frame_windows(clips, self.config, seed, latent=True)
 
     @property
     def length(self) -> int:
@@ -229,7 +231,8 @@ class GeneratorFinetuningStage(StrokesStage):
         """One training step.
 
         Args:
-            batch: `frames`, B x T x 3 x s x s in [0, 1], and `points`, B x T x 2 pixels.
+            batch: `frames`, B x T x 3 x s x s in [0, 1], `points`, B x T x 2 pixels, and what else
+                `data.known_targets` gives.
             update: called as `update(name, loss, clip_grad=...)`.
 
         Returns:
@@ -238,16 +241,18 @@ class GeneratorFinetuningStage(StrokesStage):
         """
         frames, points, weights = batch["frames"] * 2 - 1, batch[TRACK], self.config.losses
         context, states = self.roll_out(frames[:, 0], points)
+        context = context._replace(plate=batch.get("plate"))
         times = torch.randperm(len(states), generator=self.generators["random"])[:GENERATED_STEPS].tolist()
         sums: dict[str, Tensor] = {}
         for t in times:
             frame, target = object_frame(points, t + 1, self.config), frames[:, t + 1]
             generated = self.model.generate(context, states[t], frame)
             terms = losses.reconstruction_losses(generated, context.still, target, frame, weights)
+            terms |= losses.truth_losses(self.model, context, generated, batch, t)
             terms["copy"] = losses.copy_baseline(context.still, target, frame, weights)
             for name, value in terms.items():
                 sums[name] = sums.get(name, frames.new_zeros(())) + value / len(times)
-        loss = sums["reconstruction"] + sums["unblended"]
+        loss = sum((value for name, value in sums.items() if name != "copy"), frames.new_zeros(()))
         update(self.name, loss, clip_grad=self.settings.clip_grad or None)
         return {name: value.detach() for name, value in sums.items()}
 
@@ -294,25 +299,25 @@ class SingleStepStage(StrokesStage):
         """Train on a batch of clips, time step by time step.
 
         Args:
-            batch: `frames`, B x T x 3 x s x s in [0, 1], `points`, B x T x 2 pixels, and the clips' names.
+            batch: `frames`, B x T x 3 x s x s in [0, 1], `points`, B x T x 2 pixels, and what else
+                `data.known_targets` gives.
             update: called as `update(optimizer name, loss)`, T - 1 times for each optimiser.
 
         Returns:
             Every loss term, weighted, detached, the mean over the time steps; and `copy`, the reconstruction loss of
             a copy of the still.
         """
-        frames, points = batch["frames"] * 2 - 1, batch[TRACK]
-        previous = RecurrentState(None, frames[:, 0])
+        frames, previous = batch["frames"] * 2 - 1, RecurrentState(None, batch["frames"][:, 0] * 2 - 1)
         sums: dict[str, Tensor] = {}
         count = frames.shape[1] - 1
         for t in range(count):
-            terms, previous = self.train_time_step(frames, points, t, previous, update)
+            terms, previous = self.train_time_step(frames, batch, t, previous, update)
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value.detach() / count
         return sums
 
     def train_time_step(
-        self, frames: Tensor, points: Tensor, t: int, previous: RecurrentState, update: Any
+        self, frames: Tensor, batch: Mapping[str, Any], t: int, previous: RecurrentState, update: Any
     ) -> tuple[dict[str, Tensor], RecurrentState]:
         """One time step: update every optimiser once, then predict the frame again with the new weights.
 
@@ -322,8 +327,9 @@ class SingleStepStage(StrokesStage):
             The loss terms, and what the next step starts from.
         """
         self.schedule.advance()
-        model, found = self.model, self.discriminators
-        targets, context = self.gather_targets(frames, points, t), model.begin(frames[:, 0], points, fast=False)
+        model, found, points = self.model, self.discriminators, batch[TRACK]
+        targets = self.gather_targets(frames, points, t)
+        context = model.begin(frames[:, 0], points, fast=False)._replace(plate=batch.get("plate"))
         autoencoded = None
         if self.config.losses.autoencoding:
             code = model.encode(targets.target, points, t + 1)
@@ -333,6 +339,7 @@ class SingleStepStage(StrokesStage):
             state = context.initial if t == 0 else model.encode(targets.current, points, t)
         outputs = model(model.step_inputs(context, state, points, t))
         terms = losses.generator_losses(outputs, autoencoded, targets, previous.frame, found, self.config)
+        terms |= losses.truth_losses(self.model, context, outputs.generated, batch, t)
         loss = sum(terms.values(), torch.zeros((), device=frames.device))
         update(self.name, loss, clip_grad=self.settings.clip_grad or None)
         if found.frame is not None:
@@ -343,7 +350,7 @@ class SingleStepStage(StrokesStage):
             terms["pair_discriminator"] = losses.pair_discriminator_loss(found.pair, outputs, targets, previous.frame)
             update("pair_discriminator", terms["pair_discriminator"])
         terms["copy"] = losses.copy_baseline(targets.still, targets.target, targets.frame, self.config.losses)
-        return terms, self.next_state(frames, points, t, previous)
+        return terms, self.next_state(frames, batch, t, previous)
 
     def gather_targets(self, frames: Tensor, points: Tensor, t: int) -> losses.StepTargets:
         """What step t is compared with; frames N x T x 3 x s x s in [-1, 1], points N x T x 2 pixels."""
@@ -358,11 +365,14 @@ class SingleStepStage(StrokesStage):
         )
 
     @torch.no_grad()
-    def next_state(self, frames: Tensor, points: Tensor, t: int, previous: RecurrentState) -> RecurrentState:
+    def next_state(
+        self, frames: Tensor, batch: Mapping[str, Any], t: int, previous: RecurrentState
+    ) -> RecurrentState:
         """What the next time step starts from; under teacher forcing, the true frame and no state."""
         if self.settings.teacher_forcing:
             return RecurrentState(None, frames[:, t + 1])
-        context = self.model.begin(frames[:, 0], points, fast=False)
+        points = batch[TRACK]
+        context = self.model.begin(frames[:, 0], points, fast=False)._replace(plate=batch.get("plate"))
         state = context.initial if previous.state is None else previous.state
         inputs = self.model.step_inputs(context, state, points, t)
         if self.discriminators.pair is None:  # nothing else reads the frame

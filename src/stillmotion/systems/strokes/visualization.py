@@ -92,13 +92,16 @@ def enlarge(picture: np.ndarray, side: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def roll_out(networks: StrokesNetworks, still: np.ndarray, points: np.ndarray) -> np.ndarray:
+def roll_out(
+    networks: StrokesNetworks, still: np.ndarray, points: np.ndarray, plate: Tensor | None = None
+) -> np.ndarray:
     """Frames generated from a still and the networks' own states.
 
     Args:
         networks: in eval mode.
         still: s x s x 3, `uint8`.
         points: T x 2, (x, y) pixels.
+        plate: 4 x s x s, see `rendering.fields.blend`; None if it is not known.
 
     Returns:
         T x s x s x 3, `uint8`; the first is the still.
@@ -106,6 +109,7 @@ def roll_out(networks: StrokesNetworks, still: np.ndarray, points: np.ndarray) -
     device = next(networks.parameters()).device
     stroke = torch.from_numpy(np.asarray(points, np.float32))[None].to(device)
     context = networks.begin(to_network(still[None]).to(device), stroke)
+    context = context._replace(plate=None if plate is None else plate[None].to(device))
     state, pictures = context.initial, [still]
     for t in range(len(points) - 1):
         outputs = networks(networks.step_inputs(context, state, stroke, t))
@@ -132,11 +136,15 @@ def rollout_sheet(
 
 
 def _rolled(networks: StrokesNetworks, clip: Any, shown: int, scale: int) -> list[np.ndarray]:
-    from stillmotion.systems.strokes import data  # needs OpenCV, which animating does without
+    # These need OpenCV, which animating does without.
+    from stillmotion.data.augment import AugmentParams
+    from stillmotion.data.plates import Plates
+    from stillmotion.systems.strokes import data
 
     chosen = data.first_window(clip, networks.config)
     frames, points = clip.frames[chosen], data.clip_stroke(clip, networks.config)[chosen]
-    generated = roll_out(networks, frames[0], points)
+    plate = Plates()(clip, chosen, AugmentParams(frames.shape[1:3], frames.shape[1:3]))
+    generated = roll_out(networks, frames[0], points, plate)
     at = np.linspace(0, len(chosen) - 1, shown).round().astype(int)
     above, below = (np.repeat(np.repeat(video[at], scale, 1), scale, 2) for video in (frames, generated))
     first = draw_stroke(above[0], (points + 0.5) * scale - 0.5)

@@ -144,7 +144,8 @@ def render(push: Push, size: int, frames: int) -> tuple[np.ndarray, dict[str, np
         `box` (float32, T x 4: x0, y0, x1, y1 of the gripper's outline), `points` (float32, T x 2, the box's middle),
         `poses` (float32, T x N x 3: each object's centre of mass, and its angle in radians, positive from x towards
         y), `mask` (`uint8`, T x H x W, 255 where the pixel's centre shows the arm or an object, moving or not),
-        `flow_forward` and `flow_backward` (float16, T-1 x H x W x 2; 0 on shadows and the scene).
+        `flow_forward` and `flow_backward` (float16, T-1 x H x W x 2; 0 on shadows and the scene), `parts` (`uint8`,
+        T x H x W) and `moves` (float32, T x P x 2 x 3; see `data.part_flow`).
     """
     scene, robot = push.scene, push.robot
     objects, grippers = run(push, frames)
@@ -174,6 +175,7 @@ def render(push: Push, size: int, frames: int) -> tuple[np.ndarray, dict[str, np
     outline = np.einsum("tij,nj->tni", compose(to_pixels, _rigid(grippers)), np.c_[ends[:, :2], np.ones(len(ends))])
     reach = ends[:, 2:] * size
     box = np.concatenate([(outline - reach).min(1), (outline + reach).max(1)], 1).astype(np.float32)
+    moves = np.stack([np.broadcast_to(np.eye(2, 3), (frames, 2, 3)), *bodies], 1)
     places = objects[..., :2] @ to_pixels[:, :2].T + to_pixels[:, 2]
     return video, {
         "gripper": (grippers[:, :2] @ to_pixels[:, :2].T + to_pixels[:, 2]).astype(np.float32),
@@ -181,5 +183,7 @@ def render(push: Push, size: int, frames: int) -> tuple[np.ndarray, dict[str, np
         "points": 0.5 * (box[:, :2] + box[:, 2:]),
         "poses": np.concatenate([places, objects[..., 2:] + scene.tilt], -1).astype(np.float32),
         "mask": np.where(labels > 0, 255, 0).astype(np.uint8),
-        **flow_tracks(labels, np.stack([np.broadcast_to(np.eye(2, 3), (frames, 2, 3)), *bodies], 1)),
+        **flow_tracks(labels, moves),
+        "parts": labels,
+        "moves": moves.astype(np.float32),
     }

@@ -100,6 +100,11 @@ def _ink_box(ink: np.ndarray, centres: np.ndarray, size: int) -> np.ndarray:
     return (np.tile(centres, 2) + corners).astype(np.float32)
 
 
+def _translations(centres: np.ndarray) -> np.ndarray:
+    """The digit's maps from coordinates around its middle to pixels; T x 2 x 3."""
+    return np.concatenate([np.broadcast_to(np.eye(2), (len(centres), 2, 2)), centres[..., None]], axis=-1)
+
+
 def render(digit: MovingDigit, size: int, frames: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Render a description, the 112-unit window at `size` pixels a side; a longer clip begins as a shorter one.
 
@@ -107,7 +112,8 @@ def render(digit: MovingDigit, size: int, frames: int) -> tuple[np.ndarray, dict
         Frames (`uint8`, T x H x W x 3, grey) and tracks, in pixels: `points` (float32, T x 2: the centre of the
         digit's picture), `box` (float32, T x 4: x0, y0, x1, y1 around the ink of at least half the highest
         brightness), `mask` (`uint8`, T x H x W, 255 where the pixel is at least half ink), `flow_forward` and
-        `flow_backward` (float16, T-1 x H x W x 2: the digit's translation where there is ink, 0 elsewhere).
+        `flow_backward` (float16, T-1 x H x W x 2: the digit's translation where there is ink, 0 elsewhere), `parts`
+        (`uint8`, T x H x W: 1 where there is ink) and `moves` (float32, T x 2 x 2 x 3; see `data.part_flow`).
     """
     factor = supersampling(size)
     centres = digit.trajectory.at(np.arange(frames)) * (size / WINDOW) - 0.5
@@ -121,4 +127,6 @@ def render(digit: MovingDigit, size: int, frames: int) -> tuple[np.ndarray, dict
         "mask": np.where(ink >= 0.5, 255, 0).astype(np.uint8),
         "flow_forward": np.where(inked[:-1], steps, np.float16(0)),
         "flow_backward": np.where(inked[1:], -steps, np.float16(0)),
+        "parts": inked[..., 0].astype(np.uint8),
+        "moves": np.stack([_translations(np.zeros_like(centres)), _translations(centres)], 1).astype(np.float32),
     }
