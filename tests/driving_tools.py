@@ -14,7 +14,7 @@ from stillmotion import geometry
 from stillmotion.data.clip import Clip
 from stillmotion.files import change_settings
 from stillmotion.rendering.canvas import Canvas
-from stillmotion.rendering.fields import Fields
+from stillmotion.rendering.fields import STATIC, Fields, blend, restrict
 from stillmotion.systems.driving.animating import Driving
 from stillmotion.systems.driving.config import (
     DetectorConfig,
@@ -25,7 +25,7 @@ from stillmotion.systems.driving.config import (
     MotionConfig,
     MotionStage,
 )
-from stillmotion.systems.driving.networks import DrivingNetworks, GeneratorOutput, Keypoints, Motion
+from stillmotion.systems.driving.networks import DrivingNetworks, FieldGenerator, GeneratorOutput, Keypoints, Motion
 from stillmotion.systems.driving.training import MotionTraining
 
 STAGE = "motion_stages.motion"
@@ -128,6 +128,44 @@ def seeing(**changes: Any) -> Driving:
     """`system` with keypoints that follow the bright thing."""
     driving = system(**changes)
     driving.networks.detector = BrightSpot()
+    return driving
+
+
+class HandmadeFields(FieldGenerator):
+    """A figure in rows and columns 16 to 31 of 64, which is not at its place in any frame: the plate shows there.
+
+    With `widens` it is wider than the mask head says, and frame by frame more of it leaves: as many columns as the
+    first keypoint has gone to the right, eight at a time.
+    """
+
+    figure_at = (slice(16, 32), slice(16, 32))
+    widens = False
+
+    def figure(self, features: Sequence[Tensor]) -> Tensor:
+        logits = torch.full_like(features[0][:, :1], -12.0)
+        logits[(..., *self.figure_at)] = 12.0
+        return logits
+
+    def forward(
+        self, features: Sequence[Tensor], source: Keypoints, target: Keypoints, plate: Tensor | None = None
+    ) -> GeneratorOutput:
+        still, count = features[0], len(target.mean)
+        shares = torch.zeros(count, 4, 64, 64)
+        shares[:, STATIC] = 1
+        shares[:, :, 16:32, 16:32] = torch.tensor([0.0, 0.0, 1.0, 0.0]).view(4, 1, 1)
+        for t, steps in enumerate((target.mean - source.mean)[:, 0, 0] * 31.5 if self.widens else ()):
+            shares[t, :, 16:32, 32 : 32 + 4 * round(float(steps))] = torch.tensor([0.0, 0.0, 1.0, 0.0]).view(4, 1, 1)
+        fields = Fields(torch.zeros(count, 64, 64, 2), shares, torch.zeros(count, 3, 64, 64))
+        fields = restrict(fields, plate)
+        frame = blend(fields, still.expand(count, -1, -1, -1), still, plate)
+        return GeneratorOutput(frame, Motion(fields.displacement, None), still.expand(count, -1, -1, -1), fields)
+
+
+def handmade(widens: bool = False) -> Driving:
+    """A system whose generator is `HandmadeFields`."""
+    driving = seeing(**at("generator", fields=True))
+    driving.networks.generator = HandmadeFields(driving.config).eval()
+    driving.networks.generator.widens = widens
     return driving
 
 

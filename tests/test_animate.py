@@ -148,10 +148,10 @@ def test_grey_and_palette_images_become_rgb() -> None:
 
 
 # --- animations ----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("blend", [True, False])
+@pytest.mark.parametrize("fields", [True, False])
 @pytest.mark.parametrize("size", [(47, 83), (83, 47), (32, 32), (9, 100), (1, 1)])
-def test_frames_have_the_stills_own_size(blend: bool, size: tuple[int, int]) -> None:
-    driving = tiny_driving(**at("generator", fields=blend))
+def test_frames_have_the_stills_own_size(fields: bool, size: tuple[int, int]) -> None:
+    driving = tiny_driving(**at("generator", fields=fields))
     animation = Animator(driving)(still_picture(size), Drive(VIDEO[:2]))
     frames = animation.frames()
     assert frames.shape == (2, *size, 3)

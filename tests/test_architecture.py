@@ -44,7 +44,7 @@ LAZY = {"options"}
 
 ROOMS = {"__init__", "config", "networks", "losses", "data", "training", "animating", "visualization"}
 MORE_ROOMS = {
-    "driving": {"transfer", "masking", "compositing"},
+    "driving": {"transfer", "masking"},
     "strokes": {"object_frame", "stroke_encoding", "compositing"},
 }
 """At most three more, each explained in the system's README."""

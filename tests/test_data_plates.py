@@ -81,7 +81,7 @@ def test_of_a_frame_without_a_figure_the_plate_is_not_known() -> None:
 
 @pytest.mark.parametrize("name", ["taichi", "strong", "varied", "bold"])
 def test_a_plate_changes_place_and_colour_as_the_frames_do(name: str) -> None:
-    """Contrast counts from the frames' mean, and clothes change by the colour at a place in them, not the plate."""
+    """Contrast counts from the frames' mean, clothes change by the colour at a place in them, not in the plate."""
     clip = clip_of(parts=np.stack([square(t) for t in range(4)]))
     indices, settings = np.array([0, 3]), replace(AUGMENTATIONS[name], colour_probability=1.0)
     for seed in range(20):

@@ -1,6 +1,7 @@
 """facts/monkey-net.md section 12, items 14 and 15: a driving video followed; its reference frame; crops; options."""
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from stillmotion import cli, media
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionWarning
 from stillmotion.systems.driving import Drive
-from stillmotion.systems.driving.animating import Driving, DrivingRollout, FlippedRollout
+from stillmotion.systems.driving.animating import Driving
 
 # Untrained networks find bodies of any size; what fits is tested below with a detector that sees.
 pytestmark = pytest.mark.filterwarnings("ignore:The body in the still")
@@ -66,11 +67,18 @@ def test_one_driving_frame_is_enough_and_frames_limits_them() -> None:
     refuses("size", driving.animate, STILL, Drive(VIDEO), size="huge")
 
 
-def test_layers_explain_each_frame() -> None:
+def test_layers_explain_each_frame(tmp_path: Path) -> None:
+    """Those of the networks enlarged, those of the still in its own size."""
+    still = np.kron(STILL, np.ones((2, 1, 1), np.uint8))
+    media.write_picture(tmp_path / "mask.png", np.where(spot((128, 64), 20, 30, 24) > 100, 255, 0).astype(np.uint8))
     driving = system(**at("generator", fields=True))
-    step = next(iter(driving.animate(STILL, Drive(VIDEO), layers=True)))
+    step = next(iter(driving.animate(still, Drive(VIDEO), layers=True, mask=tmp_path / "mask.png")))
     assert step.layers.keys() == driving.layer_captions.keys()
-    assert {picture.shape for picture in step.layers.values()} == {(256, 256, 3)}
+    own = {name: picture.shape for name, picture in step.layers.items() if name in ("figure", "plate")}
+    assert own == dict.fromkeys(("figure", "plate"), (128, 64, 3))
+    assert {step.layers[name].shape for name in step.layers.keys() - own} == {(256, 256, 3)}
+    assert step.facts["shares"].shape == (4, 64, 64)
+    assert np.allclose(step.facts["shares"].sum(0), 1, atol=1e-5)
     assert step.facts["displacement"].shape == (64, 64, 2)
     assert step.facts["covariance"].shape == (3, 2, 2)
 
@@ -79,11 +87,6 @@ def test_a_clip_drives_its_own_first_frame() -> None:
     drive = system().control_of(Clip("wave", VIDEO, 12.5))
     assert np.array_equal(drive.video, VIDEO)
     assert (drive.transfer, drive.fps) == ("absolute", 12.5)
-
-
-def test_only_a_configuration_with_test_time_augmentation_makes_two_of_each_frame() -> None:
-    made = [type(system(flip_tta=flip).open(STILL, Drive(VIDEO))) for flip in (False, True)]
-    assert made == [DrivingRollout, FlippedRollout]
 
 
 # --- the driver's reference frame ----------------------------------------------------------------------------------

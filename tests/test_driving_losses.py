@@ -104,7 +104,7 @@ def test_paint_loss_reaches_the_paint_behind_a_closed_blend() -> None:
         head.shares.bias[PAINT] = -200.0  # the other sources have exactly all of the blend: paint is not seen
     batch, made, terms = generated(stage)
     assert made.fields is not None
-    assert made.fields.shares[:, PAINT].max() == 0
+    assert made.fields.shares[:, PAINT].max() < 1e-6
     expected = 5 * (made.fields.paint - batch["driving"]).abs().mean().item()
     assert terms["paint"].item() == pytest.approx(expected, rel=1e-5)
     terms["paint"].backward()
@@ -164,7 +164,7 @@ def test_what_counts_keeps_the_weights_of_motion() -> None:
 
 
 def truth_of_columns() -> dict[str, Tensor]:
-    """The figure moves in the columns of what is warped and of what is painted, and lies in the first of the still."""
+    """The figure moves in the columns of what is warped and of what is painted; in the still it is the first."""
     moving = (KINDS == WARPED) | (KINDS == PAINT)
     figure = torch.tensor([1.0, 0.0, 0.0, 0.0, -1.0]).expand(1, 1, 5, 5)
     displacement = torch.zeros(1, 5, 5, 2)

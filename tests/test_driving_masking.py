@@ -1,5 +1,7 @@
 """The region that moves and the background that stays: by hand, and in animations."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -20,8 +22,10 @@ from driving_tools import (
 )  # fmt: skip
 from refusals import refuses
 from stillmotion.errors import StillmotionError
+from stillmotion.rendering.compositing import Renderer, hold
+from stillmotion.rendering.fields import PAINT, PLATE, WARPED
 from stillmotion.systems.driving import Drive, masking
-from stillmotion.systems.driving.compositing import composite, mix
+from stillmotion.systems.driving.animating import as_fields
 from stillmotion.systems.driving.masking import Masking
 
 # Untrained networks find bodies of any size.
@@ -107,7 +111,9 @@ def test_background_is_what_shows_no_body_in_the_still_nor_in_the_frame() -> Non
     displacement[0, 14:18, 22:26, 0] = -14 * 2 / 31  # new place: read 14 pixels further left
     masks = block_masks(32, slice(14, 18), slice(22, 26))
     still = torch.full((1, 3, 64, 64), 0.5)
-    made = output(still, displacement, masks, shares=(0.0, 0.0), paint=still)  # painted, but nothing changed plainly
+    made = output(
+        still, displacement, masks, shares=(0.0, 0.0, 0.0, 1.0), paint=still
+    )  # painted, but nothing changed plainly
     weight = masking.background_weight(displacement, None, made, still)[0, 0]
     assert weight.shape == (64, 64)
     assert (weight[29:35, 45:51] == 1).all()  # where it is now
@@ -123,12 +129,16 @@ def test_background_is_what_shows_no_body_in_the_still_nor_in_the_frame() -> Non
 
 
 @pytest.mark.parametrize(("painted", "change", "shows"), [(0.9, 0.3, True), (0.2, 0.3, False), (0.9, 0.02, False)])
-def test_a_plain_change_by_the_paint_shows_a_faint_one_does_not(painted: float, change: float, shows: bool) -> None:
+@pytest.mark.parametrize("source", [PLATE, PAINT])
+def test_a_plain_change_by_plate_or_paint_shows_a_faint_one_does_not(
+    painted: float, change: float, shows: bool, source: int
+) -> None:
     still = torch.full((1, 3, 64, 64), 0.5)
     frame = still.clone()
     frame[:, 1, 40:44, 40:44] += change
     flat = torch.zeros(1, 32, 32, 2)
-    shares = ((1 - painted) / 2, (1 - painted) / 2)
+    shares = [(1 - painted) / 2, (1 - painted) / 2, 0.0, 0.0]
+    shares[source] = painted
     made = output(frame, flat, block_masks(32, slice(0, 0), slice(0, 0)), shares, paint=frame)
     weight = masking.background_weight(flat, None, made, still)
     assert bool((weight[0, 0, 40:44, 40:44] == 1).all()) == shows
@@ -142,21 +152,27 @@ def test_a_kept_background_is_the_stills_own_to_the_pixel_and_what_left_is_paint
     canvas, own = prepare(driving, picture), own_keypoints(driving, picture)
     displacement = torch.zeros(1, 64, 64, 2)
     displacement[0, 28:36, 44:52, 0] = -30 * 2 / 63  # the block's new place reads 30 network pixels to the left
-    shares = torch.zeros(1, 2, 64, 64)
-    shares[0, 0, 28:36, 44:52] = 1
+    shares = torch.zeros(1, 4, 64, 64)
+    shares[0, PAINT] = 1
+    shares[0, :, 28:36, 44:52] = 0
+    shares[0, WARPED, 28:36, 44:52] = 1
     masks = block_masks(64, slice(28, 36), slice(44, 52), share=1.0)
     made = output(0.9 * canvas.small, displacement, masks, shares, paint=0.2)
+    renderer = Renderer(canvas, None)
+    free = renderer.render(*as_fields(made))
     made, weight = Masking(own, canvas.small, None, None, True, None).weigh(made, own)
-    frame = composite(canvas, made, weight)
+    assert weight is not None
+    fields, _ = as_fields(made)
+    frame = renderer.render(hold(fields, weight))
 
-    step = 129 / 63  # picture pixels per network pixel; 20 rows of padding lie above the picture
-    old = frame[round(30 * step) - 20 : round(34 * step) - 20, round(16 * step) : round(20 * step)]
-    new = frame[round(30 * step) - 20 : round(34 * step) - 20, round(46 * step) : round(50 * step)]
+    scale = 130 / 64  # picture pixels per network pixel; 20 rows of padding lie above the picture
+    rows = slice(round(30 * scale) - 20, round(34 * scale) - 20)
+    old, new = frame[rows, round(16 * scale) : round(20 * scale)], frame[rows, round(46 * scale) : round(50 * scale)]
     assert (old == 51).all()  # painted, 0.2 of 255: nothing of the still's block is left
     assert (new >= 95).all()  # the still's own pixels, moved
     assert np.array_equal(frame[:15], picture[:15])
     assert np.array_equal(frame[:, 62:78], picture[:, 62:78])  # between the two places
-    assert not np.array_equal(composite(canvas, made)[:15], picture[:15])  # without the option paint is everywhere
+    assert not np.array_equal(free[:15], picture[:15])  # without the option paint is everywhere
 
 
 @pytest.mark.parametrize(
@@ -180,17 +196,51 @@ def test_sampled_places_are_where_the_flow_looks() -> None:
     assert masking.sampled_places(displacement, moving).nonzero().tolist() == [[1, 0, 2, 2]]
 
 
-def test_faded_flow_ends_with_the_weight_and_the_mix_is_exact_at_both_ends() -> None:
-    generator = torch.Generator().manual_seed(0)
+def test_faded_flow_ends_with_the_weight_in_the_motion_and_in_the_fields() -> None:
     weight = torch.zeros(1, 1, 9, 9)
     weight[..., :4] = 1
-    displacement = torch.rand(1, 9, 9, 2, generator=generator)
-    faded = masking.fade(output(torch.zeros(1, 3, 9, 9), displacement), weight).motion.displacement
-    assert torch.equal(faded[:, :, :4], displacement[:, :, :4])
-    assert faded[:, :, 4:].abs().max() == 0
-    frame, still = torch.rand(2, 1, 3, 9, 9, generator=generator)
-    mixed = mix(frame, still, weight)
-    assert torch.equal(mixed[..., :4], frame[..., :4])
-    assert torch.equal(mixed[..., 4:], still[..., 4:])
-    halved = mix(frame, still, weight / 2)[0, 0, 0, 0]
-    assert halved == pytest.approx(float(frame[0, 0, 0, 0] + still[0, 0, 0, 0]) / 2, rel=1e-6)
+    displacement = torch.rand(1, 9, 9, 2, generator=torch.Generator().manual_seed(0))
+    faded = masking.fade(output(torch.zeros(1, 3, 9, 9), displacement, shares=(1.0, 0.0, 0.0, 0.0)), weight)
+    assert faded.fields is not None
+    for flow in (faded.motion.displacement, faded.fields.displacement):
+        assert torch.equal(flow[:, :, :4], displacement[:, :, :4])
+        assert flow[:, :, 4:].abs().max() == 0
+    assert masking.fade(output(torch.zeros(1, 3, 9, 9), displacement), weight).fields is None
+
+
+@pytest.mark.parametrize("fields", [False, True])
+@pytest.mark.parametrize("size", ["native", "model"])
+def test_what_is_held_is_the_still_and_the_rest_is_the_animation(fields: bool, size: str) -> None:
+    """A weight of one leaves the left half of a frame as it is, and a weight of zero the right half the still's."""
+    driving = system(**at("generator", fields=fields))
+    free = driving.animate(STILL, Drive(VIDEO[:2]), size=size).frames()
+    rollout = driving.open(STILL, Drive(VIDEO[:2]), size=size)
+    rollout.masking = lambda: Holding(1.0)  # type: ignore[attr-defined]
+    found = np.stack([next(rollout).frame for _ in range(2)])
+    assert np.array_equal(found[:, :, :32], free[:, :, :32])
+    assert np.array_equal(found[:, :, 32:], np.stack([STILL[:, 32:]] * 2))
+
+
+def test_on_a_ramp_the_papers_frames_are_mixed_with_the_still() -> None:
+    """What it adds to the warped still counts no more than that; pixels cut off at black or white tell less."""
+    driving = system()
+    free = driving.animate(STILL, Drive(VIDEO[:1])).frames()[0]
+    rollout = driving.open(STILL, Drive(VIDEO[:1]))
+    rollout.masking = lambda: Holding(0.5)  # type: ignore[attr-defined]
+    expected = (free.astype(float) + STILL) / 2
+    whole = ((free > 0) & (free < 255))[:, :32]
+    assert whole.sum() > 1000
+    assert np.abs(next(rollout).frame - expected)[:, :32][whole].max() <= 1
+
+
+class Holding:
+    """A masking that shows a share of the left half, nothing of the right one, and pins no keypoint."""
+
+    def __init__(self, share: float):
+        self.share = share
+
+    def keypoints(self, target: Any) -> Any:
+        return target
+
+    def weigh(self, made: Any, target: Any) -> Any:
+        return made, (self.share * (torch.arange(64) < 32)).expand(len(target.mean), 1, 64, 64)

@@ -12,9 +12,9 @@ from driving_tools import LOSSES, TINY, TINY_32, VARIANTS, at, changed_config, k
 from stillmotion import geometry
 from stillmotion.systems.driving.config import PRESETS
 from stillmotion.systems.driving.networks import (
-    BlendGenerator,
     Discriminator,
     DrivingNetworks,
+    FieldGenerator,
     Generator,
     Keypoints,
     StepInputs,
@@ -29,10 +29,12 @@ def _no_gradients():
         yield
 
 
-# Sheet section 2.1: detector, generator, its encoder, dense motion, decoder, refinement, discriminator.
+# Sheet section 2.1: detector, generator, its encoder, dense motion, decoder, refinement with head, discriminator.
 TAICHI = (14_132_728, 28_528_571, 6_274_560, 14_162_705, 7_944_288, 147_018, 1_719_489)
 NARROW = (9_412_600, 19_088_315, 3_913_728, 9_442_577, 5_584_992, 147_018, 1_719_489)
-OURS = (916_630, 1_761_657, 302_016, 933_069, 499_848, 25_054, 433_761)
+# The decoder ends in 24 + 3 + 10 maps. Fields: 9 channels of 3 x 3, 9 * 37 * 9 + 9 = 3,006, behind a refinement of
+# 24,864. Mask: 12 channels of each of 5 levels with 3 + 48 + 96 + 128 + 128 in all, mixed, and a logit: 11,449.
+OURS = (916_630, 1_774_252, 302_016, 933_069, 499_848, 27_870, 433_761)
 COUNTS = {
     **dict.fromkeys(("paper", "release", "release-taichi"), TAICHI),
     **dict.fromkeys(("release-nemo", "release-bair", "release-actions"), NARROW),
@@ -57,8 +59,9 @@ def test_every_preset_has_its_counts_tested() -> None:
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_parameter_counts_are_the_sheets(name: str) -> None:
+    preset = PRESETS[name]
     with torch.device("meta"):  # without memory behind them: shapes and counts only
-        networks, discriminator = DrivingNetworks(PRESETS[name]), Discriminator(PRESETS[name])
+        networks, discriminator = DrivingNetworks(preset), Discriminator(preset)
     generator = networks.generator
     found = (
         count(networks.detector),
@@ -66,19 +69,21 @@ def test_parameter_counts_are_the_sheets(name: str) -> None:
         count(generator.encoder),
         count(generator.dense_motion),
         count(generator.decoder),
-        count(generator.refine) + count(generator.colours),
+        count(generator.refine) + count(generator.fields if preset.generator.fields else generator.colours),
         count(discriminator),
     )
     assert found == COUNTS[name]
+    if preset.generator.fields:
+        assert count(generator.mask) == 11_449
 
 
 def test_animating_builds_what_it_needs() -> None:
     """No discriminator; the paper's generator and ours are two classes; a predictor only where there is one."""
     _, plain = tiny()
-    _, blending = tiny(**at("generator", blend_masks=True), predictor={"hidden": 8})
+    _, ours = tiny(**at("generator", fields=True), predictor={"hidden": 8})
     assert [name for name, _ in plain.named_children()] == ["detector", "generator"]
-    assert [name for name, _ in blending.named_children()] == ["detector", "generator", "predictor"]
-    assert (type(plain.generator), type(blending.generator)) == (Generator, BlendGenerator)
+    assert [name for name, _ in ours.named_children()] == ["detector", "generator", "predictor"]
+    assert (type(plain.generator), type(ours.generator)) == (Generator, FieldGenerator)
 
 
 def test_one_still_serves_all_frames_of_a_forward_pass() -> None:
@@ -247,54 +252,112 @@ def test_embedding_is_grouped_per_keypoint_with_the_background_first() -> None:
 
 # --- generator and discriminator -----------------------------------------------------------------------------------
 @pytest.mark.parametrize("size", [64, 128, 256])
-@pytest.mark.parametrize("blend", [False, True])
-def test_generator_output_is_a_picture_of_the_right_size(size: int, blend: bool) -> None:
-    changes = at("generator", blocks=4, blend_masks=blend)
-    _, networks = tiny(size=size, **at("motion", scale=64 / size), **changes)
-    networks.generator.colours.weight.mul_(100)  # far beyond what a picture may hold, were it not kept in
+@pytest.mark.parametrize("ours", [False, True])
+def test_generator_output_is_a_picture_of_the_right_size(size: int, ours: bool) -> None:
+    _, networks = tiny(size=size, **at("motion", scale=64 / size), **at("generator", blocks=4, fields=ours))
+    generator = networks.generator
+    (generator.fields.paint if ours else generator.colours).weight.mul_(100)  # far beyond what a picture may hold
     still = torch.rand(2, 3, size, size)
     found = networks.detector(still)
-    made = networks.generator(networks.generator.encode(still), found, found)
+    made = generator(generator.encode(still), found, found)
     assert made.frame.shape == made.warped.shape == (2, 3, size, size)
-    assert made.motion.displacement.shape == ((2, size, size, 2) if blend else (2, 64, 64, 2))
-    colours = made.paint if blend else made.frame
-    assert colours is not None
+    assert made.motion.displacement.shape == ((2, size, size, 2) if ours else (2, 64, 64, 2))
+    colours = made.fields.paint if ours else made.frame
     assert colours.min() < 0.1
     assert colours.max() > 0.9
     assert made.frame.min() >= 0
-    assert made.frame.max() <= 1 + 1e-6  # the blend's shares sum to one as well as floats do
+    assert made.frame.max() <= 1 + 1e-6  # the shares sum to one as well as floats do
 
 
-def test_the_blend_starts_by_keeping_the_warped_still() -> None:
-    _, networks = tiny(**at("generator", blend_masks=True))
+# --- fields --------------------------------------------------------------------------------------------------------
+def restless(**changes: Any) -> FieldGenerator:
+    """A generator with fields whose flow and shares are not those that it starts with, in eval mode."""
+    generator = tiny(**at("generator", fields=True), **changes)[1].generator.eval()
+    for part in (generator.fields.flow, generator.fields.shares):
+        part.weight.normal_(0, 0.03, generator=torch.Generator().manual_seed(0))
+    return generator
+
+
+def test_the_fields_start_by_keeping_the_warped_still() -> None:
+    _, networks = tiny(**at("generator", fields=True))
     still, same = torch.rand(1, 3, 64, 64), keypoints([[0.1, 0.2]] * 3)
     made = networks.generator(networks.generator.encode(still), same, same)
-    assert made.blend is not None
-    assert made.paint is not None
-    share = math.e / (2 * math.e + 1)  # logits 1, 1 and 0
-    assert torch.allclose(made.blend[:, :2], torch.full_like(made.blend[:, :2], share))
-    assert torch.allclose(made.blend.sum(1), torch.ones(1, 64, 64))
-    blend = share * made.warped + share * still + (1 - 2 * share) * made.paint
-    assert torch.allclose(made.frame, blend, atol=1e-6)
+    share = math.e / (2 * math.e + 1)  # logits 1, 1 and 0; there is no plate
+    expected = torch.tensor([share, share, 0.0, 1 - 2 * share]).view(1, 4, 1, 1).expand(1, 4, 64, 64)
+    assert torch.allclose(made.fields.shares, expected, atol=1e-6)
+    frame = share * (made.warped + still) + (1 - 2 * share) * made.fields.paint
+    assert torch.allclose(made.frame, frame, atol=1e-6)
+
+
+def test_the_frame_is_the_blend_of_its_fields_with_the_plate_where_that_is_known() -> None:
+    generator, still = restless(), torch.rand(2, 3, 64, 64)
+    features, source, target = generator.encode(still), same_pose(2), same_pose(2)
+    plate = torch.rand(2, 4, 64, 64)
+    plate[:, 3] = 1
+    plate[:, 3, :, :32] = 0
+    made = generator(features, source, target, plate)
+    warped, unmoved, behind, paint = made.fields.shares.split(1, dim=1)
+    expected = warped * made.warped + unmoved * still + behind * plate[:, :3] + paint * made.fields.paint
+    assert torch.allclose(made.frame, expected, atol=1e-6)
+    assert torch.allclose(made.fields.shares.sum(1), torch.ones(2, 64, 64))
+    assert behind[..., :32].max() == 0  # not known
+    assert behind[..., 32:].min() > 0.01
+    whole = generator(features, source, target, torch.cat([plate[:, :3], torch.ones_like(plate[:, :1])], 1)).fields
+    others = [0, 1, 3]  # where the plate is not known, these have what it would have, in proportion
+    kept = whole.shares[:, others] / (1 - whole.shares[:, 2:3])
+    assert torch.allclose(made.fields.shares[:, others][..., :32], kept[..., :32], atol=1e-5)
+    assert torch.equal(made.fields.shares[..., 32:], whole.shares[..., 32:])
+    without = generator(features, source, target)
+    assert without.fields.shares[:, 2].max() == 0
+    assert torch.allclose(without.fields.shares[:, others], kept, atol=1e-5)
 
 
 def test_the_flow_is_corrected_by_pixels_of_the_full_size() -> None:
-    model = tiny(**at("generator", blend_masks=True), **at("motion", scale=0.5))[1].generator.eval()
+    model = tiny(**at("generator", fields=True), **at("motion", scale=0.5))[1].generator.eval()
     still, points = torch.rand(1, 3, 64, 64), keypoints([[0.0, 0.0]] * 3)
-    model.flow_refinement.bias[:] = torch.tensor([-1.0, 0.0])  # look one pixel to the left
+    model.fields.flow.bias[:] = torch.tensor([-1.0, 0.0])  # look one pixel to the left
     made = model(model.encode(still), points, points)
+    assert torch.equal(made.motion.displacement, made.fields.displacement)
     assert made.motion.displacement.shape == (1, 64, 64, 2)
     assert torch.allclose(made.warped[..., 1:], still[..., :-1], atol=1e-4)
+    assert torch.allclose(made.warped[..., 0], still[..., 0], atol=1e-4)  # beyond the border, the border
 
 
-def test_the_residual_is_added_to_the_blend() -> None:
-    model = tiny(**at("generator", blend_masks=True))[1].generator.eval()
-    still, points = torch.rand(1, 3, 64, 64), keypoints([[0.0, 0.0]] * 3)
-    before = model(model.encode(still), points, points)
-    model.rgb_residual.bias[:] = torch.tensor([0.5, 0.0, -0.5])
-    after = model(model.encode(still), points, points)
-    added = torch.tensor([0.05, 0.0, -0.05]).view(1, 3, 1, 1)  # a tenth
-    assert torch.allclose(after.frame, before.frame + added, atol=1e-6)
+def test_the_fields_displacement_is_the_dense_motion_enlarged_and_corrected() -> None:
+    generator = restless(**at("motion", scale=0.5))
+    assert generator.dense_motion is not None
+    generator.dense_motion.head.weight.normal_(0, 0.05)
+    features = generator.encode(torch.rand(2, 3, 64, 64))
+    source, target = same_pose(2), same_pose(2)
+    decoded, motion, _ = generator.decode(features, source, target)
+    made = generator(features, source, target)
+    pixels = generator.fields.flow(decoded).permute(0, 2, 3, 1)
+    expected = geometry.resize_grid(motion.displacement, (64, 64)) + pixels * 2 / 63
+    assert motion.displacement.abs().max() > 1e-3
+    assert pixels.abs().max() > 1e-3
+    assert torch.allclose(made.fields.displacement, expected, atol=1e-6)
+    assert made.motion.masks is not None
+    assert torch.equal(made.motion.masks, motion.masks)
+
+
+def test_the_figure_is_found_in_the_still_alone() -> None:
+    generator = restless()
+    still = torch.rand(2, 3, 64, 64)
+    logits = generator.figure(generator.encode(still))
+    assert (logits.shape, logits.dtype) == ((2, 1, 64, 64), torch.float32)
+    assert torch.allclose(generator.figure(generator.encode(still[1:])), logits[1:], atol=1e-5)
+    assert logits.std() > 1e-3
+
+
+def test_one_plate_serves_all_frames_of_a_forward_pass() -> None:
+    networks = tiny(**at("generator", fields=True))[1].eval()
+    still, frames, plate = torch.rand(1, 3, 64, 64), torch.rand(3, 3, 64, 64), torch.rand(1, 4, 64, 64)
+    plate[:, 3] = 1
+    inputs = gather_inputs(networks, still, frames)._replace(plate=plate)
+    together, alone = networks(inputs), networks(inputs._replace(target=inputs.target.rows(slice(2, 3))))
+    assert torch.allclose(together.frame[2:], alone.frame, atol=1e-5)
+    assert together.fields.shares[:, 2].min() > 0.1
+    assert not torch.allclose(networks(inputs._replace(plate=None)).frame, together.frame, atol=1e-2)
 
 
 def test_an_affine_generator_has_no_statistics_and_the_same_weights() -> None:

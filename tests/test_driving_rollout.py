@@ -26,6 +26,7 @@ from driving_tools import (
 from stillmotion import media
 from stillmotion.animate import Animator
 from stillmotion.errors import StillmotionError
+from stillmotion.rendering.fields import STATIC
 from stillmotion.systems.driving import Drive, Predict
 from stillmotion.systems.driving.networks import Keypoints
 from stillmotion.systems.driving.transfer import BATCH
@@ -48,13 +49,10 @@ def frames_of(rollout: Any, count: int) -> np.ndarray:
 
 
 # --- steering ------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("flip", [False, True])
-def test_without_a_control_the_still_rests(flip: bool) -> None:
-    driving = tiny_driving(flip_tta=flip)
+def test_without_a_control_the_still_rests() -> None:
+    driving = tiny_driving()
     with torch.no_grad():
-        driving.networks.generator.rgb_residual.weight.zero_()  # type: ignore[union-attr]
-        driving.networks.generator.rgb_residual.bias.zero_()  # type: ignore[union-attr]
-        driving.networks.generator.colours.bias[4] = 200.0  # the unmoved still has all of the blend
+        driving.networks.generator.fields.shares.bias[STATIC] = 20.0  # the unmoved still has all of the blend
     rollout = Animator(driving).open(PICTURE)
     assert rollout.done
     steps = [next(rollout) for _ in range(3)]
@@ -67,12 +65,11 @@ def test_without_a_control_the_still_rests(flip: bool) -> None:
         assert not {"reference", "crop"} & step.facts.keys()
 
 
-@pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("size", ["native", "model"])
 def test_frames_sent_one_by_one_give_the_frames_of_the_whole_video(
-    size: str, flip: bool, monkeypatch: pytest.MonkeyPatch
+    size: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    driving = tiny_driving(flip_tta=flip)
+    driving = tiny_driving()
 
     def both() -> tuple[np.ndarray, np.ndarray]:
         whole = driving.animate(PICTURE, Drive(SMALL_VIDEO), size=size).frames()
@@ -103,10 +100,9 @@ def test_after_the_end_the_last_pose_is_held() -> None:
     assert all(np.abs(step.frame.astype(int) - steps[-1].frame).max() <= 1 for step in held)
 
 
-@pytest.mark.parametrize("flip", [False, True])
-def test_steering_changes_later_frames_only(flip: bool) -> None:
+def test_steering_changes_later_frames_only() -> None:
     """Whatever has been prepared of the old direction is dropped; motion counts from the first driving frame."""
-    driving = tiny_driving(flip_tta=flip)
+    driving = tiny_driving()
     other = SMALL_VIDEO[::-1][:6]
     plain = driving.animate(PICTURE, Drive(SMALL_VIDEO)).frames()
     rollout = driving.open(PICTURE, Drive(SMALL_VIDEO))
@@ -121,9 +117,8 @@ def test_steering_changes_later_frames_only(flip: bool) -> None:
     assert np.abs(after.astype(int) - joined).max() <= 1
 
 
-@pytest.mark.parametrize("flip", [False, True])
-def test_what_cannot_be_sent_is_refused_and_the_rollout_goes_on(flip: bool) -> None:
-    driving = tiny_driving(flip_tta=flip)
+def test_what_cannot_be_sent_is_refused_and_the_rollout_goes_on() -> None:
+    driving = tiny_driving()
     plain = driving.animate(PICTURE, Drive(SMALL_VIDEO, crop=(2, 3, 30, 40)), size="model").frames()
     rollout = driving.open(PICTURE, Drive(SMALL_VIDEO, crop=(2, 3, 30, 40)), size="model")
     seen = [next(rollout).frame]
@@ -153,9 +148,8 @@ def test_an_automatic_crop_may_be_sent_with_every_frame() -> None:
     assert crops[0][2] < 70
 
 
-@pytest.mark.parametrize("flip", [False, True])
-def test_a_prediction_goes_on_from_the_pose_that_was_shown_last(flip: bool) -> None:
-    driving = tiny_driving(flip_tta=flip, **PREDICTOR)
+def test_a_prediction_goes_on_from_the_pose_that_was_shown_last() -> None:
+    driving = tiny_driving(**PREDICTOR)
     rollout = driving.open(PICTURE, Drive(SMALL_VIDEO), size="model")
     shown = [next(rollout) for _ in range(3)][-1].facts  # the batch holds 16
     rollout.send(Predict(frames=5, fps=7))
@@ -209,9 +203,8 @@ def video(monkeypatch: pytest.MonkeyPatch) -> "CountedVideo":
     return counted
 
 
-@pytest.mark.parametrize("flip", [False, True])
-def test_a_video_is_opened_once_and_closed_at_the_end_or_early(flip: bool, video: CountedVideo) -> None:
-    driving = tiny_driving(flip_tta=flip)
+def test_a_video_is_opened_once_and_closed_at_the_end_or_early(video: CountedVideo) -> None:
+    driving = tiny_driving()
     animation = driving.animate(PICTURE, Drive("long.mp4"), size="model")
     assert (video.opened, video.closed) == (1, 0)  # what is wrong with a video shows at the call
     assert len(list(animation)) == 40
@@ -233,9 +226,8 @@ def test_a_video_is_opened_once_and_closed_at_the_end_or_early(flip: bool, video
     assert np.array_equal(next(rollout).frame, shown.frame)
 
 
-@pytest.mark.parametrize("flip", [False, True])
-def test_a_rollout_that_is_closed_before_its_first_step_rests(flip: bool, video: CountedVideo) -> None:
-    rollout = tiny_driving(flip_tta=flip).open(PICTURE, Drive("long.mp4"), size="model")
+def test_a_rollout_that_is_closed_before_its_first_step_rests(video: CountedVideo) -> None:
+    rollout = tiny_driving().open(PICTURE, Drive("long.mp4"), size="model")
     rollout.close()
     assert rollout.done
     assert np.array_equal(next(rollout).frame, next(rollout).frame)
@@ -245,12 +237,11 @@ def tensors_alive() -> int:
     return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
 
 
-@pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("align", ["first", "best"])
-def test_memory_does_not_grow_with_the_drivers_length(align: str, flip: bool, video: CountedVideo, monkeypatch):
+def test_memory_does_not_grow_with_the_drivers_length(align: str, video: CountedVideo, monkeypatch):
     """Counts frames and tensors whenever keypoints are detected."""
     monkeypatch.setattr("stillmotion.systems.driving.transfer.BATCH", 2)
-    driving, most = tiny_driving(flip_tta=flip), 0
+    driving, most = tiny_driving(), 0
 
     def count(*_: object) -> None:
         nonlocal most
@@ -268,14 +259,13 @@ def test_memory_does_not_grow_with_the_drivers_length(align: str, flip: bool, vi
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flip", [False, True])
-def test_memory_stays_over_two_thousand_steps(flip: bool, video: CountedVideo) -> None:
+def test_memory_stays_over_two_thousand_steps(video: CountedVideo) -> None:
     def alive() -> tuple[int, int]:
         gc.collect()
         return tensors_alive(), video.alive
 
     video.frames = 1_800
-    rollout = tiny_driving(flip_tta=flip).open(PICTURE, Drive("long.mp4"), size="model")
+    rollout = tiny_driving().open(PICTURE, Drive("long.mp4"), size="model")
     for _ in range(4 * BATCH):
         next(rollout)
     before = alive()

@@ -29,7 +29,7 @@ from stillmotion import geometry
 from stillmotion.animate import load
 from stillmotion.errors import StillmotionError
 from stillmotion.files import parse_settings
-from stillmotion.systems.driving import Drive
+from stillmotion.systems.driving import Drive, losses
 from stillmotion.systems.driving.animating import Driving
 from stillmotion.systems.driving.config import PRESETS, DrivingConfig
 from stillmotion.systems.driving.networks import gather_inputs
@@ -173,17 +173,47 @@ def test_motion_may_be_learned_beside_joints_and_clips_without_them_have_no_say(
     assert seen["none"] == 0.0
 
 
-def test_known_motion_teaches_the_flow_of_puppets_and_has_no_say_in_other_clips() -> None:
-    changes = {**at("generator", fields=True), **at(LOSSES, displacement=2.0, visibility=1.0), **NOT_ADVERSARIAL}
+KNOWN = {
+    **at("generator", fields=True),
+    **at(LOSSES, displacement=2.0, visibility=1.0, figure=1.0),
+    **NOT_ADVERSARIAL,
+}
+
+
+def test_known_motion_teaches_the_fields_of_puppets_and_has_no_say_in_other_clips() -> None:
     for clips, known in (([puppet(), puppet("jack")], True), ([moving_square("a"), moving_square("b")], False)):
-        stage = training_of(clips, **changes)
-        batch = batch_of(stage)
-        terms = stage.step(batch, lambda names, loss, **_: loss.backward())
-        assert (terms["displacement"].item() > 0, terms["visibility"].item() > 0) == (known, known)
-        refinement = stage.model.generator.flow_refinement
-        assert bool(refinement.weight.grad.abs().sum() > 0) == known
-    plain = batch_of(training_of([puppet(), puppet("jack")], **NOT_ADVERSARIAL))
-    assert not {"displacement", "visibility"} & set(plain)
+        stage = training_of(clips, **KNOWN)
+        terms = stage.step(batch_of(stage), lambda names, loss, **_: loss.backward())
+        assert [terms[name].item() > 0 for name in ("displacement", "visibility", "figure")] == [known] * 3
+        generator = stage.model.generator
+        for taught in (generator.fields.flow, generator.fields.shares, generator.mask.logit):
+            assert bool(taught.weight.grad.abs().sum() > 0) == known
+
+
+def test_a_pair_knows_its_motion_and_its_plate_where_the_generator_has_fields() -> None:
+    """Without a loss of known motion too: the plate is an input, and where pixels are hidden decides what counts."""
+    targets = {"plate", "displacement", "moving", "visibility", "figure"}
+    assert not targets & set(batch_of(training_of([puppet(), puppet("jack")])))
+    batch = batch_of(training_of([puppet(), puppet("jack")], **at("generator", fields=True)))
+    assert targets <= set(batch)
+    assert {name: tuple(batch[name].shape) for name in targets} == {
+        "plate": (2, 4, 64, 64),
+        "displacement": (2, 64, 64, 2),
+        "moving": (2, 64, 64),
+        "visibility": (2, 64, 64),
+        "figure": (2, 1, 64, 64),
+    }
+
+
+def test_the_plate_and_what_is_hidden_reach_the_networks_and_the_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = training_of([puppet(), puppet("jack")], **at("generator", fields=True), **NOT_ADVERSARIAL)
+    batch, seen = batch_of(stage), []
+    stage.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].plate))
+    told = losses.reconstruction_losses
+    monkeypatch.setattr(losses, "reconstruction_losses", lambda *given: seen.append(given[-1]) or told(*given))
+    stage.step({**batch, "plate": batch["plate"] / 2}, lambda *_, **__: None)
+    assert torch.equal(seen[0], batch["plate"] / 2)
+    assert torch.equal(seen[1], batch["visibility"])
 
 
 # --- stages --------------------------------------------------------------------------------------------------------
@@ -279,7 +309,9 @@ def test_every_variant_of_table_2_trains(variant: str, small: bool) -> None:
         assert set(terms) - {"keypoint_spread"} == expected
         assert all(torch.isfinite(value) for value in terms.values())
     moved = {name for name, value in stage.model.state_dict().items() if not torch.equal(value, before[name])}
-    learns = ["detector.logits.weight", "generator.encoder.blocks.0.conv.weight", "generator.colours.weight"]
+    learns = ["detector.logits.weight", "generator.encoder.blocks.0.conv.weight"]
+    head = ["fields.flow", "fields.shares", "fields.paint"] if small else ["colours"]
+    learns += [f"generator.{part}.weight" for part in head]
     if variant != "no F":
         learns += [f"generator.dense_motion.{part}.weight" for part in ("head", "unet.encoder.blocks.0.conv")]
     assert not [name for name in learns if name not in moved]

@@ -219,6 +219,17 @@ def test_a_closed_source_costs_a_finite_loss() -> None:
     assert losses.source_cross_entropy(shares, torch.ones(1, 1, 1).long(), (1.0, 1.0)).isfinite()
 
 
+def test_figures_that_are_not_known_cost_nothing_and_have_no_gradient() -> None:
+    logits = torch.zeros(2, 1, 2, 2, requires_grad=True)
+    figure = torch.full((2, 1, 2, 2), -1.0)
+    losses.figure_cross_entropy(logits, figure).backward()
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+    figure[0] = 1
+    losses.figure_cross_entropy(logits, figure).backward()
+    torch.testing.assert_close(logits.grad[0], torch.full((1, 2, 2), -0.5 / 4))  # 1/2 - 1, over the four known pixels
+    assert (logits.grad[1] == 0).all()
+
+
 def test_a_sure_and_wrong_figure_costs_a_finite_loss_in_bfloat16_too() -> None:
     logits = torch.full((1, 1, 2, 2), 200.0, dtype=torch.bfloat16)
     loss = losses.figure_cross_entropy(logits, torch.zeros(1, 1, 2, 2))

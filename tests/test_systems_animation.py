@@ -111,8 +111,8 @@ def test_a_rollout_is_told_what_to_give(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(Driving, "rollout", lambda self, still, control, output: seen.append(output))
     driving, still = tiny_driving(), still_picture()
     driving.open(still)
-    driving.open(still, None, frames=3, seed=4, size="model", layers=True)
-    assert seen == [Output(None, None, True, False), Output(3, 4, False, True)]
+    driving.open(still, None, frames=3, seed=4, size="model", layers=True, mask="m.png", plate="none")
+    assert seen == [Output(None, None, True, False), Output(3, 4, False, True, "m.png", "none")]
     refuses("frames must be at least 1, not 0", driving.open, still, frames=0)
     refuses("size must be native or model, not 'large'", driving.open, still, size="large")
     assert len(seen) == 2

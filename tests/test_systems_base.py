@@ -47,9 +47,9 @@ def change_weights(folder: Path, change: Any) -> None:
 
 
 # --- there and back ------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("blend", [True, False])
-def test_saved_weights_come_back_bit_for_bit(tmp_path: Path, blend: bool) -> None:
-    system = tiny_driving(card={"data": "made", "steps": 3}, **at("generator", fields=blend))
+@pytest.mark.parametrize("fields", [True, False])
+def test_saved_weights_come_back_bit_for_bit(tmp_path: Path, fields: bool) -> None:
+    system = tiny_driving(card={"data": "made", "steps": 3}, **at("generator", fields=fields))
     system.save_pretrained(tmp_path / "model")
     back = Driving.from_pretrained(tmp_path / "model")
     assert back.config == system.config

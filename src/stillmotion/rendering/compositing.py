@@ -27,8 +27,8 @@ drift and blur; at the network's own size it still costs a little (docs/log.md, 
 KEPT_ABOVE = 0.96
 """Share of the unmoved still from which on a pixel is the still's own: shares of a softmax are never exactly one."""
 
-REACH = 1.5
-"""An enlarged share counts in full from two thirds on where alpha cuts it, so that alpha ends the figure."""
+REACH = 2.0
+"""An enlarged share counts in full from a half on, which is its edge, where alpha cuts: so alpha ends the figure."""
 
 PART_PIXELS = 65_536
 """Frames are made in parts of about so many pixels, whose maps stay in a processor's cache."""
@@ -54,20 +54,21 @@ class Renderer:
     def __init__(self, canvas: Canvas, backdrop: Backdrop | None):
         self.canvas = canvas
         self.rows, self.columns = (Axis(weights) for weights in canvas.enlarger())
-        self.still = media.to_tensor(canvas.picture[None]).to(canvas.small.device).contiguous()  # 1 x 3 x h x w
         self.show(backdrop)
 
     def show(self, backdrop: Backdrop | None) -> None:
         """Take another backdrop from the next frame on."""
         self.backdrop, self.alpha, self.plate = backdrop, None, None
-        self.sampled, device = self.still, self.still.device
+        device = self.canvas.small.device
+        self.sampled = media.to_tensor(self.canvas.picture[None]).to(device).contiguous()  # 1 x 3 or 4 x h x w
         if backdrop is not None:
             alpha = torch.from_numpy(np.ascontiguousarray(backdrop.alpha, np.float32)).to(device)[None, None]
             # Far from the figure the still may move as well (a camera, a shadow): only near it alpha cuts.
-            near = torch.from_numpy((widened(backdrop.alpha > 0.05) > 0) & ~backdrop.unsure).to(device)
-            self.sampled = torch.cat([self.still, torch.where(near, alpha, 1.0)], dim=1)  # 1 x 4 x h x w
-            self.still = self.sampled[:, :3]
+            near = (widened(backdrop.alpha > 0.05) > 0) & ~backdrop.unsure
+            gate = torch.where(torch.from_numpy(near).to(device), alpha, 1.0)
+            self.sampled = torch.cat([self.sampled, gate], dim=1)
             self.alpha, self.plate = alpha, media.to_tensor(backdrop.plate[None]).to(device).contiguous()
+        self.still = self.sampled[:, :3]
 
     @property
     def small_plate(self) -> Tensor | None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -31,13 +31,13 @@ from stillmotion.files import (
     write_json,
     writing,
 )  # fmt: skip
+from stillmotion.nn.modes import folded
 from stillmotion.options import Control
 
 if TYPE_CHECKING:
     from stillmotion.data.clip import Clip
 
 WEIGHTS, CONFIG, FORMAT = "model.safetensors", "config.json", 2
-Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ class System(ABC):
     @property
     @abstractmethod
     def main_stage(self) -> str:
-        """The training stage that `bench` times."""
+        """The training stage that `bench` times, and that trains a finished model on."""
 
     @abstractmethod
     def control_of(self, clip: Clip) -> Control:
@@ -252,7 +252,7 @@ class System(ABC):
             frames: see `Output`.
             seed: see `Output`.
             size: `native`, the still's own, or `model`, the networks'.
-            layers: also draw the layers that explain each frame.
+            layers: see `Output`.
             mask: see `Output`.
             plate: see `Output`.
 
@@ -368,24 +368,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     return stored
 
 
-def folded(network: Network) -> Network:
-    """A copy for inference: every part that has a method `fold` folds itself, weights are laid channels-last.
-
-    Equal but for rounding. The copy cannot be trained on, and its weights have other names.
-    """
-    made = copy.deepcopy(network).eval().requires_grad_(False)
-    for part in list(made.modules()):
-        getattr(part, "fold", lambda: None)()
-    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
 @contextmanager
 def _without_memory(most: int, where: str) -> Iterator[None]:
-    """Build networks in this block that have shapes and no weights, and at most so many parameters to name.
-
-    Raises:
-        StillmotionError: more of them, or a size beyond what can be counted.
-    """
+    """Build networks without weights in this block; refuse more than `most` parameters, and sizes beyond counting."""
     left = itertools.count(most, -1)
 
     def count(*_: object) -> None:

@@ -21,7 +21,7 @@ from stillmotion.rendering.backdrop import find_backdrop, left_places
 from stillmotion.rendering.canvas import Canvas
 from stillmotion.rendering.compositing import LAYERS as RENDERER_LAYERS
 from stillmotion.rendering.compositing import Renderer, hold
-from stillmotion.rendering.fields import WARPED, Fields
+from stillmotion.rendering.fields import WARPED, Fields, blend
 from stillmotion.systems.base import Output, Rollout, Step, System
 from stillmotion.systems.driving import CONTROLS, Drive, Predict
 from stillmotion.systems.driving import transfer as transferring
@@ -105,9 +105,16 @@ class Driving(System):
             (4 x S x S), in relative transfer the number of the `reference` frame,
             and the `crop` (x, y, width, height) where there is one. Layers: see `layer_captions`.
 
+        Raises:
+            StillmotionError: a mask or a plate is given, and the generator has no fields.
+
         Warns:
             StillmotionWarning: with the first step, where relative transfer finds a body of another size or place.
         """
+        if (output.mask or output.plate) and not self.config.generator.fields:
+            raise StillmotionError(
+                "This model has no fields, which a mask and a plate are for: leave --mask and --plate out."
+            )
         return DrivingRollout(self.for_inference(), still, control, output)
 
 
@@ -266,7 +273,7 @@ class DrivingRollout(Rollout):
         assert self.reference is not None
         found, driving = inputs.source.mean[0], self.reference.keypoints.mean[0]
         given = canvas.to_given(geometry.to_pixels(found, (canvas.size, canvas.size)))
-        return transferring.compare(found, given, driving, canvas.given)
+        return transferring.compare(found, given, driving, canvas.given, canvas.size)
 
     def _refined(self, fit: transferring.Fit) -> transferring.Fit:
         """The crop found in steps: the keypoints of a small body are inaccurate until it is cropped."""
@@ -283,10 +290,9 @@ class DrivingRollout(Rollout):
         masking = self.masking()
         keypoints = masking.keypoints(target.keypoints) if masking else target.keypoints
         made = self.generate(keypoints)
-        self.reveal(renderer, made.fields)
         made, weight = masking.weigh(made, keypoints) if masking else (made, None)
         for i in range(len(keypoints.mean)):
-            here, one = slice(i, i + 1), pick(made, i)
+            here, one = slice(i, i + 1), self.reveal(renderer, pick(made, i))
             fields, residual = as_fields(one)
             shown = one
             if weight is not None:
@@ -320,14 +326,20 @@ class DrivingRollout(Rollout):
             self.inputs = self.inputs._replace(plate=self.renderer.small_plate)
         return self.renderer
 
-    def reveal(self, renderer: Renderer, fields: Fields | None) -> None:
-        """Find the plate again where frames show that more of the still is figure."""
-        if fields is None or self.figure is None or renderer.backdrop is None:
-            return
-        left = left_places(fields.shares, self.figure, self.left)
+    def reveal(self, renderer: Renderer, one: GeneratorOutput) -> GeneratorOutput:
+        """Find the plate again where a frame shows that more of the still is figure; the frame with that plate.
+
+        Frame by frame, so that a frame does not depend on which others go through the networks with it.
+        """
+        if one.fields is None or self.figure is None or renderer.backdrop is None:
+            return one
+        left = left_places(one.fields.shares, self.figure, self.left)
         if left is not None:
             self.left = left
             renderer.show(find_backdrop(renderer.canvas, self.figure, self.output, left))
+        if self.left is None:
+            return one
+        return one._replace(frame=blend(one.fields, one.warped, renderer.canvas.small, renderer.small_plate))
 
     def generate(self, target: Keypoints) -> GeneratorOutput:
         """Frames of the still with its keypoints at N targets."""

@@ -208,7 +208,7 @@ def best_match(still: Keypoints, batches: Iterable[Keypoints]) -> Match:
     return best
 
 
-def compare(still: Tensor, points: Tensor, driving: Tensor, size: geometry.Size) -> Fit | None:
+def compare(still: Tensor, points: Tensor, driving: Tensor, size: geometry.Size, side: int) -> Fit | None:
     """Compare a still's body with the driver's in its reference frame.
 
     Args:
@@ -216,6 +216,7 @@ def compare(still: Tensor, points: Tensor, driving: Tensor, size: geometry.Size)
         points: K x 2, the same keypoints in pixels of the still that was given.
         driving: K x 2, keypoints of the driving frame, normalised over its padded square.
         size: (height, width) of the still that was given.
+        side: height and width of the networks' frames.
 
     Returns:
         The fit; None where the keypoints of either lie in one point and have no size.
@@ -223,12 +224,12 @@ def compare(still: Tensor, points: Tensor, driving: Tensor, size: geometry.Size)
     own, aim = place(still[None]), place(driving[None])
     if not (float(own.size) > NO_BODY and float(aim.size) > NO_BODY):
         return None
-    crop, whole = suggest_crop(points, driving, size)
+    crop, whole = suggest_crop(points, driving, size, side)
     useful = crop != (0, 0, size[1], size[0])
     return Fit(float(own.size / aim.size), float((own.centre - aim.centre).norm() / 2), crop, whole, useful)
 
 
-def suggest_crop(still: Tensor, driving: Tensor, size: geometry.Size) -> tuple[Box, bool]:
+def suggest_crop(still: Tensor, driving: Tensor, size: geometry.Size, side: int) -> tuple[Box, bool]:
     """The square part of the still in which its body is as large as the driver's, and in the same place.
 
     Where the picture is too small for that, the part keeps its size as far as it can and is moved inside. A part that
@@ -238,20 +239,22 @@ def suggest_crop(still: Tensor, driving: Tensor, size: geometry.Size) -> tuple[B
         still: K x 2, keypoints in pixels of the still.
         driving: K x 2, keypoints of the driving frame, normalised.
         size: the still's (height, width).
+        side: height and width of the networks' frames.
 
     Returns:
         (x, y, width, height) in pixels of the still, and whether it is whole, that is, lay within the picture.
     """
     (centre,), (extent,) = place(still[None])
     (aim,), (aimed,) = place(driving[None])
-    # A square of L pixels is 2 wide in normalised units over L - 1 steps.
-    steps = 2 * float(extent) / max(float(aimed), NO_BODY)
-    side = max(2, round(steps) + 1)
-    corner = [round(v) for v in (centre - (aim + 1) * steps / 2).tolist()]
+    # In pixels of the networks, whose outer edges are the part's.
+    scale = float(extent) / (max(float(aimed), NO_BODY) * (side - 1) / 2)
+    length = max(2, round(side * scale))
+    place_in_part = (geometry.to_pixels(aim, (side, side)) + 0.5) * scale - 0.5
+    corner = [round(v) for v in (centre - place_in_part).tolist()]
     height, width = size
-    w, h = min(side, width), min(side, height)
+    w, h = min(length, width), min(length, height)
     x, y = min(max(corner[0], 0), width - w), min(max(corner[1], 0), height - h)
-    return (x, y, w, h), (x, y, w, h) == (corner[0], corner[1], side, side)
+    return (x, y, w, h), (x, y, w, h) == (corner[0], corner[1], length, length)
 
 
 def as_text(box: Box) -> str:
