@@ -13,7 +13,6 @@ from stillmotion import geometry
 from stillmotion.rendering.fields import (
     PAINT,
     PLATE,
-    SHARE_GAIN,
     STATIC,
     WARPED,
     FieldHead,
@@ -85,7 +84,7 @@ def test_shares_of_a_head_sum_to_one_and_paint_is_a_colour(seed: int, scale: flo
 def test_the_logits_of_the_shares_have_a_gain() -> None:
     head = FieldHead(1)
     with torch.no_grad():
-        head.shares.bias.copy_(torch.tensor([0.0, 0.0, math.log(3) / SHARE_GAIN, 0.0]))
+        head.shares.bias.copy_(torch.tensor([0.0, 0.0, math.log(3) / 8, 0.0]))
     shares = head(torch.zeros(1, 1, 2, 2)).shares[0, :, 0, 0]
     torch.testing.assert_close(shares, torch.tensor([1, 1, 3, 1]) / 6)
 

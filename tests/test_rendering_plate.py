@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from refusals import refused
 from stillmotion import media
 from stillmotion.rendering import alpha, plate
-from stillmotion.rendering.backdrop import LEAST, MOST, Backdrop, find_backdrop
+from stillmotion.rendering.backdrop import LEAST, LEAST_LEFT, MOST, Backdrop, find_backdrop, left_places
 from stillmotion.rendering.canvas import Canvas, to_network
+from stillmotion.rendering.fields import PAINT, PLATE, STATIC
 
 CPU = torch.device("cpu")
 
@@ -313,3 +314,68 @@ def test_a_crop_of_the_still_cuts_its_mask_and_its_plate(tmp_path: Path) -> None
     assert found is not None
     assert np.array_equal(found.alpha, mask[5:45, 20:70].astype(np.float32) / 255)
     assert np.array_equal(found.plate, behind[5:45, 20:70])
+
+
+# --- places that the figure leaves ---------------------------------------------------------------------------------
+def test_what_frames_have_shown_to_be_figure_is_unsure_and_hidden() -> None:
+    """A bright block of 16 x 16 pixels beside the disc, of four cells, which the networks' mask does not have."""
+    canvas, true, figure = scene()
+    picture = canvas.picture.copy()
+    picture[20:36, 20:36] = 255
+    canvas = Canvas.prepare(picture, 64, None, CPU)
+    left = torch.zeros(1, 1, 64, 64)
+    left[..., 8 + 5 : 8 + 9, 5:9] = 1  # the picture lies 8 cells below the top of the square
+    plain, found = (find_backdrop(canvas, figure, Wanted(), places) for places in (None, left + (figure > 0.5)))
+    assert plain is not None
+    assert found is not None
+    assert not plain.unsure.any()
+    assert found.unsure.dtype == bool
+    assert found.unsure[21:35, 21:35].all()
+    assert not found.unsure[found.alpha > 0.5].any()
+    assert found.unsure[(true == 0)].sum() < 2 * 16 * 16
+    assert (plain.plate[20:36, 20:36] == 255).all()
+    assert np.abs(found.plate[20:36, 20:36].astype(int) - (60, 110, 160)).mean() < 30
+    assert np.array_equal(found.alpha, plain.alpha)
+
+
+def test_a_persons_own_mask_is_sure(tmp_path: Path) -> None:
+    canvas, true, _ = scene()
+    wanted = Wanted(written(tmp_path / "mask.png", np.rint(255 * true).astype(np.uint8)))
+    found = find_backdrop(canvas, None, wanted, torch.ones(1, 1, 64, 64))
+    assert found is not None
+    assert not found.unsure.any()
+
+
+def shares_with(source: int, rows: slice, share: float = 1.0, count: int = 1) -> torch.Tensor:
+    """Of unmoved frames with another source in some rows."""
+    shares = torch.zeros(count, 4, 64, 64)
+    shares[:, STATIC] = 1
+    shares[:, STATIC, rows], shares[:, source, rows] = 1 - share, share
+    return shares
+
+
+def test_left_places_by_hand() -> None:
+    figure = torch.zeros(1, 1, 64, 64)
+    figure[..., 10:20, :] = 0.9
+    expected = torch.zeros(1, 1, 64, 64)
+    expected[..., 15:24, :] = 1
+    seen = torch.cat([shares_with(PLATE, slice(15, 22)), shares_with(PLATE, slice(20, 24), 0.6)])
+    found = left_places(seen, figure, None)
+    assert found is not None
+    assert torch.equal(found, expected)
+    assert left_places(shares_with(PAINT, slice(15, 40)), figure, None) is None
+    assert left_places(shares_with(PLATE, slice(15, 40), 0.4), figure, None) is None
+    assert left_places(seen, figure, found) is None  # nothing new
+    more = left_places(shares_with(PLATE, slice(30, 31)), figure, found)
+    expected[..., 30, :] = 1
+    assert more is not None
+    assert torch.equal(more, expected)
+
+
+@pytest.mark.parametrize(
+    ("cells", "new"), [(int(LEAST_LEFT * 64 * 64), False), (int(LEAST_LEFT * 64 * 64) + 1, True)]
+)
+def test_hardly_anything_is_not_worth_another_plate(cells: int, new: bool) -> None:
+    shares = shares_with(PLATE, slice(0, 0))
+    shares[0, PLATE, 30, :cells] = 1
+    assert (left_places(shares, torch.zeros(1, 1, 64, 64), None) is not None) == new
