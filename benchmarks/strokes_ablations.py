@@ -53,7 +53,8 @@ from stillmotion.training import LoopSettings
 NAME = "strokes_ablations"
 
 COMMON: Mapping[str, Any] = {
-    "generator.warp_still": False,
+    "generator.fields": False,
+    "generator.output": "linear",
     "losses.unblended": 0.0,
     "losses.gan": 0.02,
     "losses.pair_gan": 0.02,

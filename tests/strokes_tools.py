@@ -1,12 +1,16 @@
 """Small strokes systems and made stills for the tests."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
 from stillmotion.files import change_settings
+from stillmotion.rendering.fields import PAINT, STATIC, WARPED, FieldHead, Fields
+from stillmotion.rendering.mask import MaskHead
 from stillmotion.systems.strokes.animating import Strokes
 from stillmotion.systems.strokes.config import PRESETS, StrokesConfig
 from stillmotion.systems.strokes.networks import Context, StrokesNetworks
@@ -32,7 +36,8 @@ TINY_STROKES = changed(
     stroke__lookahead=4,
     encoder__widths=(4, 4, 8),
     generator__widths=(8, 4, 4),
-    generator__warp_still=False,  # has its own tests
+    generator__fields=False,  # have their own tests
+    generator__output="linear",
     losses__unblended=0.0,
     single_step__batch=2,
     single_step__steps=2,
@@ -42,8 +47,11 @@ TINY_STROKES = changed(
 )
 """Untrained, but whole: what a still does under it is noise that depends on everything it is given."""
 
-TINY_WARP = changed(TINY_STROKES, generator__warp_still=True, losses__unblended=5.0)
-"""The same with the still's own pixels in the blend."""
+TINY_FIELDS = changed(TINY_STROKES, generator__fields=True, losses__unblended=5.0)
+"""The same with frames blended of the still's own pixels, its background and paint."""
+
+TINY_OBJECT = changed(TINY_FIELDS, generator__object_frame=True)
+"""The same in the object's frame of reference."""
 
 
 TINY_RELEASE = changed(
@@ -93,3 +101,39 @@ def spot(size: tuple[int, int] = (32, 32), x: int = 8, y: int = 10, side: int = 
     picture = np.full((*size, 3), 30, np.uint8)
     picture[y : y + side, x : x + side] = (240, 200, 60)
     return picture
+
+
+def fields_of(shares: Sequence[float] | Tensor, size: int = 32, paint: float = 0.0) -> Fields:
+    """One frame's fields that are made by hand: shares of the four sources, or 4 x s x s; nothing is displaced."""
+    given = torch.as_tensor(shares, dtype=torch.float32)
+    maps = given if given.ndim == 3 else given[:, None, None].expand(4, size, size)
+    size = maps.shape[-1]
+    return Fields(torch.zeros(1, size, size, 2), maps[None].clone(), torch.full((1, 3, size, size), paint))
+
+
+def block(x0: int, y0: int, x1: int, y1: int, size: int = 32) -> Tensor:
+    """1 in a box of pixels, ends exclusive, 0 elsewhere; s x s."""
+    mask = torch.zeros(size, size)
+    mask[y0:y1, x0:x1] = 1
+    return mask
+
+
+def moves(mask: Tensor, source: int = WARPED) -> Fields:
+    """Fields in which a mask, s x s, is taken from a source, and the rest is the unmoved still."""
+    shares = torch.zeros(4, *mask.shape)
+    shares[source], shares[STATIC] = mask, 1 - mask
+    return fields_of(shares)
+
+
+def predict_by_hand(monkeypatch: pytest.MonkeyPatch, fields: Fields, figure: Tensor | None = None) -> None:
+    """Make every G with fields predict these in the frame in which it works, and a figure, s x s in [0, 1]."""
+
+    def head(_: FieldHead, maps: Tensor, coarse: Tensor | None = None) -> Fields:
+        return Fields(*(part.expand(len(maps), *part.shape[1:]) for part in fields))
+
+    def mask(_: MaskHead, maps: Sequence[Tensor]) -> Tensor:
+        found = fields.shares[0, [WARPED, PAINT]].sum(0) if figure is None else figure
+        return torch.logit(found, eps=1e-6).expand(len(maps[0]), 1, -1, -1)
+
+    monkeypatch.setattr(FieldHead, "forward", head)
+    monkeypatch.setattr(MaskHead, "forward", mask)

@@ -23,16 +23,27 @@ ADVERSARIAL = changed(
 
 
 def square_clip(
-    name: str = "c", frames: int = 8, size: int = 32, seed: int = 0, by: tuple[int, int] = (2, 1)
+    name: str = "c",
+    frames: int = 8,
+    size: int = 32,
+    seed: int = 0,
+    by: tuple[int, int] = (2, 1),
+    known: bool = False,
 ) -> Clip:
-    """A bright square of 5 pixels that moves by `by` pixels per frame; its centre is the point."""
+    """A bright square of 5 pixels that moves by `by` pixels per frame; its centre is the point.
+
+    With `known` the clip knows its motion.
+    """
     corner = np.random.default_rng(seed).integers(2, 9, 2)
     video, points = np.full((frames, size, size, 3), 30, np.uint8), np.zeros((frames, 2), np.float32)
+    moves = np.tile(np.eye(2, 3, dtype=np.float32), (frames, 2, 1, 1))
     for t in range(frames):
         x, y = corner + np.array(by) * t
         video[t, y : y + 5, x : x + 5] = (240, 200, 60)
         points[t] = (x + 2, y + 2)
-    return Clip(name, video, 10.0, {"points": points})
+        moves[t, 1, :, 2] = x, y
+    parts = (video[..., 0] > 100).astype(np.uint8)
+    return Clip(name, video, 10.0, {"points": points} | ({"parts": parts, "moves": moves} if known else {}))
 
 
 def blinking_clip(name: str = "a", colour: tuple[int, int, int] = (240, 40, 40), mask: bool = False) -> Clip:
@@ -47,7 +58,7 @@ def blinking_clip(name: str = "a", colour: tuple[int, int, int] = (240, 40, 40),
 PEOPLE = changed(
     TINY_STROKES,
     size=16,
-    generator__warp_still=True,
+    generator__fields=True,
     generator__object_frame=True,
     generator__crop_zoom=1.5,
     losses__unblended=5.0,
@@ -137,5 +148,5 @@ def targets_of(size: int = 2, truth: float = 0.0) -> StepTargets:
 
 def outputs_of(frame: float | Tensor, size: int = 2, unblended: float = 0.0) -> StepOutputs:
     picture = flat(frame, size) if isinstance(frame, float) else frame
-    generated = GeneratorOutput(picture, flat(unblended, size), picture)
+    generated = GeneratorOutput(picture, flat(unblended, size))
     return StepOutputs(torch.zeros(1, 1, 1, 1), torch.zeros(1, 2, 1, 1), generated)

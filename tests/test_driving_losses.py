@@ -104,7 +104,7 @@ def test_paint_loss_reaches_the_paint_behind_a_closed_blend() -> None:
         head.shares.bias[PAINT] = -200.0  # the other sources have exactly all of the blend: paint is not seen
     batch, made, terms = generated(stage)
     assert made.fields is not None
-    assert made.fields.shares[:, PAINT].max() == 0
+    assert made.fields.shares[:, PAINT].max() < 1e-6
     expected = 5 * (made.fields.paint - batch["driving"]).abs().mean().item()
     assert terms["paint"].item() == pytest.approx(expected, rel=1e-5)
     terms["paint"].backward()

@@ -209,7 +209,7 @@ def test_a_mask_or_a_plate_of_another_size_is_refused(files: dict[str, Path], na
 def test_a_generator_without_fields_takes_neither(files: dict[str, Path], option: dict[str, str]) -> None:
     given = {name: files.get(value, value) for name, value in option.items()}
     for way in (system().animate, system().open):
-        refuses("has no fields and uses no mask and no plate: leave --mask", way, STILL, Drive(VIDEO), **given)
+        refuses("has no fields, which a mask and a plate are for: leave --mask", way, STILL, Drive(VIDEO), **given)
 
 
 def test_the_command_line_takes_both_and_refuses_another_size(

@@ -98,7 +98,7 @@ def test_of_equal_frames_the_first_is_chosen_and_no_batch_is_kept() -> None:
 
 # --- the crop ------------------------------------------------------------------------------------------------------
 def test_the_crop_gives_the_body_the_drivers_size_and_place() -> None:
-    """Networks of 11 pixels, 10 steps. In the driver the body takes half of them, so 20 pixels are 5 of 11: 44 in all."""
+    """Networks of 11 pixels, 10 steps. The driver's body takes half of them, so 20 pixels are 5 of 11: 44 in all."""
     body = 10 * SQUARE + torch.tensor([49.5, 59.5])  # 20 pixels wide
     # Its centre is the networks' pixel 5, the middle: 22 pixels from each outer edge.
     assert suggest_crop(body, 0.5 * SQUARE, (100, 200), 11) == ((28, 38, 44, 44), True)

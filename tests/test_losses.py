@@ -217,3 +217,21 @@ def test_figure_cross_entropy_by_hand() -> None:
 def test_a_closed_source_costs_a_finite_loss() -> None:
     shares = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
     assert losses.source_cross_entropy(shares, torch.ones(1, 1, 1).long(), (1.0, 1.0)).isfinite()
+
+
+def test_figures_that_are_not_known_cost_nothing_and_have_no_gradient() -> None:
+    logits = torch.zeros(2, 1, 2, 2, requires_grad=True)
+    figure = torch.full((2, 1, 2, 2), -1.0)
+    losses.figure_cross_entropy(logits, figure).backward()
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+    figure[0] = 1
+    losses.figure_cross_entropy(logits, figure).backward()
+    torch.testing.assert_close(logits.grad[0], torch.full((1, 2, 2), -0.5 / 4))  # 1/2 - 1, over the four known pixels
+    assert (logits.grad[1] == 0).all()
+
+
+def test_a_sure_and_wrong_figure_costs_a_finite_loss_in_bfloat16_too() -> None:
+    logits = torch.full((1, 1, 2, 2), 200.0, dtype=torch.bfloat16)
+    loss = losses.figure_cross_entropy(logits, torch.zeros(1, 1, 2, 2))
+    assert loss.dtype == torch.float32
+    assert loss == 200

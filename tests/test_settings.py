@@ -179,13 +179,17 @@ def test_stored_settings_come_back() -> None:
             "at most 32 with stroke.encoding=grey",
         ),
         ({"stroke.encoding": "grey"}, "stroke.lookahead needs stroke.encoding=gaussian"),
-        ({"generator.warp_still": False}, "need generator.warp_still=true"),
-        ({"generator.warp_still": False, "losses.unblended": 0, "losses.disocclusion_weighting": 1}, "warp_still"),
-        ({"generator.output": "tanh"}, "warp_still needs norm=none and output=linear"),
+        ({"generator.fields": False}, "need generator.fields=true"),
+        ({"generator.fields": False, "losses.unblended": 0, "losses.disocclusion_weighting": 1}, "fields=true"),
+        *(
+            ({"generator.fields": False, "losses.unblended": 0, f"losses.{name}": 1}, "fields=true")
+            for name in ("displacement", "visibility", "figure")
+        ),
+        ({"generator.norm": "spectral"}, "fields need norm=none"),
         ({"generator.object_frame": True, "stroke.lookahead": 0}, "object_frame needs stroke.lookahead"),
         (
-            {"generator.object_frame": True, "generator.warp_still": False, "losses.unblended": 0},
-            "object_frame needs warp_still",
+            {"generator.object_frame": True, "generator.fields": False, "losses.unblended": 0},
+            "object_frame needs fields=true",
         ),
         ({"generator.crop_zoom": 2.0}, "crop_zoom above 1 needs object_frame"),
         ({"generator.crop_zoom": 0.5}, "generator.crop_zoom"),
@@ -209,8 +213,8 @@ def test_impossible_configurations_are_refused_by_name(changes: dict[str, Any], 
 
 
 def test_a_wrong_name_suggests_the_nearest_and_none_is_no_norm() -> None:
-    with pytest.raises(StillmotionError, match=r"did you mean 'generator\.warp_still'"):
-        change_settings(PRESETS["small"], {"generator.warp_stil": True}, "--set")
+    with pytest.raises(StillmotionError, match=r"did you mean 'generator\.fields'"):
+        change_settings(PRESETS["small"], {"generator.feilds": True}, "--set")
     changed = change_settings(PRESETS["release"], {"encoder.norm": "none", "generator.norm": "none"}, "--set")
     assert (changed.encoder, changed.generator) == (PRESETS["paper"].encoder, PRESETS["paper"].generator)
 

@@ -15,7 +15,7 @@ from stillmotion.data.clip import Clip
 from stillmotion.data.object_detection import find_object
 from stillmotion.errors import StillmotionError, StillmotionWarning
 from stillmotion.systems.strokes.animating import Strokes
-from stillmotion.systems.strokes.compositing import Canvas, from_network, to_network
+from stillmotion.systems.strokes.compositing import from_network, to_network
 from strokes_tools import spot, step, tiny_strokes
 from strokes_training_tools import square_clip
 
@@ -80,7 +80,14 @@ def test_points_are_given_in_pixels_of_the_still(strokes: Strokes) -> None:
     )
     # Shrinking is not quite the opposite of doubling.
     assert np.abs(small - big).mean() < 1.5
-    assert Canvas.prepare(large, 32).to_network(np.asarray(doubled.points))[0].tolist() == [[10, 12], [24, 20]]
+
+
+def test_the_networks_see_points_in_pixels_of_their_frames_inside_of_them(strokes: Strokes) -> None:
+    """A still of 32 x 64 pixels has 16 rows above and below; two of its pixels are one of the networks'."""
+    rollout: Any = strokes.open(spot((32, 64)))
+    seen = rollout._seen(np.array([[0.5, 0.5], [20.5, 8.5], [90.0, -70.0]]))
+    assert seen.tolist() == [[[0.0, 8.0], [10.0, 12.0], [31.0, 0.0]]]
+    assert seen.dtype == torch.float32
 
 
 def test_convention_networks_of_strokes_see_minus_one_to_one(
@@ -100,8 +107,6 @@ def test_convention_networks_of_strokes_see_minus_one_to_one(
 
 
 def test_a_still_that_is_not_square_is_padded(strokes: Strokes) -> None:
-    canvas = Canvas.prepare(spot((32, 64)), 32)  # 16 rows above and below
-    assert canvas.to_network(np.array([[0.5, 0.5]])).tolist() == [[[0.0, 8.0]]]
     assert strokes.animate(spot((20, 50)), Stroke([[10, 12], [24, 18]]), frames=2).frames().shape == (2, 20, 50, 3)
 
 
@@ -127,7 +132,7 @@ def test_folding_the_spectral_norm_changes_nothing_but_rounding() -> None:
 def test_layers_and_facts_explain_each_frame(strokes: Strokes) -> None:
     still = spot((40, 60))
     made = list(strokes.animate(still, STROKE, frames=3, layers=True))[1]
-    assert set(made.layers) == {"stroke", "encoding", "change"} == set(Strokes.layer_captions)
+    assert set(made.layers) == {"stroke", "encoding", "change", "figure", "plate"} == set(Strokes.layer_captions)
     assert made.layers["stroke"].shape == still.shape
     assert made.facts["point"].tolist() == [17, 16]
     assert made.facts["change"].shape == (32, 32)
@@ -155,7 +160,7 @@ def test_the_rate_is_that_of_the_training_clips() -> None:
 def test_animating_needs_nothing_of_the_extra_train() -> None:
     program = (
         "import sys\n"
-        "sys.modules.update(dict.fromkeys(('cv2', 'accelerate', 'tensorboard', 'webdataset')))\n"
+        "sys.modules.update(dict.fromkeys(('accelerate', 'tensorboard', 'webdataset')))\n"
         "import numpy, stillmotion\n"
         "animator = stillmotion.load('strokes-digits')\n"
         "animator(numpy.zeros((64, 64, 3), numpy.uint8), stillmotion.Stroke([[30, 30], [40, 30]]), 3).frames()"

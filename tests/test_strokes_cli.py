@@ -62,7 +62,8 @@ def test_a_stroke_is_taken_from_a_video(shelf: Path, tmp_path: Path, capsys: Cap
     out = tmp_path / "frames"
     assert run(animate(shelf, out, "--stroke-from", "{shelf}/walk.png", "--layers", str(tmp_path / "layers"))) == 0
     assert capsys.readouterr().out.startswith(f"{out}: 9 frames at ")
-    assert sorted(path.name for path in (tmp_path / "layers").iterdir()) == ["change", "encoding", "stroke"]
+    names = sorted(path.name for path in (tmp_path / "layers").iterdir())
+    assert names == ["change", "encoding", "figure", "plate", "stroke"]
 
 
 def test_a_stroke_that_begins_with_a_minus_is_a_stroke(shelf: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -1,4 +1,4 @@
-"""Training samples: usable frames, their points, and masks of the moving object."""
+"""Training samples: usable frames, their points, masks of the moving object, plates and motion."""
 
 from functools import partial
 
@@ -7,23 +7,26 @@ import pytest
 import torch
 
 from refusals import refuses
-from stillmotion import Stroke
+from stillmotion import Stroke, geometry
 from stillmotion.data.augment import AUGMENTATIONS, Augmentation, AugmentParams, augment_frames, sample_params
 from stillmotion.data.clip import Clip
+from stillmotion.data.motion_truth import WARPED, motion_truth
+from stillmotion.data.plates import Plates
 from stillmotion.data.sampling import WindowDataset
 from stillmotion.systems.strokes.data import (
     ObjectMasks,
+    clip_plate,
     clip_stroke,
     clips_with_points,
     frame_pairs,
     frame_windows,
+    known_targets,
     mask_background,
-    moved_points,
     training_clips,
     usable_frames,
 )
 from stillmotion.systems.strokes.stroke_encoding import smooth
-from strokes_tools import TINY_STROKES, changed, spot, tiny_strokes
+from strokes_tools import TINY_FIELDS, TINY_STROKES, changed, spot, tiny_strokes
 from strokes_training_tools import PEOPLE, blinking_clip, square_clip
 
 
@@ -54,7 +57,7 @@ def test_points_follow_the_pixels_and_a_sample_depends_on_its_number_alone() -> 
     """Under mirroring and reversal the point is still the centre of the square."""
     clips = [square_clip(f"c{i}", seed=i) for i in range(3)]
     changes = Augmentation(horizontal_flip=0.5, time_flip=0.5, exclusive_flips=False)
-    dataset = WindowDataset(clips, 3, 4, changes, extra=partial(moved_points, config=TINY_STROKES))
+    dataset = WindowDataset(clips, 3, 4, changes, extra=partial(known_targets, config=TINY_STROKES))
     seen = set()
     for n in range(24):
         sample, again = dataset[n], dataset[n]
@@ -87,6 +90,7 @@ def test_of_a_pair_the_still_comes_first_and_points_are_those_of_the_frames() ->
             assert np.array_equal((frame * 255).round().byte().permute(1, 2, 0).numpy(), clip.frames[t])
             seen.add(t)
         assert "masks" not in sample
+        assert sample["plate"].shape == (4, 16, 16)
     assert seen == {1, 2, 4, 5, 6, 7}
 
 
@@ -139,7 +143,7 @@ def test_training_and_animating_read_the_same_stroke() -> None:
     assert np.array_equal(clip_stroke(clip, TINY_STROKES), rough.astype(np.float32))
     wanted = smooth(rough, 3).astype(np.float32)
     assert not np.allclose(wanted, rough, atol=0.1)
-    drawn = moved_points(clip, np.arange(4, 9), AugmentParams((32, 32), (32, 32)), config)
+    drawn = known_targets(clip, np.arange(4, 9), AugmentParams((32, 32), (32, 32)), config)
     torch.testing.assert_close(drawn["points"], torch.from_numpy(wanted[4:9]))  # the whole clip's fit, cut after it
     inside = np.clip(rough, 0, 31)
     facts = [
@@ -184,3 +188,78 @@ def test_masks_move_as_their_pixels_do_and_have_no_colours() -> None:
     assert moved.max() == pytest.approx(1.0, abs=1e-5)
     assert inside.std() < 0.02
     assert abs(inside.mean() - outside.mean()) > 0.1
+
+
+# --- plates and motion ---------------------------------------------------------------------------------------------
+TRUTH = changed(TINY_FIELDS, losses__displacement=1.0)
+FORWARDS, BACKWARDS = (AugmentParams((32, 32), (32, 32), reverse=reverse) for reverse in (False, True))
+
+
+@pytest.mark.parametrize("params", [FORWARDS, BACKWARDS], ids=["forwards", "backwards"])
+def test_motion_is_that_from_the_still_to_each_other_frame(params: AugmentParams) -> None:
+    clip, indices = square_clip(known=True), np.array([1, 2, 5, 6])
+    found = known_targets(clip, indices, params, TRUTH, plates=Plates())
+    # Pairs are in the clip's order, and played backwards the later frame is the still.
+    pairs = [(5, 6), (2, 6), (1, 6)] if params.reverse else [(1, 2), (1, 5), (1, 6)]
+    for t, pair in enumerate(pairs):
+        single = motion_truth(clip, np.array(pair), params)
+        for name in ("displacement", "moving", "visibility"):
+            assert torch.equal(found[name][t], single[name]), name
+        assert torch.equal(found["figure"], single["figure"])
+    # In the last of the frames the square has moved by 5 times (2, 1).
+    steps = found["displacement"][2][found["moving"][2] > 0].unique(dim=0)
+    (step,) = (steps * 31 / 2).tolist()
+    assert step == pytest.approx([10, 5] if params.reverse else [-10, -5], abs=1e-4)
+    assert torch.equal(found["points"][:, 0].diff().sign(), torch.full((3,), -1.0 if params.reverse else 1.0))
+
+
+@pytest.mark.parametrize("params", [FORWARDS, BACKWARDS], ids=["forwards", "backwards"])
+def test_the_plate_is_that_of_the_still(params: AugmentParams) -> None:
+    clip = square_clip(known=True)
+    clip.frames[..., 2] += 10 * np.arange(8, dtype=np.uint8)[:, None, None]  # every frame has its own light
+    found = known_targets(clip, np.array([1, 2, 5]), params, TRUTH, plates=Plates())["plate"]
+    still = 5 if params.reverse else 1
+    assert torch.equal(found, Plates()(clip, still, FORWARDS))
+    assert (found[3] == 1).all()
+    wall = torch.tensor([30, 30, 30 + 10 * still])[:, None, None]
+    assert (255 * found[:3] - wall).abs().max() < 2.5  # the square is gone; Telea's method rounds
+
+
+def test_samples_know_what_their_losses_need() -> None:
+    """Windows and pairs under mirroring and reversal: the still warped by the truth has the square of each frame."""
+    config = changed(TRUTH, clip__frames=3, clip__augmentation="taichi")
+    windows, pairs = (
+        frame_windows([square_clip(known=True)], config, 0),
+        frame_pairs([square_clip(known=True)], config, 0),
+    )
+    seen = set()
+    for n in range(12):
+        window, pair = windows[n], pairs[n]
+        for frames, sample in ((window["frames"], window), (torch.stack([pair["source"], pair["driving"]]), pair)):
+            assert sample["displacement"].shape == (len(frames) - 1, 32, 32, 2)
+            assert torch.equal(sample["figure"][0] > 0, frames[0, 0] > 0.5)
+            assert not (sample["plate"][0] > 0.5).any()
+            for frame, displacement, shown in zip(
+                frames[1:], sample["displacement"], sample["visibility"], strict=True
+            ):
+                grid = geometry.identity_grid((32, 32)) + displacement
+                warped = geometry.warp(frames[:1], grid[None], padding="border")[0]
+                torch.testing.assert_close(warped[:, shown == WARPED], frame[:, shown == WARPED], atol=1e-4, rtol=0)
+                assert torch.equal(shown == WARPED, frame[0] > 0.5)
+        seen.add(tuple((window["points"][1] - window["points"][0]).tolist()))
+    assert len(seen) == 3  # mirrored, or reversed, or neither
+
+
+def test_what_is_not_needed_is_not_made() -> None:
+    clips = [square_clip(known=True)]
+    names = {"name", "points"}
+    assert set(frame_windows(clips, TINY_STROKES, 0)[0]) == names | {"frames"}
+    assert set(frame_windows(clips, TINY_FIELDS, 0)[0]) == names | {"frames", "plate"}
+    assert set(frame_windows(clips, changed(TRUTH, clip__mask_background=True), 0, latent=True)[0]) == names | {
+        "frames",
+        "masks",
+    }
+    truth = {"displacement", "moving", "visibility", "figure"}
+    assert set(frame_pairs(clips, TRUTH, 0)[0]) == names | {"source", "driving", "plate"} | truth
+    assert (clip_plate(clips[0], 3, TINY_FIELDS) == Plates()(clips[0], 3, FORWARDS)).all()
+    assert clip_plate(clips[0], 3, TINY_STROKES) is None

@@ -13,6 +13,7 @@ from refusals import refuses
 from stillmotion import losses
 from stillmotion.files import save_tensors
 from stillmotion.nn import vgg
+from stillmotion.rendering.fields import PAINT, PLATE, STATIC, WARPED, Fields
 from stillmotion.systems.strokes.config import PRESETS, StrokesConfig
 from stillmotion.systems.strokes.losses import (
     Discriminators,
@@ -26,10 +27,12 @@ from stillmotion.systems.strokes.losses import (
     perceptual_input,
     perceptual_network,
     pixel_weights,
+    reconstruction_losses,
+    truth_losses,
 )
-from stillmotion.systems.strokes.networks import FrameDiscriminator
-from stillmotion.systems.strokes.object_frame import ObjectFrame
-from strokes_tools import TINY_RELEASE, TINY_WARP, changed
+from stillmotion.systems.strokes.networks import FrameDiscriminator, StrokesNetworks
+from stillmotion.systems.strokes.object_frame import GeneratorOutput, ObjectFrame
+from strokes_tools import TINY_FIELDS, TINY_OBJECT, TINY_RELEASE, block, changed, predict_by_hand, random_still
 from strokes_training_tools import NOWHERE, flat, outputs_of, targets_of
 
 
@@ -38,7 +41,7 @@ def only(**weights: Any) -> StrokesConfig:
     """All weights are zero but those given."""
     names = ("reconstruction", "autoencoding", "crop", "gan", "pair_gan", "unblended", "motion_weighting")
     zero = {f"losses__{name}": 0.0 for name in names}
-    return changed(TINY_WARP, **{**zero, **{f"losses__{name}": value for name, value in weights.items()}})
+    return changed(TINY_FIELDS, **{**zero, **{f"losses__{name}": value for name, value in weights.items()}})
 
 
 def test_reconstruction_terms_by_hand() -> None:
@@ -82,6 +85,83 @@ def test_what_neither_the_still_nor_the_moved_still_shows_counts_more() -> None:
     weights = pixel_weights(still, truth, moved, config.losses)
     wanted = torch.tensor([1.0, 2, 2, 6]) / 2.75
     torch.testing.assert_close(weights[0, 0, 0], wanted)
+
+
+def test_paint_alone_has_a_weight_of_its_own() -> None:
+    """Frame 0.5, with paint alone 0, truth -0.5."""
+    targets, outputs = targets_of(truth=-0.5), outputs_of(0.5)
+    weights = only(reconstruction=30.0, unblended=2.0).losses
+    terms = reconstruction_losses(outputs.generated, targets.still, targets.target, NOWHERE, weights)
+    assert {name: value.item() for name, value in terms.items()} == pytest.approx(
+        {"reconstruction": 30 * 1.0, "unblended": 2 * 0.25}
+    )
+
+
+# --- the fields against what clips know ----------------------------------------------------------------------------
+def truth_terms(
+    fields: Fields, known: dict[str, Tensor], config: StrokesConfig = TINY_FIELDS, t: int = 0, **weights: float
+) -> dict[str, float]:
+    """The terms of frame t + 1; its still is noise, and its object at (8, 9)."""
+    model = StrokesNetworks(changed(config, **{f"losses__{name}": value for name, value in weights.items()}))
+    points = torch.tensor([[[8.0, 9.0], [8.0, 9.0]]])
+    context, frame = model.begin(random_still(), points), torch.zeros(1, 3, 2, 2)
+    output = GeneratorOutput(frame, frame, fields)
+    return {k: v.item() for k, v in truth_losses(model, context, output, {"points": points, **known}, t).items()}
+
+
+FOUR = Fields(
+    torch.zeros(1, 2, 2, 2),
+    torch.tensor([[0.5, 0.1, 0.2, 0.2], [0.1, 0.2, 0.3, 0.4], [0.1, 0.3, 0.2, 0.4], [0.25, 0.25, 0.25, 0.25]])
+    .T.reshape(1, 4, 2, 2)
+    .contiguous(),
+    torch.zeros(1, 3, 2, 2),
+)
+"""Shares of the sources of four pixels, the first of them half moved still."""
+
+
+def test_displacements_count_where_something_moves_and_is_known() -> None:
+    """Two frames; in the second one pixel of four moves by (0.3, 0.4), and the head says nowhere."""
+    true, moving = torch.full((1, 2, 2, 2, 2), 9.0), torch.zeros(1, 2, 2, 2)
+    true[0, 1, 0, 1], moving[0, 1, 0, 1] = torch.tensor([0.3, 0.4]), 1
+    known = {"displacement": true, "moving": moving}
+    assert truth_terms(FOUR, known, t=1, displacement=3.0) == pytest.approx({"displacement": 3 * 0.5}, rel=1e-4)
+    assert truth_terms(FOUR, known, t=0, displacement=3.0) == {"displacement": 0}  # nothing of it is known
+
+
+def test_static_and_plate_are_one_class_and_paint_counts_twice() -> None:
+    """A moved pixel, two of the background (which of its sources is not asked for), and a painted one."""
+    shown = torch.tensor([[[[WARPED, PLATE], [STATIC, PAINT]]]])
+    logs = math.log(0.5) + math.log(0.2 + 0.3) + math.log(0.3 + 0.2) + 2 * math.log(0.25)
+    assert truth_terms(FOUR, {"visibility": shown}, visibility=3.0) == pytest.approx({"visibility": -3 * logs / 5})
+    shown[0, 0, 1] = -100  # the second row is not known
+    logs = math.log(0.5) + math.log(0.5)
+    assert truth_terms(FOUR, {"visibility": shown}, visibility=1.0) == pytest.approx({"visibility": -logs / 2})
+    assert truth_terms(FOUR, {"visibility": torch.full_like(shown, -100)}, visibility=1.0) == {"visibility": 0}
+
+
+def test_a_figure_counts_where_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head says 3/4 everywhere: of the half that is known, a quarter is figure."""
+    predict_by_hand(monkeypatch, FOUR, torch.full((32, 32), 0.75))
+    known = torch.zeros(1, 1, 32, 32)
+    known[..., :4], known[..., 16:] = 1, -1
+    wanted = -(math.log(0.75) + 3 * math.log(0.25)) / 4
+    assert truth_terms(FOUR, {"figure": known}, figure=2.0) == pytest.approx({"figure": 2 * wanted}, rel=1e-4)
+    assert truth_terms(FOUR, {"figure": torch.full_like(known, -1.0)}, figure=2.0) == {"figure": 0}
+
+
+def test_a_figure_is_compared_where_the_networks_see_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a zoom of 2 the 4 x 4 pixels around the first point, (8, 9), are the 8 x 8 in the middle of the view."""
+    figure = torch.zeros(1, 1, 32, 32)
+    figure[..., 7:11, 6:10] = 1
+    predict_by_hand(monkeypatch, FOUR, block(12, 12, 20, 20).clamp(1e-4, 1 - 1e-4))
+    for config, low, high in ((changed(TINY_OBJECT, generator__crop_zoom=2.0), 0.0, 0.3), (TINY_FIELDS, 0.5, 9.0)):
+        assert low < truth_terms(FOUR, {"figure": figure}, config, figure=1.0)["figure"] < high
+
+
+def test_without_a_weight_nothing_is_asked_of_the_clips() -> None:
+    assert truth_terms(FOUR, {}) == {}
+    known = {"visibility": torch.zeros(1, 1, 2, 2, dtype=torch.int64)}
+    assert set(truth_terms(FOUR, known, visibility=1.0)) == {"visibility"}
 
 
 def test_log_losses_by_hand() -> None:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stillmotion.nn.modes import folded
 from stillmotion.nn.padding import SameConv2d, same_padding
 from stillmotion.nn.spectral import SpectralConvTranspose2d
-from stillmotion.systems.base import folded
 from stillmotion.systems.strokes.config import PRESETS, StrokesConfig
 from stillmotion.systems.strokes.networks import (
     Encoder,
@@ -20,12 +20,13 @@ from stillmotion.systems.strokes.networks import (
     StrokesNetworks,
     instance_norm,
 )
-from stillmotion.systems.strokes.object_frame import ObjectFrameGenerator, WarpGenerator, object_frame
+from stillmotion.systems.strokes.object_frame import FieldGenerator, object_frame
 from stillmotion.systems.strokes.stroke_encoding import stroke_step, whole_stroke
 from strokes_tools import (
+    TINY_FIELDS,
+    TINY_OBJECT,
     TINY_RELEASE,
     TINY_STROKES,
-    TINY_WARP,
     changed,
     count,
     random_points,
@@ -268,7 +269,7 @@ def test_two_runs_of_the_release_are_alike_because_u_does_not_move() -> None:
 
 
 def test_linear_colours_leave_the_range_in_training_alone() -> None:
-    networks = tiny_strokes().networks
+    networks = tiny_strokes(generator__output="linear").networks
     with torch.no_grad():
         networks.decoder.colours.bias.fill_(5.0)
     state = torch.zeros(1, 8, 4, 4)
@@ -276,13 +277,22 @@ def test_linear_colours_leave_the_range_in_training_alone() -> None:
     assert networks.train().decoder(state).max() > 1
 
 
-def test_the_papers_generator_stands_alone_and_ours_are_beside_it() -> None:
-    assert [type(build(config).decoder) for config in (TINY_RELEASE, TINY_STROKES, TINY_WARP)] == [
-        Generator,
-        Generator,
-        WarpGenerator,
-    ]
-    assert type(build(changed(TINY_WARP, generator__object_frame=True)).decoder) is ObjectFrameGenerator
+def test_the_papers_generator_stands_alone_and_ours_is_beside_it() -> None:
+    configs = (TINY_RELEASE, TINY_STROKES, TINY_FIELDS, TINY_OBJECT)
+    found = [type(build(config).decoder) for config in configs]
+    assert found == [Generator, Generator, FieldGenerator, FieldGenerator]
+    # In the object's frame E1's maps of the still are skip connections.
+    assert [layer.weight.shape[0] for layer in build(TINY_FIELDS).decoder.layers] == [8, 8, 4]
+    assert [layer.weight.shape[0] for layer in build(TINY_OBJECT).decoder.layers] == [8, 8 + 4, 4 + 4]
+
+
+def test_the_papers_frame_is_what_its_generator_gives() -> None:
+    networks, points = build(TINY_RELEASE).eval(), random_points(3)
+    context = networks.begin(random_still(), points)
+    made = networks.generate(context, context.initial, object_frame(points, 1, TINY_RELEASE))
+    assert torch.equal(made.frame, networks.decoder(context.initial))
+    assert made.unblended is made.frame
+    assert made.fields is None
 
 
 def test_the_discriminators_are_not_built_to_animate() -> None:

@@ -1,58 +1,94 @@
-"""`object_frame`: the networks work in a frame of reference that follows the stroke; what they generate is moved."""
+"""G with fields, in the picture's frame and in the object's, which follows the stroke."""
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from stillmotion import geometry
-from stillmotion.systems.strokes.compositing import Canvas, compose
+from stillmotion import Stroke, geometry
+from stillmotion.rendering.fields import PAINT, PLATE, STATIC, WARPED, Fields
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.networks import StrokesNetworks
 from stillmotion.systems.strokes.object_frame import (
-    Foreground,
+    FieldGenerator,
     GeneratorOutput,
     ObjectFrame,
-    ObjectFrameGenerator,
-    alpha_composite,
+    blended,
     from_object_frame,
     object_frame,
+    place,
     stroke_in_object_frame,
     to_object_frame,
     translate,
 )
-from strokes_tools import TINY_WARP, changed, step
+from strokes_tools import (
+    TINY_FIELDS,
+    TINY_OBJECT,
+    block,
+    changed,
+    fields_of,
+    moves,
+    predict_by_hand,
+    random_still,
+    step,
+    tiny_strokes,
+)
 
-CONFIG = changed(TINY_WARP, generator__object_frame=True)
-ZOOMED = changed(CONFIG, generator__crop_zoom=2.0)
-SIDE = CONFIG.size
+ZOOMED = changed(TINY_OBJECT, generator__crop_zoom=2.0)
+CONFIGS = {"picture": TINY_FIELDS, "object": TINY_OBJECT, "zoomed": ZOOMED}
+SIDE = TINY_FIELDS.size
 POINTS = torch.tensor([[[8.0, 9.0], [10.0, 9.0], [13.0, 8.0], [13.0, 12.0]]])
 
 
-def build(config: StrokesConfig = CONFIG, seed: int = 0) -> StrokesNetworks:
+def build(config: StrokesConfig = TINY_OBJECT, seed: int = 0) -> StrokesNetworks:
     torch.manual_seed(seed)
     return StrokesNetworks(config).eval()
 
 
-def picture(seed: int = 1, channels: int = 3) -> Tensor:
-    return torch.rand((1, channels, SIDE, SIDE), generator=torch.Generator().manual_seed(seed)) * 2 - 1
+def picture(seed: int = 1, n: int = 1) -> Tensor:
+    """In [0, 1]."""
+    return (random_still(SIDE, n, seed) + 1) / 2
 
 
 def flat(value: float, channels: int = 1) -> Tensor:
     return torch.full((1, channels, SIDE, SIDE), value)
 
 
+def plate(colour: float | Tensor, known: float | Tensor = 1.0) -> Tensor:
+    """A plate of one colour, or of a picture."""
+    rgb = flat(colour, 3) if isinstance(colour, float) else colour
+    return torch.cat([rgb, torch.ones_like(rgb[:, :1]) * known], dim=1)
+
+
 def shift(dx: float, dy: float) -> Tensor:
     return geometry.displacement_to_normalised(torch.tensor([[float(dx), float(dy)]]), (SIDE, SIDE))
 
 
-def at(way: Tensor) -> ObjectFrame:
-    return ObjectFrame(torch.zeros(1, 2), 1.0, way)
+def at(way: Tensor, zoom: float = 1.0) -> ObjectFrame:
+    """The object's frame after a way; what the networks see of the still is its middle."""
+    return ObjectFrame(torch.zeros(1, 2), zoom, way)
+
+
+def generate(model: StrokesNetworks, t: int, still: Tensor, behind: Tensor | None = None) -> GeneratorOutput:
+    """Frame t from h_0."""
+    context = model.begin(still, POINTS, behind)
+    return model.generate(context, context.initial, object_frame(POINTS, t, model.config))
+
+
+# --- the object's frame of reference -------------------------------------------------------------------------------
+def test_the_still_moves_as_far_as_the_stroke_has_from_its_start() -> None:
+    still = picture()
+    moved = translate(still, object_frame(POINTS, 2, TINY_FIELDS).shift)  # five to the right, one up
+    torch.testing.assert_close(moved[..., :-1, 5:], still[..., 1:, :-5], atol=1e-4, rtol=0)
+    torch.testing.assert_close(moved[..., :-1, 0], still[..., 1:, 0], atol=1e-4, rtol=0)  # the border is replicated
+    torch.testing.assert_close(translate(still, shift(0, 0)), still, atol=1e-4, rtol=0)
 
 
 def test_the_point_that_is_due_lies_where_the_first_one_does() -> None:
-    assert torch.equal(stroke_in_object_frame(POINTS, 0, CONFIG), POINTS)
-    seen = stroke_in_object_frame(POINTS, 2, CONFIG)
+    assert torch.equal(stroke_in_object_frame(POINTS, 0, TINY_OBJECT), POINTS)
+    seen = stroke_in_object_frame(POINTS, 2, TINY_OBJECT)
     assert seen[0, 2].tolist() == [8.0, 9.0]
     assert seen[0, 3].tolist() == [8.0, 13.0]  # four pixels below the point before, as it is
     assert seen[0, 0].tolist() == [8.0, 9.0]  # it marks the object, and does not go away
@@ -64,7 +100,7 @@ def test_networks_read_strokes_alike_wherever_the_object_has_got_to() -> None:
     first, later = model.strokes(straight, 0), model.strokes(straight, 3)
     for a, b in zip(first, later, strict=True):
         torch.testing.assert_close(a, b)
-    plain = build(TINY_WARP).strokes(straight, 3)
+    plain = build(TINY_FIELDS).strokes(straight, 3)
     assert not torch.allclose(plain[0], first[0], atol=1e-2)
 
 
@@ -74,119 +110,9 @@ def test_true_frames_are_seen_with_the_object_where_it_is_in_the_still() -> None
     seen = build().align(frame, POINTS, 2)
     assert seen[0, 0, 9, 8] == pytest.approx(1.0, abs=1e-4)  # and is seen where point 0 is
     assert seen.sum() == pytest.approx(3.0, abs=1e-3)
-    assert torch.equal(build(TINY_WARP).align(frame, POINTS, 2), frame)
+    assert torch.equal(build(TINY_FIELDS).align(frame, POINTS, 2), frame)
 
 
-def test_pixels_are_sampled_at_the_way_back_and_the_displacement() -> None:
-    still = picture()
-    displacement = shift(1, 2)[:, :, None, None].expand(1, 2, SIDE, SIDE)
-    made = translate(still, shift(3, -1), displacement)  # three to the right and one up, from (1, 2) further
-    torch.testing.assert_close(made[..., 5, 10], still[..., 5 + 1 + 2, 10 - 3 + 1], atol=1e-4, rtol=0)
-
-
-def foreground(rgb: float, alpha: float, share: float) -> Foreground:
-    return Foreground(flat(rgb, 3), flat(alpha), flat(share), flat(0.0, 2))
-
-
-@pytest.mark.parametrize(
-    ("alpha", "share", "still_share", "wanted"),
-    [(1.0, 1.0, 0.0, "warped"), (1.0, 0.0, 1.0, "rgb"), (0.0, 1.0, 1.0, "still"), (0.0, 1.0, 0.0, "background")],
-)
-def test_what_lies_in_front(alpha: float, share: float, still_share: float, wanted: str) -> None:
-    still, background, way = picture(), picture(2), shift(4, 0)
-    output = alpha_composite(foreground(0.5, alpha, share), background, flat(still_share), still, at(way))
-    pictures = {"warped": translate(still, way), "rgb": flat(0.5, 3), "still": still, "background": background}
-    # Left of what moved nothing covers: there the picture ended.
-    torch.testing.assert_close(output.frame[..., 5:], pictures[wanted][..., 5:], atol=1e-5, rtol=0)
-
-
-def test_the_foreground_moves_and_leaves_the_background_behind() -> None:
-    alpha = flat(0.0)
-    alpha[..., 10:14, 6:9] = 1.0
-    still = flat(-1.0, 3)
-    one = Foreground(flat(0.5, 3), alpha, flat(0.0), flat(0.0, 2))
-    frame = alpha_composite(one, flat(0.25, 3), flat(0.0), still, at(shift(5, 2))).frame
-    assert frame[0, 0, 12:16, 11:14].sub(0.5).abs().lt(1e-4).all()
-    assert frame[0, 0, 10:12, 6:9].sub(0.25).abs().lt(1e-4).all()
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_shares_make_the_frame(seed: int) -> None:
-    """As `GeneratorOutput` says: `compose` builds large frames from the shares."""
-    generator = torch.Generator().manual_seed(seed)
-    shares = [torch.rand((1, 1, SIDE, SIDE), generator=generator) for _ in range(3)]
-    displacement = 0.1 * (torch.rand((1, 2, SIDE, SIDE), generator=generator) - 0.5)
-    still, way = picture(3), shift(2.5, -1.25)
-    one = Foreground(picture(4), shares[0], shares[1], displacement)
-    output = alpha_composite(one, picture(5), shares[2], still, at(way))
-    warped = translate(still, way, output.displacement)
-    blend = output.warp_share * warped + (1 - output.warp_share) * output.rgb
-    wanted = output.still_share * still + (1 - output.still_share) * blend
-    torch.testing.assert_close(output.frame, wanted, atol=1e-4, rtol=0)
-    assert 0 <= output.warp_share.min() <= output.warp_share.max() <= 1 + 1e-5
-
-
-def test_unblended_has_nothing_of_the_still_and_trains_rgb_and_not_alpha() -> None:
-    alpha = flat(0.6).requires_grad_()
-    rgb = flat(0.5, 3).requires_grad_()
-    one = Foreground(rgb, alpha, flat(0.9), flat(0.0, 2))
-    output = alpha_composite(one, flat(-0.5, 3), flat(0.8), picture(), at(shift(0, 0)))
-    torch.testing.assert_close(output.unblended, flat(0.6 * 0.5 - 0.4 * 0.5, 3))
-    output.unblended.sum().backward()
-    assert alpha.grad is None
-    assert rgb.grad.sum() == pytest.approx(0.6 * 3 * SIDE * SIDE, rel=1e-4)
-
-
-def test_every_part_learns_from_one_step() -> None:
-    model = build().train()
-    context = model.begin(picture(0), POINTS, fast=False)
-    inputs = model.step_inputs(context, context.initial, POINTS, 1)
-    output = model(inputs).generated
-    rebuilt = model.generate(context, model.encode(picture(2), POINTS, 2), inputs.frame).unblended
-    (output.frame.square().mean() + output.unblended.mean() + rebuilt.mean()).backward()
-    assert not [name for name, value in model.named_parameters() if value.grad is None]
-    assert isinstance(model.decoder, ObjectFrameGenerator)
-    gradient = model.decoder.layer.colours.weight.grad
-    assert gradient.flatten(1).abs().sum(1).gt(0).all()  # rgb, alpha and displacement
-
-
-def test_the_fast_path_is_the_plain_one_but_for_rounding() -> None:
-    model, still = build(), picture()
-    with torch.no_grad():
-        fast, plain = (model.begin(still, POINTS, fast=fast) for fast in (True, False))
-        state, frame = step(model, fast, fast.initial, POINTS, 1)
-        again, same = step(model, plain, plain.initial, POINTS, 1)
-    torch.testing.assert_close(state, again, atol=1e-5, rtol=0)
-    torch.testing.assert_close(frame, same, atol=1e-5, rtol=0)
-
-
-def test_a_displacement_is_as_large_at_the_stills_own_size() -> None:
-    large = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)  # four pixels of the square to one
-    canvas = Canvas.prepare(large, SIDE)
-    displacement = shift(1.0, 0.0)[:, :, None, None].expand(1, 2, SIDE, SIDE)
-    black = flat(-1.0, 3)
-    output = GeneratorOutput(black, black, black, None, flat(1.0), displacement)
-    made = compose(canvas, output, flat(1.0), torch.tensor([2.0, -1.0]))  # 8 right, 4 up, from 4 further right
-    assert np.abs(made[:-4, 8:-8].astype(int) - large[4:, 4:-12]).max() <= 1
-
-
-def test_a_residual_state_stays_where_nothing_is_added() -> None:
-    model = build(changed(CONFIG, predictor__residual=True))
-
-    def predict(before: Tensor, fast: bool) -> Tensor:
-        context = model.begin(picture(), POINTS, fast=fast)
-        return model.predict(model.step_inputs(context, before, POINTS, 0))[0]
-
-    with torch.no_grad():
-        before = torch.randn_like(model.begin(picture(), POINTS).initial)
-        assert (predict(before, True) - before).abs().max() > 1e-3
-        for parameter in model.predictor.transition.parameters():
-            parameter.zero_()
-        for fast in (True, False):
-            torch.testing.assert_close(predict(before, fast), before)
-
-
-# --- crop_zoom -----------------------------------------------------------------------------------------------------
 def test_with_a_zoom_the_object_is_in_the_middle_and_larger() -> None:
     frame = flat(0.0, 3)
     frame[..., 7:10, 12:15] = 1.0  # around point 2
@@ -212,27 +138,257 @@ def test_from_object_frame_is_the_inverse_of_to_object_frame() -> None:
     assert outside[..., :6, :].abs().max() == 0
 
 
+# --- in the picture's frame ----------------------------------------------------------------------------------------
+def test_a_displacement_in_the_picture_is_the_heads_less_the_strokes_shift(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At point 2 the object is 5 to the right and 1 up; the head looks 2 to the right and 3 down of there."""
+    still = random_still(seed=1)
+    head = fields_of((0.0, 1.0, 0.0, 0.0))._replace(displacement=shift(2, 3)[:, None, None].expand(1, SIDE, SIDE, 2))
+    predict_by_hand(monkeypatch, head)
+    found = generate(build(TINY_FIELDS), 2, still).fields
+    assert found is not None
+    torch.testing.assert_close(found.displacement, shift(2 - 5, 3 + 1)[:, None, None].expand_as(found.displacement))
+    predict_by_hand(monkeypatch, head._replace(shares=fields_of((1.0, 0.0, 0.0, 0.0)).shares))
+    frame = generate(build(TINY_FIELDS), 2, still).frame
+    torch.testing.assert_close(frame[..., :-4, 3:], still[..., 4:, :-3], atol=1e-4, rtol=0)
+
+
+def test_a_frame_is_blended_as_the_shares_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eighths of the moved still (at point 0, where it is), of the still, of a grey plate and of black paint."""
+    still, head = random_still(), fields_of((1 / 8, 2 / 8, 4 / 8, 1 / 8))
+    predict_by_hand(monkeypatch, head)
+    frame = generate(build(TINY_FIELDS), 0, still, plate(0.75)).frame
+    torch.testing.assert_close(frame, 3 / 8 * still + 4 / 8 * 0.5 - 1 / 8)  # in [-1, 1]
+    # An unknown plate: the other sources have what it had, in their proportion.
+    frame = generate(build(TINY_FIELDS), 0, still, plate(0.75, 0.0)).frame
+    torch.testing.assert_close(frame, 3 / 4 * still - 1 / 4)
+
+
+def test_a_fresh_generator_keeps_the_still() -> None:
+    """`FieldHead` starts so, and `initialise` leaves that alone; the rest of G has weights."""
+    model, still = build(TINY_FIELDS), random_still()
+    assert isinstance(model.decoder, FieldGenerator)
+    made = generate(model, 3, still).fields
+    assert made is not None
+    torch.testing.assert_close(made.displacement, -shift(5, 3)[:, None, None].expand_as(made.displacement))
+    e = np.e  # logits 1, 1 and 0 of the moved still, the still and paint; there is no plate
+    assert made.shares.mean((0, 2, 3)).tolist() == pytest.approx(
+        [e / (2 * e + 1), e / (2 * e + 1), 0, 1 / (2 * e + 1)]
+    )
+    assert model.decoder.hidden.weight.std() > 0.05
+    # Paint starts near grey, and what no clip has told the mask head of is no figure.
+    assert 0 < made.paint.sub(0.5).abs().mean() < 0.1
+    context = model.begin(still, POINTS)
+    assert model.decoder.figure(context.features, context.initial).unique().tolist() == [-4]
+
+
+# --- in the object's frame: `place` --------------------------------------------------------------------------------
+SHIFTS = st.tuples(st.floats(-20, 20), st.floats(-20, 20))
+
+
+@settings(max_examples=40, deadline=None)
+@given(way=SHIFTS, middle=SHIFTS, zoom=st.floats(1, 3), seed=st.integers(0, 9))
+def test_shares_sum_to_one_and_outside_of_the_crop_nothing_is_front(
+    way: tuple[float, float], middle: tuple[float, float], zoom: float, seed: int
+) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    shares = (4 * torch.randn((1, 4, SIDE, SIDE), generator=rng)).softmax(1)
+    inner = Fields(
+        torch.randn((1, SIDE, SIDE, 2), generator=rng), shares, torch.rand((1, 3, SIDE, SIDE), generator=rng)
+    )
+    still = picture(seed)
+    known = torch.cat([torch.where(picture(2)[:, :1] > 0.5, picture(3), still), picture(4)[:, :1].round()], dim=1)
+    frame = ObjectFrame(shift(*middle), zoom, shift(*way))
+    placed = place(inner, still, known, frame)
+    torch.testing.assert_close(placed.shares.sum(1), torch.ones(1, SIDE, SIDE))
+    assert placed.shares.min() > -1e-5
+    away = (geometry.identity_grid((SIDE, SIDE), still) - (frame.centre + frame.shift)[:, None, None]).abs().amax(-1)
+    outside = away * zoom > 1 + 2.01 / (SIDE - 1)  # a pixel of the crop beyond its border, where zeros begin
+    front = placed.shares[:, [WARPED, PAINT]]
+    assert not front.amax(1)[outside].any()
+    # Background is plate where the plate is known and differs from the still, and the still elsewhere.
+    differs = ((known[:, :3] - still).abs().amax(1) > 1e-3) & (known[:, 3] > 0)
+    assert not placed.shares[:, PLATE][~differs].any()
+    assert not placed.shares[:, STATIC][differs].any()
+
+
+def test_the_front_moves_with_the_stroke_and_what_it_leaves_is_plate() -> None:
+    """A square of 3 x 4 pixels goes 5 to the right and 2 down; its place in the still is known, and nothing else."""
+    still = picture()
+    known = torch.where(block(6, 10, 9, 14) > 0, flat(0.25, 3), still)
+    placed = place(moves(block(6, 10, 9, 14)), still, plate(known), at(shift(5, 2)))
+    for source, mask in ((WARPED, block(11, 12, 14, 16)), (PLATE, block(6, 10, 9, 14))):
+        torch.testing.assert_close(placed.shares[0, source], mask, atol=1e-4, rtol=0)
+    frame = (blended(placed, still, plate(known)).frame + 1) / 2
+    torch.testing.assert_close(frame[..., 12:16, 11:14], still[..., 10:14, 6:9], atol=1e-4, rtol=0)
+    torch.testing.assert_close(frame[..., 10:12, 6:9], flat(0.25, 3)[..., 10:12, 6:9], atol=1e-4, rtol=0)
+    torch.testing.assert_close(frame[..., 20:, :], still[..., 20:, :], atol=1e-4, rtol=0)
+
+
+def test_paint_moves_with_the_stroke_and_has_its_colours_there() -> None:
+    inner = moves(block(6, 10, 9, 14), PAINT)
+    inner.paint[:, 0, 10:14, 6:9] = 0.75
+    placed = place(inner, picture(), None, at(shift(5, 2)))
+    torch.testing.assert_close(placed.shares[0, PAINT], block(11, 12, 14, 16), atol=1e-4, rtol=0)
+    torch.testing.assert_close(placed.paint[0, 0], 0.75 * block(11, 12, 14, 16), atol=1e-4, rtol=0)
+
+
+def test_what_the_head_says_of_the_background_is_not_asked_for() -> None:
+    """In the object's frame the background moves: static and plate there are no places of the picture."""
+    still, behind = picture(), plate(picture(2))
+    for name in ("plate", "static"):
+        inner = fields_of((0.25, 0.75, 0.0, 0.0) if name == "static" else (0.25, 0.0, 0.75, 0.0))
+        shares = place(inner, still, behind, at(shift(0, 0))).shares
+        assert shares.mean((0, 2, 3)).tolist() == pytest.approx([0.25, 0.0, 0.75, 0.0], abs=1e-4)
+
+
+@pytest.mark.parametrize("known", ["not given", "not known", "the still"])
+def test_without_a_plate_of_its_own_the_background_is_the_still(known: str) -> None:
+    still = picture()
+    given = {"not given": None, "not known": plate(0.25, 0.0), "the still": plate(still + 5e-4)}[known]
+    frame = blended(place(moves(block(6, 10, 9, 14)), still, given, at(shift(9, 0))), still, given).frame
+    torch.testing.assert_close((frame[..., :15] + 1) / 2, still[..., :15], atol=1e-4, rtol=0)
+
+
+def test_each_clip_of_a_batch_knows_its_own_plate() -> None:
+    both = torch.cat([plate(0.25), plate(0.25, 0.0)])
+    inner = Fields(*(part.expand(2, *part.shape[1:]) for part in fields_of((0.0, 1.0, 0.0, 0.0))))
+    frame = ObjectFrame(torch.zeros(2, 2), 1.0, torch.zeros(2, 2))
+    shares = place(inner, picture(n=2), both, frame).shares
+    assert shares[:, PLATE].mean((1, 2)).tolist() == [1.0, 0.0]
+
+
+def test_a_zoomed_front_is_moved_as_far_as_the_stroke_and_displaced_by_pixels_of_the_view() -> None:
+    still = picture()
+    frame = object_frame(torch.tensor([[[15.5, 15.5], [18.5, 14.5]]]), 1, ZOOMED)
+    torch.testing.assert_close(frame.shift, shift(3, -1))
+    bent = shift(2, 0)[:, None, None].expand(1, SIDE, SIDE, 2)  # two pixels of the view, one of the picture
+    inner = fields_of((1.0, 0.0, 0.0, 0.0))._replace(displacement=bent)
+    placed = place(inner, still, None, frame)
+    middle = placed.displacement[:, 12:18, 15:22]
+    torch.testing.assert_close(middle, shift(1 - 3, 1)[:, None, None].expand_as(middle), atol=1e-5, rtol=0)
+    made = (blended(placed, still, None).frame + 1) / 2
+    torch.testing.assert_close(made[..., 12:18, 15:22], still[..., 13:19, 13:20], atol=1e-4, rtol=0)
+    half = place(moves(block(12, 14, 20, 18)), still, None, frame).shares[0, WARPED]  # 8 x 4 of the view, around its
+    assert half[13:16, 15:22].sum() == pytest.approx(4 * 2, abs=0.1)  # middle, are 4 x 2 around (18.5, 14.5)
+    assert half.sum() == pytest.approx(4 * 2, abs=0.1)
+
+
 def test_beyond_what_the_networks_see_the_still_stays() -> None:
-    model = build(ZOOMED, 1)
-    still, points = picture(), POINTS + 5
+    model, still = build(ZOOMED, 1), random_still()
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(0.2 * torch.randn(value.shape))
+    points = POINTS + 5
     with torch.no_grad():
         context = model.begin(still, points)
         output = model.generate(context, torch.randn_like(context.initial), object_frame(points, 3, ZOOMED))
     for made in (output.frame, output.unblended):
-        different = (made - still).abs().amax(1)[0] > 1e-5
-        assert different.any()
-        y, x = torch.nonzero(different).unbind(1)
-        # Two views of 16 pixels: around the first point, (13, 14), and around the last, (18, 17).
-        assert (x.min() >= 4, y.min() >= 5, x.max() <= 27, y.max() <= 26) == (True,) * 4
+        y, x = torch.nonzero((made - still).abs().amax(1)[0] > 1e-5).unbind(1)
+        # A view of 16 pixels around the last point, (18, 17).
+        assert (x.min() >= 9, y.min() >= 8, x.max() <= 27, y.max() <= 26) == (True,) * 4
+        assert len(x) > 100
 
 
-def test_a_zoomed_foreground_is_moved_as_far_as_the_stroke() -> None:
-    still, way = picture(), torch.tensor([[3.0, -1.0]])
-    points = torch.tensor([[[15.5, 15.5], [18.5, 14.5]]])
-    frame = object_frame(points, 1, ZOOMED)
-    torch.testing.assert_close(frame.shift, shift(*way[0].tolist()))
-    bend = shift(2.0, 0.0)[:, :, None, None].expand(1, 2, SIDE, SIDE)  # two pixels of the view, one of the picture
-    one = Foreground(flat(0.0, 3), flat(1.0), flat(1.0), bend)
-    made = alpha_composite(one, flat(0.0, 3), flat(1.0), still, frame).frame
-    # In the middle of the view every pixel is the still's, from (3, -1) back and one to the right.
-    torch.testing.assert_close(made[..., 12:18, 15:22], still[..., 13:19, 13:20], atol=1e-4, rtol=0)
+# --- what learns ---------------------------------------------------------------------------------------------------
+def test_unblended_has_paint_for_the_moved_still_and_its_gradient_alone() -> None:
+    """Shares of 0.4 moved, 0.3 still and 0.2 plate; with 0.1 its own, paint of 0.5 has a half of what is shown."""
+    still, behind = picture(), plate(0.25)
+    parts = [part.requires_grad_() for part in fields_of((0.4, 0.3, 0.2, 0.1), paint=0.5)]
+    made = blended(Fields(*parts), still, behind)
+    torch.testing.assert_close((made.unblended + 1) / 2, 0.3 * still + 0.2 * 0.25 + 0.5 * 0.5)
+    made.unblended.sum().backward()
+    displacement, shares, paint = parts
+    assert displacement.grad is None
+    assert shares.grad is None
+    torch.testing.assert_close(paint.grad, torch.full_like(paint, 2 * 0.5))
+    blended(Fields(*parts), still, behind).frame.square().sum().backward()
+    assert all(part.grad is not None and part.grad.abs().sum() > 0 for part in parts)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_part_learns_from_one_step(name: str) -> None:
+    model, still = tiny_strokes(base=CONFIGS[name]).networks.train(), random_still()
+    context = model.begin(still, POINTS, plate(0.25), fast=False)
+    inputs = model.step_inputs(context, context.initial, POINTS, 1)
+    output = model(inputs).generated
+    rebuilt = model.generate(context, model.encode(random_still(seed=2), POINTS, 2), inputs.frame).unblended
+    assert isinstance(model.decoder, FieldGenerator)
+    figure = model.decoder.figure(context.features, context.initial)
+    (output.frame.square().mean() + output.unblended.mean() + rebuilt.mean() + figure.mean()).backward()
+    assert not [name for name, value in model.named_parameters() if value.grad is None]
+    for layer in (model.decoder.fields.flow, model.decoder.fields.shares, model.decoder.fields.paint):
+        assert layer.weight.grad.flatten(1).abs().sum(1).gt(0).all()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_fast_path_is_the_plain_one_but_for_rounding(name: str) -> None:
+    model, still = tiny_strokes(base=CONFIGS[name]).networks, random_still()
+    with torch.no_grad():
+        fast, plain = (model.begin(still, POINTS, plate(0.25), fast=fast) for fast in (True, False))
+        state, frame = step(model, fast, fast.initial, POINTS, 1)
+        again, same = step(model, plain, plain.initial, POINTS, 1)
+        later = model.generate(plain, again, object_frame(POINTS, 3, model.config)).frame
+    torch.testing.assert_close(state, again, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(frame, same, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(frame, later, atol=1e-3)  # the point it belongs to counts
+
+
+def test_a_residual_state_stays_where_nothing_is_added() -> None:
+    model, still = build(changed(TINY_OBJECT, predictor__residual=True)), random_still()
+
+    def predict(before: Tensor, fast: bool) -> Tensor:
+        context = model.begin(still, POINTS, fast=fast)
+        return model.predict(model.step_inputs(context, before, POINTS, 0))[0]
+
+    with torch.no_grad():
+        before = torch.randn_like(model.begin(still, POINTS).initial)
+        assert (predict(before, True) - before).abs().max() > 1e-3
+        for parameter in model.predictor.transition.parameters():
+            parameter.zero_()
+        for fast in (True, False):
+            torch.testing.assert_close(predict(before, fast), before)
+
+
+# --- the still's figure --------------------------------------------------------------------------------------------
+def test_the_figure_is_what_the_mask_head_finds_or_what_moves_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the picture's frame: 0.7 by the head, fully moved beside it, and 0.4 painted where the head has 0.2."""
+    shares = torch.zeros(4, SIDE, SIDE)
+    shares[WARPED], shares[PAINT] = block(10, 4, 14, 8), 0.4 * block(10, 10, 14, 14)
+    shares[STATIC] = 1 - shares.sum(0)
+    predict_by_hand(monkeypatch, fields_of(shares), 0.7 * block(4, 4, 8, 8) + 0.2 * block(10, 10, 14, 14))
+    model = build(TINY_FIELDS)
+    found = model.figure(model.begin(random_still(), POINTS), POINTS)
+    wanted = 0.7 * block(4, 4, 8, 8) + block(10, 4, 14, 8) + 0.4 * block(10, 10, 14, 14)
+    torch.testing.assert_close(found[0, 0], wanted, atol=1e-5, rtol=0)
+
+
+def test_a_figure_seen_in_the_objects_frame_is_where_it_is_in_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The view of 16 pixels is around the first point, (8, 9): its middle 8 x 8 pixels are 4 x 4 there."""
+    model, context = build(ZOOMED), build(ZOOMED).begin(random_still(), POINTS)
+    for fields, figure in (
+        (fields_of((0.0, 1.0, 0.0, 0.0)), block(12, 12, 20, 20)),
+        (moves(block(12, 12, 20, 20)), torch.zeros(SIDE, SIDE)),
+    ):
+        predict_by_hand(monkeypatch, fields, figure)
+        found = model.figure(context, POINTS)[0, 0]
+        assert found.sum() == pytest.approx(16, abs=0.2)
+        y, x = torch.nonzero(found > 0.5).float().mean(0).tolist()
+        assert (x, y) == pytest.approx((8, 9), abs=0.3)
+    predict_by_hand(monkeypatch, fields_of((0.0, 1.0, 0.0, 0.0)), torch.ones(SIDE, SIDE))
+    found = model.figure(context, POINTS)[0, 0]
+    assert found[4:14, 3:13].min() > 0.99
+    assert not found[20:].any()  # outside of the view nothing is known
+    assert not found[:, 20:].any()
+
+
+# --- at the still's own size ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize("config", [TINY_FIELDS, TINY_OBJECT])
+def test_what_is_warped_is_the_large_still_itself(config: StrokesConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four pixels of the square to one of the networks: 2 to the right and 1 up, from 1 further to the right."""
+    large = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    bent = shift(1, 0)[:, None, None].expand(1, SIDE, SIDE, 2)
+    predict_by_hand(monkeypatch, fields_of((1.0, 0.0, 0.0, 0.0))._replace(displacement=bent))
+    monkeypatch.setattr("stillmotion.systems.strokes.compositing.REACH", 9.0)
+    stroke = Stroke(np.array([[60.0, 50.0], [64.0, 48.0], [68.0, 46.0]]))
+    *_, made = tiny_strokes(base=config).animate(large, stroke, frames=3, plate="none").frames()
+    assert np.abs(made[8:-8, 16:-16].astype(int) - large[12:-4, 12:-20]).max() <= 1

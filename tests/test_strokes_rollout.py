@@ -14,11 +14,11 @@ from stillmotion import Drive, Stroke, StrokeFrom, load, media
 from stillmotion.errors import StillmotionWarning
 from stillmotion.systems.base import Rollout, Step
 from stillmotion.systems.strokes.animating import Strokes
-from strokes_tools import TINY_STROKES, TINY_WARP, changed, spot, tiny_strokes
+from strokes_tools import TINY_FIELDS, TINY_OBJECT, TINY_STROKES, changed, spot, tiny_strokes
 
 STILL = spot((40, 48))
-TINY_OBJECT = changed(TINY_WARP, generator__object_frame=True, generator__crop_zoom=1.5, stroke__smoothing_radius=2)
-CONFIGS = {"plain": TINY_STROKES, "warp": TINY_WARP, "object": TINY_OBJECT}
+ZOOMED = changed(TINY_OBJECT, generator__crop_zoom=1.5, stroke__smoothing_radius=2)
+CONFIGS = {"plain": TINY_STROKES, "fields": TINY_FIELDS, "object": ZOOMED}
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def alive() -> int:
 @pytest.mark.slow
 def test_a_thousand_steered_steps_in_constant_memory() -> None:
     """Steered all the time: ten points sent every ten steps."""
-    system = tiny_strokes(base=changed(TINY_OBJECT, size=16))
+    system = tiny_strokes(base=changed(ZOOMED, size=16))
     still = spot((16, 16), 4, 5, 4)
     rollout, found = system.open(still, Stroke([[6, 7], [7, 7]]), size="model"), []
     for round_number in range(100):

@@ -33,9 +33,7 @@ def test_the_first_state_is_h0_and_e1_learns_through_both_slots() -> None:
     stage = stage_of()
     frames, seen = batch_of(stage), list[list[Tensor]]()
     stage.model.predictor.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    stage.train_time_step(
-        frames["frames"] * 2 - 1, frames["points"], 0, RecurrentState(None, None), lambda *_, **__: None
-    )
+    stage.train_time_step(frames["frames"] * 2 - 1, frames, 0, RecurrentState(None, None), lambda *_, **__: None)
     current, initial = seen[0][:2]
     assert torch.equal(current, initial)
     for slot in (0, 1):
@@ -51,9 +49,7 @@ def test_no_gradient_crosses_a_time_step() -> None:
     stage = stage_of(ADVERSARIAL)
     batch = batch_of(stage)
     frames = (batch["frames"] * 2 - 1).requires_grad_()
-    _, carried = stage.train_time_step(
-        frames, batch["points"], 0, RecurrentState(None, frames[:, 0].detach()), Update(stage)
-    )
+    _, carried = stage.train_time_step(frames, batch, 0, RecurrentState(None, frames[:, 0].detach()), Update(stage))
     assert not carried.state.requires_grad
     assert not carried.frame.requires_grad
     taken: list[Tensor] = []
@@ -62,7 +58,7 @@ def test_no_gradient_crosses_a_time_step() -> None:
         if name == stage.name:
             taken.append(torch.autograd.grad(loss, frames, retain_graph=True)[0])
 
-    stage.train_time_step(frames, batch["points"], 3, carried, take)
+    stage.train_time_step(frames, batch, 3, carried, take)
     used = [t for t in range(frames.shape[1]) if taken[0][:, t].abs().max() > 0]
     assert used == [0, 4]  # h_0 and the target, not the frames in between
 
@@ -89,14 +85,14 @@ def test_the_carried_state_comes_from_the_weights_after_the_update() -> None:
     with torch.no_grad():
         before = stage.model(gather(stage, batch, 0)).state
     start = RecurrentState(None, frames[:, 0])
-    _, carried = stage.train_time_step(frames, batch["points"], 0, start, Update(stage))
+    _, carried = stage.train_time_step(frames, batch, 0, start, Update(stage))
     with torch.no_grad():
         after: StepOutputs = stage.model(gather(stage, batch, 0))
     torch.testing.assert_close(carried.state, after.state)
     torch.testing.assert_close(carried.frame, after.generated.frame)
     assert (carried.state - before).abs().max() > 1e-4
 
-    _, later = stage.train_time_step(frames, batch["points"], 1, carried, Update(stage))
+    _, later = stage.train_time_step(frames, batch, 1, carried, Update(stage))
     with torch.no_grad():
         own = stage.model(gather(stage, batch, 1, carried.state)).state
     torch.testing.assert_close(later.state, own)  # from its own state, never from a true frame's
@@ -110,7 +106,7 @@ def test_all_discriminators_see_the_frame_that_the_generator_side_was_updated_on
     shown: list[tuple[Tensor, Tensor]] = []
     pair = stage.discriminators.pair
     pair.register_forward_pre_hook(lambda _, given: shown.append((given[0].detach().clone(), given[1].clone())))
-    _, carried = stage.train_time_step(frames, batch["points"], 0, RecurrentState(None, frames[:, 0]), Update(stage))
+    _, carried = stage.train_time_step(frames, batch, 0, RecurrentState(None, frames[:, 0]), Update(stage))
     (for_generator, first), (real, true), (fake, again) = shown
     assert torch.equal(fake, for_generator)
     assert torch.equal(real, frames[:, 1])
@@ -118,7 +114,7 @@ def test_all_discriminators_see_the_frame_that_the_generator_side_was_updated_on
     assert torch.equal(true, frames[:, 0])
     assert torch.equal(again, frames[:, 0])
     shown.clear()
-    stage.train_time_step(frames, batch["points"], 1, carried, Update(stage))
+    stage.train_time_step(frames, batch, 1, carried, Update(stage))
     assert torch.equal(shown[0][1], carried.frame)
     assert torch.equal(shown[1][1], frames[:, 1])
     assert torch.equal(shown[2][1], carried.frame)
@@ -131,7 +127,7 @@ def test_each_update_moves_its_own_networks_alone() -> None:
     update.after = lambda name: states.append(snapshot(stage))
     batch = batch_of(stage)
     frames = batch["frames"] * 2 - 1
-    stage.train_time_step(frames, batch["points"], 0, RecurrentState(None, frames[:, 0]), update)
+    stage.train_time_step(frames, batch, 0, RecurrentState(None, frames[:, 0]), update)
     for i, owner in enumerate(stage.networks):
         moved = {key.split(".")[0] for key in states[0] if not torch.equal(states[i][key], states[i + 1][key])}
         assert moved == {owner}

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from refusals import refuses
 from stillmotion import Stroke, StrokeFrom, media
 from stillmotion.systems.strokes import animating
-from stillmotion.systems.strokes.animating import Strokes, Trajectory, fit_to_still, leaving, plan, resample
-from stillmotion.systems.strokes.stroke_encoding import smooth
+from stillmotion.systems.strokes.animating import Strokes, fit_to_still, leaving, plan, resample
+from stillmotion.systems.strokes.stroke_encoding import Trajectory, smooth
 from strokes_tools import spot, tiny_strokes
 
 LINE = [[0, 0], [10, 0]]

@@ -19,6 +19,7 @@ from stillmotion.systems.driving.animating import Driving
 from stillmotion.systems.driving.config import PRESETS, DrivingConfig
 from stillmotion.train import TrainRequest, stage_steps, train
 from stillmotion.training import LoopSettings, Outcome
+from stopping import ctrl_c
 
 LOOP = LoopSettings(checkpoint_every=2, preview_every=0, precision="fp32", threads=1, log_every=1)
 SEVERAL = parse_settings(
@@ -82,10 +83,17 @@ def test_a_run_leaves_a_model_with_its_card(data: Path, tmp_path: Path) -> None:
 
 def test_a_training_that_was_stopped_leaves_the_model_of_its_last_step(data: Path, tmp_path: Path) -> None:
     asked = request(data, tmp_path / "run", preset="several")
-    told = train(asked, replace(LOOP, time_limit_s=1e-9))
-    assert told.endswith("stopped by time limit at step 1 of stage one; add --resume to go on")
+    with ctrl_c():
+        told = train(asked, LOOP)
+    assert told.endswith("stopped by Ctrl-C at step 1 of stage one; add --resume to go on")
     assert load(tmp_path / "run").system.card["steps"] == 1
     assert train(replace(asked, resume=True), LOOP).endswith("trained for 2 steps")
+
+
+def test_a_training_in_a_time_budget_is_a_finished_one(data: Path, tmp_path: Path) -> None:
+    told = train(request(data, tmp_path / "run", steps=100), replace(LOOP, time_budget_s=1e-9))
+    assert told == f"{tmp_path / 'run' / 'model'}: trained for 1 steps"
+    assert load(tmp_path / "run").system.card["steps"] == 1
 
 
 def test_clips_of_the_test_split_are_not_trained_on(data: Path, tmp_path: Path, seen: list[Any]) -> None:
@@ -165,6 +173,28 @@ def test_stages_of_a_finished_model_run_on_its_own_configuration(data: Path, tmp
     train(replace(asked, preset="small"), LOOP)
     assert seen[1].config == changed_config(**{f"{STAGE}.steps": 2})
     assert replace(asked, start_from=None).preset_name == "small"
+
+
+def test_a_model_alone_is_trained_on_in_its_main_stage(data: Path, tmp_path: Path, seen: list[Any]) -> None:
+    several = Driving.build(SEVERAL)
+    assert several.main_stage == "two"
+    several.save_pretrained(tmp_path / "given")
+    asked = request(data, tmp_path / "run", start_from=str(tmp_path / "given"), steps=None)
+    train(asked, LOOP)
+    ((name, stage),) = ((stage.name, stage) for stage in seen)
+    assert (name, stage.steps, stage.config) == ("two", 6, SEVERAL)
+    card = load(tmp_path / "run").system.card
+    assert (card["preset"], card["start_from"], card["stages"]) == ("as given", "given", ["two"])
+
+    # A preset or a stage is taken as named; parts leave the rest fresh, which needs every stage.
+    for changes, names in (
+        ({"preset": "several"}, ["one", "two", "keypoint_prediction"]),
+        ({"stages": ("one",)}, ["one"]),
+        ({"parts": ("detector",)}, ["motion"]),
+    ):
+        seen.clear()
+        train(replace(asked, **changes), LOOP)
+        assert [stage.name for stage in seen] == names
 
 
 # --- what cannot be ------------------------------------------------------------------------------------------------

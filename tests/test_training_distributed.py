@@ -14,6 +14,8 @@ from torch import nn
 from stillmotion import losses as shared_losses
 from stillmotion.errors import StillmotionError
 from stillmotion.nn.norm import BatchNorm2d
+from stillmotion.training import reporting
+from test_training_budget import Clock, timed
 from test_training_gan import Gan, at_step, everything, losses, same, train
 
 
@@ -27,6 +29,7 @@ def test_two_processes_train_like_one(tmp_path):
     assert process.returncode == 0, process.stderr
     check_the_doubled_batch(two, tmp_path)
     check_stop_and_resume(two)
+    check_time_budget(two)
     check_nan(two)
     check_full_disk(two)
     check_batch_norm(two)
@@ -52,6 +55,14 @@ def check_stop_and_resume(two):
     # Each process has random numbers of its own.
     assert not torch.equal(whole["rng/0.torch"], whole["rng/1.torch"])
     assert not torch.equal(whole["rng/0.generator_noise"], whole["rng/1.generator_noise"])
+
+
+def check_time_budget(two):
+    """20 s, and steps that take 2 s by one clock and 4 s by the other: five steps for both, at the same rates."""
+    results = [json.loads((two / f"budget-{rank}.json").read_text()) for rank in (0, 1)]
+    for finished, step, rates in results:
+        assert (finished, step) == (True, 5)
+        assert rates == pytest.approx([0.01 * (1 - k / 5) for k in range(5)])
 
 
 def check_nan(two):
@@ -149,6 +160,15 @@ def _norm(rank, folder):
     (folder / f"norm-{rank}.json").write_text(json.dumps(result))
 
 
+def _time_budget(rank, folder):
+    clock = Clock()
+    reporting.perf_counter, real = clock, reporting.perf_counter
+    stage, rates = timed(clock, 2.0 + 2.0 * rank)
+    outcome = train(folder / "budget", [stage], time_budget_s=20.0)
+    reporting.perf_counter = real
+    (folder / f"budget-{rank}.json").write_text(json.dumps([outcome.finished, outcome.step, rates]))
+
+
 def main(folder):
     rank = int(os.environ["RANK"])
     # Weights that differ at the start must be made alike by the loop.
@@ -165,6 +185,8 @@ def main(folder):
         stage.before_step.append(at_step(6, lambda _: os.kill(os.getpid(), signal.SIGTERM)))
     assert train(folder / "parts", [stage]).step == 6
     assert train(folder / "parts", [Gan()], resume=True).finished
+
+    _time_budget(rank, folder)
 
     def message(name, hook):
         stage = Gan()

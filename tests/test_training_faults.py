@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from refusals import refuses
 from stillmotion.errors import StillmotionError
 from stillmotion.training import reporting
 from stillmotion.training.signals import StopSignal
+from stopping import ctrl_c
 from test_training_gan import CONFIG, Gan, at_step, everything, losses, same, train
 
 SCRIPT = Path(__file__).with_name("test_training_gan.py")
@@ -206,12 +208,13 @@ def test_a_run_is_not_overwritten_and_a_missing_one_not_resumed(whole, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("field", "words"), [("processes", "trained by 2 processes, not 1"), ("format", "update stillmotion")]
+    ("field", "words"),
+    [("processes", "trained by 3 processes, not 1"), ("format", "resume with the version of stillmotion that wrote")],
 )
 def test_another_number_of_processes_and_a_later_version_are_refused(whole, tmp_path, field, words):
     shutil.copytree(whole, tmp_path / "run")
     state = tmp_path / "run" / "checkpoints" / "gan-000012" / "state.json"
-    state.write_text(state.read_text().replace(f'"{field}": 1', f'"{field}": 2'))
+    state.write_text(re.sub(rf'"{field}": \d', f'"{field}": 3', state.read_text()))
     refuses(words, train, tmp_path / "run", [Gan()], resume=True)
 
 
@@ -242,18 +245,34 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
 
 def test_worker_processes_do_not_see_ctrl_c():
     ask = [sys.executable, "-S", "-c", "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"]
-    with StopSignal(None) as stop_signal:
+    with StopSignal() as stop_signal:
         with stop_signal.children_ignore_interrupts():
             assert subprocess.check_output(ask) == b"True\n"
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop_signal.check() == "Ctrl-C"
+        assert stop_signal.reason == "Ctrl-C"
 
 
-def test_the_time_limit_stops_with_a_checkpoint_and_the_last_step_is_not_a_stop(tmp_path):
-    outcome = train(tmp_path, [Gan()], time_limit_s=1e-9)
-    assert (outcome.finished, outcome.step, outcome.stopped_by) == (False, 1, "time limit")
-    assert checkpoints(tmp_path) == ["gan-000001"]
-    assert train(tmp_path / "one", [Gan(steps=1)], time_limit_s=1e-9).finished
+def test_ctrl_c_in_the_last_step_is_no_stop(tmp_path):
+    with ctrl_c():
+        outcome = train(tmp_path / "two", [Gan(steps=2)])
+        assert (outcome.finished, outcome.step, outcome.stopped_by) == (False, 1, "Ctrl-C")
+        assert checkpoints(tmp_path / "two") == ["gan-000001"]
+        assert train(tmp_path / "one", [Gan(steps=1)]).finished
+
+
+def test_a_run_that_went_back_leaves_no_later_checkpoint(whole, tmp_path):
+    """Else the checkpoint of step 12 would be taken for the newest one."""
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run" / "last.json").write_text(json.dumps({"checkpoint": "gan-000008"}))
+    with ctrl_c():
+        assert train(tmp_path / "run", [Gan()], resume=True, keep=1).step == 9
+    assert checkpoints(tmp_path / "run") == ["gan-000009"]
+
+
+def test_a_finished_stage_whose_last_checkpoint_is_gone_is_not_taken_from_an_earlier_one(tmp_path):
+    train(tmp_path, [Gan(), Gan("second", steps=1)])
+    shutil.rmtree(tmp_path / "checkpoints" / "gan-000012")
+    refuses("last checkpoint of stage 'gan' is gone", train, tmp_path, [Gan(), Gan("second", steps=1)], resume=True)
 
 
 def test_files_that_a_killed_process_left_are_removed(tmp_path):

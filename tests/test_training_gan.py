@@ -332,7 +332,8 @@ def test_stages_that_cannot_be_trained_are_refused(tmp_path, change, error):
         {"ema_decay": 1.0},
         {"precision": "fp8"},
         {"threads": 0},
-        {"time_limit_s": 0.0},
+        {"time_budget_s": 0.0},
+        {"time_budget_s": float("nan")},
         {"device": "tpu"},
     ],
 )

@@ -132,7 +132,7 @@ def test_the_scheduler_sets_rates_and_continues_from_a_checkpoint() -> None:
 def test_updates_are_counted_one_by_one_and_continue_from_a_checkpoint() -> None:
     schedule = Schedule(kind="staircase", decay=0.5, decay_every=3)
     optimizers = {"generator": sgd(1.0), "discriminator": sgd(4.0)}
-    updates = UpdateSchedule(optimizers, schedule, updates=8)
+    updates = UpdateSchedule(optimizers, schedule, steps=8)
     seen = []
     for _ in range(4):  # steps of the loop, of two updates each
         for _ in range(2):
@@ -140,7 +140,10 @@ def test_updates_are_counted_one_by_one_and_continue_from_a_checkpoint() -> None
             seen.append(tuple(rate_of(o) for o in optimizers.values()))
         updates.step()
     assert seen == [(1.0, 4.0)] * 3 + [(0.5, 2.0)] * 3 + [(0.25, 1.0)] * 2
-    again = UpdateSchedule(optimizers := {"generator": sgd(1.0)}, schedule, updates=8)
+    # The loop gives the optimiser its state first, and with it new groups.
+    stored = optimizers["generator"].state_dict()
+    again = UpdateSchedule(optimizers := {"generator": sgd(1.0)}, schedule, steps=8)
+    optimizers["generator"].load_state_dict(through_a_checkpoint(stored))
     again.load_state_dict(through_a_checkpoint({"count": 5}))
     assert again.state_dict() == {"count": 5}
     again.advance()

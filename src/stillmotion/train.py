@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,9 @@ class TrainRequest:
     # whole (a predictor) starts fresh.
     start_from: str | None = None
     parts: tuple[str, ...] = ()  # take only the weights whose names begin with one of these; empty for all
-    stages: tuple[str, ...] = ()  # run only these of the system's stages; empty for all that have steps
+    # Run only these of the system's stages; empty for all that have steps. With `start_from` alone, neither a preset
+    # nor parts, it is the model's main stage: those before it made what it starts from.
+    stages: tuple[str, ...] = ()
     resume: bool = False  # go on with the run
 
     @property
@@ -54,6 +56,8 @@ def train(request: TrainRequest, loop: LoopSettings | None = None) -> str:
     loop = loop or LoopSettings()
     system_class = find_system(request.system)
     source = _source(request)
+    if source is not None and not (request.preset or request.stages or request.parts):
+        request = replace(request, stages=(source.main_stage,))
     config = _config(request, system_class, source)
 
     sets = [_open(item) for item in request.data]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from stillmotion.options import device_option, name_and_value, names, option, whole
+from stillmotion.options import device_option, name_and_value, names, option, rate, whole
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,10 @@ class Train:
         "--set", default=(), many="append", metavar="FIELD=VALUE", help="change a setting, e.g. generator.width=32"
     )
     start_from: str | None = option(
-        "--from", default=None, metavar="MODEL", help="start from the weights of this model"
+        "--from",
+        default=None,
+        metavar="MODEL",
+        help="train this model on, in its own configuration and main stage unless --preset or --stages is given",
     )
     parts: tuple[str, ...] = option(
         "--parts",
@@ -44,7 +47,11 @@ class Train:
         "--precision", default="auto", choices=("auto", "fp32", "bf16"), help="auto measures which is faster here"
     )
     minutes: float | None = option(
-        "--minutes", default=None, parse=float, metavar="M", help="stop with a checkpoint after so long"
+        "--minutes",
+        default=None,
+        parse=rate,
+        metavar="M",
+        help="a whole training in so long, on any machine: learning rates fall to zero by then",
     )
     checkpoint_every: int = option(
         "--checkpoint-every", default=500, parse=whole, metavar="STEPS", help="steps between checkpoints"
@@ -65,5 +72,5 @@ class Train:
             for kind in (TrainRequest, LoopSettings)
         )
         what |= {"data": tuple(self.data), "run": Path(self.out), "settings": dict(map(name_and_value, self.set))}
-        how |= {"time_limit_s": self.minutes * 60 if self.minutes else None}
+        how |= {"time_budget_s": self.minutes * 60 if self.minutes else None}
         print(train(TrainRequest(**what), LoopSettings(**how)))

@@ -37,7 +37,7 @@ class Plates:
         self.figures = Figures()
 
     def __call__(self, clip: Clip, indices: np.ndarray, params: AugmentParams) -> Tensor:
-        """The plate of the first of some frames after an augmentation, 4 x h x w: RGB, and 1 if it is known, 0 if not.
+        """The plate of the first of some frames after an augmentation, 4 x h x w: RGB, and 1 if it is known, else 0.
 
         Args:
             clip: of `uint8` frames.

@@ -369,4 +369,7 @@ def to_pictures(frames: Tensor) -> np.ndarray:
 
     Values outside [0, 1] are clipped; halves are rounded to even, as in `to_uint8`.
     """
-    return (frames.detach().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    import torch
+
+    channels = frames.detach().float().clamp(0, 1).mul_(255).round_().byte().unbind(1)
+    return torch.stack(channels, dim=-1).cpu().numpy()

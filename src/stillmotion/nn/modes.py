@@ -1,11 +1,16 @@
-"""Switching between training and evaluation mode."""
+"""Networks for evaluation: their mode, and copies folded for speed."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
+import torch
 from torch import nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @contextmanager
@@ -20,3 +25,14 @@ def eval_mode(*networks: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode
+
+
+def folded(network: Network) -> Network:
+    """A copy for inference: every part that has a method `fold` folds itself, weights are laid channels-last.
+
+    Equal but for rounding. The copy cannot be trained on, and its weights have other names.
+    """
+    made = copy.deepcopy(network).eval().requires_grad_(False)
+    for part in list(made.modules()):
+        getattr(part, "fold", lambda: None)()
+    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

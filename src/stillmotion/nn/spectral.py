@@ -39,7 +39,7 @@ class SpectralConv2d(SameConv2d):
         return self.convolve(input, normalised_weight(self))
 
     def fold(self) -> None:
-        """Make the normalised weight the layer's own, for inference only; see `systems.base.folded`."""
+        """Make the normalised weight the layer's own, for inference only; see `nn.modes.folded`."""
         fold(self)
 
 
@@ -62,7 +62,7 @@ class SpectralConvTranspose2d(nn.ConvTranspose2d):
         return F.conv_transpose2d(input, normalised_weight(self), self.bias, self.stride, self.padding)
 
     def fold(self) -> None:
-        """Make the normalised weight the layer's own, for inference only; see `systems.base.folded`."""
+        """Make the normalised weight the layer's own, for inference only; see `nn.modes.folded`."""
         fold(self)
 
 

@@ -88,7 +88,7 @@ class ConvBlock(nn.Module):
         return F.relu(self.norm(self.conv(x)))
 
     def fold(self) -> None:
-        """Fold the norm into the convolution, for inference only; see `systems.base.folded`."""
+        """Fold the norm into the convolution, for inference only; see `nn.modes.folded`."""
         assert isinstance(self.conv, nn.Conv2d)
         fold_norm(self.conv, self.norm)
         self.norm = nn.Identity()
@@ -111,7 +111,7 @@ class Residual(nn.Module):
         return x + self.conv2(F.relu(self.norm2(out)))
 
     def fold(self) -> None:
-        """Fold the second norm into the first convolution, for inference only; see `systems.base.folded`."""
+        """Fold the second norm into the first convolution, for inference only; see `nn.modes.folded`."""
         fold_norm(self.conv1, self.norm2)
         self.norm2 = nn.Identity()
 

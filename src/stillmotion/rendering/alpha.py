@@ -22,7 +22,7 @@ WORKING_SIDE = 512
 
 
 class AlphaNetwork(nn.Module):
-    """A small U-Net that corrects the logit of an enlarged mask; about 15 thousand parameters."""
+    """A small U-Net that corrects the logit of an enlarged mask; about 12 thousand parameters."""
 
     def __init__(self) -> None:
         super().__init__()

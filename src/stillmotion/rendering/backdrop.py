@@ -29,7 +29,7 @@ class Backdrop:
     """A still's figure and the background behind it, at the still's own size and at the networks'.
 
     Attributes:
-        alpha: h x w in [0, 1], how far the figure covers each pixel.
+        alpha: h x w, `float32` in [0, 1], how far the figure covers each pixel.
         unsure: h x w truth values, where the alpha may be wrong: it shows background, and frames have shown figure.
         plate: h x w x 3, `uint8`, the background alone.
         small: 1 x 4 x S x S, the plate as `fields.blend` wants it.
@@ -70,12 +70,15 @@ def find_backdrop(
     if wanted.plate == "none":
         return None
     if wanted.mask is not None:
-        alpha = _given(wanted.mask, canvas, "mask").mean(2) / np.float32(255)
+        mask = _given(wanted.mask, canvas, "mask").mean(2, dtype=np.float32) / 255
     elif figure is not None:
-        alpha = matting.refine(canvas.picture, _enlarged(figure, canvas))
+        mask = _enlarged(figure, canvas)
     else:
         return None
-    if not LEAST <= float((alpha > 0.5).mean()) <= MOST:
+    if not _is_figure(mask):
+        return None
+    alpha = mask if wanted.mask is not None else matting.refine(canvas.picture, mask)
+    if not _is_figure(alpha):
         return None
     unsure = np.zeros(alpha.shape, bool)
     if left is not None and wanted.mask is None:
@@ -104,6 +107,10 @@ def left_places(shares: Tensor, figure: Tensor, before: Tensor | None) -> Tensor
     if float(((shown > 0.5) & (known < 0.5)).float().mean()) < LEAST_LEFT:
         return None
     return shown if before is None else torch.maximum(shown, before)
+
+
+def _is_figure(mask: np.ndarray) -> bool:
+    return LEAST <= float((mask > 0.5).mean()) <= MOST
 
 
 def _enlarged(figure: Tensor, canvas: Canvas) -> np.ndarray:

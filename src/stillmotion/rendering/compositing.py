@@ -4,14 +4,17 @@ Enlarged shares have soft edges, several pixels wide. Where the still's figure i
 moved figure ends where its pixels end, and the rim that its outline left on the still is covered by the plate.
 """
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from stillmotion import geometry, media
 from stillmotion.rendering.backdrop import Backdrop
 from stillmotion.rendering.canvas import Canvas
-from stillmotion.rendering.fields import STATIC, Fields
+from stillmotion.rendering.fields import PAINT, PLATE, STATIC, WARPED, Fields, restrict
 from stillmotion.rendering.plate import widened
 
 STATIC_BELOW, MOVING_ABOVE = 0.3, 1.0
@@ -24,9 +27,14 @@ drift and blur; at the network's own size it still costs a little (docs/log.md, 
 KEPT_ABOVE = 0.96
 """Share of the unmoved still from which on a pixel is the still's own: shares of a softmax are never exactly one."""
 
-REACH = 1.5
-"""An enlarged share counts in full from two thirds on where alpha cuts it, so that it is alpha that ends the figure."""
+REACH = 2.0
+"""An enlarged share counts in full from a half on, which is its edge, where alpha cuts: so alpha ends the figure."""
 
+PART_PIXELS = 65_536
+"""Frames are made in parts of about so many pixels, whose maps stay in a processor's cache."""
+
+Part = tuple[slice, slice]
+"""Rows and columns."""
 
 LAYERS = {
     "figure": "the still's figure, what is background darkened",
@@ -45,21 +53,22 @@ class Renderer:
 
     def __init__(self, canvas: Canvas, backdrop: Backdrop | None):
         self.canvas = canvas
-        self.rows, self.columns = canvas.enlarger()
-        self.still = media.to_tensor(canvas.picture[None]).to(canvas.small.device)  # 1 x 3 x h x w
+        self.rows, self.columns = (Axis(weights) for weights in canvas.enlarger())
         self.show(backdrop)
 
     def show(self, backdrop: Backdrop | None) -> None:
         """Take another backdrop from the next frame on."""
         self.backdrop, self.alpha, self.plate = backdrop, None, None
-        device, sampled = self.still.device, [self.still]
+        device = self.canvas.small.device
+        self.sampled = media.to_tensor(self.canvas.picture[None]).to(device).contiguous()  # 1 x 3 or 4 x h x w
         if backdrop is not None:
             alpha = torch.from_numpy(np.ascontiguousarray(backdrop.alpha, np.float32)).to(device)[None, None]
             # Far from the figure the still may move as well (a camera, a shadow): only near it alpha cuts.
             near = (widened(backdrop.alpha > 0.05) > 0) & ~backdrop.unsure
-            sampled.append(torch.where(torch.from_numpy(near).to(device), alpha, 1.0))
-            self.alpha, self.plate = alpha, media.to_tensor(backdrop.plate[None]).to(device)
-        self.sampled = torch.cat(sampled, dim=1).contiguous(memory_format=torch.channels_last)
+            gate = torch.where(torch.from_numpy(near).to(device), alpha, 1.0)
+            self.sampled = torch.cat([self.sampled, gate], dim=1)
+            self.alpha, self.plate = alpha, media.to_tensor(backdrop.plate[None]).to(device).contiguous()
+        self.still = self.sampled[:, :3]
 
     @property
     def small_plate(self) -> Tensor | None:
@@ -81,48 +90,81 @@ class Renderer:
             residual: 1 x 3 x S x S, added to their blend.
         """
         frame = self.canvas.picture.copy()
-        shares = settled(fields.shares)
-        part = self._part(shares[0, STATIC] < 1)
-        if part is None:
-            return frame
-        made = self._compose(fields._replace(shares=shares), part)
-        if residual is not None:
-            made = made + self.rows[part[0]] @ residual.float() @ self.columns[part[1]].T
-        frame[part] = media.to_pictures(made)[0]
+        shares = settled((fields if self.backdrop is not None else restrict(fields, None)).shares)
+        size = (self.canvas.picture.shape[0], self.canvas.picture.shape[1])
+        pixels = suppress_slow(fields.displacement) * ((self.canvas.size - 1) / 2 * self.canvas.scale)
+        offsets = geometry.displacement_to_normalised(pixels, size).permute(0, 3, 1, 2)
+        added = [] if residual is None else [residual.float()]
+        maps = torch.cat([offsets, shares, fields.paint, *added], dim=1)[0]  # 9 or 12 x S x S
+        for part in self._parts((shares[0, STATIC] < 1).cpu().numpy()):
+            frame[part] = media.to_pictures(self._compose(self._enlarged(maps, part), part))[0]
         return frame
 
-    def _part(self, changes: Tensor) -> tuple[slice, slice] | None:
-        """The part of the picture that S x S truth values reach."""
-        spans = []
-        for matrix, axis in ((self.rows, 1), (self.columns, 0)):
-            reached = torch.nonzero(matrix @ changes.any(dim=axis).float())[:, 0]
-            if len(reached) == 0:
-                return None
-            spans.append(slice(int(reached[0]), int(reached[-1]) + 1))
-        return spans[0], spans[1]
+    def _parts(self, changes: np.ndarray) -> Iterator[Part]:
+        """Parts of the picture, from top to bottom, that hold what S x S truth values reach."""
+        rows, columns = self.rows.reached(changes.any(1)), self.columns.reached(changes.any(0))
+        height = max(1, PART_PIXELS // max(1, columns.stop - columns.start))
+        for top in range(rows.start, rows.stop, height):
+            band = slice(top, min(top + height, rows.stop))
+            columns = self.columns.reached(changes[self.rows.cells(band)].any(0))
+            if columns.stop > columns.start:
+                yield band, columns
 
-    def _compose(self, fields: Fields, part: tuple[slice, slice]) -> Tensor:
+    def _enlarged(self, maps: Tensor, part: Part) -> Tensor:
+        """Maps of the networks' size, C x S x S, where a part lies; 1 x C x the part's size."""
+        rows, columns = self.rows.cells(part[0]), self.columns.cells(part[1])
+        weights = self.rows.weights[part[0], rows], self.columns.weights[part[1], columns]
+        return (weights[0] @ (maps[:, rows, columns] @ weights[1].T))[None]  # in this order since a part is wide
+
+    def _compose(self, large: Tensor, part: Part) -> Tensor:
         """The pixels of a part of the frame, 1 x 3 x its size."""
-        pixels = suppress_slow(fields.displacement) * ((self.canvas.size - 1) / 2 * self.canvas.scale)
-        maps = torch.cat([pixels.permute(0, 3, 1, 2), fields.shares, fields.paint], dim=1)[0]  # 9 x S x S
-        large = (self.rows[part[0]] @ maps @ self.columns[part[1]].T)[None]  # 9 x the part's size
-        sampled = self._sample(large[:, :2], part)
-        shares = large[:, 2:6]
-        still = self.still[..., part[0], part[1]]
-        if self.alpha is None or self.plate is None:
-            moved, kept, _, painted = shares.split(1, dim=1)
-            return moved * sampled + kept * still + painted * large[:, 6:]
-        plate = self.plate[..., part[0], part[1]]
-        moved, kept, hidden, painted = cut(shares, sampled[:, 3:], self.alpha[..., part[0], part[1]]).split(1, dim=1)
-        return moved * sampled[:, :3] + kept * still + hidden * plate + painted * large[:, 6:]
+        sampled, still = self._sample(large[:, :2], part), self.still[..., part[0], part[1]]
+        shares, paint, residual = large[:, 2:6].split(1, dim=1), large[:, 6:9], large[:, 9:]
+        if self.alpha is not None and self.plate is not None:
+            shares = cut(shares, sampled[:, 3:], self.alpha[..., part[0], part[1]])
+        frame = shares[WARPED] * sampled[:, :3]
+        frame.addcmul_(shares[STATIC], still).addcmul_(shares[PAINT], paint)
+        if self.plate is not None:
+            frame.addcmul_(shares[PLATE], self.plate[..., part[0], part[1]])
+        return frame.add_(residual) if residual.shape[1] else frame
 
-    def _sample(self, pixels: Tensor, part: tuple[slice, slice]) -> Tensor:
-        """The still, and its alpha if that is known, where the pixels of a part come from."""
-        height, width = self.still.shape[2:]
-        x = torch.arange(part[1].start, part[1].stop, device=pixels.device) + pixels[:, 0]
-        y = torch.arange(part[0].start, part[0].stop, device=pixels.device)[:, None] + pixels[:, 1]
-        grid = geometry.to_normalised(torch.stack([x, y], dim=-1), (height, width))
-        return geometry.warp(self.sampled, grid, padding="border")
+    def _sample(self, places: Tensor, part: Part) -> Tensor:
+        """The still, and its alpha if that is known, where the pixels of a part come from.
+
+        Args:
+            places: 1 x 2 x the part's size, offsets, which are changed to places.
+            part: the part.
+        """
+        places[:, 0] += self.columns.normalised[part[1]]
+        places[:, 1] += self.rows.normalised[part[0], None]
+        return geometry.warp(self.sampled, places.permute(0, 2, 3, 1), padding="border")
+
+
+class Axis:
+    """Pixels of one axis of the picture, and the pixels of the networks ("cells") that they are enlarged from.
+
+    Args:
+        weights: n x S, see `Canvas.enlarger`.
+    """
+
+    def __init__(self, weights: Tensor):
+        used = weights.cpu().numpy() > 0
+        self.weights = weights
+        self.normalised = geometry.identity_grid((1, len(weights)), weights)[0, :, 0]  # n
+        self.first = used.argmax(1)  # n, the first cell of each pixel, and the one after its last
+        self.end = used.shape[1] - used[:, ::-1].argmax(1)
+
+    def reached(self, cells: ArrayLike) -> slice:
+        """The pixels from the first to the last that some of the cells (S truth values) reach."""
+        chosen = np.flatnonzero(cells)
+        if len(chosen) == 0:
+            return slice(0, 0)
+        start, stop = np.searchsorted(self.end, chosen[0], "right"), np.searchsorted(self.first, chosen[-1], "right")
+        return slice(int(start), int(stop))
+
+    def cells(self, pixels: slice) -> slice:
+        """The cells that pixels are enlarged from."""
+        return slice(int(self.first[pixels.start]), int(self.end[pixels.stop - 1]))
 
 
 def settled(shares: Tensor) -> Tensor:
@@ -132,24 +174,25 @@ def settled(shares: Tensor) -> Tensor:
     return torch.where(shares[:, STATIC : STATIC + 1] > KEPT_ABOVE, still, shares)
 
 
-def cut(shares: Tensor, moved: Tensor, here: Tensor) -> Tensor:
+def cut(shares: Sequence[Tensor], moved: Tensor, here: Tensor) -> tuple[Tensor, ...]:
     """Enlarged shares with the figure's edges cut by its alpha.
 
     Args:
-        shares: N x 4 x H x W; they sum to one.
+        shares: four times N x 1 x H x W; they sum to one.
         moved: alpha of the figure where each pixel comes from, N x 1 x H x W.
-        here: alpha of the figure in the still.
+        here: alpha of the figure in the still, the same shape.
 
     Returns:
-        N x 4 x H x W.
+        Four shares that sum to one.
     """
-    warped, kept, plate, paint = shares.split(1, dim=1)
-    front = moved * (REACH * warped).clamp_max(1)
+    warped, kept, plate, paint = shares
+    front = (REACH * warped).clamp_(max=1).mul_(moved)
+    behind = 1 - front
     # The rest, whose shares are what the networks say of it; where they say nothing, it is the plate.
-    rest = (1 - front) / (kept + plate + paint + 1e-3)
-    rim = here * (REACH * plate).clamp_max(1)
-    shown = kept * (1 - rim)
-    return torch.cat([front, rest * shown, rest * (plate + kept - shown + 1e-3), rest * paint], dim=1)
+    rest = behind / (1 + 1e-3 - warped)
+    rim = (REACH * plate).clamp_(max=1).mul_(here)
+    kept, paint = torch.addcmul(kept, kept, rim, value=-1).mul_(rest), rest * paint
+    return front, kept, (behind - kept).sub_(paint), paint
 
 
 def suppress_slow(displacement: Tensor) -> Tensor:

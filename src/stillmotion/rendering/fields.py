@@ -70,14 +70,16 @@ def warp_still(still: Tensor, fields: Fields) -> Tensor:
 def restrict(fields: Fields, plate: Tensor | None) -> Fields:
     """The fields of frames whose plate is not known everywhere: there the other sources have what it had.
 
+    Shares of a softmax may have nothing but the plate; then the others are equal.
+
     Args:
         fields: of N frames.
         plate: N x 4 x h x w, see `blend`; None where none is known.
     """
     kept = torch.ones_like(fields.shares)
     kept[:, PLATE] = 0.0 if plate is None else plate[:, 3]
-    shares = fields.shares * kept
-    return fields._replace(shares=shares / shares.sum(1, keepdim=True).clamp_min(1e-6))
+    shares = fields.shares.clamp_min(1e-9) * kept
+    return fields._replace(shares=shares / shares.sum(1, keepdim=True))
 
 
 def blend(fields: Fields, warped: Tensor, still: Tensor, plate: Tensor | None) -> Tensor:

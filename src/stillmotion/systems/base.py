@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -31,13 +31,13 @@ from stillmotion.files import (
     write_json,
     writing,
 )  # fmt: skip
+from stillmotion.nn.modes import folded
 from stillmotion.options import Control
 
 if TYPE_CHECKING:
     from stillmotion.data.clip import Clip
 
 WEIGHTS, CONFIG, FORMAT = "model.safetensors", "config.json", 2
-Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ class System(ABC):
     @property
     @abstractmethod
     def main_stage(self) -> str:
-        """The training stage that `bench` times."""
+        """The training stage that `bench` times, and that trains a finished model on."""
 
     @abstractmethod
     def control_of(self, clip: Clip) -> Control:
@@ -249,8 +249,12 @@ class System(ABC):
         Args:
             still: H x W x 3, `uint8` RGB.
             control: of a class in `controls`; None: the still rests until a control is sent.
-            frames, seed, layers, mask, plate: see `Output`.
+            frames: see `Output`.
+            seed: see `Output`.
             size: `native`, the still's own, or `model`, the networks'.
+            layers: see `Output`.
+            mask: see `Output`.
+            plate: see `Output`.
 
         Raises:
             StillmotionError: the control is of another kind or does not fit; some of it only with the first step.
@@ -362,17 +366,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(stored.get("card") or {}, dict):
         raise StillmotionError(f"{path}: the card must be an object with names and values.")
     return stored
-
-
-def folded(network: Network) -> Network:
-    """A copy for inference: every part that has a method `fold` folds itself, weights are laid channels-last.
-
-    Equal but for rounding. The copy cannot be trained on, and its weights have other names.
-    """
-    made = copy.deepcopy(network).eval().requires_grad_(False)
-    for part in list(made.modules()):
-        getattr(part, "fold", lambda: None)()
-    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from stillmotion.training.ema import EMA
 from stillmotion.training.stage import Stage, optional
 from stillmotion.training.state import pack, unpack
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,11 @@ class Checkpoint:
         """Steps of the stage that were done."""
         return int(self.state["step"])
 
+    @property
+    def finished(self) -> bool:
+        """Whether the stage ended here: with its last step, or with its part of a time budget."""
+        return bool(self.state["finished"])
+
 
 def folder_of(run: Path, stage: str, step: int) -> Path:
     """Where the checkpoint of a step is."""
@@ -60,7 +65,8 @@ def save(
     """Write a checkpoint after `step` steps, point `last.json` to it and remove those of the stage that are too old.
 
     Beside the stage it holds the averages (if there are any), `rng`, the states of the generators of all processes,
-    and `facts` for `state.json`. The last `keep` checkpoints of this stage stay.
+    and `facts` for `state.json`, among them `finished`. The last `keep` checkpoints of this stage stay, but none of a
+    later step: a run that went back to an earlier checkpoint has left it behind.
 
     Raises:
         StillmotionError: it could not be written; all older checkpoints stay.
@@ -85,12 +91,12 @@ def save(
         save_tensors(folder / "optim.safetensors", tensors)
         save_tensors(folder / "rng.safetensors", rng)
         write_json(folder / "state.json", state)
+    for later in _stage_folders(run, stage.name):
+        if _step_of(later) > step:
+            _remove(later)
     write_json(run / "last.json", {"checkpoint": final.name})
     for old in _stage_folders(run, stage.name)[:-keep]:
-        # A hidden name first: a kill while removing must not leave a half checkpoint that looks whole.
-        hidden = old.with_name(f".tmp-{old.name}")
-        old.rename(hidden)
-        shutil.rmtree(hidden, ignore_errors=True)
+        _remove(old)
     return final
 
 
@@ -125,7 +131,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         raise StillmotionError(f"{folder / 'state.json'} is not the state of a checkpoint.")
     if state["format"] != FORMAT:
         raise StillmotionError(
-            f"The checkpoint {folder} has format {state['format']}; this version reads {FORMAT}: update stillmotion."
+            f"The checkpoint {folder} has format {state['format']}, and this version reads {FORMAT}: resume with the "
+            "version of stillmotion that wrote it."
         )
     return Checkpoint(folder, state)
 
@@ -158,7 +165,10 @@ def load_final(run: Path, stage: Stage) -> None:
         StillmotionError: the stage's last checkpoint is missing or damaged.
     """
     ema = EMA(optional(stage, "ema"), decay=0.0)
-    _load_weights(open_checkpoint(folder_of(run, stage.name, stage.steps)), stage, ema)
+    final = open_checkpoint(_newest(run, stage.name))
+    if not final.finished:
+        raise StillmotionError(f"The last checkpoint of stage {stage.name!r} is gone from {run}; start a new run.")
+    _load_weights(final, stage, ema)
     ema.copy_to_networks()
 
 
@@ -180,12 +190,10 @@ def stage_weights(run: Path, stage: str) -> dict[str, dict[str, Tensor]]:
     Raises:
         StillmotionError: the run has no checkpoint of this stage, or it is damaged.
     """
-    folders = _stage_folders(run, stage)
-    if not folders:
-        raise StillmotionError(f"The run {run} has no checkpoint of a stage {stage!r} yet.")
-    tensors = load_tensors(folders[-1] / "model.safetensors")
-    if (folders[-1] / "ema.safetensors").is_file():
-        tensors |= load_tensors(folders[-1] / "ema.safetensors")
+    folder = _newest(run, stage)
+    tensors = load_tensors(folder / "model.safetensors")
+    if (folder / "ema.safetensors").is_file():
+        tensors |= load_tensors(folder / "ema.safetensors")
     weights: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         network, _, rest = key.partition(".")
@@ -201,6 +209,24 @@ def _stage_folders(run: Path, stage: str) -> list[Path]:
         if step.isdigit() and folder.is_dir():
             found.append((int(step), folder))
     return [folder for _, folder in sorted(found)]
+
+
+def _newest(run: Path, stage: str) -> Path:
+    folders = _stage_folders(run, stage)
+    if not folders:
+        raise StillmotionError(f"The run {run} has no checkpoint of a stage {stage!r} yet.")
+    return folders[-1]
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.rpartition("-")[2])
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint; a hidden name first: a kill meanwhile must not leave a half one that looks whole."""
+    hidden = folder.with_name(f".tmp-{folder.name}")
+    folder.rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _load_weights(checkpoint: Checkpoint, stage: Stage, ema: EMA) -> None:
@@ -261,10 +287,8 @@ def _match_layout(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> di
 
 
 def _advice(folder: Path) -> str:
-    stage, _, step = folder.name.rpartition("-")
-    older = [
-        f.name for f in _stage_folders(folder.parent.parent, stage) if int(f.name.rpartition("-")[2]) < int(step)
-    ]
+    stage = folder.name.rpartition("-")[0]
+    older = [f.name for f in _stage_folders(folder.parent.parent, stage) if _step_of(f) < _step_of(folder)]
     if not older:
         return " There is no older checkpoint of this stage."
     return f" Remove the folder {folder.name} to continue from {older[-1]}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,11 +50,16 @@ def on_main(accelerator: Accelerator, work: Any, *arguments: Any) -> None:
 
 def any_process(accelerator: Accelerator, raised: bool) -> bool:
     """True on all processes if it is on any."""
+    return largest(accelerator, [float(raised)])[0] > 0
+
+
+def largest(accelerator: Accelerator, values: Sequence[float]) -> list[float]:
+    """The largest of each number over all processes, the same on all."""
     if accelerator.num_processes == 1:
-        return raised
-    value = torch.tensor([float(raised)], device=accelerator.device)
-    torch.distributed.all_reduce(value)
-    return bool(value.item() > 0)
+        return list(values)
+    tensor = torch.tensor(values, dtype=torch.float32, device=accelerator.device)
+    torch.distributed.all_reduce(tensor, torch.distributed.ReduceOp.MAX)
+    return tensor.tolist()
 
 
 def mean(accelerator: Accelerator, values: Iterable[float]) -> list[float]:

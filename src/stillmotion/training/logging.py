@@ -117,7 +117,11 @@ class TensorBoard:
 
 
 class Console:
-    """A progress bar on a terminal, plain lines elsewhere."""
+    """A progress bar on a terminal, plain lines elsewhere.
+
+    Attributes:
+        total: steps to expect.
+    """
 
     def __init__(self, stage: str, start: int, total: int, stream: TextIO | None = None):
         self.stream = stream or sys.stderr
@@ -137,6 +141,7 @@ class Console:
         """Show the mean losses at a step, the rate and the time left of the stage."""
         shown = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
         if self._bar is not None:
+            self._bar.total = self.total
             self._bar.set_postfix_str(shown)
             return
         now, (before, last) = time.perf_counter(), self._since

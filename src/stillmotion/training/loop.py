@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from stillmotion.training.checkpoint import Checkpoint
 from stillmotion.training.ema import EMA
 from stillmotion.training.logging import JsonLines, MeanMeter
 from stillmotion.training.reporting import Progress, Session
+from stillmotion.training.schedules import StepSchedule
 from stillmotion.training.settings import LoopSettings, Outcome
 from stillmotion.training.signals import StopSignal
 from stillmotion.training.stage import Batch, Stage, check_stages, optional
@@ -63,7 +63,7 @@ def fit(
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
     distributed.on_main(accelerator, _open_run, run, config, resume, names)
     last = checkpoint.find_last(run, names) if resume else None
-    with StopSignal(settings.time_limit_s) as stop_signal:
+    with StopSignal() as stop_signal:
         log = JsonLines(run / "log.jsonl")
         session = Session(run, names, settings, accelerator, stop_signal, log, config_hash=digest)
         _prepare(session, last)
@@ -122,6 +122,12 @@ def _prepare(session: Session, last: Checkpoint | None) -> None:
                 f"{session.accelerator.num_processes}: resume it with as many, each has random numbers of its own."
             )
         session.seconds = float(last.state["seconds"])
+        unfinished = not (last.finished and last.stage == session.stages[-1])
+        if unfinished and settings.time_budget_s is not None and session.seconds >= settings.time_budget_s:
+            raise StillmotionError(
+                f"The run in {session.run} has been trained for {session.seconds / 60:.1f} minutes, which a time "
+                "budget counts: give a larger one."
+            )
     times: dict[str, float] = {}
     if last is not None and settings.precision == "auto":
         session.precision = str(last.state["precision"])
@@ -138,6 +144,7 @@ def _prepare(session: Session, last: Checkpoint | None) -> None:
             "stage": stage,
             "step": step,
             "precision": session.precision,
+            "time_budget_s": settings.time_budget_s,
             "probe_ms": times,
             "device": str(session.accelerator.device),
             "processes": session.accelerator.num_processes,
@@ -151,14 +158,16 @@ def _prepare(session: Session, last: Checkpoint | None) -> None:
 
 def _run_stages(session: Session, stages: Sequence[Stage], last: Checkpoint | None) -> Outcome:
     current = session.stages.index(last.stage) if last is not None else 0
+    step = 0
     for index, stage in enumerate(stages):
         if index < current:
-            checkpoint.load_final(run=session.run, stage=stage)
+            checkpoint.load_final(session.run, stage)
             continue
-        progress = _train_stage(session, stage, last if index == current else None)
-        if progress.stopped and (progress.step < stage.steps or stage is not stages[-1]):
-            return Outcome(False, stage.name, progress.step, session.stop_signal.reason)
-    return Outcome(True, stages[-1].name, stages[-1].steps)
+        progress = _train_stage(session, stages[index:], last if index == current else None)
+        step = progress.step
+        if progress.stopped and not (progress.finished and stage is stages[-1]):
+            return Outcome(False, stage.name, step, session.stop_signal.reason)
+    return Outcome(True, stages[-1].name, step)
 
 
 def _place_all(session: Session, stages: Sequence[Stage], resume: bool) -> None:
@@ -184,7 +193,11 @@ def _place_all(session: Session, stages: Sequence[Stage], resume: bool) -> None:
         checkpoint.load_initial(initial, stages)
 
 
-def _train_stage(session: Session, stage: Stage, last: Checkpoint | None) -> Progress:
+def _train_stage(session: Session, stages: Sequence[Stage], last: Checkpoint | None) -> Progress:
+    """Train the first of the stages that are left, from its checkpoint if there is one."""
+    stage = stages[0]
+    session.tick()
+    started = session.seconds if last is None else float(last.state["started"])
     generators = optional(stage, "generators")
     rank, world = session.accelerator.process_index, session.accelerator.num_processes
     state.seed_all(session.settings.seed, stage.name, rank, generators)
@@ -196,6 +209,10 @@ def _train_stage(session: Session, stage: Stage, last: Checkpoint | None) -> Pro
     ema = EMA(optional(stage, "ema"), session.settings.ema_decay)
     progress = Progress(stage, Updater(stage, session.accelerator), ema, MeanMeter())
     progress.step = last.step if last is not None else 0
+    progress.started = started
+    if (budget := session.settings.time_budget_s) is not None:
+        # What the stages before have left is shared by steps, so that none takes the time of those behind it.
+        progress.seconds_given = (budget - started) * stage.steps / sum(each.steps for each in stages)
     with session.stop_signal.children_ignore_interrupts():
         batches = iter(
             loader(
@@ -209,6 +226,7 @@ def _train_stage(session: Session, stage: Stage, last: Checkpoint | None) -> Pro
             )
         )
     if last is not None:
+        progress.finished = last.finished
         checkpoint.load(last, stage, ema)
         progress.meter.reset(last.state["sums"])
         states = load_tensors(last.folder / "rng.safetensors")
@@ -216,35 +234,50 @@ def _train_stage(session: Session, stage: Stage, last: Checkpoint | None) -> Pro
     moved = prefetch.on_device(batches, session.accelerator.device, session.settings.channels_last)
     with reporting.displays(session, progress), moved as on_device:
         _iterate(session, progress, on_device)
-    if progress.step == stage.steps and ema.shadow:
+    if progress.finished and ema.shadow:
         ema.copy_to_networks()
     return progress
 
 
 def _iterate(session: Session, progress: Progress, batches: Iterator[Batch]) -> None:
     """The steps of a stage, until it is done or there is a reason to stop."""
-    stage, settings = progress.stage, session.settings
-    started, before = time.perf_counter(), session.seconds
+    settings = session.settings
+    _synchronise(session, progress)
     progress.last_log = (session.seconds, progress.step)
-    while progress.step < stage.steps and not progress.stopped:
+    while not (progress.finished or progress.stopped):
         _step(session, progress, next(batches))
-        session.seconds = before + time.perf_counter() - started
-        done = progress.step == stage.steps
-        if progress.step % settings.log_every == 0 or done:
+        progress.stopped = _synchronise(session, progress)
+        progress.finished = progress.share == 1
+        if progress.step % settings.log_every == 0 or progress.finished:
             reporting.log(session, progress)
-        if settings.preview_every and (progress.step % settings.preview_every == 0 or done):
+        if settings.preview_every and (progress.step % settings.preview_every == 0 or progress.finished):
             reporting.preview(session, progress)
-        # All processes must leave at the same step, so one that got a signal tells the others.
-        progress.stopped = distributed.any_process(session.accelerator, bool(session.stop_signal.check()))
-        if progress.step % settings.checkpoint_every == 0 or done or progress.stopped:
+        if progress.step % settings.checkpoint_every == 0 or progress.finished or progress.stopped:
             _save(session, progress)
     if progress.stopped:
         reporting.report_stop(session, progress)
 
 
+def _synchronise(session: Session, progress: Progress) -> bool:
+    """Take the time, and tell whether to stop: all processes have the same rates and leave at the same step."""
+    session.tick()
+    by_steps = progress.step / progress.stage.steps
+    spent, given = session.seconds - progress.started, progress.seconds_given
+    by_time = spent / given if spent < given else 1.0  # the stages before may have left nothing
+    values = (max(by_steps, by_time), float(bool(session.stop_signal.reason)))
+    progress.share, signalled = distributed.largest(session.accelerator, values)
+    return bool(signalled)
+
+
 def _step(session: Session, progress: Progress, batch: Batch) -> None:
     progress.updater.step = progress.step + 1
     progress.updater.batch = batch
+    if session.settings.time_budget_s is not None:
+        # The stage's own schedule at this share, and beside it an even fall to zero, whatever the schedule ends with.
+        progress.updater.decay = 1 - progress.share
+        for scheduler in optional(progress.stage, "schedulers").values():
+            if isinstance(scheduler, StepSchedule):
+                scheduler.follow(progress.share)
     kind = session.accelerator.device.type
     with torch.autocast(kind, dtype=torch.bfloat16, enabled=session.precision == "bf16"):
         scalars = progress.stage.step(batch, progress.updater)
@@ -266,7 +299,9 @@ def _save(session: Session, progress: Progress) -> None:
         "processes": session.accelerator.num_processes,
         "threads": torch.get_num_threads(),
         "precision": session.precision,
+        "finished": progress.finished,
         "seconds": session.seconds,
+        "started": progress.started,
         "sums": reporting.shared_sums(session, progress),
         "config_hash": session.config_hash,
         "stillmotion": __version__,

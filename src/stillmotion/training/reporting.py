@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 
 import torch
 from accelerate import Accelerator
@@ -22,7 +24,11 @@ from stillmotion.training.update import Updater
 
 @dataclass
 class Session:
-    """One call of `fit`: what its stages share, and the training time, which continues over resumes."""
+    """One call of `fit`: what its stages share, and the training time, which continues over resumes.
+
+    Attributes:
+        seconds: of training until the last `tick`, with those of the calls before.
+    """
 
     run: Path
     stages: list[str]
@@ -33,6 +39,12 @@ class Session:
     config_hash: str
     precision: str = "fp32"
     seconds: float = 0.0
+    _ticked: float = field(default_factory=lambda: perf_counter())
+
+    def tick(self) -> None:
+        """Add the time since the last tick."""
+        before, self._ticked = self._ticked, perf_counter()
+        self.seconds += self._ticked - before
 
     @property
     def is_main(self) -> bool:
@@ -42,7 +54,14 @@ class Session:
 
 @dataclass
 class Progress:
-    """One stage while it is trained."""
+    """One stage while it is trained.
+
+    Attributes:
+        started: the session's seconds when the stage began, in the first call of a run that is resumed.
+        seconds_given: how many it may take from then on.
+        share: how much of the stage is over, of its steps or its seconds, whichever is more; up to 1.
+        finished: whether all of it is.
+    """
 
     stage: Stage
     updater: Updater
@@ -50,7 +69,11 @@ class Progress:
     meter: MeanMeter
     console: Console | None = None
     tensorboard: TensorBoard | None = None
+    started: float = 0.0
+    seconds_given: float = math.inf
     step: int = 0
+    share: float = 0.0
+    finished: bool = False
     stopped: bool = False
     last_log: tuple[float, int] = (0.0, 0)  # seconds, step
 
@@ -81,10 +104,11 @@ def log(session: Session, progress: Progress) -> None:
     losses = {name: total / count for name, (total, count) in sums.items()}
     rate = (progress.step - step) * stage.batch / max(session.seconds - seconds, 1e-9)
     progress.last_log = (session.seconds, progress.step)
-    rates = {name: float(o.param_groups[0]["lr"]) for name, o in stage.optimizers.items()}
+    rates = dict(progress.updater.rates)
     line = {"stage": stage.name, "step": progress.step, "losses": losses, "lr": rates}
     session.log.write(line | {"samples_per_s": round(rate, 3), "seconds": round(session.seconds, 3)})
     if progress.console is not None and progress.tensorboard is not None:
+        progress.console.total = round(progress.step / progress.share)  # a time budget leaves fewer than configured
         progress.console.losses(progress.step, losses, rate)
         progress.tensorboard.scalars(progress.step, losses | {f"lr/{name}": value for name, value in rates.items()})
 
@@ -117,7 +141,7 @@ def report_stop(session: Session, progress: Progress) -> None:
     """Print the reason and the checkpoint, unless the run is finished."""
     stage, stop_signal = progress.stage, session.stop_signal
     stop_signal.reason = stop_signal.reason or "another process"
-    if progress.console is None or (progress.step == stage.steps and stage.name == session.stages[-1]):
+    if progress.console is None or (progress.finished and stage.name == session.stages[-1]):
         return
     folder = checkpoint.folder_of(session.run, stage.name, progress.step)
     progress.console.line(

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -37,13 +37,17 @@ class Schedule:
     total: Count | None = None  # steps over which it extends, if not those of the stage; the rate stays afterwards
 
 
-def factor(schedule: Schedule, step: int, steps: int) -> float:
-    """The learning rate of a step (from 0) as a share of the optimiser's own; `schedule.total` precedes `steps`."""
+def factor(schedule: Schedule, step: int, steps: int, place: float | None = None) -> float:
+    """The learning rate of a step (from 0) as a share of the optimiser's own; `schedule.total` precedes `steps`.
+
+    `place` is the step whose decay it has, if not its own. The warm-up counts steps all the same, for it is there for
+    Adam's estimates, which need them.
+    """
     rise = min(1.0, (step + 1) / schedule.warmup) if schedule.warmup else 1.0
-    return rise * _decayed(schedule, step, schedule.total or steps)
+    return rise * _decayed(schedule, step if place is None else place, schedule.total or steps)
 
 
-def _decayed(schedule: Schedule, step: int, total: int) -> float:
+def _decayed(schedule: Schedule, step: float, total: int) -> float:
     if schedule.kind == "milestone":
         return schedule.decay ** sum(step >= share * total for share in schedule.milestones)
     if schedule.kind == "linear":
@@ -58,40 +62,73 @@ def _decayed(schedule: Schedule, step: int, total: int) -> float:
     return 1.0
 
 
-def scheduler(optimizer: Optimizer, schedule: Schedule, steps: int) -> LambdaLR:
-    """A scheduler for `Stage.schedulers`, which the loop steps once per step; the present rates are of share 1."""
-    return LambdaLR(optimizer, lambda step: factor(schedule, step, steps))
+def scheduler(optimizer: Optimizer, schedule: Schedule, steps: int) -> StepSchedule:
+    """A scheduler of one optimiser, see `StepSchedule`."""
+    return StepSchedule({"": optimizer}, schedule, steps)
 
 
-class UpdateSchedule:
-    """A schedule that counts updates, for stages that make several per step of the loop.
+class StepSchedule:
+    """A scheduler for `Stage.schedulers`, which the loop steps once per step.
 
-    The stage calls `advance` before each update. To the loop it is a scheduler whose `step` does nothing.
+    Under a time budget the loop also tells which share of the stage is over (`follow`). The decay is then that of the
+    step at this share, if it is beyond the steps made.
+
+    Attributes:
+        count: steps made.
     """
 
-    def __init__(self, optimizers: Mapping[str, Optimizer], schedule: Schedule, updates: int):
-        """Args: the optimisers (their present rates are those of share 1); which; the updates of the whole stage."""
-        self.schedule, self.updates = schedule, updates
-        self.count = 0
-        self._groups = [(group, group["lr"]) for o in optimizers.values() for group in o.param_groups]
+    def __init__(self, optimizers: Mapping[str, Optimizer], schedule: Schedule, steps: int):
+        """Args: the optimisers (their present rates are those of share 1); which; the steps of the whole stage."""
+        self.schedule, self.steps = schedule, steps
+        self.count, self._share = 0, 0.0
+        # Not the groups: an optimiser that loads a state has new ones.
+        self._rates = [(o, [group["lr"] for group in o.param_groups]) for o in optimizers.values()]
+        self._set_rates()
 
-    def advance(self) -> None:
-        """Set the learning rates of the next update and count it."""
-        share = factor(self.schedule, self.count, self.updates)
-        for group, rate in self._groups:
-            group["lr"] = rate * share
-        self.count += 1
+    @property
+    def last_epoch(self) -> float:
+        """The place in the schedule, in steps; the name is that of torch's schedulers."""
+        return max(self.count, self._share * self.steps)
+
+    def follow(self, share: float) -> None:
+        """Go on from the place at a share of the stage."""
+        self._share = share
+        self._set_rates()
 
     def step(self) -> None:
-        """Nothing: updates are counted one by one."""
+        """Count a step and set the learning rates of the next."""
+        self.count += 1
+        self._set_rates()
 
     def state_dict(self) -> dict[str, Any]:
-        """The count, for checkpoints."""
+        """The count, for checkpoints; the loop tells the share anew."""
         return {"count": self.count}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a stored count."""
         self.count = int(state["count"])
+        self._set_rates()
+
+    def _set_rates(self) -> None:
+        share = factor(self.schedule, self.count, self.steps, self.last_epoch)
+        for optimizer, rates in self._rates:
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * share
+
+
+class UpdateSchedule(StepSchedule):
+    """A schedule whose steps are updates, for stages that make several per step of the loop.
+
+    The stage calls `advance` before each update. To the loop it is a scheduler whose `step` does nothing.
+    """
+
+    def advance(self) -> None:
+        """Set the learning rates of the next update and count it."""
+        self._set_rates()
+        self.count += 1
+
+    def step(self) -> None:
+        """Nothing: updates are counted one by one."""
 
 
 class EpochPlateau:

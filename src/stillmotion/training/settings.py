@@ -26,7 +26,8 @@ class LoopSettings:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     channels_last: bool = True  # keep 4-D weights and inputs in channels-last layout (faster on most devices)
     ema_decay: float = 0.999  # of the averaged weights, in [0, 1)
-    time_limit_s: float | None = None  # stop with a checkpoint after so many seconds; None for no limit
+    # Seconds of the whole run, resumes included, in which the learning rates fall to zero; None: the stages' steps.
+    time_budget_s: float | None = None
     threads: int | None = None  # CPU threads per process, None: torch's choice; as many for a bit-exact resume
     workers: int = 0  # processes that prepare batches, per training process; 0 prepares them in this one
     device: Literal["auto", "cpu", "cuda"] = "auto"  # `auto` (CUDA if it is there), `cpu` or `cuda`
@@ -38,8 +39,8 @@ class LoopSettings:
                 raise StillmotionError(f"{name} must be at least {least}, not {getattr(self, name)}.")
         if self.threads is not None and self.threads < 1:
             raise StillmotionError(f"threads must be at least 1, not {self.threads}.")
-        if self.time_limit_s is not None and not self.time_limit_s > 0:
-            raise StillmotionError(f"time_limit_s must be above 0, not {self.time_limit_s}.")
+        if self.time_budget_s is not None and not self.time_budget_s > 0:
+            raise StillmotionError(f"time_budget_s must be above 0, not {self.time_budget_s}.")
         if not 0 <= self.ema_decay < 1:
             raise StillmotionError(f"ema_decay must be at least 0 and below 1, not {self.ema_decay}.")
         for name, known in {"precision": PRECISIONS, "device": DEVICES}.items():
@@ -51,7 +52,7 @@ class LoopSettings:
 class Outcome:
     """How `fit` ended."""
 
-    finished: bool  # every stage has all its steps
+    finished: bool  # every stage has all its steps, or had its part of the time budget
     stage: str  # the last stage that was trained
     step: int  # its last step
-    stopped_by: str = ""  # empty when finished, else `time limit`, `Ctrl-C`, `SIGTERM` or `another process`
+    stopped_by: str = ""  # empty when finished, else `Ctrl-C`, `SIGTERM` or `another process`

@@ -1,11 +1,10 @@
-"""Early stop: Ctrl-C, SIGTERM and the time limit end a run after a whole step, with a checkpoint."""
+"""Early stop: Ctrl-C and SIGTERM end a run after a whole step, with a checkpoint."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -18,16 +17,15 @@ class StopSignal:
     stops at once.
 
     Attributes:
-        reason: `Ctrl-C`, `SIGTERM`, `time limit`, or empty.
+        reason: `Ctrl-C`, `SIGTERM`, or empty: there is none to stop.
     """
 
-    def __init__(self, time_limit_s: float | None):
+    def __init__(self) -> None:
         self.reason = ""
-        self._deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
         self._previous_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
-        # Only the main thread may set handlers; a training inside a thread is stopped by its time limit.
+        # Only the main thread may set handlers; a training inside a thread runs to its end.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous_handlers[number] = signal.signal(number, self._on_signal)
@@ -41,12 +39,6 @@ class StopSignal:
         if number == signal.SIGINT and self.reason == "Ctrl-C":
             raise KeyboardInterrupt
         self.reason = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
-
-    def check(self) -> str:
-        """The reason to stop now, empty if there is none."""
-        if not self.reason and self._deadline is not None and time.monotonic() >= self._deadline:
-            self.reason = "time limit"
-        return self.reason
 
     @contextlib.contextmanager
     def children_ignore_interrupts(self) -> Iterator[None]:

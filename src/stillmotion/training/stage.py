@@ -41,7 +41,9 @@ class Stage(Protocol):
     """One training stage of a system; any object with these members is one.
 
     These may be there as well:
-        schedulers (`Mapping[str, LRScheduler]`): each is stepped once after every step.
+        schedulers (`Mapping[str, LRScheduler]`): each is stepped once after every step. Those of
+            `training.schedules` also follow a time budget: what else depends on the share of the stage that is over
+            takes it from them, as `last_epoch / steps`.
         ema (`Mapping[str, nn.Module]`): networks, all of them in `networks` under the same name, of which an
             EMA of the weights is kept. `preview` runs with the averaged weights, and the networks take them over
             when the stage ends.
@@ -55,7 +57,7 @@ class Stage(Protocol):
     """
 
     name: str  # a word of letters, digits and `_`, unique within a run
-    steps: int  # training iterations of the whole stage
+    steps: int  # training iterations of the whole stage, unless a time budget ends it before
     batch: int  # samples per step over all processes together
     networks: Mapping[str, nn.Module]  # everything whose weights and buffers must be saved, by a word like `name`
     optimizers: Mapping[str, torch.optim.Optimizer]  # by the names that `step` gives to `update`

@@ -21,6 +21,8 @@ class Updater:
 
     Attributes:
         step: number of the running step, from 1; the loop sets it.
+        decay: factor of every learning rate, beside the schedulers'; the loop sets it under a time budget.
+        rates: the learning rate of each optimiser's last step.
         batch: this process's samples in it; the loop sets them.
     """
 
@@ -28,6 +30,8 @@ class Updater:
         self.stage = stage
         self.accelerator = accelerator
         self.step = 0
+        self.decay = 1.0
+        self.rates: dict[str, float] = {}
         self.batch: Batch = {}
         self._parameters = {
             name: [p for group in optimizer.param_groups for p in group["params"]]
@@ -55,10 +59,21 @@ class Updater:
             if clip_grad is not None:
                 nn.utils.clip_grads_with_norm_(parameters, clip_grad, norm)
             for name in chosen:
-                self.stage.optimizers[name].step()
+                self._step(name)
         # Autocast keeps bfloat16 copies of the weights until its outermost block ends, which is the whole
         # step: without this line a second forward pass in the same step would use the old weights.
         torch.clear_autocast_cache()
+
+    def _step(self, name: str) -> None:
+        """Step an optimiser with its rates times `decay`, which its scheduler does not see."""
+        optimizer = self.stage.optimizers[name]
+        own = [group["lr"] for group in optimizer.param_groups]
+        for group, rate in zip(optimizer.param_groups, own, strict=True):
+            group["lr"] = rate * self.decay
+        self.rates[name] = float(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        for group, rate in zip(optimizer.param_groups, own, strict=True):
+            group["lr"] = rate
 
     def _all_reduce(self, parameters: list[nn.Parameter], loss: Tensor) -> Tensor:
         """Replace gradients by their mean over all processes; returns the mean loss.

@@ -113,7 +113,7 @@ class Driving(System):
         """
         if (output.mask or output.plate) and not self.config.generator.fields:
             raise StillmotionError(
-                "The generator of this model has no fields and uses no mask and no plate: leave --mask and --plate out."
+                "This model has no fields, which a mask and a plate are for: leave --mask and --plate out."
             )
         return DrivingRollout(self.for_inference(), still, control, output)
 

@@ -251,8 +251,8 @@ class StrokesRollout(Rollout):
 
     def _layers(self, seen: np.ndarray, mask: Tensor) -> dict[str, np.ndarray]:
         trajectory, layers = self._trajectory, {"change": draw_change(seen, mask), "stroke": self.still.copy()}
-        # Layers are of one length, and the first frame is made before there is a stroke.
-        layers |= self._renderer.layers() if self._renderer else dict.fromkeys(RENDERER_LAYERS, self.still)
+        # Every layer is as long as the frames: the still where no figure is found, and before there is a stroke.
+        layers |= dict.fromkeys(RENDERER_LAYERS, self.still) | (self._renderer.layers() if self._renderer else {})
         if trajectory is None:
             return layers
         layers["stroke"] = draw_stroke(self.still, trajectory.path, trajectory.index)

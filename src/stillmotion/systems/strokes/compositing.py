@@ -65,8 +65,10 @@ class ChangeMask:
         amount = changed(generated.frame.float(), self.still, self.unmoved)
         moved = geometry.reachable(amount > CLEAR, self.near)
         # Faint changes show beside clear ones, with a soft edge.
-        gate = F.avg_pool2d(F.max_pool2d(moved.float(), 5, stride=1, padding=2), 3, stride=1, padding=1)
-        return gate if generated.fields is not None else amount * gate * (amount > ACTIVE)
+        near = F.max_pool2d(moved.float(), 5, stride=1, padding=2)
+        if generated.fields is not None:
+            return F.avg_pool2d(near, 3, stride=1, padding=1, count_include_pad=False)
+        return amount * F.avg_pool2d(near, 3, stride=1, padding=1) * (amount > ACTIVE)
 
 
 def changed(frame: Tensor, still: Tensor, unmoved: Tensor) -> Tensor:

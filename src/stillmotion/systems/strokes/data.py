@@ -117,6 +117,12 @@ def known_targets(
     return found
 
 
+def clip_plate(clip: Clip, still: int, config: StrokesConfig) -> Tensor | None:
+    """The plate of a frame as it is, 4 x H x W (see `rendering.fields.blend`); None for the paper's generator."""
+    size = (clip.frames.shape[1], clip.frames.shape[2])
+    return Plates()(clip, np.array([still]), AugmentParams(size, size)) if config.generator.fields else None
+
+
 class ObjectMasks:
     """Masks of the moving object as pictures; see `data.plates.Figures`."""
 

@@ -30,6 +30,7 @@ from stillmotion.systems.strokes.object_frame import (
 )
 from stillmotion.systems.strokes.stroke_encoding import stroke_maps
 
+_INITIALISED = ("fields.flow", "fields.shares", "mask.logit")  # they start at "keep the still" and "no figure"
 _ENCODER_SLOPE, _DISCRIMINATOR_SLOPE = 0.2, 0.1
 _INSTANCE_EPSILON = 1e-9
 """The map of a stroke is almost constant: the variances of its first features are 1e-6, below the usual epsilon."""
@@ -90,12 +91,13 @@ class StrokesNetworks(nn.Module):
         state, motion = self.predict(inputs)  # Eq. 1, Eq. 2
         return StepOutputs(state, motion, self.generate(inputs.context, state, inputs.frame))
 
-    def begin(self, still: Tensor, points: Tensor, fast: bool = True) -> Context:
+    def begin(self, still: Tensor, points: Tensor, plate: Tensor | None = None, fast: bool = True) -> Context:
         """Encode what all time steps share (Sec. III-A a).
 
         Args:
             still: N x 3 x s x s in [-1, 1].
             points: N x T x 2, (x, y) in pixels of the networks' frames.
+            plate: the background behind the still's object, see `Context`; None if it is not known.
             fast: work h_0, and E2(S) if it is constant, into P's convolutions once; equal but for rounding.
 
         Raises:
@@ -108,7 +110,7 @@ class StrokesNetworks(nn.Module):
             whole = self.motion(stroke_maps(points, 0, self.config)[0])  # N x C x h x h
             constants.append(whole)
         prepared = self.predictor.prepare(constants) if fast else None
-        return Context(still, initial, [seen, *maps], whole, prepared)
+        return Context(still, initial, [seen, *maps], whole, prepared, plate)
 
     def step_inputs(self, context: Context, state: Tensor, points: Tensor, t: int) -> StepInputs:
         """Inputs of the step from frame t to t + 1; `points` as for `begin`, t from 0 to T - 2."""
@@ -366,15 +368,15 @@ def initialise(network: nn.Module, config: StrokesConfig) -> None:
     """Draw initial weights: the release's, or (E1, E2, P and G only) scaled to each layer's inputs (He et al.)."""
     scaled = config.initialisation == "scaled" and isinstance(network, StrokesNetworks)
     for name, layer in network.named_modules():
-        if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) or name.endswith(_INITIALISED):
             continue
         generates = name.startswith("decoder") or not isinstance(network, StrokesNetworks)
         deviation = 0.02 if generates else 0.01
         if scaled:
             deviation = math.sqrt(2 / _inputs_per_output(layer))
-            # Start near grey and an even blend, and with a state that stays.
-            small = name.endswith("colours") or (config.predictor.residual and name == "predictor.transition")
-            deviation /= 10 if small else 1
+            # Start near grey, and with a state that stays.
+            stays = config.predictor.residual and name == "predictor.transition"
+            deviation /= 10 if stays or name.endswith(("colours", "fields.paint")) else 1
         nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
         assert layer.bias is not None
         nn.init.constant_(layer.bias, 0.0 if generates else 0.01)

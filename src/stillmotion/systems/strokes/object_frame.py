@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillmotion import geometry
+from stillmotion.nn.unet import zero_init
 from stillmotion.rendering.fields import PAINT, WARPED, FieldHead, Fields, blend, restrict, warp_still
 from stillmotion.rendering.mask import MaskHead
 from stillmotion.systems.strokes.config import StrokesConfig
@@ -100,6 +101,8 @@ class FieldGenerator(nn.Module):
         self.hidden = nn.Conv2d(width + 3, width, 3, padding=1)
         self.fields = FieldHead(width)
         self.mask = MaskHead((3, half, quarter, eighth))
+        # It starts at "no figure": clips that do not know theirs never train it (see `StrokesNetworks.figure`).
+        zero_init(self.mask.logit, {0: -4.0})
 
     def forward(
         self, state: Tensor, still: Tensor, features: Sequence[Tensor], plate: Tensor | None, frame: ObjectFrame

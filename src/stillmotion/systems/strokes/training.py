@@ -36,6 +36,10 @@ from stillmotion.systems.strokes.visualization import autoencoding_sheet, rollou
 from stillmotion.training.schedules import UpdateSchedule, scheduler
 from stillmotion.training.stage import check_clips, chosen_stages, stage_seed
 
+Batch = Mapping[str, Any]
+"""Samples of a stage: `frames`, B x T x 3 x s x s in [0, 1], or of pairs `source` (the still) and `driving`, B x 3 x
+s x s; `points`, B x T x 2 pixels; and what else `data.known_targets` gives of them."""
+
 GENERATED_STEPS = 4  # steps per roll-out that `generator_finetuning` generates; P's steps cost little beside them
 
 
@@ -89,6 +93,20 @@ class StrokesStage:
         """An optimiser with the stage's settings."""
         return Adam(network.parameters(), self.settings.learning_rate, (self.settings.beta1, 0.999))
 
+    def step_losses(self, context: Context, state: Tensor, target: Tensor, batch: Batch, t: int) -> dict[str, Tensor]:
+        """The losses of frame t + 1 generated from a state, weighted; and `copy`, that of a copy of the still."""
+        frame, weights = object_frame(batch[TRACK], t + 1, self.config), self.config.losses
+        generated = self.model.generate(context, state, frame)
+        terms = losses.reconstruction_losses(generated, context.still, target, frame, weights)
+        terms |= losses.truth_losses(self.model, context, generated, batch, t)
+        return terms | {"copy": losses.copy_baseline(context.still, target, frame, weights)}
+
+    def minimise(self, terms: Mapping[str, Tensor], update: Any) -> dict[str, Tensor]:
+        """Update on the sum of all terms but `copy`; gives them detached."""
+        loss = sum((value for name, value in terms.items() if name != "copy"), terms["copy"].new_zeros(()))
+        update(self.name, loss, clip_grad=self.settings.clip_grad or None)
+        return {name: value.detach() for name, value in terms.items()}
+
     def preview(self) -> dict[str, np.ndarray]:
         """A contact sheet: the stroke over each still, the true frames, and those generated."""
         return {"rollouts": rollout_sheet(self.model, self.preview_clips)}
@@ -103,12 +121,11 @@ class AutoencoderStage(StrokesStage):
         """Pairs of frames."""
         return frame_pairs(clips, self.config, seed)
 
-    def step(self, batch: Mapping[str, Any], update: Any) -> dict[str, Tensor]:
+    def step(self, batch: Batch, update: Any) -> dict[str, Tensor]:
         """One training step.
 
         Args:
-            batch: `source` (the still) and `driving`, B x 3 x s x s in [0, 1], `points` of both, B x 2 x 2 pixels,
-                and what else `data.known_targets` gives.
+            batch: pairs, their `points` B x 2 x 2.
             update: called as `update(name, loss, clip_grad=...)`.
 
         Returns:
@@ -119,17 +136,12 @@ class AutoencoderStage(StrokesStage):
         seen = target
         if "masks" in batch:  # a static background moves in the object's frame, and P cannot predict it
             seen = mask_background(batch["driving"], batch["masks"][:, 1]) * 2 - 1
-        context = model.begin(still, points, fast=False)._replace(plate=batch.get("plate"))
-        frame = object_frame(points, 1, self.config)
+        context = model.begin(still, points, batch.get("plate"), fast=False)
         code = model.encode(seen, points, 1)  # B x C x h x h
-        generated = model.generate(context, self.add_noise(code), frame)
-        terms = losses.reconstruction_losses(generated, still, target, frame, self.config.losses)
-        terms |= losses.truth_losses(self.model, context, generated, batch, 0)
+        terms = self.step_losses(context, self.add_noise(code), target, batch, 0)
         if self.settings.latent_l2_weight:
             terms["latent_l2"] = self.settings.latent_l2_weight * code.float().square().mean()
-        update(self.name, sum(terms.values(), still.new_zeros(())), clip_grad=self.settings.clip_grad or None)
-        terms["copy"] = losses.copy_baseline(still, target, frame, self.config.losses)
-        return {name: value.detach() for name, value in terms.items()}
+        return self.minimise(terms, update)
 
     def add_noise(self, code: Tensor) -> Tensor:
         """A code with Gaussian noise.
@@ -167,12 +179,11 @@ class LatentPredictionStage(StrokesStage):
         """Steps of a roll-out in the coming training step."""
         return rollout_length(self.schedulers[self.name].last_epoch / self.steps, self.config.clip.frames - 1)
 
-    def step(self, batch: Mapping[str, Any], update: Any) -> dict[str, Tensor]:
+    def step(self, batch: Batch, update: Any) -> dict[str, Tensor]:
         """One training step.
 
         Args:
-            batch: `frames`, B x T x 3 x s x s in [0, 1], `points`, B x T x 2 pixels, and with `clip.mask_background`
-                `masks`, B x T x 1 x s x s in [0, 1].
+            batch: windows, with `masks` if the background is masked.
             update: called as `update(name, loss, clip_grad=...)`.
 
         Returns:
@@ -227,39 +238,30 @@ class GeneratorFinetuningStage(StrokesStage):
 
     parts = ("decoder",)
 
-    def step(self, batch: Mapping[str, Any], update: Any) -> dict[str, Tensor]:
+    def step(self, batch: Batch, update: Any) -> dict[str, Tensor]:
         """One training step.
 
         Args:
-            batch: `frames`, B x T x 3 x s x s in [0, 1], `points`, B x T x 2 pixels, and what else
-                `data.known_targets` gives.
+            batch: windows.
             update: called as `update(name, loss, clip_grad=...)`.
 
         Returns:
             Every loss term, weighted, detached, the mean over the generated steps; and `copy`, the reconstruction
             loss of a copy of the still.
         """
-        frames, points, weights = batch["frames"] * 2 - 1, batch[TRACK], self.config.losses
-        context, states = self.roll_out(frames[:, 0], points)
-        context = context._replace(plate=batch.get("plate"))
+        frames = batch["frames"] * 2 - 1
+        context, states = self.roll_out(frames[:, 0], batch[TRACK], batch.get("plate"))
         times = torch.randperm(len(states), generator=self.generators["random"])[:GENERATED_STEPS].tolist()
         sums: dict[str, Tensor] = {}
         for t in times:
-            frame, target = object_frame(points, t + 1, self.config), frames[:, t + 1]
-            generated = self.model.generate(context, states[t], frame)
-            terms = losses.reconstruction_losses(generated, context.still, target, frame, weights)
-            terms |= losses.truth_losses(self.model, context, generated, batch, t)
-            terms["copy"] = losses.copy_baseline(context.still, target, frame, weights)
-            for name, value in terms.items():
+            for name, value in self.step_losses(context, states[t], frames[:, t + 1], batch, t).items():
                 sums[name] = sums.get(name, frames.new_zeros(())) + value / len(times)
-        loss = sum((value for name, value in sums.items() if name != "copy"), frames.new_zeros(()))
-        update(self.name, loss, clip_grad=self.settings.clip_grad or None)
-        return {name: value.detach() for name, value in sums.items()}
+        return self.minimise(sums, update)
 
     @torch.no_grad()
-    def roll_out(self, still: Tensor, points: Tensor) -> tuple[Context, list[Tensor]]:
+    def roll_out(self, still: Tensor, points: Tensor, plate: Tensor | None) -> tuple[Context, list[Tensor]]:
         """What all steps share, and P's states of each, from the still alone; arguments as for `begin`."""
-        context = self.model.begin(still, points)
+        context = self.model.begin(still, points, plate)
         states = [context.initial]
         for t in range(points.shape[1] - 1):
             states.append(self.model.predict(self.model.step_inputs(context, states[-1], points, t))[0])
@@ -295,12 +297,11 @@ class SingleStepStage(StrokesStage):
         """Windows; the release draws clips without replacement, but of a handful of clips none would be left."""
         return frame_windows(clips, self.config, seed, drop_batch=self.batch if len(clips) >= self.batch else None)
 
-    def step(self, batch: Mapping[str, Any], update: Any) -> dict[str, Tensor]:
+    def step(self, batch: Batch, update: Any) -> dict[str, Tensor]:
         """Train on a batch of clips, time step by time step.
 
         Args:
-            batch: `frames`, B x T x 3 x s x s in [0, 1], `points`, B x T x 2 pixels, and what else
-                `data.known_targets` gives.
+            batch: windows.
             update: called as `update(optimizer name, loss)`, T - 1 times for each optimiser.
 
         Returns:
@@ -317,7 +318,7 @@ class SingleStepStage(StrokesStage):
         return sums
 
     def train_time_step(
-        self, frames: Tensor, batch: Mapping[str, Any], t: int, previous: RecurrentState, update: Any
+        self, frames: Tensor, batch: Batch, t: int, previous: RecurrentState, update: Any
     ) -> tuple[dict[str, Tensor], RecurrentState]:
         """One time step: update every optimiser once, then predict the frame again with the new weights.
 
@@ -329,7 +330,7 @@ class SingleStepStage(StrokesStage):
         self.schedule.advance()
         model, found, points = self.model, self.discriminators, batch[TRACK]
         targets = self.gather_targets(frames, points, t)
-        context = model.begin(frames[:, 0], points, fast=False)._replace(plate=batch.get("plate"))
+        context = model.begin(frames[:, 0], points, batch.get("plate"), fast=False)
         autoencoded = None
         if self.config.losses.autoencoding:
             code = model.encode(targets.target, points, t + 1)
@@ -339,9 +340,9 @@ class SingleStepStage(StrokesStage):
             state = context.initial if t == 0 else model.encode(targets.current, points, t)
         outputs = model(model.step_inputs(context, state, points, t))
         terms = losses.generator_losses(outputs, autoencoded, targets, previous.frame, found, self.config)
-        terms |= losses.truth_losses(self.model, context, outputs.generated, batch, t)
-        loss = sum(terms.values(), torch.zeros((), device=frames.device))
-        update(self.name, loss, clip_grad=self.settings.clip_grad or None)
+        terms |= losses.truth_losses(model, context, outputs.generated, batch, t)
+        terms["copy"] = losses.copy_baseline(targets.still, targets.target, targets.frame, self.config.losses)
+        self.minimise(terms, update)
         if found.frame is not None:
             terms["frame_discriminator"] = losses.frame_discriminator_loss(found.frame, outputs, targets)
             update("frame_discriminator", terms["frame_discriminator"])
@@ -349,7 +350,6 @@ class SingleStepStage(StrokesStage):
             assert previous.frame is not None
             terms["pair_discriminator"] = losses.pair_discriminator_loss(found.pair, outputs, targets, previous.frame)
             update("pair_discriminator", terms["pair_discriminator"])
-        terms["copy"] = losses.copy_baseline(targets.still, targets.target, targets.frame, self.config.losses)
         return terms, self.next_state(frames, batch, t, previous)
 
     def gather_targets(self, frames: Tensor, points: Tensor, t: int) -> losses.StepTargets:
@@ -365,14 +365,12 @@ class SingleStepStage(StrokesStage):
         )
 
     @torch.no_grad()
-    def next_state(
-        self, frames: Tensor, batch: Mapping[str, Any], t: int, previous: RecurrentState
-    ) -> RecurrentState:
+    def next_state(self, frames: Tensor, batch: Batch, t: int, previous: RecurrentState) -> RecurrentState:
         """What the next time step starts from; under teacher forcing, the true frame and no state."""
         if self.settings.teacher_forcing:
             return RecurrentState(None, frames[:, t + 1])
         points = batch[TRACK]
-        context = self.model.begin(frames[:, 0], points, fast=False)._replace(plate=batch.get("plate"))
+        context = self.model.begin(frames[:, 0], points, batch.get("plate"), fast=False)
         state = context.initial if previous.state is None else previous.state
         inputs = self.model.step_inputs(context, state, points, t)
         if self.discriminators.pair is None:  # nothing else reads the frame

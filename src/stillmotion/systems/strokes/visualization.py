@@ -108,8 +108,8 @@ def roll_out(
     """
     device = next(networks.parameters()).device
     stroke = torch.from_numpy(np.asarray(points, np.float32))[None].to(device)
-    context = networks.begin(to_network(still[None]).to(device), stroke)
-    context = context._replace(plate=None if plate is None else plate[None].to(device))
+    known = None if plate is None else plate[None].to(device)
+    context = networks.begin(to_network(still[None]).to(device), stroke, known)
     state, pictures = context.initial, [still]
     for t in range(len(points) - 1):
         outputs = networks(networks.step_inputs(context, state, stroke, t))
@@ -136,15 +136,11 @@ def rollout_sheet(
 
 
 def _rolled(networks: StrokesNetworks, clip: Any, shown: int, scale: int) -> list[np.ndarray]:
-    # These need OpenCV, which animating does without.
-    from stillmotion.data.augment import AugmentParams
-    from stillmotion.data.plates import Plates
     from stillmotion.systems.strokes import data
 
     chosen = data.first_window(clip, networks.config)
     frames, points = clip.frames[chosen], data.clip_stroke(clip, networks.config)[chosen]
-    plate = Plates()(clip, chosen, AugmentParams(frames.shape[1:3], frames.shape[1:3]))
-    generated = roll_out(networks, frames[0], points, plate)
+    generated = roll_out(networks, frames[0], points, data.clip_plate(clip, int(chosen[0]), networks.config))
     at = np.linspace(0, len(chosen) - 1, shown).round().astype(int)
     above, below = (np.repeat(np.repeat(video[at], scale, 1), scale, 2) for video in (frames, generated))
     first = draw_stroke(above[0], (points + 0.5) * scale - 0.5)
@@ -166,13 +162,15 @@ def _autoencoded(networks: StrokesNetworks, clip: Any, count: int) -> list[np.nd
     from stillmotion.systems.strokes import data
 
     config, device = networks.config, next(networks.parameters()).device
-    known = np.flatnonzero(data.usable_frames(clip, config))
-    chosen = known[np.linspace(0, len(known) - 1, count).round().astype(int)]
+    usable = np.flatnonzero(data.usable_frames(clip, config))
+    chosen = usable[np.linspace(0, len(usable) - 1, count).round().astype(int)]
     stroke = torch.from_numpy(data.clip_stroke(clip, config)[chosen]).to(device)
     points = torch.stack([stroke[:1].expand_as(stroke), stroke], dim=1)  # count x 2 x 2
     pictures = np.asarray(clip.frames[chosen])
     frames = to_network(pictures).to(device)
-    context = networks.begin(frames[:1].expand_as(frames), points)
+    plate = data.clip_plate(clip, int(chosen[0]), config)
+    known = None if plate is None else plate.expand(count, -1, -1, -1).to(device)
+    context = networks.begin(frames[:1].expand_as(frames), points, known)
     if config.clip.mask_background:
         frames = data.mask_background((frames + 1) / 2, data.ObjectMasks()(clip, chosen).to(device)) * 2 - 1
     generated = networks.generate(context, networks.encode(frames, points, 1), object_frame(points, 1, config))
