@@ -24,6 +24,7 @@ from strokes_tools import tiny_strokes
 pytestmark = pytest.mark.filterwarnings("ignore:The body in the still")
 
 STILL, VIDEO = still_picture(), driving_frames(4)
+LAYERS = {"driving", "keypoints", "flow", "masks", "warped", "figure", "plate"}
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +170,7 @@ def test_an_animation_is_the_same_each_time(animator: Animator, tmp_path: Path) 
     assert len(first) == len(VIDEO)
     for a, b in zip(first, second, strict=True):
         assert np.array_equal(a.frame, b.frame)
-        assert a.layers.keys() == b.layers.keys() == {"driving", "keypoints", "flow", "masks", "warped"}
+        assert a.layers.keys() == b.layers.keys() == LAYERS
         assert all(np.array_equal(a.layers[name], b.layers[name]) for name in a.layers)
         assert a.facts["mean"].shape == (3, 2)
         assert a.facts["covariance"].shape == (3, 2, 2)
@@ -276,7 +277,7 @@ def test_animations_are_saved_in_each_form_with_their_layers(animator: Animator,
     assert fps == 10
     ending = Path(name).suffix
     layers = sorted(path.name for path in (tmp_path / "layers").iterdir())
-    assert layers == [f"{layer}{ending}" for layer in ("driving", "flow", "keypoints", "masks", "warped")]
+    assert layers == sorted(f"{layer}{ending}" for layer in LAYERS)
     for layer in (tmp_path / "layers").iterdir():
         assert len(media.read_video(layer)[0]) == 4
     if name in ("out.png", "out"):  # nothing is lost in these
