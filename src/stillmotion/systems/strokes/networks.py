@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from stillmotion.nn.padding import SameConv2d
 from stillmotion.nn.spectral import SpectralConv2d, SpectralConvTranspose2d, SpectralLinear
-from stillmotion.rendering.fields import PAINT, WARPED
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.object_frame import (
     FieldGenerator,
@@ -146,17 +145,11 @@ class StrokesNetworks(nn.Module):
         return generated
 
     def figure(self, context: Context, points: Tensor) -> Tensor:
-        """Probability of the object in the still, N x 1 x s x s; `points` as for `begin`. Not of the paper's G.
-
-        It is what the mask head finds, and what the fields of the first state move.
-        """
+        """Probability of the object in the still, N x 1 x s x s; `points` as for `begin`. Not of the paper's G."""
         assert isinstance(self.decoder, FieldGenerator)
-        start = object_frame(points, 0, self.config)
         found = torch.sigmoid(self.decoder.figure(context.features, context.initial))
-        found = from_object_frame(found, start, "zeros") if self.config.generator.object_frame else found
-        fields = self.generate(context, context.initial, start).fields
-        assert fields is not None
-        return torch.maximum(found, fields.shares[:, [WARPED, PAINT]].sum(1, keepdim=True))
+        start = object_frame(points, 0, self.config)
+        return from_object_frame(found, start, "zeros") if self.config.generator.object_frame else found
 
     def encode(self, frames: Tensor, points: Tensor, t: int) -> Tensor:
         """E1's codes of true frames t, N x 3 x s x s to N x C x h x h; `points` as for `begin`."""
