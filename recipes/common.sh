@@ -21,7 +21,7 @@ pack() { "${PYTHON:-.venv/bin/python}" recipes/pack.py "$@" "${zoo[@]}"; }
 evaluate() { stillmotion evaluate "$@" -o "$root/out/report-$(basename "$1")"; }
 driving_data() { # people and puppets, for both models of `driving`
   local strips=${WEIZMANN:?set WEIZMANN to the folder of strips}
-  world puppets "$data/puppets" --clips 1000 --size 64 --seed 1 --jobs 2 --actions wave1,wave2,jack,bend,walk
-  world puppets "$data/puppets10" --clips 1000 --size 64 --seed 2 --jobs 2
+  world puppets "$data/puppets" --clips 3000 --size 64 --seed 1 --jobs 2 --actions wave1,wave2,jack,bend,walk
+  world puppets "$data/puppets10" --clips 1500 --size 64 --seed 2 --jobs 2
   prepare "$strips" "$data/weizmann" --layout weizmann --hold-out subject=4 --licence research "${joints[@]}"
 }

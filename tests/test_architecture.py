@@ -28,7 +28,7 @@ MAY_KNOW = {
     "media": BASE,
     "files": {"errors"},
     "rendering": {"nn", "geometry", "media", "files"} | BASE,
-    "data": {"media", "geometry", "files", "rendering"} | BASE,
+    "data": {"media", "geometry", "files", "rendering.fields", "rendering.plate"} | BASE,
     "worlds": {"data", "files"} | BASE,
     "training": {"data.sampling", "files", "nn"} | BASE,
     "systems": {"data", "training.schedules", "training.stage"} | TOOLS | BASE,

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from refusals import refuses
 from stillmotion import geometry, media
 from stillmotion.rendering import compositing
 from stillmotion.rendering.backdrop import Backdrop
@@ -202,6 +203,18 @@ def test_a_plate_without_a_backdrop_is_not_black() -> None:
     assert np.array_equal(frame, picture)
     flat = Renderer(canvas_of(np.full((70, 50, 3), 120, np.uint8)), None)
     assert (flat.render(fields((0.0, 0.0, 1.0, 0.0), paint=180 / 255)) == 140).all()  # a third of each
+
+
+@pytest.mark.parametrize("shape", [(2, 64, 64), (1, 32, 32), (1, 64, 32)])
+def test_fields_of_another_size_and_of_several_frames_are_refused(shape: tuple[int, int, int]) -> None:
+    count, height, width = shape
+    made = Fields(torch.zeros(*shape, 2), torch.zeros(count, 4, height, width), torch.zeros(count, 3, height, width))
+    refuses(
+        "The shares must be 1 x 4 x 64 x 64, not",
+        Renderer(canvas_of(noise(9, 9)), None).render,
+        made,
+        error=ValueError,
+    )
 
 
 # --- the figure's edges --------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def test_inpainting_keeps_what_is_not_masked(height: int, width: int, share: flo
     assert filled is not picture
 
 
-@pytest.mark.parametrize("size", [(700, 40), (40, 700), (1, 700), (700, 1), (2, 1100)])
+@pytest.mark.parametrize("size", [(700, 40), (40, 700), (1, 1100), (1100, 1), (2, 1100)])
 def test_large_stills_keep_what_is_not_masked_too(size: tuple[int, int]) -> None:
     picture, mask = noise(*size), np.zeros(size, bool)
     mask[size[0] // 3 : size[0] // 2 + 1, size[1] // 3 : size[1] // 2 + 1] = True
@@ -112,6 +112,14 @@ def test_a_hole_in_a_plain_wall_gets_the_colour_of_the_wall(side: int) -> None:
     hole = disc(side, side, 0.3) > 0
     picture = np.where(hole[..., None], noise(side, side), wall)
     assert np.array_equal(plate.inpaint(picture, hole), wall)
+
+
+def test_large_stills_are_filled_at_the_working_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, fill = [], cv2.inpaint
+    monkeypatch.setattr(cv2, "inpaint", lambda picture, *rest: sizes.append(picture.shape) or fill(picture, *rest))
+    for size in ((300, 200), (1024, 300), (300, 2048)):
+        plate.inpaint(noise(*size), disc(*size, 0.2) > 0)
+    assert sizes == [(300, 200, 3), (512, 150, 3), (75, 512, 3)]
 
 
 def test_a_hole_is_filled_from_the_side_that_is_near() -> None:

@@ -25,6 +25,7 @@ from stillmotion.systems.strokes.data import (
     training_clips,
     usable_frames,
 )
+from stillmotion.systems.strokes.object_frame import behind
 from stillmotion.systems.strokes.stroke_encoding import smooth
 from strokes_tools import TINY_FIELDS, TINY_STROKES, changed, spot, tiny_strokes
 from strokes_training_tools import PEOPLE, blinking_clip, square_clip
@@ -219,10 +220,22 @@ def test_the_plate_is_that_of_the_still(params: AugmentParams) -> None:
     clip.frames[..., 2] += 10 * np.arange(8, dtype=np.uint8)[:, None, None]  # every frame has its own light
     found = known_targets(clip, np.array([1, 2, 5]), params, TRUTH, plates=Plates())["plate"]
     still = 5 if params.reverse else 1
-    assert torch.equal(found, Plates()(clip, still, FORWARDS))
+    assert torch.equal(found, Plates()(clip, np.array([still]), FORWARDS))
     assert (found[3] == 1).all()
     wall = torch.tensor([30, 30, 30 + 10 * still])[:, None, None]
     assert (255 * found[:3] - wall).abs().max() < 2.5  # the square is gone; Telea's method rounds
+
+
+def test_under_any_augmentation_a_plate_differs_from_its_still_behind_the_object_alone() -> None:
+    """What differs is shown instead of the still (`object_frame.place`)."""
+    dataset = frame_windows([square_clip(known=True)], changed(TINY_FIELDS, clip__augmentation="bold"), 0)
+    for n in range(8):
+        sample = dataset[n]
+        differs = behind(sample["frames"][:1], sample["plate"][None])[0, 0]
+        assert 0 < differs.mean() < 0.25  # the square has 5 of 32 pixels a side, and is widened and scaled
+        # Points are its middle.
+        y, x = torch.nonzero(differs).float().mean(0).tolist()
+        assert (x, y) == pytest.approx(sample["points"][0].tolist(), abs=2.5)
 
 
 def test_samples_know_what_their_losses_need() -> None:
@@ -261,5 +274,5 @@ def test_what_is_not_needed_is_not_made() -> None:
     }
     truth = {"displacement", "moving", "visibility", "figure"}
     assert set(frame_pairs(clips, TRUTH, 0)[0]) == names | {"source", "driving", "plate"} | truth
-    assert (clip_plate(clips[0], 3, TINY_FIELDS) == Plates()(clips[0], 3, FORWARDS)).all()
+    assert (clip_plate(clips[0], 3, TINY_FIELDS) == Plates()(clips[0], np.array([3]), FORWARDS)).all()
     assert clip_plate(clips[0], 3, TINY_STROKES) is None

@@ -24,9 +24,9 @@ UNKNOWN = -100
 _EDGE = 2.5
 """In pixels: how far outside of a figure its motion counts."""
 
-_STATIC_BELOW, _SHAKEN_BELOW = 0.3, 3.0
-"""In pixels: background that moves by less counts as static, or as one that a still could show by warping. What moves
-farther is a camera's pan, of which a direction says nothing."""
+_SHAKEN_BELOW = 3.0
+"""In pixels: background that moves by less counts as static, for the unmoved still is the best guess of it. What moves
+farther is a camera's pan. A direction says nothing of either."""
 
 
 def knows_motion(clip: Clip) -> bool:
@@ -46,8 +46,8 @@ def motion_truth(clip: Clip, indices: np.ndarray, params: AugmentParams) -> dict
         * `displacement`, h x w x 2: backward, normalised, where in the still each pixel of the driving frame is from;
         * `moving`, h x w: 1 where that pixel is figure, of whose motion a direction can say something, or just
           outside of it, where the motion is that of the nearest pixel of the figure; else 0;
-        * `visibility`, h x w, `int64`: what shows there: `WARPED`, figure that the still shows, or background that
-          has moved a little; `STATIC`, background that has not; `PLATE`, background that the still's figure hides;
+        * `visibility`, h x w, `int64`: what shows there: `WARPED`, figure that the still shows; `STATIC`, background
+          that moves by little or not at all; `PLATE`, background that the still's figure hides;
           `PAINT`, what the still does not show; or `UNKNOWN`, background that has moved far, and everywhere in a clip
           that does not know its motion;
         * `figure`, 1 x h x w: 1 for the still's figure, else 0, or -1 where it is not known.
@@ -129,9 +129,8 @@ def visibility(still: np.ndarray, driving: np.ndarray, flow: np.ndarray) -> np.n
             there = still[np.clip(row + dy, 0, height - 1), np.clip(column + dx, 0, width - 1)]
             seen |= there == driving
     bare = still[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)] == 0
-    far = np.abs(flow).max(-1)
     return np.select(
-        [driving > 0, far > _SHAKEN_BELOW, ~inside, bare & (far < _STATIC_BELOW), bare],
-        [np.where(seen & inside, WARPED, PAINT), UNKNOWN, PAINT, STATIC, WARPED],
+        [driving > 0, np.abs(flow).max(-1) > _SHAKEN_BELOW, ~inside, bare],
+        [np.where(seen & inside, WARPED, PAINT), UNKNOWN, PAINT, STATIC],
         PLATE,
     ).astype(np.int16)

@@ -88,7 +88,13 @@ class Renderer:
         Args:
             fields: of the frame.
             residual: 1 x 3 x S x S, added to their blend.
+
+        Raises:
+            ValueError: the fields are not those of one frame of the networks' size.
         """
+        side = self.canvas.size
+        if fields.shares.shape != (1, 4, side, side):
+            raise ValueError(f"The shares must be 1 x 4 x {side} x {side}, not {tuple(fields.shares.shape)}.")
         frame = self.canvas.picture.copy()
         shares = settled((fields if self.backdrop is not None else restrict(fields, None)).shares)
         size = (self.canvas.picture.shape[0], self.canvas.picture.shape[1])
