@@ -26,7 +26,7 @@ _EDGE = 2.5
 
 _SHAKEN_BELOW = 3.0
 """In pixels: background that moves by less counts as static, for the unmoved still is the best guess of it. What moves
-farther is a camera's pan. A direction says nothing of either."""
+farther is a camera's pan. A direction tells neither."""
 
 
 def knows_motion(clip: Clip) -> bool:
