@@ -25,8 +25,8 @@ _EDGE = 2.5
 """In pixels: how far outside of a figure its motion counts."""
 
 _SHAKEN_BELOW = 3.0
-"""In pixels: background that moves by less counts as static, for the unmoved still is the best guess of it. What moves
-farther is a camera's pan. A direction tells neither."""
+"""In pixels: background that moves by less counts as static, since the unmoved still is the best guess of it. What
+moves farther is a camera's pan. A direction tells neither."""
 
 
 def knows_motion(clip: Clip) -> bool:
