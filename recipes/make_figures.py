@@ -19,7 +19,7 @@ from stillmotion.options import read_points
 from stillmotion.systems.strokes.visualization import draw_stroke
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SIZE, GAP = 144, 6
+SIZE, GAP = 112, 6
 WALL = 245  # grey level between the pictures
 
 

@@ -93,7 +93,7 @@ def run(code: str) -> dict[str, Any]:
 
 def test_models_the_readme_names_are_shipped():
     named = set(re.findall(r"\b(?:driving|strokes)-[a-z]+\b", README))
-    assert named == set(shipped_models()) | {"driving-demo", "strokes-demo"}  # the last two are pictures
+    assert named == set(shipped_models()) | {"strokes-demo"}  # the last is a picture
 
 
 def test_settings_the_readme_names_exist():
