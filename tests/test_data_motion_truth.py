@@ -99,14 +99,15 @@ def test_a_figure_that_comes_in_from_outside_has_to_be_painted() -> None:
     assert (visibility(still, driving, flow)[2:4, :4] == [PAINT, PAINT, PAINT, WARPED]).all()
 
 
-def test_background_that_shifts_a_little_is_warped_and_what_comes_in_with_it_is_painted() -> None:
+def test_background_that_shifts_a_little_is_static_and_what_comes_in_with_it_is_painted() -> None:
     """By two pixels to the right: columns 0 and 1 were left of the picture, and 4 to 7 show what the square hid."""
     clip = square_clip([(2, 5), (12, 5)], pan=2.0)
     shown = motion_truth(clip, np.array([0, 1]), PLAIN)["visibility"]
-    expected = torch.full((SIZE, SIZE), WARPED)
+    expected = torch.full((SIZE, SIZE), STATIC)
     expected[:, :2] = PAINT
     expected[5:9, 4:8] = PLATE
-    assert torch.equal(shown, expected)  # the square's own pixels among what is warped
+    expected[5:9, 12:16] = WARPED  # the square
+    assert torch.equal(shown, expected)
 
 
 def test_of_background_that_a_camera_pans_nothing_is_known() -> None:
@@ -122,13 +123,7 @@ def test_of_background_that_a_camera_pans_nothing_is_known() -> None:
 
 @pytest.mark.parametrize(
     ("shift", "expected"),
-    [
-        ((0.29, 0.29), STATIC),
-        ((0.31, 0.0), WARPED),
-        ((0.0, -3.0), WARPED),
-        ((-3.0, 3.0), WARPED),
-        ((0.1, 3.1), UNKNOWN),
-    ],
+    [((0.0, 0.0), STATIC), ((0.0, -3.0), STATIC), ((-3.0, 3.0), STATIC), ((0.1, 3.1), UNKNOWN)],
 )
 def test_how_far_background_may_move(shift: tuple[float, float], expected: int) -> None:
     still, driving = np.zeros((2, 9, 9), np.uint8)
