@@ -16,7 +16,7 @@ from stillmotion.systems.strokes.networks import StepInputs, StepOutputs
 from stillmotion.systems.strokes.training import RecurrentState
 from stillmotion.systems.strokes.visualization import roll_out, rollout_sheet
 from stillmotion.training.schedules import UpdateSchedule, factor
-from strokes_tools import TINY_STROKES, changed
+from strokes_tools import TINY_STROKES, changed, moves, predict_by_hand
 from strokes_training_tools import ADVERSARIAL, Update, batch_of, make_stage, square_clip, stage_of
 
 
@@ -131,6 +131,18 @@ def test_each_update_moves_its_own_networks_alone() -> None:
     for i, owner in enumerate(stage.networks):
         moved = {key.split(".")[0] for key in states[0] if not torch.equal(states[i][key], states[i + 1][key])}
         assert moved == {owner}
+
+
+def test_the_frame_that_d2_reads_next_is_blended_of_the_plate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With G that moves the square over its plate, what is carried on is the true frame."""
+    base = changed(ADVERSARIAL, generator__fields=True, generator__object_frame=True)
+    stage = make_stage("single_step", base, [square_clip(by=(4, 3), frames=5)])
+    batch = batch_of(stage, 1)
+    frames = batch["frames"] * 2 - 1
+    predict_by_hand(monkeypatch, moves((batch["frames"][0, 0, 0] > 0.5).float()))
+    _, carried = stage.train_time_step(frames, batch, 0, RecurrentState(None, frames[:, 0]), lambda *_, **__: None)
+    assert (carried.frame - frames[:, 1]).abs().max() < 0.03  # Telea's method rounds
+    assert (frames[:, 0] - frames[:, 1]).abs().max() > 1
 
 
 def snapshot(stage: Any) -> dict[str, Tensor]:
