@@ -12,7 +12,7 @@ import torch
 from stillmotion.animate import RUN_MODEL, find_system, load
 from stillmotion.data.clip import Clip
 from stillmotion.data.clipset import ClipSet, open_dataset
-from stillmotion.errors import StillmotionError
+from stillmotion.errors import StillmotionError, check_known
 from stillmotion.files import change_settings
 from stillmotion.systems.base import System
 from stillmotion.training import LoopSettings, Outcome, fit, stage_weights
@@ -97,8 +97,7 @@ def _config(request: TrainRequest, system: type[System], source: System | None) 
         base = source.config
     else:
         name = request.preset_name
-        if name not in system.presets:
-            raise StillmotionError(f"There is no preset {name!r}; known are {', '.join(system.presets)}.")
+        check_known("preset", name, system.presets)
         base = system.presets[name]
     steps = {name: request.steps for name in stage_steps(asdict(base), request.stages)} if request.steps else {}
     return change_settings(base, {**steps, **request.settings}, "--set")

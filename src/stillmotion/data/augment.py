@@ -16,7 +16,7 @@ import numpy as np
 
 from stillmotion.data import elastic
 from stillmotion.data.colour import LUMA, ColourParams, colour_jitter, sample_shifts
-from stillmotion.errors import StillmotionError
+from stillmotion.errors import StillmotionError, check_known
 
 Range = tuple[float, float]
 
@@ -136,8 +136,7 @@ def find_augmentation(name: str) -> Augmentation:
     Raises:
         StillmotionError: there is none of this name.
     """
-    if name not in AUGMENTATIONS:
-        raise StillmotionError(f"There is no augmentation {name!r}; known are {', '.join(AUGMENTATIONS)}.")
+    check_known("augmentation", name, AUGMENTATIONS)
     return AUGMENTATIONS[name]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from stillmotion.errors import StillmotionError
+from stillmotion.errors import StillmotionError, check_known
 
 Batch = Mapping[str, Any]
 
@@ -114,8 +114,7 @@ def chosen_stages(stages: Mapping[str, int], only: Iterable[str]) -> list[str]:
     """
     only = list(only)
     for name in only:
-        if name not in stages:
-            raise StillmotionError(f"There is no stage {name!r}; known are {', '.join(stages)}.")
+        check_known("stage", name, stages)
         if not stages[name]:
             raise StillmotionError(f"The stage {name} has no steps: add --steps N.")
     return [name for name, count in stages.items() if (name in only if only else count)]

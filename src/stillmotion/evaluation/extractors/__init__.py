@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from stillmotion.errors import StillmotionError
+from stillmotion.errors import StillmotionError, check_known
 from stillmotion.evaluation.extractors.base import FeatureExtractor, path_and_digest
 from stillmotion.evaluation.extractors.identity import open_resnet50
 from stillmotion.evaluation.extractors.inception import open_inception
@@ -59,8 +59,7 @@ def open_extractors(given: Sequence[tuple[str, str]], device: str = "cpu") -> di
     where = choose_device(device)
     opened: dict[str, FeatureExtractor] = {}
     for name, value in given:
-        if name not in EXTRACTORS:
-            raise StillmotionError(f"There is no network {name!r}; known are {', '.join(EXTRACTORS)}.")
+        check_known("network", name, EXTRACTORS)
         if name in opened:
             raise StillmotionError(f"The network {name!r} is given twice; leave one out.")
         opened[name] = EXTRACTORS[name].open(value, where)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillmotion.errors import StillmotionError
+from stillmotion.errors import check_known
 from stillmotion.evaluation.extractors.base import FeatureExtractor
 
 
@@ -55,6 +55,5 @@ def open_keypoints(name: str, device: str | torch.device = "cpu") -> FeatureExtr
     Raises:
         StillmotionError: there is no such detector, or it is not installed.
     """
-    if name not in DETECTORS:
-        raise StillmotionError(f"There is no keypoint detector {name!r}; known are {', '.join(DETECTORS)}.")
+    check_known("keypoint detector", name, DETECTORS)
     return DETECTORS[name]()

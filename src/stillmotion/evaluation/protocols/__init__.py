@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from pkgutil import iter_modules
 
-from stillmotion.errors import StillmotionError
+from stillmotion.errors import StillmotionError, check_known
 from stillmotion.evaluation.protocols.base import Protocol, fits
 from stillmotion.systems.base import System
 
@@ -26,8 +26,7 @@ def find_protocol(name: str) -> Protocol:
     Raises:
         StillmotionError: there is none of this name.
     """
-    if name not in PROTOCOLS:
-        raise StillmotionError(f"There is no protocol {name!r}; known are {', '.join(PROTOCOLS)}.")
+    check_known("protocol", name, PROTOCOLS)
     return PROTOCOLS[name]
 
 
