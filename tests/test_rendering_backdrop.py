@@ -163,6 +163,22 @@ def test_what_frames_have_shown_to_be_figure_is_unsure_and_hidden() -> None:
     assert np.array_equal(found.alpha, plain.alpha)
 
 
+def test_found_again_the_alpha_stays_and_is_not_refined_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    canvas, _, figure = scene()
+    left = torch.zeros(1, 1, 64, 64)
+    left[..., 13:17, 5:9] = 1
+    first, whole = (find_backdrop(canvas, figure, Wanted(), places) for places in (None, left))
+    assert first is not None
+    assert whole is not None
+    monkeypatch.setattr("stillmotion.rendering.alpha.refine", lambda *_: pytest.fail("refined again"))
+    again = find_backdrop(canvas, figure, Wanted(), left, first)
+    assert again is not None
+    assert again.alpha is first.alpha
+    for part in ("unsure", "plate"):
+        assert np.array_equal(getattr(again, part), getattr(whole, part))
+    assert torch.equal(again.small, whole.small)
+
+
 def test_a_persons_own_mask_is_sure(tmp_path: Path) -> None:
     canvas, true, _ = scene()
     wanted = Wanted(written(tmp_path / "mask.png", np.rint(255 * true).astype(np.uint8)))

@@ -54,7 +54,11 @@ class Wanted(Protocol):
 
 
 def find_backdrop(
-    canvas: Canvas, figure: Tensor | None, wanted: Wanted, left: Tensor | None = None
+    canvas: Canvas,
+    figure: Tensor | None,
+    wanted: Wanted,
+    left: Tensor | None = None,
+    before: Backdrop | None = None,
 ) -> Backdrop | None:
     """The backdrop of a still, or None where it has no clear figure or none is wanted.
 
@@ -63,22 +67,15 @@ def find_backdrop(
         figure: probability of the figure, 1 x 1 x S x S; None if the networks do not find it.
         wanted: what the person says.
         left: 1 x 1 x S x S in [0, 1], places that frames have shown the figure to leave; see `left_places`.
+        before: what was found of the same still without them, whose alpha stays.
 
     Raises:
         StillmotionError: a file cannot be read or has another size than the still.
     """
     if wanted.plate == "none":
         return None
-    if wanted.mask is not None:
-        mask = _given(wanted.mask, canvas, "mask").mean(2, dtype=np.float32) / 255
-    elif figure is not None:
-        mask = _enlarged(figure, canvas)
-    else:
-        return None
-    if not _is_figure(mask):
-        return None
-    alpha = mask if wanted.mask is not None else matting.refine(canvas.picture, mask)
-    if not _is_figure(alpha):
+    alpha = before.alpha if before is not None else _find_alpha(canvas, figure, wanted)
+    if alpha is None:
         return None
     unsure = np.zeros(alpha.shape, bool)
     if left is not None and wanted.mask is None:
@@ -107,6 +104,17 @@ def left_places(shares: Tensor, figure: Tensor, before: Tensor | None) -> Tensor
     if float(((shown > 0.5) & (known < 0.5)).float().mean()) < LEAST_LEFT:
         return None
     return shown if before is None else torch.maximum(shown, before)
+
+
+def _find_alpha(canvas: Canvas, figure: Tensor | None, wanted: Wanted) -> np.ndarray | None:
+    """The alpha of the figure, h x w in [0, 1]; None where there is no clear one."""
+    if wanted.mask is not None:
+        alpha = _given(wanted.mask, canvas, "mask").mean(2, dtype=np.float32) / 255
+        return alpha if _is_figure(alpha) else None
+    if figure is None or not _is_figure(mask := _enlarged(figure, canvas)):
+        return None
+    alpha = matting.refine(canvas.picture, mask)
+    return alpha if _is_figure(alpha) else None
 
 
 def _is_figure(mask: np.ndarray) -> bool:
