@@ -28,21 +28,19 @@ def still_of(name: str) -> np.ndarray:
     return media.read_picture(EXAMPLES / name)
 
 
-def strokes_over(still: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The still with its fast stroke, and the animation along it."""
-    stroke = Stroke(**read_points(EXAMPLES / "strokes" / "puppets-fast.json"))
-    made = load("strokes-puppets")(still, stroke).frames()
-    return draw_stroke(still, np.asarray(stroke.points)), made
+def along_stroke(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The bundled still, the same with a stroke drawn on it (`slow` or `fast`), and the animation along it."""
+    still = still_of("strokes/puppets.png")
+    stroke = Stroke(**read_points(EXAMPLES / "strokes" / f"puppets-{name}.json"))
+    return still, draw_stroke(still, np.asarray(stroke.points)), load("strokes-puppets")(still, stroke).frames()
 
 
 def walks() -> np.ndarray:
     """A row per stroke over one still: the stroke drawn on it, then some frames; the middle of their height."""
-    animator, rows = load("strokes-puppets"), []
-    still = still_of("strokes/puppets.png")
+    rows = []
     for name in ("slow", "fast"):
-        stroke = Stroke(**read_points(EXAMPLES / "strokes" / f"puppets-{name}.json"))
-        made = animator(still, stroke).frames()
-        cells = [draw_stroke(still, np.asarray(stroke.points)), *(made[i] for i in range(3, len(made), 4))]
+        _, drawn, made = along_stroke(name)
+        cells = [drawn, *(made[i] for i in range(3, len(made), 4))]
         rows.append(np.concatenate([cell[88:232, :, :] for cell in cells], axis=1))
     picture = np.concatenate(rows, axis=0)
     return media.resize(picture, (picture.shape[0] * 5 // 8, picture.shape[1] * 5 // 8))
@@ -54,8 +52,7 @@ def demo(count: int = 40) -> list[np.ndarray]:
     for name in ("wave2", "jack"):
         still, (drive, _) = still_of(f"stills/{name}.png"), media.read_video(EXAMPLES / "drives" / f"{name}.mp4")
         columns.append((still, drive, load("driving-puppets")(still, Drive(drive)).frames()))
-    still = still_of("strokes/puppets.png")
-    drawn, run = strokes_over(still)
+    still, drawn, run = along_stroke("fast")
     columns.append((still, drawn[None], run))
     return [_row([cell for column in columns for cell in _at(column, t)]) for t in range(0, count, 2)]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from stillmotion import geometry, media
 from stillmotion.rendering.backdrop import Backdrop
 from stillmotion.rendering.canvas import Canvas
-from stillmotion.rendering.fields import PAINT, PLATE, STATIC, WARPED, Fields, restrict
+from stillmotion.rendering.fields import PAINT, PLATE, STATIC, WARPED, Fields, alone, restrict
 from stillmotion.rendering.plate import widened
 
 STATIC_BELOW, MOVING_ABOVE = 0.3, 1.0
@@ -175,9 +175,7 @@ class Axis:
 
 def settled(shares: Tensor) -> Tensor:
     """Shares, N x 4 x h x w, with what is all but the unmoved still made exactly that."""
-    still = torch.zeros_like(shares)
-    still[:, STATIC] = 1.0
-    return torch.where(shares[:, STATIC : STATIC + 1] > KEPT_ABOVE, still, shares)
+    return torch.where(shares[:, STATIC : STATIC + 1] > KEPT_ABOVE, alone(STATIC, shares), shares)
 
 
 def cut(shares: Sequence[Tensor], moved: Tensor, here: Tensor) -> tuple[Tensor, ...]:
@@ -216,6 +214,4 @@ def hold(fields: Fields, weight: Tensor) -> Fields:
         fields: of N frames.
         weight: N x 1 x h x w in [0, 1].
     """
-    still = torch.zeros_like(fields.shares)
-    still[:, STATIC] = 1.0
-    return fields._replace(shares=weight * fields.shares + (1 - weight) * still)
+    return fields._replace(shares=weight * fields.shares + (1 - weight) * alone(STATIC, fields.shares))

@@ -32,6 +32,13 @@ class Fields(NamedTuple):
         return Fields(*(part[index] for part in self))
 
 
+def alone(source: int, like: Tensor) -> Tensor:
+    """Shares of one source, which has all of every pixel; like N x any x h x w, N x 4 x h x w of its type."""
+    shares = like.new_zeros(len(like), 4, *like.shape[2:])
+    shares[:, source] = 1.0
+    return shares
+
+
 class FieldHead(nn.Module):
     """Fields out of a decoder's last maps; every network of ours ends in one.
 

@@ -21,7 +21,7 @@ from stillmotion.rendering.backdrop import find_backdrop, left_places
 from stillmotion.rendering.canvas import Canvas
 from stillmotion.rendering.compositing import LAYERS as RENDERER_LAYERS
 from stillmotion.rendering.compositing import Renderer, hold
-from stillmotion.rendering.fields import WARPED, Fields, blend
+from stillmotion.rendering.fields import WARPED, Fields, alone, blend
 from stillmotion.systems.base import Output, Rollout, Step, System
 from stillmotion.systems.driving import CONTROLS, Drive, Predict
 from stillmotion.systems.driving import transfer as transferring
@@ -138,7 +138,7 @@ class DrivingRollout(Rollout):
         self.driver: Driver | None = None
         self.canvas: Canvas | None = None
         self.renderer: Renderer | None = None
-        self.figure: Tensor | None = None  # of the still, 1 x 1 x S x S
+        self.figure: Tensor | None = None  # of the still, 1 x 1 x S x S; not where a person gives the mask
         self.left: Tensor | None = None  # places that the figure has left, 1 x 1 x S x S
         self.reference: transferring.Match | None = None
         self._targets: Iterator[Target] = iter(())
@@ -318,7 +318,7 @@ class DrivingRollout(Rollout):
         if self.renderer is None:
             assert self.canvas is not None
             figure, generator = None, self.networks.generator
-            if isinstance(generator, FieldGenerator):
+            if isinstance(generator, FieldGenerator) and self.output.mask is None:
                 with self.system.autocast():
                     figure = torch.sigmoid(generator.figure(self.inputs.features))
             self.figure = figure
@@ -336,7 +336,7 @@ class DrivingRollout(Rollout):
         left = left_places(one.fields.shares, self.figure, self.left)
         if left is not None:
             self.left = left
-            renderer.show(find_backdrop(renderer.canvas, self.figure, self.output, left))
+            renderer.show(find_backdrop(renderer.canvas, self.figure, self.output, left, renderer.backdrop))
         if self.left is None:
             return one
         return one._replace(frame=blend(one.fields, one.warped, renderer.canvas.small, renderer.small_plate))
@@ -389,8 +389,6 @@ def as_fields(made: GeneratorOutput) -> tuple[Fields, Tensor | None]:
     """The fields of a frame, and what is added to their blend: the paper's generator paints over the warped still."""
     if made.fields is not None:
         return made.fields, None
-    shares = made.frame.new_zeros(len(made.frame), 4, *made.frame.shape[2:])
-    shares[:, WARPED] = 1.0
     size = (made.frame.shape[2], made.frame.shape[3])
     displacement = geometry.resize_grid(made.motion.displacement, size)
-    return Fields(displacement, shares, torch.zeros_like(made.frame)), made.frame - made.warped
+    return Fields(displacement, alone(WARPED, made.frame), torch.zeros_like(made.frame)), made.frame - made.warped

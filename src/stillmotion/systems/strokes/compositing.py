@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stillmotion import geometry, media
-from stillmotion.rendering.fields import PAINT, Fields
+from stillmotion.rendering.fields import PAINT, Fields, alone
 from stillmotion.systems.strokes.object_frame import GeneratorOutput
 
 CHANGE_FROM, CHANGE_FULL = 0.04, 0.12
@@ -99,6 +99,4 @@ def as_fields(generated: GeneratorOutput) -> Fields:
     if generated.fields is not None:
         return generated.fields
     paint = (generated.frame.float() + 1) / 2
-    shares = paint.new_zeros(len(paint), 4, *paint.shape[2:])
-    shares[:, PAINT] = 1.0
-    return Fields(paint.new_zeros(len(paint), *paint.shape[2:], 2), shares, paint)
+    return Fields(paint.new_zeros(len(paint), *paint.shape[2:], 2), alone(PAINT, paint), paint)

@@ -117,9 +117,9 @@ class FieldGenerator(nn.Module):
             frame: the object's, at the frame's point.
         """
         seen, *maps = features
-        for layer, skip in zip(self.layers, (None, *reversed(maps)), strict=True):  # s/4, s/2, s
-            with_skip = skip is not None and self.object_frame
-            state = F.relu(layer(torch.cat([state, skip], dim=1) if with_skip else state))  # type: ignore[list-item]
+        skips = reversed(maps) if self.object_frame else (None, None)
+        for layer, skip in zip(self.layers, (None, *skips), strict=True):  # s/4, s/2, s
+            state = F.relu(layer(state if skip is None else torch.cat([state, skip], dim=1)))
         x = F.relu(self.hidden(torch.cat([state, seen.to(state.dtype)], dim=1)))
         fields, picture = self.fields(x), (still.float() + 1) / 2
         if self.object_frame:
@@ -138,11 +138,10 @@ class FieldGenerator(nn.Module):
 def blended(fields: Fields, picture: Tensor, plate: Tensor | None) -> GeneratorOutput:
     """The frame of fields where they are in the picture; the still N x 3 x s x s and its plate in [0, 1]."""
     frame = blend(fields, warp_still(picture, fields), picture, plate)
-    shares = fields.shares.detach()
-    moved = torch.zeros_like(shares)
-    moved[:, PAINT] = shares[:, WARPED]
-    moved[:, WARPED] = -shares[:, WARPED]
-    painted = blend(fields._replace(shares=shares + moved), picture, picture, plate)
+    shares = fields.shares.detach().clone()
+    shares[:, PAINT] += shares[:, WARPED]
+    shares[:, WARPED] = 0.0
+    painted = blend(fields._replace(shares=shares), picture, picture, plate)
     return GeneratorOutput(frame * 2 - 1, painted * 2 - 1, fields)
 
 
