@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TextIO
 
 from stillmotion.animate import declared_controls, describe_models, load
 from stillmotion.cli.evaluating import Bench, Evaluate
+from stillmotion.cli.explaining import Explain
 from stillmotion.cli.preparing import Prepare, World
 from stillmotion.cli.training import Train
 from stillmotion.errors import StillmotionError, StillmotionWarning
@@ -125,7 +126,7 @@ class Models:
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-VERBS = (Animate, Models, Prepare, World, Train, Evaluate, Bench)
+VERBS = (Animate, Explain, Models, Prepare, World, Train, Evaluate, Bench)
 
 
 # --- parsing -------------------------------------------------------------------------------------------------------

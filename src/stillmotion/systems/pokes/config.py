@@ -81,7 +81,9 @@ class GeneratorConfig:
 
     activation: Literal["elu", "relu"] = "elu"  # of its transposed convolutions (release: relu)
     fields: bool = False  # ours: handles and fields in place of states and G; see field_network.py
-    widths: tuple[Count, ...] = (24, 40, 64, 96, 128)  # ours: of its maps at s, s/2, ...
+    width: Count = 24  # ours: of maps at the full size; it doubles with each halving, up to `max_width`
+    max_width: Count = 128
+    blocks: Count = 4  # ours: halvings
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -197,8 +199,8 @@ class PokesConfig:
                 f"dynamics.order must be at most {self.halvings + 1} at size {self.size}: there are no more levels.",
             ),
             (
-                self.generator.fields and self.size % (1 << (len(self.generator.widths) - 1)) != 0,
-                f"size must be divisible by {1 << (len(self.generator.widths) - 1)} for so many generator.widths.",
+                self.generator.fields and self.size % (1 << self.generator.blocks) != 0,
+                f"size must be divisible by {1 << self.generator.blocks} for so many generator.blocks.",
             ),
             (
                 self.generator.fields and any(s.steps for s in self.state_stages),

@@ -1,0 +1,130 @@
+"""Ours: the answer to pokes as fields (see `rendering`), from the still's features and its handles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from stillmotion import geometry
+from stillmotion.nn.unet import ConvBlock, Encoder
+from stillmotion.rendering.fields import FieldHead, Fields, blend, restrict, warp_still
+from stillmotion.rendering.mask import MaskHead
+from stillmotion.systems.pokes.config import PokesConfig
+from stillmotion.systems.pokes.handles import (
+    MAPS,
+    Handles,
+    OscillatorHead,
+    Oscillators,
+    handle_maps,
+    reach,
+    sample_at,
+    spread,
+)
+
+KEYS = 16
+"""Channels in which a pixel is compared with the handle: parts of one body look alike."""
+
+FOLLOWS = -2.0
+"""Logit of how far a pixel goes with the handle, at the start."""
+
+
+class Context(NamedTuple):
+    """What all frames of a still share."""
+
+    still: Tensor  # N x 3 x S x S in [0, 1]
+    features: Sequence[Tensor]  # the still, and maps at S/2, S/4, ...
+    keys: Sequence[Tensor]  # N x KEYS maps at S/2, S/4, ...
+    plate: Tensor | None = None  # N x 4 x S x S, see `rendering.fields.blend`
+
+
+class FieldOutput(NamedTuple):
+    """Frames and what they are blended of."""
+
+    frame: Tensor  # N x 3 x S x S in [0, 1]
+    fields: Fields
+
+
+class FieldNetwork(nn.Module):
+    """A still encoded once, and fields for every state of its handles.
+
+    A pixel's displacement is that of the nearest handle, as far as the pixel follows it, and a correction. The decoder
+    reads the still's maps as they are and moved with the handle, since what it predicts lies where things have gone.
+    """
+
+    def __init__(self, config: PokesConfig):
+        super().__init__()
+        width, most, blocks = config.generator.width, config.generator.max_width, config.generator.blocks
+        widths = [min(most, width * 2**i) for i in range(blocks + 1)]
+        self.encoder = Encoder(3, width, most, blocks)
+        channels = self.encoder.channels  # 3, then one per halving
+        self.keys = nn.ModuleList(nn.Conv2d(count, KEYS, 1) for count in channels[1:])
+        compared = [0, *(KEYS for _ in channels[1:])]
+        inputs = [2 * count + MAPS + extra for count, extra in zip(channels, compared, strict=True)]
+        self.bottom = nn.Sequential(ConvBlock(inputs[-1], widths[-1]), ConvBlock(widths[-1], widths[-1]))
+        levels = range(len(widths) - 2, -1, -1)
+        self.ups = nn.ModuleList(ConvBlock(widths[i + 1], widths[i], upsample=True) for i in levels)
+        self.mixes = nn.ModuleList(ConvBlock(widths[i] + inputs[i], widths[i]) for i in levels)
+        self.follow = nn.Conv2d(widths[0], 1, 3, padding=1)
+        nn.init.constant_(self.follow.bias, FOLLOWS)  # type: ignore[arg-type]
+        self.fields = FieldHead(widths[0])
+        self.mask = MaskHead(channels)
+        self.oscillators = OscillatorHead(sum(channels[1:]))
+
+    def begin(self, still: Tensor, plate: Tensor | None = None) -> Context:
+        """Encode N stills, N x 3 x S x S in [0, 1]."""
+        features = self.encoder(still)
+        keys = [key(maps) for key, maps in zip(self.keys, features[1:], strict=True)]
+        return Context(still, features, keys, plate)
+
+    def figure(self, context: Context) -> Tensor:
+        """Logits of the figure in the stills, N x 1 x S x S."""
+        logits: Tensor = self.mask(context.features)
+        return logits
+
+    def swings(self, context: Context, places: Tensor) -> Oscillators:
+        """How places of the stills swing, N x M x 2 normalised."""
+        found = [sample_at(maps, places) for maps in context.features[1:]]
+        oscillators: Oscillators = self.oscillators(torch.cat(found, dim=-1))
+        return oscillators
+
+    def forward(self, context: Context, handles: Handles) -> FieldOutput:
+        """The frames in which the handles are as they are; as many handles as stills, N x M."""
+        inputs, offset = self.gather(context, handles)
+        x: Tensor = self.bottom(inputs[-1])
+        for up, mix, level in zip(self.ups, self.mixes, reversed(inputs[:-1]), strict=True):
+            x = mix(torch.cat([up(x), level], dim=1))
+        followed = torch.sigmoid(self.follow(x).float()).permute(0, 2, 3, 1) * offset
+        fields = restrict(self.fields(x, -followed), context.plate)
+        frame = blend(fields, warp_still(context.still, fields), context.still, context.plate)
+        return FieldOutput(frame, fields)
+
+    def gather(self, context: Context, handles: Handles) -> tuple[list[Tensor], Tensor]:
+        """What the decoder reads at each size, largest first, and the handles' offset per pixel, N x S x S x 2."""
+        inputs, offsets = [], []
+        for number, maps in enumerate(context.features):
+            size = (maps.shape[2], maps.shape[3])
+            shared = reach(handles, size)
+            offset = spread(handles.offset, shared.weights).permute(0, 2, 3, 1)
+            grid = geometry.identity_grid(size, offset) - offset
+            parts = [maps, geometry.warp(maps.float(), grid, padding="border"), handle_maps(handles, shared, size)]
+            if number:
+                keys = context.keys[number - 1]
+                query = spread(sample_at(keys, handles.place), shared.weights)
+                parts.append(geometry.warp(keys.float(), grid, padding="border") * query)
+            joined = torch.cat([part.to(maps.dtype) for part in parts], dim=1)
+            inputs.append(joined.contiguous(memory_format=torch.channels_last))
+            offsets.append(offset)
+        return inputs, offsets[0]
+
+    def expand(self, context: Context, count: int) -> Context:
+        """The context of N stills for `count` frames of each, N x count in this order."""
+
+        def repeated(maps: Tensor) -> Tensor:
+            return maps.repeat_interleave(count, dim=0)
+
+        plate = None if context.plate is None else repeated(context.plate)
+        features, keys = ([repeated(maps) for maps in group] for group in (context.features, context.keys))
+        return Context(features[0], features, keys, plate)
