@@ -279,7 +279,8 @@ def _places(candidates: np.ndarray) -> np.ndarray:
 
 
 def _magnitude(flow: np.ndarray) -> np.ndarray:
-    return np.asarray(np.linalg.norm(np.asarray(flow, np.float32), axis=-1))
+    """Lengths of float32 vectors as float64, whose mean over equal ones is exactly their value."""
+    return np.linalg.norm(np.asarray(flow, np.float32), axis=-1).astype(np.float64)
 
 
 def _inside(flow: np.ndarray, patch: int, mask: np.ndarray | None) -> np.ndarray:
@@ -305,7 +306,8 @@ def _amplitude(flow: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def _above(values: np.ndarray, deviations: float) -> np.ndarray:
-    return np.asarray(values > values.mean() + deviations * values.std(ddof=1))
+    deviation = values.std(ddof=1) if len(values) > 1 else 0.0
+    return np.asarray(values > values.mean() + deviations * deviation)
 
 
 def _placed(found: np.ndarray, inside: np.ndarray) -> np.ndarray:
