@@ -87,8 +87,8 @@ class ONNXFlow:
     """A learned network in an ONNX file, run on the CPU by OpenCV.
 
     Accepted: two inputs N x 3 x H x W, the first and the second frame in this order, RGB in [0, 1]; one output
-    N x 2 x H x W, forward flow in pixels, (dx, dy). A network that wants another range, order of colours or multiple
-    of a size has to do that inside of the file. Sizes that are fixed in the file are those of the frames.
+    N x 2 x H x W, forward flow in pixels, (dx, dy). A network that wants another range, another order of colours or
+    a multiple of a size has to convert inside of the file. Weights must be in the file and not beside it.
     """
 
     def __init__(self, path: Path | str, sha256: str):
