@@ -10,7 +10,7 @@ import pytest
 from refusals import refuses
 from stillmotion.data.clip import Clip
 from stillmotion.data.examples import moving_square
-from stillmotion.data.flow import DISFlow, check_flow, find_flow, flow_of, resize_flow
+from stillmotion.data.flow import DISFlow, chained_flow, check_flow, find_flow, flow_of, resize_flow
 from stillmotion.data.part_flow import flow_between
 from stillmotion.worlds import sample_clip
 
@@ -147,6 +147,27 @@ def test_stored_flow_serves_where_it_joins_the_frames() -> None:
         assert np.array_equal(flow_of(clip, first, last, estimator), estimator(frames[first], frames[last]))
     near = moving_square(32, 5)
     assert np.array_equal(flow_of(near, 2, 3, forbidden), near.tracks["flow_forward"][2])
+
+
+def test_chained_flow_by_hand() -> None:
+    """The first step moves x by 1 and the second by x / 4: (x, y) comes to x + 1 + (x + 1) / 4, at most 1.75 at 7."""
+    steps = {0: np.ones((2, 8)), 1: np.tile(np.arange(8) / 4, (2, 1))}
+    asked = []
+
+    def estimator(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        asked.append((int(first[0, 0, 0]), int(second[0, 0, 0])))
+        return np.stack([steps[asked[-1][0] % 2], np.zeros((2, 8))], -1).astype(np.float32)
+
+    frames = np.stack([np.full((2, 8, 3), t, np.uint8) for t in range(5)])
+    x = np.arange(8)
+    expected = 1 + np.minimum((x + 1) / 4, 1.75)
+    assert np.allclose(chained_flow(list(frames[:3]), estimator)[..., 0], expected)
+    assert chained_flow(list(frames[:3]), estimator)[..., 1].max() == 0
+    assert chained_flow(list(frames[:2]), estimator)[0, 0, 0] == 1
+    clip, asked[:] = Clip("clip", frames, 25.0), []
+    for first, last, step in ((0, 4, None), (0, 4, 3), (4, 1, 2), (2, 2, None)):
+        flow_of(clip, first, last, estimator, step)
+    assert asked == [(0, 4), (0, 3), (3, 4), (4, 2), (2, 1), (2, 2)]
 
 
 def test_flow_of_another_size_is_refused() -> None:

@@ -188,6 +188,15 @@ def test_thresholds_of_the_release_fall_back_in_order() -> None:
     assert not foreground_candidates(field(np.zeros((12, 12))), config).any()
 
 
+def test_the_border_of_the_release_counts_in_no_minimum() -> None:
+    """Inside all moves by 1, and ten pixels, half of them in the mask, by 1.2: amplitudes are 0 and 1."""
+    values, mask = np.zeros((12, 12)), np.zeros((12, 12), bool)
+    values[1:-1, 1:-1], mask[1:6] = 1.0, True
+    values[2, 1:6] = values[8, 1:6] = 1.2
+    found = foreground_candidates(field(values), replace(RELEASE, patch=1), mask)
+    assert np.argwhere(found).tolist() == [[2, x] for x in range(1, 6)]
+
+
 def test_deviations_of_the_release_are_unbiased() -> None:
     """Five amplitudes of mean 0.38 and deviation 0.522 (biased 0.467): two deviations leave none, one is at 0.902."""
     values = np.zeros((3, 7))
@@ -248,6 +257,7 @@ def test_from_one_to_most_pokes_at_places_of_their_own() -> None:
         each = simulate_pokes(few, BLACK, replace(config, background=0.0), rng)
         assert each is not None
         numbers.add(len(each.pokes))
+        assert len({poke.place for poke in each.pokes}) == len(each.pokes)
     assert numbers == {1, 2}  # there are no more places
 
 
@@ -262,6 +272,8 @@ def test_squares_at_the_border_are_clipped_and_the_later_poke_is_on_top() -> Non
     corner = poke_map([SimulatedPoke((0, 7), (1.0, 2.0))], (8, 8), 3)
     assert np.argwhere(corner[0]).tolist() == [[6, 0], [6, 1], [7, 0], [7, 1]]
     assert corner[1].sum() == 8
+    top = poke_map([SimulatedPoke((7, 0), (1.0, 2.0))], (8, 8), 3)
+    assert np.argwhere(top[0]).tolist() == [[0, 6], [0, 7], [1, 6], [1, 7]]
     both = poke_map([SimulatedPoke((3, 3), (1.0, 0.0)), SimulatedPoke((4, 3), (5.0, 0.0))], (8, 8), 3)
     assert both[0, 3].tolist() == [0, 0, 1, 5, 5, 5, 0, 0]
     assert poke_map([], (8, 8), 3).sum() == 0
