@@ -7,7 +7,8 @@ so many times as large.
 
 Errors are end-point errors in pixels, over the pixels of the plant that move by more than half a pixel. Pixels that
 the second frame hides count too. Motion is the median length of the true flow there, which is the error of predicting
-none. A second table sorts the pixels of the most distant frames by how far they move, as a share of the side.
+none. A second table sorts the pixels of the most distant frames by how far they move, as a share of the side. A third
+one says which share of the places that pokes may be drawn from (estimated flow above its mean) is not on the plant.
 """
 
 import argparse
@@ -20,6 +21,8 @@ import numpy as np
 from stillmotion.data.clip import Clip
 from stillmotion.data.flow import DISFlow, FlowEstimator, find_flow, flow_of
 from stillmotion.data.part_flow import flow_between
+from stillmotion.systems.pokes.config import PokeConfig
+from stillmotion.systems.pokes.poking import foreground_candidates
 from stillmotion.worlds import sample_clip
 
 APART = (1, 2, 3, 5, 10)
@@ -51,6 +54,23 @@ def main(name: str, sizes: list[int], clips: int, seed: int, enlarge: int | None
             if among.any():
                 numbers = f"{np.median(errors[among]):.2f} | {np.median(lengths[among]):.2f}"
                 print(f"| {size} | {low:.3f} to {high:.3f} | {among.sum()} | {numbers} |")
+    print(f"\n| side | places beside the plant | by more than a pixel |\n{'|---' * 3}|")
+    for size in sizes:
+        made = [sample_clip("plants", seed, index, size, STARTS[-1] + APART[-1] + 1) for index in range(clips)]
+        found = [places_beside(clip, start, start + APART[-1], estimator, step) for clip in made for start in STARTS]
+        beside, farther = 100 * np.mean(found, axis=0)
+        print(f"| {size} | {beside:.0f} % | {farther:.0f} % |")
+
+
+def places_beside(
+    clip: Clip, first: int, last: int, estimator: FlowEstimator, step: int | None
+) -> tuple[float, float]:
+    """The share of candidates for pokes that is off the plant, and off it by more than a pixel."""
+    flow = flow_of(replace(clip, tracks={}), first, last, estimator, step)
+    candidates = foreground_candidates(flow, PokeConfig())
+    plant = (np.asarray(clip.tracks["parts"])[first] > 0).astype(np.uint8)
+    around = cv2.dilate(plant, np.ones((3, 3), np.uint8))
+    return 1 - float(plant[candidates].mean()), 1 - float(around[candidates].mean())
 
 
 def flow_error(

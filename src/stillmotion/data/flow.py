@@ -200,7 +200,9 @@ def chained_flow(frames: Sequence[np.ndarray], estimator: FlowEstimator) -> np.n
     for before, after in itertools.pairwise(frames):
         flow = estimator(before, after)
         # `remap` follows in steps of 1/32 pixel.
-        place = place + cv2.remap(flow, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        place = place + cv2.remap(
+            flow, place[..., 0], place[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
     return np.asarray(place - start, np.float32)
 
 
