@@ -271,11 +271,11 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise StillmotionError(f"The file {path} is damaged or cut short ({error}); get it again.") from error
 
 
-def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
-    """Read a safetensors file whose SHA-256, 64 hexadecimal digits, is known.
+def check_digest(path: Path, sha256: str) -> None:
+    """Compare a file of weights with its SHA-256, 64 hexadecimal digits.
 
     Raises:
-        StillmotionError: no digest or another one, or `load_tensors` refuses the file.
+        StillmotionError: the file cannot be read, no digest is given, or the file has another one.
     """
     try:
         with path.open("rb") as file:
@@ -289,6 +289,15 @@ def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
         )
     if found != sha256:
         raise StillmotionError(f"{path} has the SHA-256 {found}, not {sha256}; get the file again.")
+
+
+def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+    """Read a safetensors file whose SHA-256 is known.
+
+    Raises:
+        StillmotionError: as `check_digest` and `load_tensors`.
+    """
+    check_digest(path, sha256)
     return load_tensors(path)
 
 

@@ -239,7 +239,9 @@ def _opened(source: Source, settings: ClipSettings) -> Any:
 def _of_span(video: Any, source: Source, settings: ClipSettings) -> Iterator[np.ndarray]:
     """The frames of the source's span, and at most as many as the settings say."""
     first, end = source.span or (0, None)
-    if source.fps and settings.fps:
+    if source.shares is not None:
+        first, end = (round(share * video.length) for share in source.shares)
+    elif source.fps and settings.fps:
         # The span is counted at the source's rate, and the frames come at another one.
         first = round(first * settings.fps / source.fps)
         end = None if end is None else round(end * settings.fps / source.fps)

@@ -45,6 +45,8 @@ class Source:
     # The part of the video that is the clip, (first frame, one past the last), counted from 0 at the source's own
     # rate; None for all of it. What lies behind the end of the video is not missed.
     span: tuple[int, int] | None = None
+    # The same as shares of the video's length, from 0 to 1, where the data set is split within its videos.
+    shares: tuple[float, float] | None = None
     # T x 2, (x, y) in pixels of the source for each frame of the span, NaN where unknown: where the data set brings
     # its own. They become the track `points`.
     points: tuple[tuple[float, float], ...] | None = None
@@ -140,6 +142,23 @@ def hold_out(sources: Sequence[Source], wanted: Mapping[str, Sequence[Any]]) -> 
                 raise StillmotionError(f"No clip has {key}={value} that could be held out for testing.")
             chosen |= matching
     return [replace(s, split="test" if i in chosen else "train") for i, s in enumerate(sources)]
+
+
+def match_names(
+    sources: Sequence[Source], root: Path, pattern: re.Pattern[str], shape: str
+) -> tuple[list[Source], list[Quarantined]]:
+    """Read facts out of file names; what is named otherwise does not belong to the data set."""
+    named, refused = [], []
+    for source in sources:
+        label = source.path.name if source.kind == "frames" else source.path.stem
+        if match := pattern.match(label):
+            named.append(replace(source, meta={**source.meta, **match.groupdict()}))
+        else:
+            reason = f"Its name does not have the form {shape}."
+            refused.append(Quarantined(str(source.path.relative_to(root)), reason))
+    if not named:
+        raise StillmotionError(f"Nothing in {str(root)!r} has a name of the form {shape}: check the folder.")
+    return named, refused
 
 
 def with_safe_names(sources: Sequence[Source]) -> list[Source]:

@@ -43,9 +43,9 @@ def flow(frames: np.ndarray, fps: float = 0.0) -> np.ndarray:
     factor = min(_MOST_ENLARGED, max(1, -(-_FLOW_SIDE // min(height, width))))
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     found = np.zeros((len(frames) - 1, height, width, 2), np.float16)
-    before = _enlarged_grey(frames[0], factor)
+    before = enlarged_grey(frames[0], factor)
     for t, frame in enumerate(frames[1:]):
-        after = _enlarged_grey(frame, factor)
+        after = enlarged_grey(frame, factor)
         large = estimator.calc(before, after, None)  # type: ignore[call-overload]
         found[t] = cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA) / factor
         before = after
@@ -86,7 +86,8 @@ def boxes(frames: np.ndarray, fps: float = 0.0) -> np.ndarray:
     return running_median(filled, 5).astype(np.float32)
 
 
-def _enlarged_grey(frame: np.ndarray, factor: int) -> np.ndarray:
+def enlarged_grey(frame: np.ndarray, factor: int) -> np.ndarray:
+    """A `uint8` frame, H x W x 3, in grey and `factor` times as large, bicubic; f H x f W."""
     grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
     if factor == 1:
         return grey

@@ -1,25 +1,19 @@
-"""Readers of published data sets: which files are clips, and the papers' splits.
+"""The sets of "Learning to Take Directions One Step at a Time" (ICPR 2020), with its splits.
 
-A reader takes the folder of a data set and returns what it found; `prepare` does the rest. `train` and `test` folders
-are the paper's split as it was distributed. Without them, since the papers' lists of names are not known, the same
-shares are drawn at random with seed 0: figures then compare approximately. Nothing is downloaded, and the terms of
-each data set are its owners'. KTH, Push, Human3.6M and Weizmann's videos have the splits of "Learning to Take
-Directions One Step at a Time" (ICPR 2020); its MNIST is read by the world `digits`.
+Its MNIST is read by the world `digits`.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from stillmotion.data.info import Quarantined
-from stillmotion.data.sources import PICTURE_ENDINGS, Found, Source, natural_key, split_found, walk
+from stillmotion.data.sources import PICTURE_ENDINGS, Found, Source, match_names, natural_key, split_found, walk
 from stillmotion.errors import StillmotionError
-
-Reader = Callable[[Path], Found]
 
 KTH_ACTIONS = ("walking", "jogging", "running")
 KTH_TEST_PERSONS = frozenset(range(21, 26))
@@ -34,73 +28,6 @@ _WEIZMANN_VIDEO = re.compile(r"(?P<subject>[a-z]+)_(?P<action>[a-z]+\d?)$")
 _TAKE = re.compile(r"(?P<action>walk|run|skip|side|jump|pjump|jack|bend)(?P<take>[12])$")
 _HUMAN36M_NAME = re.compile(r"(?P<action>[A-Za-z]+)( (?P<take>\d))?\.(?P<camera>\d{8})$")
 _PUSH_SETS = {"train": ("train", None), "testseen": ("test", "seen"), "testnovel": ("test", "novel")}
-_WEIZMANN_NAME = re.compile(r"subject(?P<subject>\d+)_(?P<action>[a-z0-9]+)")
-_NEMO_NAME = re.compile(r"(?P<subject>\d{3})_(?P<smile>deliberate|spontaneous)_smile")
-
-
-def weizmann(root: Path) -> Found:
-    """Weizmann "Actions as Space-Time Shapes", as cropped for Monkey-Net's `actions` set.
-
-    Known: strips of 64 x 64 frames named `subjectN_ACTION.png`, 25 frames per second; meta `subject` (int) and
-    `action`. The distributed `actions` set has train and test folders (57 and 15 strips). Assumed: without them, 20 %
-    of the people are drawn for testing, so that no person is in both; `prepare(held_out={"subject": [...]})` names
-    the people to hold out.
-    """
-    sources, has_splits = walk(root, ("strip",))
-    named, refused = match_names(sources, root, _WEIZMANN_NAME, "subjectN_ACTION")
-    named = [replace(s, fps=25.0, meta={**s.meta, "subject": int(s.meta["subject"])}) for s in named]
-    return split_found(named, has_splits, 0.2, "Weizmann actions", refused, by="subject")
-
-
-def uva_nemo(root: Path) -> Found:
-    """UvA-NEMO smiles, as aligned and cut for Monkey-Net.
-
-    Known: 1110 clips for training and 124 for testing, 64 x 64, 32 frames from a neutral face on. Assumed: names
-    begin with `NNN_deliberate_smile` or `NNN_spontaneous_smile` (NNN is the person; meta `subject`, `smile`), as
-    strips, folders of frames or videos; without train and test folders one clip in ten is for testing, which gives
-    1110 and 124 of the 1234. As in the paper, a person may then be in both.
-    """
-    sources, has_splits = walk(root, ("video", "frames", "strip"))
-    named, refused = match_names(sources, root, _NEMO_NAME, "NNN_deliberate_smile or NNN_spontaneous_smile")
-    return split_found(named, has_splits, 0.1, "UvA-NEMO", refused)
-
-
-def tai_chi(root: Path) -> Found:
-    """Tai-Chi in MoCoGAN's layout: each clip a strip of 64 x 64 frames, 32 to 100 of them.
-
-    Known: 3288 clips for training and 822 for testing. Without train and test folders one clip in five is for
-    testing, which gives these numbers.
-    """
-    sources, has_splits = walk(root, ("strip",))
-    return split_found(sources, has_splits, 0.2, "Tai-Chi")
-
-
-def bair(root: Path) -> Found:
-    """BAIR robot pushing: folders of frames.
-
-    Known: 40960 clips for training and 256 for testing, 64 x 64, 30 frames each. Assumed: the clips are folders of
-    pictures at any depth below `train` and `test` (`test/traj_0_to_255/7/0.png`, ...), as converters of the original
-    records write them; both folders are required, since the official test clips are not known otherwise.
-    """
-    sources, has_splits = walk(root, ("frames",))
-    if not has_splits:
-        raise StillmotionError(
-            f"{str(root)!r} has no train and test folders: BAIR's split is not known without them."
-        )
-    return split_found(sources, has_splits, 0.0, "BAIR robot pushing")
-
-
-def mgif(root: Path) -> Found:
-    """MGIF (Moving-GIF): animated pictures of walking animals.
-
-    Known: 1000 clips, 900 for training and 100 for testing, 256 x 256, used at 128 x 128. Assumed: `.gif` files
-    below train and test; without these folders one clip in ten is for testing.
-    """
-    sources, has_splits = walk(root, ("video",))
-    gifs = [source for source in sources if source.path.suffix.lower() == ".gif"]
-    if not gifs:
-        raise StillmotionError(f"No .gif files in {str(root)!r}: check the folder.")
-    return split_found(gifs, has_splits, 0.1, "MGIF")
 
 
 def kth(root: Path) -> Found:
@@ -268,7 +195,9 @@ def human36m(root: Path) -> Found:
 
     Known: videos `S1/Videos/Directions 1.54138969.mp4` (action, sometimes a take, camera) at 50 frames per second;
     meta `subject` (`S1`), `action`, `camera`, and `take`. Videos whose name begins with `_` (calibration, all
-    cameras) are left out. The subject is the nearest folder above that is called S and a number.
+    cameras) are left out. The subject is the nearest folder above that is called S and a number. It is the split of
+    the poke paper (CVPR 2021) too, with S1, S5, S6, S7 and S8 for training, the centre of the picture and 6.25 frames
+    per second: `prepare(fps=6.25, crop="centre")`.
 
     Raises:
         StillmotionError: no such video.
@@ -293,33 +222,3 @@ def human36m(root: Path) -> Found:
     if not clips:
         raise StillmotionError(f"No video in {str(root)!r} lies below a subject's folder (S1, S9, ...).")
     return Found(clips, "subjects S9 and S11 for testing", "Human3.6M", refused)
-
-
-def match_names(
-    sources: Sequence[Source], root: Path, pattern: re.Pattern[str], shape: str
-) -> tuple[list[Source], list[Quarantined]]:
-    """Read facts out of file names; what is named otherwise does not belong to the data set."""
-    named, refused = [], []
-    for source in sources:
-        label = source.path.name if source.kind == "frames" else source.path.stem
-        if match := pattern.match(label):
-            named.append(replace(source, meta={**source.meta, **match.groupdict()}))
-        else:
-            reason = f"Its name does not have the form {shape}."
-            refused.append(Quarantined(str(source.path.relative_to(root)), reason))
-    if not named:
-        raise StillmotionError(f"Nothing in {str(root)!r} has a name of the form {shape}: check the folder.")
-    return named, refused
-
-
-READERS: Mapping[str, Reader] = {
-    "weizmann": weizmann,
-    "weizmann-videos": weizmann_videos,
-    "uva-nemo": uva_nemo,
-    "tai-chi": tai_chi,
-    "bair": bair,
-    "mgif": mgif,
-    "kth": kth,
-    "push": push,
-    "human36m": human36m,
-}
