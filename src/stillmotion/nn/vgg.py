@@ -33,7 +33,7 @@ class VGG(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """A map of each block, after the ReLU, at 1, 1/2, ... 1/16 of the size; N x 3 x H x W in [0, 1]."""
         x, maps = normalise(images), []
-        for number, layer in enumerate(self.features[: self.feature_layers[-1] + 1]):
+        for number, layer in enumerate(list(self.features)[: self.feature_layers[-1] + 1]):
             x = layer(x)
             if number in self.feature_layers:
                 maps.append(x)

@@ -135,8 +135,8 @@ class StageConfig:
     steps: Steps = 0
     batch: Count = 10
     learning_rate: Positive = 1e-4
-    # Release: after 10, 25 and 50 of 1000 epochs. On PokingPlants an epoch has about 3440 steps: four fifths of 43,000
-    # frames in batches of ten. The training is stopped long before the last.
+    # Release: after 10, 25 and 50 of 1000 epochs, long before the last of which it is stopped. On PokingPlants an
+    # epoch has about 3440 steps: four fifths of 43,000 frames in batches of ten.
     schedule: Schedule = Schedule(kind="milestone", milestones=(0.01, 0.025, 0.05), decay=0.3, total=3_440_000)
     clip_grad: Weight = 0.0  # largest norm of the gradient; 0: no limit
 

@@ -33,7 +33,7 @@ class RolloutOutput(NamedTuple):
 
 
 class StateGenerator(nn.Module):
-    """The whole: a still and a poke to a video (Sec. 3.1). The discriminators are built by the stage that trains them.
+    """The whole: a still and a poke to a video (Sec. 3.1). The stage that trains discriminators builds them.
 
     The object encoder E_sigma gives the states of the still, one per level, and the poke encoder E_phi the latent
     interaction phi. F predicts the states of the next frame from those of the last and phi, and the decoder G

@@ -28,7 +28,7 @@ class StateStage:
     """What all stages share: Adam on some parts of the networks, and one source of random numbers."""
 
     def __init__(self, name: str, model: StateGenerator, config: PokesConfig, dataset: Dataset[Any], seed: int):
-        """Args: the stage's field of the configuration; networks, trained in place; samples; seed of random frames."""
+        """Args: the stage's field in `config`; networks, trained in place; samples; seed of random frames."""
         self.name, self.model, self.config, self.dataset = name, model, config, dataset
         self.settings = getattr(config, name)
         self.steps, self.batch = self.settings.steps, self.settings.batch
@@ -90,7 +90,12 @@ class DynamicsStage(StateStage):
             if network is not None:
                 self.networks[f"{name}_discriminator"] = network
                 self.optimizers[f"{name}_discriminator"] = self.adam(network)
-        self.schedule = self.follow_schedule(list(self.optimizers))
+        self.optimizers |= self.static_optimizers()
+        self.schedule = self.follow_schedule([name for name in self.optimizers if name != "static_decoder"])
+
+    def static_optimizers(self) -> dict[str, Optimizer]:
+        """Those of the static loss, of which there is none here."""
+        return {}
 
     def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         """One training step; gives every loss term, weighted, detached."""
@@ -171,12 +176,12 @@ class InterleavedStage(DynamicsStage):
     it. With `single_stage` (ablation) there is no first update.
     """
 
-    def __init__(self, *arguments: Any):
-        super().__init__(*arguments)
-        if not self.config.single_stage:
-            self.optimizers["static_encoder"] = self.adam(self.model.object_encoder)
-            self.optimizers["static_decoder"] = self.adam(self.model.decoder)
-        self.schedule = self.follow_schedule([name for name in self.optimizers if name != "static_decoder"])
+    def static_optimizers(self) -> dict[str, Optimizer]:
+        """One of E_sigma, and one of G whose rate follows no schedule."""
+        if self.config.single_stage:
+            return {}
+        encoder, decoder = self.model.object_encoder, self.model.decoder
+        return {"static_encoder": self.adam(encoder), "static_decoder": self.adam(decoder)}
 
     def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         """One training step; gives every loss term, weighted, detached."""
