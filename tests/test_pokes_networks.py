@@ -152,8 +152,8 @@ def test_no_poke_gives_zeros_for_its_sample_alone() -> None:
     assert phi[1].abs().max() == 0
     assert phi[0].abs().max() > 0.1
     torch.testing.assert_close(phi[:1], network.encode_poke(maps[:1]))
-    vertical = network.encode_poke(poke_map(16, (8, 8, (0.0, 2.0))))
-    assert vertical.abs().max() > 0.1
+    for vector in ((0.0, 2.0), (2.0, -2.0), (-1.0, 0.0)):
+        assert network.encode_poke(poke_map(16, (8, 8, vector))).abs().max() > 0.1
 
 
 @torch.no_grad()

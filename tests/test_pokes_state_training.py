@@ -230,6 +230,7 @@ def test_it_learns_one_batch_and_the_same_seed_gives_the_same_numbers() -> None:
 def test_stages_have_the_names_of_their_settings() -> None:
     assert list(STATE_STAGES) == ["pretraining", "dynamics_training", "interleaved"]
     for name in STATE_STAGES:
-        stage = make_stage(name)
+        stage = make_stage(name, seed=3)
+        assert stage.generators["random"].initial_seed() == 3
         check_stages([stage], 1)
         assert (stage.name, stage.steps, stage.batch) == (name, 10, 10)

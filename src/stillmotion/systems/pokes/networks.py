@@ -123,7 +123,7 @@ def phi_factors(config: PokeConfig, frames: int) -> list[float]:
     The same phi at every step is the paper's (Eq. 4). The other schedules are the release's for pokes as impulses
     (appendix B.1); `rest` steps at the end of `decay` and `pause` are without.
     """
-    active = max(frames - config.rest, 0)
+    active = frames - config.rest
     if config.schedule == "first":
         return [float(n == 0) for n in range(frames)]
     if config.schedule == "decay":
