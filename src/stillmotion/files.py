@@ -301,6 +301,17 @@ def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
     return load_tensors(path)
 
 
+def fill_from_file(network: nn.Module, weights: str, prefix: str) -> None:
+    """Fill a network from FILE.safetensors@SHA256 with the tensors whose names begin with `prefix`.
+
+    Raises:
+        StillmotionError: as `read_weights` and `fill`.
+    """
+    file, _, digest = weights.rpartition("@")
+    tensors = read_weights(Path(file), digest.lower())
+    fill(network, {name: value for name, value in tensors.items() if name.startswith(prefix)}, file)
+
+
 @contextlib.contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
     """Write a folder atomically.

@@ -72,7 +72,7 @@ class DynamicsConfig:
 
     order: Steps = 0  # N, how many of the coarsest levels have a cell and a skip connection; 0: all
     hierarchy: bool = True  # ablation "RNN": False, a stack of cells at the bottleneck and no skip connections
-    layers: Count = 3  # of that stack
+    layers: Count = 3  # of that stack (release: 2)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -92,7 +92,7 @@ class DiscriminatorConfig:
 
     start: Steps = 4000  # step of the stage from which on they are trained and used
     frame_examples: Count = 16  # true and generated frames per step that the patch discriminator sees
-    frame_penalty: Weight = 1e-4  # of the gradient, on real samples
+    frame_penalty: Weight = 0.0  # of the gradient, on real samples (release: 1e-4)
     clip_penalty: Weight = 0.1
 
 
@@ -137,7 +137,9 @@ class StageConfig:
     steps: Steps = 0
     batch: Count = 10
     learning_rate: Positive = 1e-4
-    schedule: Schedule = Schedule(kind="milestone", milestones=(0.01, 0.025, 0.05), decay=0.3)
+    # Release: after 10, 25 and 50 of 1000 epochs, long before the last of which it is stopped. On PokingPlants an
+    # epoch has about 3440 steps: four fifths of 43,000 frames in batches of ten.
+    schedule: Schedule = Schedule(kind="milestone", milestones=(0.01, 0.025, 0.05), decay=0.3, total=3_440_000)
     clip_grad: Weight = 0.0  # largest norm of the gradient; 0: no limit
 
 
@@ -229,7 +231,9 @@ PRESETS: dict[str, PokesConfig] = {
     "release": PokesConfig(
         poke=PokeConfig(rule="release", background=0.0),
         encoder=EncoderConfig(poke_blocks=2),
+        dynamics=DynamicsConfig(layers=2),
         generator=GeneratorConfig(activation="relu"),
+        discriminators=DiscriminatorConfig(frame_penalty=1e-4),
         interleaved=replace(_STATED, steps=147_000),
     ),
     # What pokes-plants was trained with: fields, supervised by the world's exact motion, on two CPU cores.

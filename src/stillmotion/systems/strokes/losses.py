@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -12,7 +11,7 @@ from torch.nn import functional as F
 
 from stillmotion import losses
 from stillmotion.errors import StillmotionError
-from stillmotion.files import fill, read_weights
+from stillmotion.files import fill_from_file
 from stillmotion.nn import vgg
 from stillmotion.nn.spectral import frozen_power_iteration
 from stillmotion.rendering.fields import PAINT, WARPED
@@ -233,16 +232,14 @@ def perceptual_network(settings: PerceptualConfig) -> nn.Module:
     """
     if settings.network == "random-vgg16":
         return vgg.random_vgg().eval().requires_grad_(False)
-    file, _, digest = settings.file.rpartition("@")
-    if not file:
+    if not settings.file.rpartition("@")[0]:
         raise StillmotionError(
             f"The perceptual loss needs the weights of {settings.network}: add --set losses.perceptual.file="
             "FILE.safetensors@SHA256 (names as in torchvision), or --set losses.perceptual.network=random-vgg16, or "
             "--set losses.perceptual.weight=0."
         )
     network = vgg.VGG(16)
-    tensors = read_weights(Path(file), digest.lower())
-    fill(network, {name: value for name, value in tensors.items() if name.startswith("features.")}, file)
+    fill_from_file(network, settings.file, "features.")
     return network.eval().requires_grad_(False)
 
 

@@ -1,0 +1,167 @@
+"""Every loss of the paper's networks (Eq. 6 to 8, appendix E.2), as pure functions; frames are in [-1, 1].
+
+Hinge losses, gradient penalty and feature matching themselves are in `stillmotion.losses`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stillmotion import losses
+from stillmotion.errors import StillmotionError
+from stillmotion.files import fill_from_file
+from stillmotion.nn import vgg
+from stillmotion.nn.discriminators import PatchDiscriminator, TemporalDiscriminator
+from stillmotion.systems.pokes.config import PerceptualConfig, PokesConfig
+
+VGG_CONVOLUTION = 2
+"""The second convolution of each block gives its map: conv1_2 to conv5_2 (release)."""
+
+
+class Discriminators(NamedTuple):
+    """Of frames and of clips; None where the configuration does without."""
+
+    frame: PatchDiscriminator | None = None
+    clip: TemporalDiscriminator | None = None
+
+    @classmethod
+    def build(cls, config: PokesConfig) -> Discriminators:
+        """Those that have a weight in the losses."""
+        weights = config.losses
+        return cls(
+            PatchDiscriminator() if weights.frame_gan or weights.frame_features else None,
+            TemporalDiscriminator(config.clip.frames, config.size)
+            if weights.clip_gan or weights.clip_features
+            else None,
+        )
+
+
+def perceptual_distance(network: nn.Module | None, generated: Tensor, target: Tensor) -> Tensor:
+    """The sum of six mean absolute differences: of ImageNet-normalised pictures, and of five maps of a VGG (Eq. 6).
+
+    Frames are folded into the batch, so it is the mean over frames. No gradient flows into the target.
+
+    Args:
+        network: N x 3 x s x s in [0, 1] to maps; None for the first difference alone (ours).
+        generated: N x 3 x s x s in [-1, 1].
+        target: the same shape.
+
+    Returns:
+        A scalar.
+    """
+    generated, target = (generated + 1) / 2, (target.detach() + 1) / 2
+    distance = losses.weighted_l1(vgg.normalise(generated), vgg.normalise(target))
+    if network is None:
+        return distance
+    maps = network.to(generated.device)(generated)
+    with torch.no_grad():
+        wanted = network(target)
+    return distance + losses.feature_matching(maps, wanted, [1.0] * len(maps))
+
+
+def latent_loss(predicted: Sequence[Sequence[Tensor]], encoded: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Mean square between predicted and encoded states, the mean over the levels, then over the frames (Eq. 7).
+
+    All levels weigh alike, however large their maps. The paper writes a norm, the release takes the mean square.
+
+    Args:
+        predicted: of each frame the states of all levels, N x C x h x h.
+        encoded: the same of the true frames.
+
+    Returns:
+        A scalar.
+    """
+    frames = []
+    for states, targets in zip(predicted, encoded, strict=True):
+        levels = [F.mse_loss(a.float(), b.float()) for a, b in zip(states, targets, strict=True)]
+        frames.append(torch.stack(levels).mean())
+    return torch.stack(frames).mean()
+
+
+def sample_frames(frames: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Some of all frames of a batch, with replacement, for the patch discriminator (release; appendix E.2).
+
+    Args:
+        frames: N x T x 3 x s x s.
+        count: how many.
+        generator: a CPU generator.
+
+    Returns:
+        count x 3 x s x s.
+    """
+    every = frames.flatten(0, 1)
+    return every[torch.randint(len(every), (count,), generator=generator).to(every.device)]
+
+
+def discriminator_loss(network: nn.Module, real: Tensor, fake: Tensor, penalty: float) -> Tensor:
+    """Hinge loss of a discriminator and the weighted gradient penalty at real samples (appendix E.2).
+
+    The penalty is the batch mean of the squared norm of the gradient, without a factor 1/2 (release).
+
+    Args:
+        network: samples to maps, the scores last.
+        real: frames N x 3 x s x s or clips N x 3 x T x s x s.
+        fake: the same shape; no gradient flows into it.
+        penalty: weight.
+
+    Returns:
+        A scalar.
+    """
+    scores: list[Tensor] = []
+
+    def score(samples: Tensor) -> Tensor:
+        scores.append(network(samples)[-1])
+        return scores[-1]
+
+    # One pass on real samples for the scores and for their gradient (release).
+    weighted = penalty * losses.r1_penalty(score, real) if penalty else score(real).new_zeros(())
+    return losses.hinge_discriminator(scores[0], score(fake.detach())) + weighted
+
+
+def generator_losses(
+    network: nn.Module, real: Tensor, fake: Tensor, gan: float, features: float
+) -> dict[str, Tensor]:
+    """What the generator minimises against one discriminator, weighted.
+
+    Args:
+        network: samples to maps, the scores last; of a patch discriminator the first map is not matched (release).
+        real: as for `discriminator_loss`.
+        fake: the same shape, with gradient.
+        gan: weight of `gan`, minus the mean of the scores.
+        features: weight of `features`, the mean over the maps of their mean absolute difference; 0 leaves it out.
+    """
+    *maps, scores = network(fake)
+    terms = {"gan": gan * losses.hinge_generator(scores)}
+    if features:
+        with torch.no_grad():
+            wanted = network(real)[:-1]
+        first = 1 if isinstance(network, PatchDiscriminator) else 0
+        matched = losses.feature_matching(maps[first:], wanted[first:], [1.0] * len(maps[first:]))
+        terms["features"] = features * matched / len(maps[first:])
+    return terms
+
+
+def perceptual_network(settings: PerceptualConfig) -> nn.Module | None:
+    """The frozen VGG of the perceptual distance; None for pictures alone.
+
+    Raises:
+        StillmotionError: no weights given, not those of the digest, or not of this network.
+    """
+    if settings.network == "none":
+        return None
+    if settings.network == "random-vgg16":
+        return vgg.random_vgg(convolution=VGG_CONVOLUTION).eval().requires_grad_(False)
+    if not settings.file.rpartition("@")[0]:
+        raise StillmotionError(
+            f"The perceptual distance needs the weights of {settings.network}: add --set losses.perceptual.file="
+            "FILE.safetensors@SHA256 (names as in torchvision), or --set losses.perceptual.network=random-vgg16, or "
+            "--set losses.perceptual.network=none."
+        )
+    network = vgg.VGG(19 if settings.network == "vgg19" else 16, VGG_CONVOLUTION)
+    fill_from_file(network, settings.file, "features.")
+    return network.eval().requires_grad_(False)
