@@ -10,7 +10,7 @@ from reference_tools import Golden
 from stillmotion.files import change_settings
 from stillmotion.systems.pokes.config import PRESETS, PokesConfig
 from stillmotion.systems.pokes.networks import StateGenerator
-from stillmotion.systems.pokes.state_training import STATE_STAGES
+from stillmotion.systems.pokes.training import STATE_STAGES
 from stillmotion.training.update import Updater
 
 

@@ -19,7 +19,7 @@ from pokes_state_tools import (
 )
 from stillmotion.systems.pokes.config import PRESETS, PokesConfig
 from stillmotion.systems.pokes.networks import RolloutOutput
-from stillmotion.systems.pokes.state_training import STATE_STAGES
+from stillmotion.systems.pokes.training import STATE_STAGES
 from stillmotion.training.schedules import factor
 from stillmotion.training.stage import check_stages
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from stillmotion import geometry, media
 from stillmotion.errors import StillmotionError
@@ -19,10 +18,10 @@ from stillmotion.rendering.compositing import LAYERS as RENDERER_LAYERS
 from stillmotion.rendering.compositing import Renderer
 from stillmotion.rendering.fields import Fields
 from stillmotion.systems.base import Output, Rollout, Step, System
-from stillmotion.systems.pokes import CONTROLS, Impulse, Poke, Push, correlation
+from stillmotion.systems.pokes import CONTROLS, Impulse, Poke, Push, visualization
 from stillmotion.systems.pokes.config import PRESETS, PokesConfig
 from stillmotion.systems.pokes.field_network import Context, FieldNetwork
-from stillmotion.systems.pokes.interaction import Interaction
+from stillmotion.systems.pokes.handles import Interaction
 from stillmotion.systems.pokes.visualization import (
     draw_displacement,
     draw_handles,
@@ -88,15 +87,15 @@ class Pokes(System):
         at: tuple[float, float] | None = None,
         parts: int | None = None,
         nearest: Sequence[Clip] | None = None,
-        pokes: int = correlation.POKES,
+        pokes: int = visualization.POKES,
         seed: int = 0,
     ) -> np.ndarray:
         """A picture of what the model knows of a still's structure; one of `at`, `parts` and `nearest` is given.
 
         Args:
             still: H x W x 3, `uint8`.
-            at: (x, y) in its pixels: how much each pixel moves as this one does (`correlation.correlation_map`).
-            parts: so many parts (`correlation.find_parts`).
+            at: (x, y) in its pixels: how much each pixel moves as this one does (`visualization.correlation_map`).
+            parts: so many parts (`visualization.find_parts`).
             nearest: the still beside the first frames of the clips that look most like it.
             pokes: random pokes of the heat map.
             seed: of the random numbers.
@@ -110,19 +109,19 @@ class Pokes(System):
         system, rng = self.for_inference(), np.random.default_rng(seed)
         canvas = Canvas.prepare(still, self.config.size, None, self.device)
         if nearest is not None:
-            order = correlation.nearest_neighbours(system.networks, still, nearest, self.config.size)
+            order = visualization.nearest_neighbours(system.networks, still, nearest, self.config.size)
             return draw_neighbours(still, [np.asarray(nearest[int(i)].frames[0]) for i in order[:NEIGHBOURS]])
         context = system.networks.begin(canvas.small)
         rows, columns = canvas.enlarger()
         if parts is not None:
-            labels = correlation.find_parts(system.networks, context, parts, rng)
+            labels = visualization.find_parts(system.networks, context, parts, rng)
             height, width = still.shape[:2]
             at_rows, at_columns = rows.argmax(1).cpu().numpy(), columns.argmax(1).cpu().numpy()
             return draw_parts(still, labels[at_rows][:, at_columns].reshape(height, width), parts)
         assert at is not None
         check_inside(at, still)
         place = torch.from_numpy(normalised(np.array(at), canvas)).float().to(self.device)
-        found = torch.from_numpy(correlation.correlation_map(system.networks, context, place, pokes, rng))
+        found = torch.from_numpy(visualization.correlation_map(system.networks, context, place, pokes, rng))
         return draw_heat(still, (rows.cpu() @ found @ columns.T.cpu()).numpy(), at)
 
     @property

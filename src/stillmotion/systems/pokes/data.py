@@ -1,24 +1,31 @@
-"""What the stage `fields` learns from: a still, later frames of its clip, and the handles that explain them."""
+"""What the stages learn from: windows with a poke, or a still, later frames and the handles that explain them."""
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from stillmotion import geometry
 from stillmotion.data.augment import AugmentParams, find_augmentation, transform_points
-from stillmotion.data.clip import Clip
-from stillmotion.data.motion_truth import motion_truths
+from stillmotion.data.clip import Clip, evenly
+from stillmotion.data.flow import FlowEstimator, find_flow, flow_of
+from stillmotion.data.motion_truth import UNKNOWN, knows_motion, motion_truths
 from stillmotion.data.part_flow import flow_between
 from stillmotion.data.plates import Plates
-from stillmotion.data.sampling import ClipDataset, to_tensor
+from stillmotion.data.sampling import ClipDataset, WindowDataset, to_tensor
+from stillmotion.data.track_augment import augment_flow, augment_labels, source_places
+from stillmotion.errors import StillmotionError
+from stillmotion.rendering.fields import STATIC
 from stillmotion.systems.pokes.config import PokesConfig
+from stillmotion.systems.pokes.poking import foreground_candidates, poke_map, simulate_pokes
 
 SLOTS = 3
 """Handles per sample, at most."""
@@ -29,8 +36,84 @@ MORE_HANDLES = 0.3
 SWING = 20
 """Frames over which oscillators are compared with the path of a handle that is let go of."""
 
+TRIES = 50
+"""Clips that are drawn for one sample, if flow leaves nothing to poke (release)."""
+
+MOVES = 0.5
+"""In pixels: what moves by less is at rest, for estimated flow has about this error."""
+
 _CLEAR = 4.0  # pixels between a poke on the background and the body
 _LENGTHS = (0.04, 0.25)  # of such pokes, in sides of the picture
+_SAME_GREY = 10  # of 255: pixels at rest differ by less
+
+
+def moving_clips(clips: Sequence[Clip], config: PokesConfig) -> list[Clip]:
+    """The clips that are long enough and in which something moves; says how many are left out.
+
+    Raises:
+        StillmotionError: there is none.
+    """
+    least = 2 if config.generator.fields else config.clip.frames * config.clip.frame_step + 1
+    long = [clip for clip in clips if len(clip) >= least]
+    kept = [clip for clip in long if knows_motion(clip) or _moves(clip)]
+    for count, reason in ((len(clips) - len(long), f"shorter than {least} frames"), (len(long) - len(kept), "still")):
+        if count:
+            print(f"Left out {count} of {len(clips)} clips, which are {reason}.", file=sys.stderr)
+    if not kept:
+        raise StillmotionError("No clip is long enough and moves: there is nothing to learn a poke's answer from.")
+    return kept
+
+
+def _moves(clip: Clip) -> bool:
+    """Whether one pixel in a hundred moves between any of four frames and the first."""
+    estimate = find_flow("dis:fast")
+    flows = (estimate(clip.frames[0], clip.frames[int(t)]) for t in evenly(len(clip), 5)[1:])
+    return any(np.percentile(np.linalg.norm(flow, axis=-1), 99) > MOVES for flow in flows)
+
+
+# --- the paper's networks -------------------------------------------------------------------------------------------
+
+
+class PokeDataset(WindowDataset):
+    """Windows of `clip.frames` + 1 frames with a simulated poke (Sec. 3.2): `frames`, and `poke`, 2 x H x W pixels.
+
+    A poke on the background has the still repeated as its video.
+    """
+
+    def __init__(self, clips: Sequence[Clip], config: PokesConfig, seed: int):
+        augmentation = replace(find_augmentation(config.clip.augmentation), time_flip=0.0)
+        step = config.clip.frame_step
+        super().__init__(clips, seed, config.clip.frames + 1, augmentation, step=step, extra=self.simulate)
+        self.config, self.estimate = config, find_flow()
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        for attempt in range(TRIES):
+            sample = super().__getitem__(index + attempt * len(self))
+            if sample["poke"] is None:
+                continue
+            if sample.pop("background"):
+                sample["frames"] = sample["frames"][:1].expand_as(sample["frames"]).clone()
+            return sample
+        raise StillmotionError(f"{TRIES} clips in a row have no pixel to poke: use clips that move,.")
+
+    def simulate(self, clip: Clip, indices: np.ndarray, params: AugmentParams) -> dict[str, Any]:
+        """The poke of a window, whose flow is that between its first and last frame; None if there is none."""
+        first, last = int(indices[0]), int(indices[-1])
+        flow = augment_flow(flow_of(clip, first, last, self.estimate), params, source_places(params))
+        rng = _sample_rng(self.seed, clip, indices)
+        found = simulate_pokes(flow, np.asarray(clip.frames[first]), self.config.poke, rng)
+        if found is None:
+            return {"poke": None, "background": False}
+        drawn = poke_map(found.pokes, params.out, self.config.poke.patch)
+        return {"poke": torch.from_numpy(drawn), "background": found.background}
+
+
+def _sample_rng(seed: int, clip: Clip, indices: np.ndarray) -> np.random.Generator:
+    """Random numbers of a sample, which is itself a function of its number."""
+    return np.random.default_rng([seed, zlib.crc32(clip.name.encode()), *map(int, indices)])
+
+
+# --- fields ---------------------------------------------------------------------------------------------------------
 
 
 class Moves(NamedTuple):
@@ -43,38 +126,51 @@ class Moves(NamedTuple):
 
 
 class MomentDataset(ClipDataset):
-    """A still and `fields.moments` later frames of one clip, with their truth, handles and plate.
+    """A still and `fields.moments` later frames of one clip, with what is known of their motion, handles and plate.
 
-    Items hold `frames` (1 + K x 3 x H x W in [0, 1]), what `motion_truths` gives, `plate`, the fields of `Handles` of
-    each frame (K x M ...) and what `swing_targets` gives. A share of the samples, `poke.background`, repeats the still
-    and has a handle on the background.
+    Items hold `frames` (1 + K x 3 x H x W in [0, 1]), the truth as `motion_truths` gives it, `plate`, the fields of
+    `Handles` of each frame (K x M ...) and what `swing_targets` gives. A share of the samples, `poke.background`,
+    repeats the still and has a handle on the background. Motion that a clip does not know is estimated.
     """
 
     def __init__(self, clips: Sequence[Clip], config: PokesConfig, seed: int):
         # A poke's answer cannot be played backwards.
         augmentation = replace(find_augmentation(config.clip.augmentation), time_flip=0.0)
         super().__init__(clips, seed, augmentation, extra=self.known_targets)
-        self.config, self.plates = config, Plates()
+        self.config, self.plates, self.estimate = config, Plates(), find_flow("dis:fast")
 
     def choose_frames(self, clip: Clip, rng: np.random.Generator) -> np.ndarray:
         """The still, and frames after it in order of time; or the still alone, repeated."""
-        stage = self.config.fields
+        stage, still = self.config.fields, 0
+        if not is_poked(clip):
+            still = int(rng.integers(0, len(clip) - 1))
         if rng.random() < self.config.poke.background:
-            return np.zeros(1 + stage.moments, int)
-        later = rng.integers(1, min(stage.span, len(clip) - 1) + 1, size=stage.moments)
-        return np.concatenate([[0], np.sort(later)])
+            return np.full(1 + stage.moments, still)
+        later = rng.integers(1, min(stage.span, len(clip) - 1 - still) + 1, size=stage.moments)
+        return np.concatenate([[still], still + np.sort(later)])
 
     def known_targets(self, clip: Clip, indices: np.ndarray, params: AugmentParams) -> dict[str, Any]:
         """Truth, plate and handles of a sample."""
-        # Drawn from the sample itself, which is a function of its number.
-        rng = np.random.default_rng([self.seed, zlib.crc32(clip.name.encode()), *map(int, indices)])
-        moves = background_moves(clip, indices, rng) if indices[-1] == indices[0] else world_moves(clip, indices, rng)
+        rng = _sample_rng(self.seed, clip, indices)
+        known = knows_motion(clip)
+        if indices[-1] == indices[0]:
+            moves = background_moves(clip, indices, rng, self.estimate)
+        elif is_poked(clip):
+            moves = world_moves(clip, indices, rng)
+        else:
+            moves = flow_moves(clip, indices, rng, self.estimate, self.config)
+        truth = motion_truths(clip, indices, params) if known else estimated(clip, indices, params, self.estimate)
         return {
-            **motion_truths(clip, indices, params),
+            **truth,
             "plate": self.plates(clip, indices, params),
             **handle_tensors(moves, params),
             **swing_targets(clip, params),
         }
+
+
+def is_poked(clip: Clip) -> bool:
+    """Whether a clip begins at rest and knows how it is poked (the world `plants`)."""
+    return "poke" in clip.meta and "path" in clip.tracks
 
 
 def world_moves(clip: Clip, indices: np.ndarray, rng: np.random.Generator | None) -> Moves:
@@ -86,53 +182,101 @@ def world_moves(clip: Clip, indices: np.ndarray, rng: np.random.Generator | None
     still, later = int(indices[0]), indices[1:]
     place, offset = [path[still]], [path[later] - path[still]]
     velocity = [path[later] - path[later - 1]]
-    held = later <= release_frame(clip)
     if rng is not None and rng.random() < MORE_HANDLES:
-        parts = np.asarray(clip.tracks["parts"])
-        rows, columns = np.nonzero(parts[still])
+        rows, columns = np.nonzero(clip.tracks["parts"][still])
         for at in rng.integers(0, len(rows), size=rng.integers(1, SLOTS)) if len(rows) else ():
             point = np.array([columns[at], rows[at]], np.float64)
-            moved = [displacement_of(clip, point, still, int(t)) for t in later]
+            ends, befores = (
+                np.stack([displacement_of(clip, point, still, int(t)) for t in times]) for times in (later, later - 1)
+            )
             place.append(point)
-            offset.append(np.stack(moved))
-            velocity.append(offset[-1] - np.stack([displacement_of(clip, point, still, int(t) - 1) for t in later]))
-    count = len(place)
-    return Moves(
-        np.stack(place), np.stack(offset, 1), np.stack(velocity, 1), np.repeat(held[:, None], count, axis=1)
-    )
+            offset.append(ends)
+            velocity.append(ends - befores)
+    held = np.repeat((later <= release_frame(clip))[:, None], len(place), axis=1)
+    return Moves(np.stack(place), np.stack(offset, 1), np.stack(velocity, 1), held)
 
 
 def displacement_of(clip: Clip, point: np.ndarray, first: int, last: int) -> np.ndarray:
-    """How far the part at a pixel (x, y) of one frame has moved in another, 2 pixels."""
+    """How far the part at a point (x, y) of one frame has moved in another, 2 pixels; the clip knows its motion."""
     if first == last:
         return np.zeros(2)
     x, y = (round(value) for value in point.tolist())
-    flow = flow_between(clip.tracks["parts"][:, y : y + 1, x : x + 1], _moved_origin(clip, point), first, last)
+    moves = np.asarray(clip.tracks["moves"], np.float64).copy()
+    moves[..., 2] -= point  # the point is the origin of pixels
+    flow = flow_between(clip.tracks["parts"][:, y : y + 1, x : x + 1], moves, first, last)
     return np.asarray(flow[0, 0], np.float64)
 
 
-def _moved_origin(clip: Clip, point: np.ndarray) -> np.ndarray:
-    """The clip's `moves`, with the point (x, y) as the origin of pixels."""
-    moves = np.asarray(clip.tracks["moves"], np.float64).copy()
-    moves[..., 2] -= point
-    return moves
+def flow_moves(
+    clip: Clip, indices: np.ndarray, rng: np.random.Generator, estimate: FlowEstimator, config: PokesConfig
+) -> Moves:
+    """Handles where the flow to the last frame says that something moves; none if nothing does."""
+    still, later = int(indices[0]), indices[1:]
+    flow = flow_of(clip, still, int(later[-1]), estimate)
+    found = foreground_candidates(flow, config.poke) & (np.linalg.norm(flow, axis=-1) > 2 * MOVES)
+    if not knows_motion(clip):
+        found &= consistent(flow, flow_of(clip, int(later[-1]), still, estimate))
+    rows, columns = np.nonzero(found)
+    count = min(len(rows), 1 if rng.random() >= MORE_HANDLES else int(rng.integers(2, SLOTS + 1)))
+    chosen = rng.choice(len(rows), size=count, replace=False) if count else np.zeros(0, int)
+    rows, columns = rows[chosen], columns[chosen]
+
+    def at(time: int) -> np.ndarray:
+        return np.zeros((count, 2)) if time == still else flow_of(clip, still, time, estimate)[rows, columns]
+
+    offset = np.stack([at(int(t)) for t in later])
+    velocity = offset - np.stack([at(int(t) - 1) for t in later])
+    return Moves(np.stack([columns, rows], 1).astype(float), offset, velocity, np.ones((len(later), count), bool))
 
 
-def background_moves(clip: Clip, indices: np.ndarray, rng: np.random.Generator) -> Moves:
+def consistent(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """Where a flow and the one back cancel to a tenth and half a pixel; H x W x 2 pixels each to truth values."""
+    height, width = flow.shape[:2]
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    there = cv2.remap(back, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(np.linalg.norm(flow + there, axis=-1) < MOVES + 0.1 * np.linalg.norm(flow, axis=-1))
+
+
+def estimated(clip: Clip, indices: np.ndarray, params: AugmentParams, estimate: FlowEstimator) -> dict[str, Tensor]:
+    """Motion as `motion_truths` gives it, of a clip that does not know its own: estimated, where that is sure."""
+    still, sources = int(indices[0]), source_places(params)
+    parts: dict[str, list[Tensor]] = {"displacement": [], "moving": [], "visibility": []}
+    for t in map(int, indices[1:]):
+        size = (clip.frames.shape[1], clip.frames.shape[2])
+        back, trusted = np.zeros((*size, 2), np.float32), np.ones(size, bool)
+        if t != still:
+            back = flow_of(clip, t, still, estimate)
+            trusted = consistent(back, flow_of(clip, still, t, estimate))
+        length = np.linalg.norm(back, axis=-1)
+        change = np.abs(clip.frames[t].astype(int) - clip.frames[still]).max(-1)
+        shown = np.where((length < MOVES) & (change < _SAME_GREY), STATIC, UNKNOWN)
+        moved = torch.from_numpy(augment_flow(back, params, sources))
+        parts["displacement"].append(geometry.displacement_to_normalised(moved, params.out))
+        moving = augment_labels(trusted & (length > MOVES), sources).astype(np.float32)
+        parts["moving"].append(torch.from_numpy(moving))
+        parts["visibility"].append(torch.from_numpy(augment_labels(shown, sources).astype(np.int64)))
+    stacked = {name: torch.stack(values) for name, values in parts.items()}
+    return stacked | {"figure": torch.full((1, *params.out), -1.0)}
+
+
+def background_moves(
+    clip: Clip, indices: np.ndarray, rng: np.random.Generator, estimate: FlowEstimator | None = None
+) -> Moves:
     """A held handle on the background, at which nothing moves."""
-    import cv2
-
-    height, width = clip.frames.shape[1:3]
-    body = np.asarray(clip.tracks["parts"][0]) > 0
+    still = int(indices[0])
+    if "parts" in clip.tracks:
+        body = np.asarray(clip.tracks["parts"][still]) > 0
+    else:
+        flow = flow_of(clip, still, (still + len(clip) // 2) % len(clip), estimate or find_flow())
+        body = np.linalg.norm(flow, axis=-1) > MOVES
     away = cv2.distanceTransform((~body).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
     rows, columns = np.nonzero(away >= min(_CLEAR, float(away.max())))
     at = int(rng.integers(len(rows)))
-    angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(*_LENGTHS) * width
+    angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(*_LENGTHS) * body.shape[1]
     vector = length * np.array([np.cos(angle), np.sin(angle)])
-    shares = rng.uniform(0, 1, len(indices) - 1)
-    offset = shares[:, None, None] * vector
-    velocity = rng.uniform(0, 0.2, len(shares))[:, None, None] * vector
-    return Moves(np.array([[columns[at], rows[at]]], float), offset, velocity, np.ones((len(shares), 1), bool))
+    count = len(indices) - 1
+    offset, velocity = (rng.uniform(0, most, (count, 1, 1)) * vector for most in (1.0, 0.2))
+    return Moves(np.array([[columns[at], rows[at]]], float), offset, velocity, np.ones((count, 1), bool))
 
 
 def release_frame(clip: Clip) -> float:
@@ -144,27 +288,21 @@ def release_frame(clip: Clip) -> float:
 def handle_tensors(moves: Moves, params: AugmentParams) -> dict[str, Tensor]:
     """Handles of K frames after an augmentation, filled up to `SLOTS`; the fields of `Handles`, K x M ... each."""
     frames, count = moves.offset.shape[:2]
-    start = transform_points(moves.place, params)
-    end = transform_points(moves.place + moves.offset, params)
+    start, end = (transform_points(moves.place + shift, params) for shift in (0.0, moves.offset))
     before = transform_points(moves.place + moves.offset - moves.velocity, params)
-    filled = {
-        "place": np.broadcast_to(start, end.shape),
-        "offset": end - start,
-        "velocity": end - before,
-        "held": moves.held.astype(float),
-        "present": np.ones((frames, count)),
-    }
-    made = {}
-    for name, values in filled.items():
+
+    def filled(values: np.ndarray) -> Tensor:
         padded = np.zeros((frames, SLOTS, *values.shape[2:]), np.float32)
         padded[:, :count] = values
-        tensor = torch.from_numpy(padded)
-        if name == "place":
-            tensor = geometry.to_normalised(tensor, params.out)
-        elif name in ("offset", "velocity"):
-            tensor = geometry.displacement_to_normalised(tensor, params.out)
-        made[name] = tensor
-    return made
+        return torch.from_numpy(padded)
+
+    return {
+        "place": geometry.to_normalised(filled(np.broadcast_to(start, end.shape)), params.out),
+        "offset": geometry.displacement_to_normalised(filled(end - start), params.out),
+        "velocity": geometry.displacement_to_normalised(filled(end - before), params.out),
+        "held": filled(moves.held.astype(float)),
+        "present": filled(np.ones((frames, count))),
+    }
 
 
 def swing_targets(clip: Clip, params: AugmentParams) -> dict[str, Tensor]:
@@ -172,45 +310,50 @@ def swing_targets(clip: Clip, params: AugmentParams) -> dict[str, Tensor]:
 
     Returns:
         `swing_place`, 2; `swing_start`, 2 x 2, offset and velocity at the start; `swing_pull`, T x 2, the offset that
-        the force of each frame would hold; `swing_path`, T x 2, the offsets; `swing_known`, T, 1 where they are known.
+        the force of each frame would hold; `swing_path`, T x 2, the offsets; `swing_known`, T, 1 where they are
+        known, which is nowhere in a clip that does not know its poke.
     """
-    path = np.asarray(clip.tracks["path"], np.float64)
-    poke, vector = clip.meta["poke"], np.array(clip.meta["poke"]["displacement"])
-    first = 0 if poke["kind"] == "push" else int(np.ceil(min(release_frame(clip), len(path))))
-    known = np.zeros(SWING, np.float32)
-    count = max(0, min(SWING, len(path) - 1 - first))
-    known[:count] = 1.0
-    offsets, pull, start = np.zeros((SWING, 2)), np.zeros((SWING, 2)), np.zeros((2, 2))
-    if count:
-        offsets[:count] = path[first + 1 : first + 1 + count] - path[0]
-        start[0] = path[first] - path[0]
-        start[1] = path[first] - path[first - 1] if first else 0.0
-    if poke["kind"] == "push":
-        middle = np.arange(SWING) + 0.5
-        pull = np.where(middle < poke["rise"], np.sin(np.pi * middle / poke["rise"]) ** 2, 0.0)[:, None] * vector
+    known, offsets, pull, start = (np.zeros(shape) for shape in (SWING, (SWING, 2), (SWING, 2), (2, 2)))
+    place = np.zeros(2)
+    if is_poked(clip) and clip.meta["poke"]["kind"] != "drag":
+        path, poke = np.asarray(clip.tracks["path"], np.float64), clip.meta["poke"]
+        place, first = path[0], max(0, int(np.ceil(release_frame(clip))))
+        count = max(0, min(SWING, len(path) - 1 - first))
+        known[:count] = 1.0
+        offsets[:count] = path[first + 1 : first + 1 + count] - place
+        if 0 < first < len(path):
+            start = np.stack([path[first] - place, path[first] - path[first - 1]])
+        if poke["kind"] == "push":
+            middle = np.arange(SWING) + 0.5
+            force = np.where(middle < poke["rise"], np.sin(np.pi * middle / poke["rise"]) ** 2, 0.0)
+            pull = force[:, None] * np.array(poke["displacement"])
 
     def moved(vectors: np.ndarray) -> Tensor:
-        ends = transform_points(path[0] + vectors, params) - transform_points(path[:1], params)
+        ends = transform_points(place + vectors, params) - transform_points(place[None], params)
         return geometry.displacement_to_normalised(torch.from_numpy(ends).float(), params.out)
 
-    place = torch.from_numpy(transform_points(path[:1], params)[0]).float()
+    where = torch.from_numpy(transform_points(place[None], params)[0]).float()
     return {
-        "swing_place": geometry.to_normalised(place, params.out),
+        "swing_place": geometry.to_normalised(where, params.out),
         "swing_start": moved(start),
         "swing_pull": moved(pull),
         "swing_path": moved(offsets),
-        "swing_known": torch.from_numpy(known),
+        "swing_known": torch.from_numpy(known).float(),
     }
 
 
 def moment_sample(clip: Clip, times: np.ndarray) -> dict[str, Tensor]:
     """A sample of given frames without augmentation or further handles; the first is the still."""
     size = (clip.frames.shape[1], clip.frames.shape[2])
-    params = AugmentParams(size, size)
-    moves = world_moves(clip, times, None)
+    params, estimate = AugmentParams(size, size), find_flow("dis:fast")
+    rng = np.random.default_rng(0)
+    moves = (
+        world_moves(clip, times, None) if is_poked(clip) else flow_moves(clip, times, rng, estimate, PokesConfig())
+    )
+    known = knows_motion(clip)
     return {
         "frames": to_tensor(clip.frames[times].astype(np.float32) / 255),
-        **motion_truths(clip, times, params),
+        **(motion_truths(clip, times, params) if known else estimated(clip, times, params, estimate)),
         "plate": Plates()(clip, times, params),
         **handle_tensors(moves, params),
     }

@@ -50,8 +50,9 @@ class FieldOutput(NamedTuple):
 class FieldNetwork(nn.Module):
     """A still encoded once, and fields for every state of its handles.
 
-    A pixel's displacement is that of the nearest handle, as far as the pixel follows it, and a correction. The decoder
-    reads the still's maps as they are and moved with the handle, since what it predicts lies where things have gone.
+    A pixel's displacement is that of the nearest handle, as far as the pixel follows it, and a correction. The
+    decoder reads the still's maps as they are and moved with the handle, since what it predicts lies where things
+    have gone.
     """
 
     def __init__(self, config: PokesConfig):
