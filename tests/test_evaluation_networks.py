@@ -13,11 +13,13 @@ from driving_tools import still_picture
 from refusals import refuses
 from stillmotion.data import pose
 from stillmotion.errors import StillmotionError
-from stillmotion.evaluation.extractors import EXTRACTORS, inception, open_extractors
-from stillmotion.evaluation.extractors.base import NetworkFeatures, load_weights
+from stillmotion.evaluation.extractors import EXTRACTORS, inception, open_extractors, video
+from stillmotion.evaluation.extractors.base import NetworkFeatures, VideoFeatures, load_weights
+from stillmotion.evaluation.extractors.i3d import I3D, Convolution, Mixed, open_i3d, pad_same, same_max_pool
 from stillmotion.evaluation.extractors.identity import ResNet50, open_resnet50
 from stillmotion.evaluation.extractors.inception import BlockA, InceptionV3, open_inception
 from stillmotion.evaluation.extractors.keypoints import BlazePose
+from stillmotion.evaluation.extractors.video import VideoNetwork, open_video_network
 from stillmotion.files import read_weights, save_tensors
 
 CLASSIFIER = 1000 * 2048 + 1000
@@ -82,6 +84,126 @@ def test_padding_counts_in_torchvisions_averages_only() -> None:
     assert all((pool(ones) == 1).all() for pool in pools[1])
     assert [type(pool) for pool in pools[1]] == [nn.AvgPool2d] * 3 + [nn.MaxPool2d]
     assert BlockA(8, 32, pools[0][0])(torch.zeros(1, 8, 5, 5)).shape == (1, 256, 5, 5)
+
+
+# --- networks of videos --------------------------------------------------------------------------------------------
+def mixed_parameters(inputs: int, first: int, a: int, b: int, c: int, d: int, pooled: int) -> int:
+    """Kernels of 1x1x1 and 3x3x3, and two numbers of batch norm per channel."""
+    return inputs * (first + a + c + pooled) + 27 * (a * b + c * d) + 2 * (first + a + b + c + d + pooled)
+
+
+def test_i3d_has_the_parameters_of_the_port() -> None:
+    with torch.device("meta"):
+        network, one = I3D(), Mixed(192, 64, (96, 128), (16, 32), 32)
+    # 192 * (64 + 96 + 16 + 32) + 27 * (96 * 128 + 16 * 32) + 2 * 368 = 39,936 + 345,600 + 736
+    assert parameters(one) == mixed_parameters(192, 64, 96, 128, 16, 32, 32) == 386_272
+    stem = (3 * 64 * 343 + 128) + (64 * 64 + 128) + (64 * 192 * 27 + 384)
+    blocks = 386_272 + 837_888 + 737_760 + 904_464 + 1_103_664 + 1_356_672 + 1_799_168 + 1_974_272 + 2_784_736
+    assert stem + blocks == 12_287_264
+    assert parameters(network) == 12_287_264 + 1024 * 400 + 400 == 12_697_264
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    assert shapes["Conv3d_1a_7x7.conv3d.weight"] == (64, 3, 7, 7, 7)
+    assert shapes["Conv3d_2c_3x3.bn.running_var"] == (192,)
+    assert shapes["Mixed_3b.b0.conv3d.weight"] == (64, 192, 1, 1, 1)
+    assert shapes["Mixed_4c.b1b.conv3d.weight"] == (224, 112, 3, 3, 3)
+    assert shapes["Mixed_4e.b2a.conv3d.weight"] == (32, 512, 1, 1, 1)
+    assert shapes["Mixed_5c.b2b.conv3d.weight"] == (128, 48, 3, 3, 3)
+    assert shapes["Mixed_5b.b3b.bn.weight"] == (128,)
+    assert shapes["logits.conv3d.weight"] == (400, 1024, 1, 1, 1)
+    assert sum(name.endswith("conv3d.weight") for name in shapes) == 3 + 9 * 6 + 1
+
+
+def test_i3d_halves_time_three_times_and_the_sides_five_times() -> None:
+    with torch.device("meta"):
+        network, videos = I3D().eval(), torch.zeros(2, 3, 10, 224, 224)
+    sizes: dict[str, tuple[int, ...]] = {}
+    for name in ("Conv3d_1a_7x7", "Conv3d_2c_3x3", "Mixed_3c", "Mixed_4f", "Mixed_5c", "logits"):
+        network.get_submodule(name).register_forward_hook(
+            lambda module, inputs, output, name=name: sizes.update({name: tuple(output.shape[1:])})
+        )
+    assert network(videos).shape == (2, 400)
+    assert sizes == {
+        "Conv3d_1a_7x7": (64, 5, 112, 112),
+        "Conv3d_2c_3x3": (192, 5, 56, 56),
+        "Mixed_3c": (480, 5, 28, 28),
+        "Mixed_4f": (832, 3, 14, 14),
+        "Mixed_5c": (1024, 2, 7, 7),
+        "logits": (400, 1, 1, 1),
+    }
+    assert network(videos[:, :, :9]).shape == (2, 400)  # the least
+
+
+def test_same_padding_puts_the_odd_zero_after() -> None:
+    """Along time and both sides: 4, 3 and 5 long, kernels of 7, 3 and 2, strides of 2, 1 and 2."""
+    x = torch.arange(1.0, 61).view(1, 1, 4, 3, 5)
+    padded = pad_same(x, (7, 3, 2), (2, 1, 2))
+    # (2 - 1) * 2 + 7 - 4 = 5 zeros: 2 and 3; 2 * 1 + 3 - 3 = 2: 1 and 1; 2 * 2 + 2 - 5 = 1: 0 and 1
+    assert padded.shape == (1, 1, 4 + 5, 3 + 2, 5 + 1)
+    assert torch.equal(padded[:, :, 2:6, 1:4, :5], x)
+    assert padded.sum() == x.sum()
+    # Windows of 3 over 1 2 3 4 at a stride of 2 start at the first value; symmetric padding would give 2 and 4.
+    line = torch.tensor([1.0, 2, 3, 4]).view(1, 1, 1, 1, 4)
+    assert same_max_pool(line, (1, 1, 3), (1, 1, 2)).flatten().tolist() == [3, 4]
+    layer = Convolution(1, 1, (1, 1, 3), (1, 1, 2)).eval()
+    nn.init.ones_(layer.conv3d.weight)
+    assert layer(line)[0, 0, 0, 0].tolist() == pytest.approx([6, 7], rel=1e-3)  # batch norm divides by sqrt(1.001)
+
+
+def test_i3d_from_a_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = tmp_path / "i3d.safetensors"
+    tensors = dict(I3D().state_dict())
+    save_tensors(path, {name: value for name, value in tensors.items() if not name.endswith("num_batches_tracked")})
+    source = open_extractors([("i3d", f"{path}@{digest(path)}")])["i3d"]
+    assert (source.dimension, source.per_video) == (400, True)
+    assert all(word in source.description for word in ("400 logits", "224 x 224", "bilinearly", digest(path)))
+    video = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 3), dtype=np.uint8)
+    found = source(video)
+    assert found.shape == (1, 400)
+    assert found.dtype == torch.float32
+    assert found.isfinite().all()
+    refuses("need 9 frames after the still, not 8", source, video[:9])
+    refuses("SHA-256", open_i3d, path, "0" * 64)
+    del tensors["Mixed_4d.b1b.bn.bias"]
+    save_tensors(path, tensors)
+    refuses("lacks tensor 'Mixed_4d.b1b.bn.bias'; it is not a I3D", open_i3d, path, digest(path))
+
+
+def test_videos_are_scaled_without_their_first_frame() -> None:
+    """A network that returns the mean of its input over time and place."""
+    seen: list[Tensor] = []
+
+    class Record(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x)
+            return x.mean(dim=(2, 3, 4))
+
+    source = VideoFeatures(Record(), 3, (20, 10), 2, "records")
+    frames = np.zeros((21, 8, 8, 3), np.uint8)
+    frames[1:, ..., 0], frames[0] = 255, 77
+    assert torch.equal(source(frames), torch.tensor([[1.0, -1.0, -1.0]]))
+    assert tuple(seen[0].shape) == (1, 3, 20, 20, 10)  # the whole video at once
+    assert "the first frame of each video (the still) left out" in source.description
+    frames[5:, ..., 1] = 255
+    source(frames)
+    assert seen[1][0, 1, :, 0, 0].tolist() == [-1] * 4 + [1] * 16  # time stays time
+
+
+def test_the_video_network_of_the_worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = VideoNetwork().eval()
+    assert parameters(network) == 27 * (3 * 16 + 16 * 32 + 32 * 64 + 64 * 96) + 2 * (16 + 32 + 64 + 96)
+    path = tmp_path / "video.safetensors"
+    save_tensors(path, {name: v.half() if v.ndim > 1 else v for name, v in network.state_dict().items()})
+    source = open_extractors([("video", f"{path}@{digest(path)}")])["video"]
+    frames = np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3), dtype=np.uint8)
+    assert source(frames).shape == (1, 96) == (1, source.dimension)
+    assert "64 x 64" in source.description
+    monkeypatch.setattr(video, "WEIGHTS", tmp_path / "none")
+    refuses(
+        "ships no weights of the video network; train it by recipes/video_network.py", open_video_network, "worlds"
+    )
+    monkeypatch.setattr(video, "WEIGHTS", path)
+    assert torch.equal(open_video_network("worlds")(frames), source(frames))
 
 
 # --- weights from files --------------------------------------------------------------------------------------------

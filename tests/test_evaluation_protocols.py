@@ -114,7 +114,7 @@ def toy_protocol(**changes: Any) -> Protocol:
             best_of_samples(pixel_columns()[0]),
             sample_diversity(Column("MSE", metric(MSE))),
             sample_diversity(LPIPS_COLUMN),
-            frechet_column("FVD", "video"),
+            frechet_column("FVD", "brightness"),
         ),
         "samples": 2,
     }
@@ -130,7 +130,7 @@ def greys(tmp_path: Path) -> Path:
 
 def test_samples_and_videos_by_hand(greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocols, "PROTOCOLS", {"toy": toy_protocol()})
-    extractors = {"video": Brightness(), "lpips": Flat()}
+    extractors = {"brightness": Brightness(), "lpips": Flat()}
     text = evaluate_models([], greys, "toy", tmp_path / "out", split="all", extractors=extractors)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     still, found = (report["means"][f"baseline: {name}"] for name in ("copy the still", "brighter"))
@@ -149,13 +149,13 @@ def test_samples_and_videos_by_hand(greys: Path, tmp_path: Path, monkeypatch: py
     assert "FVD" not in row  # a single video has no distribution
     assert report["samples"] == 2
     assert "2 cases, 2 samples of each" in text
-    assert "target videos" in report["metrics"]["FVD"]
+    assert "target videos (4 and 2 here)" in report["metrics"]["FVD"]
 
 
 def test_a_missing_extractor_of_videos_is_named(greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocols, "PROTOCOLS", {"toy": toy_protocol()})
     text = evaluate_models([], greys, "toy", tmp_path / "out", split="all")
-    assert "FVD (needs extractors={'video': ...} from Python)" in text
+    assert "FVD (needs extractors={'brightness': ...} from Python)" in text
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from importlib import util
@@ -13,6 +14,7 @@ import pytest
 
 from stillmotion import media
 from stillmotion.animate import ZOO, load, shipped_models
+from stillmotion.evaluation.extractors import open_extractors
 from stillmotion.worlds import sample_clip
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.sh"))
@@ -61,6 +63,18 @@ def test_recipe_runs_small(recipe: Path, strips: Path, tmp_path: Path) -> None:
 
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_the_video_network_is_trained_and_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = runpy.run_path(str(ROOT / "recipes" / "video_network.py"))
+    recipe["main"](["--smoke", str(tmp_path)])
+    said = capsys.readouterr().out
+    value = said.rpartition("--network video=")[2].strip()
+    assert value.startswith(str(tmp_path / "video_network.safetensors@"))  # the shipped file stays
+    source = open_extractors([("video", value)])["video"]
+    assert source(np.zeros((11, 64, 64, 3), np.uint8)).shape == (1, 96)
+    assert "arm, digits, faces " in said
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from stillmotion.evaluation.extractors.base import FeatureExtractor
 from stillmotion.evaluation.metrics.curves import Curve, write_curves
 from stillmotion.evaluation.protocols import choose_protocol, find_protocol
 from stillmotion.evaluation.protocols.base import Predictor, Protocol
-from stillmotion.evaluation.protocols.columns import Case, Column, FeatureCache, add_case, finite
+from stillmotion.evaluation.protocols.columns import Case, Column, FeatureCache, add_case, finite, frames_of
 from stillmotion.files import write_json, writing
 from stillmotion.version import __version__
 
@@ -141,14 +141,15 @@ def new_row(protocol: Protocol, predictor: Predictor, columns: Sequence[Column],
 def evaluate_case(
     protocol: Protocol, name: str, row: Row, columns: Sequence[Column], cache: FeatureCache, case: Case
 ) -> list[np.ndarray]:
-    """Predict a case, add it to the row and return the samples; none where the predictor has no prediction.
+    """Predict a case, add it to the row and return the samples' frames; none where the predictor has no prediction.
 
     Raises:
         StillmotionError: a prediction has another shape than the target.
     """
     predictions = [row.predictor(case, sample) for sample in range(protocol.samples)]
-    samples = [frames for frames in predictions if frames is not None]
-    for frames in samples:
+    samples = [prediction for prediction in predictions if prediction is not None]
+    videos = [frames_of(sample) for sample in samples]
+    for frames in videos:
         if frames.shape != case.target.shape:
             raise StillmotionError(
                 f"{name} predicts {len(frames)} frames of {frames.shape[1]} x {frames.shape[2]} pixels where clip "
@@ -161,7 +162,7 @@ def evaluate_case(
                 curve.update(*pair)
     if samples:
         row.cases[case.name] = add_case(row.metrics, columns, cache, case, samples)
-    return samples
+    return videos
 
 
 def summarise(

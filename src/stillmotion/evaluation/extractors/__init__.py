@@ -12,10 +12,12 @@ import torch
 
 from stillmotion.errors import StillmotionError, check_known
 from stillmotion.evaluation.extractors.base import FeatureExtractor, path_and_digest
+from stillmotion.evaluation.extractors.i3d import open_i3d
 from stillmotion.evaluation.extractors.identity import open_resnet50
 from stillmotion.evaluation.extractors.inception import open_inception
 from stillmotion.evaluation.extractors.keypoints import open_keypoints
 from stillmotion.evaluation.extractors.lpips import open_lpips
+from stillmotion.evaluation.extractors.video import open_video_network
 from stillmotion.nn.device import choose_device
 
 
@@ -42,6 +44,14 @@ EXTRACTORS: Mapping[str, Entry] = {
         "VGG-16 or AlexNet with LPIPS's linear layers: --network "
         "lpips=TRUNK.safetensors@SHA256+LINEAR.safetensors@SHA256",
         open_lpips,
+    ),
+    "i3d": Entry(
+        "an I3D trained on Kinetics-400: --network i3d=FILE.safetensors@SHA256",
+        lambda value, device: open_i3d(*path_and_digest(value), device=device),
+    ),
+    "video": Entry(
+        "the network trained on the worlds' clips: --network video=worlds, or video=FILE.safetensors@SHA256",
+        open_video_network,
     ),
 }
 

@@ -61,14 +61,62 @@ class NetworkFeatures:
     @torch.inference_mode()
     def __call__(self, frames: np.ndarray) -> Tensor:
         """T x H x W x 3 `uint8` to T x D."""
-        parts = []
-        for start in range(0, len(frames), BATCH):
-            pictures = torch.from_numpy(media.to_float(frames[start : start + BATCH])).to(self.device)
-            if self.size is not None:
-                # Not antialiased: this is what pytorch-fid does, and frames are smaller than the input anyway.
-                pictures = F.interpolate(pictures, self.size, mode="bilinear", align_corners=False)
-            parts.append(self.network(self.normalize(pictures)).cpu())
+        starts = range(0, len(frames), BATCH)
+        parts = [self.network(self.pictures(frames[start : start + BATCH])).cpu() for start in starts]
         return torch.cat(parts).clone()
+
+    def pictures(self, frames: np.ndarray) -> Tensor:
+        """T x H x W x 3 `uint8` as the network takes them, T x 3 x `size`, on its device."""
+        pictures = torch.from_numpy(media.to_float(frames)).to(self.device)
+        if self.size is not None:
+            # Not antialiased: this is what pytorch-fid does, and frames are smaller than the input anyway.
+            pictures = F.interpolate(pictures, self.size, mode="bilinear", align_corners=False)
+        return self.normalize(pictures)
+
+
+class VideoFeatures(NetworkFeatures):
+    """Features of a whole video without its first frame, the still, which a prediction only repeats.
+
+    Args:
+        network: 1 x 3 x T x `size` in [-1, 1] to 1 x `dimension`.
+        dimension: how many features.
+        size: (height, width) that frames are scaled to, bilinearly.
+        least: frames that the network needs at least.
+        description: see `FeatureExtractor`; what is said of every such network is added.
+        device: where the network runs; features come back on the CPU.
+    """
+
+    per_video = True
+
+    def __init__(
+        self,
+        network: nn.Module,
+        dimension: int,
+        size: tuple[int, int],
+        least: int,
+        description: str,
+        device: str | torch.device = "cpu",
+    ):
+        text = (
+            f"{description}; the first frame of each video (the still) left out, frames scaled bilinearly to "
+            f"{size[0]} x {size[1]}, values in [-1, 1]"
+        )
+        super().__init__(network, dimension, size, lambda x: 2 * x - 1, text, device)
+        self.least = least
+
+    @torch.inference_mode()
+    def __call__(self, frames: np.ndarray) -> Tensor:
+        """T x H x W x 3 `uint8` to 1 x D.
+
+        Raises:
+            StillmotionError: too few frames.
+        """
+        if len(frames) - 1 < self.least:
+            raise StillmotionError(
+                f"Features of a video need {self.least} frames after the still, not {len(frames) - 1}; take longer "
+                "clips."
+            )
+        return self.network(self.pictures(frames[1:]).transpose(0, 1)[None]).cpu().clone()
 
 
 def imagenet_normalize(pictures: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Metrics that are means: over clips, frames, any values, or over cases with several predictions (samples)."""
+"""Metrics that are means or ratios of sums: over clips, frames, any values, or cases with several predictions."""
 
 from __future__ import annotations
 
@@ -41,8 +41,50 @@ class MeanOfValues(Metric):
         return (self.total / self.count).float()
 
 
+class RatioOfSums(Metric):
+    """A sum over all cases divided by another sum over all cases; NaN if the latter is 0. Subclasses define `update`.
+
+    A mean of ratios would let the cases decide in which next to nothing moves, whose ratios are arbitrarily large.
+
+    Args:
+        definition: replaces the class's own sentence.
+    """
+
+    full_state_update = False
+    higher_is_better = False
+    definition = ""
+    numerator: Tensor
+    denominator: Tensor
+
+    def __init__(self, definition: str | None = None, **options: Any):
+        super().__init__(**options)
+        self.definition = definition or self.definition
+        for name in ("numerator", "denominator"):
+            self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def add(self, numerator: Tensor, denominator: Tensor) -> None:
+        """Add to both sums; one number each."""
+        self.numerator += numerator
+        self.denominator += denominator
+
+    def compute(self) -> Tensor:
+        """The ratio so far."""
+        return torch.where(self.denominator > 0, self.numerator / self.denominator, torch.nan).float()
+
+
 class ClipMean(MeanOfValues):
-    """Mean over clips of the mean over each clip's frames, as in the papers' evaluation code."""
+    """Mean over clips of the mean over each clip's frames, as in the papers' evaluation code.
+
+    Args:
+        with_still: count frame 0. Without it a metric is "averaged over the predicted frames": where frame 0 is the
+            still itself, it has no error and only dilutes that of the others.
+    """
+
+    def __init__(self, with_still: bool = True, **options: Any):
+        super().__init__(**options)
+        self.with_still = with_still
+        if not with_still:
+            self.definition = self.definition.replace("with frame 0", "without frame 0 (the still)")
 
     @staticmethod
     @abstractmethod
@@ -56,7 +98,8 @@ class ClipMean(MeanOfValues):
             ValueError: the shapes differ or are not T x 3 x H x W.
         """
         check_frames(preds, target)
-        self.add(self.per_frame(preds.float(), target.float()).mean())
+        first = 0 if self.with_still else 1
+        self.add(self.per_frame(preds[first:].float(), target[first:].float()).mean())
 
 
 class FrameMean(MeanOfValues):

@@ -98,19 +98,27 @@ def fill_lost(path: Tensor, start: Tensor) -> Tensor:
 
 
 class BackgroundChange(MeanOfValues):
-    """Mean absolute change of pixels that do not change in the target clip."""
+    """Mean absolute change of pixels that do not change in the target clip.
 
-    definition = (
-        "mean absolute difference in [0, 1] between the predicted frames and the still, over the pixels that are "
-        "static in the whole target clip, per clip with frame 0, then over clips; a clip without such pixels does "
-        "not count; lower is better"
-    )
+    Args:
+        grey_levels: in grey levels, 0 to 255, instead of [0, 1].
+    """
+
+    def __init__(self, grey_levels: bool = False, **options: Any):
+        super().__init__(**options)
+        self.scale = 255.0 if grey_levels else 1.0
+        unit = "in grey levels (0 to 255)" if grey_levels else "in [0, 1]"
+        self.definition = self.definition or (
+            f"mean absolute difference {unit} between the predicted frames and the still, over the pixels that are "
+            "static in the whole target clip, per clip with frame 0, then over clips; a clip without such pixels "
+            "does not count; lower is better"
+        )
 
     def update(self, preds: Tensor, still: Tensor, static: Tensor) -> None:
         """Add a clip: T x 3 x H x W and 3 x H x W in [0, 1], and the static pixels, H x W; see `static_pixels`."""
         each = background_change(preds, still, static)
         if static.any():
-            self.add(each.mean())
+            self.add(self.scale * each.mean())
 
 
 def background_change(preds: Tensor, still: Tensor, static: Tensor) -> Tensor:

@@ -47,18 +47,28 @@ class AED(FrameMean):
 
 
 class LPIPS(FrameMean):
-    """Learned perceptual image patch similarity: squared distance of `extractors.lpips.LPIPSNetwork`."""
+    """Learned perceptual image patch similarity: squared distance of `extractors.lpips.LPIPSNetwork`.
+
+    Args:
+        with_still: count each clip's frame 0; see `ClipMean`.
+    """
 
     definition = (
         "learned perceptual image patch similarity (Zhang et al., 2018, version 0.1) of the predicted and the target "
         "frame, over all frames with frame 0; lower is better"
     )
 
+    def __init__(self, with_still: bool = True, **options: Any):
+        super().__init__(**options)
+        self.with_still = with_still
+        if not with_still:
+            self.definition = self.definition.replace("with frame 0", "without frame 0 (the still)")
+
     def per_frame(self, preds: Tensor, target: Tensor) -> Tensor:
         """A distance per frame; T x D each."""
         if preds.shape != target.shape or preds.ndim != 2:
             raise ValueError(f"Features must both be T x D, not {shapes(preds, target)}.")
-        return (preds - target).square().sum(dim=1)
+        return (preds - target).square().sum(dim=1)[0 if self.with_still else 1 :]
 
 
 class IdentityAccuracy(MeanOfValues):
@@ -98,10 +108,20 @@ class FrechetDistance(FrechetInceptionDistance):
 
     def __init__(self, dimension: int = 2048, per_video: bool = False, **options: Any):
         super().__init__(feature=_Passthrough(dimension), **options)
-        unit = "videos" if per_video else "frames"
-        self.definition = (
+        self.per_video = per_video
+
+    @property
+    def definition(self) -> str:
+        """What it is, with the numbers of frames or videos added so far."""
+        dimension, unit = self.inception.num_features, "videos" if self.per_video else "frames"
+        added = (
+            f" ({int(self.fake_features_num_samples)} and {int(self.real_features_num_samples)} here)"
+            if self.update_called
+            else ""
+        )
+        return (
             f"Frechet distance between gaussians fitted to the {dimension} features of all predicted and of all "
-            f"target {unit}; it falls as {unit} are added, so compare only equal numbers of them (below "
+            f"target {unit}{added}; it falls as {unit} are added, so compare only equal numbers of them (below "
             f"{dimension} {unit} the covariance has no full rank); lower is better"
         )
 

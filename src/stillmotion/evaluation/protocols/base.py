@@ -13,13 +13,13 @@ from stillmotion.animate import Animator
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionWarning
 from stillmotion.evaluation.metrics.curves import Curve
-from stillmotion.evaluation.protocols.columns import Case, Column
+from stillmotion.evaluation.protocols.columns import Case, Column, Sample
 from stillmotion.options import Control
-from stillmotion.systems.base import System
+from stillmotion.systems.base import Animation, System
 
-Predictor = Callable[[Case, int], np.ndarray | None]
-"""Takes a case and the number of the sample (its seed), gives T x H x W x 3 `uint8` frames of the target's shape;
-None where it has no prediction."""
+Predictor = Callable[[Case, int], np.ndarray | Sample | None]
+"""Takes a case and the number of the sample (its seed), gives T x H x W x 3 `uint8` frames of the target's shape, or
+these with facts; None where it has no prediction."""
 
 
 @dataclass(frozen=True)
@@ -41,25 +41,44 @@ class Protocol:
     has_truth: Callable[[Case], bool] = lambda case: True
 
 
-def feed(control: Callable[[System, Any], Control | None]) -> Callable[[Animator], Predictor]:
+def feed(
+    control: Callable[[System, Any], Control | None], facts: Sequence[str] = ()
+) -> Callable[[Animator], Predictor]:
     """For `Protocol.predictor`: animate a case's still with the control that a function makes of system and case.
 
     The frames have the still's size and the target's length. Where the function gives None there is no prediction.
+
+    Args:
+        control: makes the control.
+        facts: those of the steps' facts that columns measure; without them a prediction is its frames alone.
     """
 
     def bind(animator: Animator) -> Predictor:
-        def predict(case: Case, sample: int) -> np.ndarray | None:
+        def predict(case: Case, sample: int) -> np.ndarray | Sample | None:
             given = control(animator.system, case)
             if given is None:
                 return None
             with warnings.catch_warnings():
                 # Advice on how to choose a still or a control does not apply to cases.
                 warnings.simplefilter("ignore", StillmotionWarning)
-                return animator(case.still, given, len(case.target), sample).frames()
+                animation = animator(case.still, given, len(case.target), sample)
+                return with_facts(animation, facts) if facts else animation.frames()
 
         return predict
 
     return bind
+
+
+def with_facts(animation: Animation, names: Sequence[str]) -> Sample:
+    """An animation's frames and those of the named facts that any step has; NaN at the steps that lack one."""
+    steps = list(animation)
+    found = {}
+    for name in names:
+        each = [step.facts.get(name) for step in steps]
+        shape = next((value.shape for value in each if value is not None), None)
+        if shape is not None:
+            found[name] = np.stack([np.full(shape, np.nan) if value is None else value for value in each])
+    return Sample(np.stack([step.frame for step in steps]), found)
 
 
 def copy_still(case: Case, sample: int = 0) -> np.ndarray:

@@ -74,12 +74,21 @@ class FeatureCache:
 
 
 @dataclass(frozen=True, eq=False)
+class Sample:
+    """What a predictor gives where frames alone are not enough."""
+
+    frames: np.ndarray  # T x H x W x 3 `uint8`
+    facts: Mapping[str, np.ndarray]  # the numbers behind the frames by name, T x ... each; see `systems.base.Step`
+
+
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """One sample of a model for a case; its features are computed on first use."""
 
     case: Case  # the input
     frames: np.ndarray  # T x H x W x 3 `uint8`
     cache: FeatureCache  # computes features
+    facts: Mapping[str, np.ndarray] = field(default_factory=dict)  # see `Sample`; none from most predictors
     _features: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def features(self, extractor: str) -> Tensor:
@@ -134,20 +143,26 @@ def add_case(
     columns: Sequence[Column],
     cache: FeatureCache,
     case: Case,
-    samples: Sequence[np.ndarray],
+    samples: Sequence[np.ndarray | Sample],
 ) -> dict[str, float | None]:
     """Add one case to the metrics (by the columns' names) and return its own values, None where it has none.
 
-    The samples are the predictions, T x H x W x 3 `uint8` each.
+    The samples are the predictions, T x H x W x 3 `uint8` each, with or without facts.
     """
     inputs: dict[str, list[tuple[Any, ...]]] = {column.name: [] for column in columns}
-    for frames in samples:
-        prediction = Prediction(case, frames, cache)
+    for sample in samples:
+        facts = sample.facts if isinstance(sample, Sample) else {}
+        prediction = Prediction(case, frames_of(sample), cache, facts)
         for column in columns:
             if (arguments := column.arguments(prediction)) is not None:
                 inputs[column.name].append(arguments)
     row = {column.name: column.update(metrics[column.name], inputs[column.name]) for column in columns}
     return {column.name: row[column.name] for column in columns if column.per_case}
+
+
+def frames_of(sample: np.ndarray | Sample) -> np.ndarray:
+    """The frames of a prediction with or without facts."""
+    return sample.frames if isinstance(sample, Sample) else sample
 
 
 def finite(value: Tensor) -> float | None:
@@ -199,6 +214,8 @@ def frechet_column(name: str, extractor: str) -> Column:
 
 
 FID_COLUMN = frechet_column("FID", "inception")
+FVD_COLUMN = frechet_column("FVD", "i3d")
+WORLD_FVD_COLUMN = frechet_column("Frechet video distance (world network)", "video")
 LPIPS_COLUMN = Column("LPIPS", metric(LPIPS), "lpips")
 
 
