@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from stillmotion import geometry, media
 from stillmotion.errors import StillmotionError
@@ -16,12 +18,15 @@ from stillmotion.rendering.backdrop import find_backdrop
 from stillmotion.rendering.canvas import Canvas
 from stillmotion.rendering.compositing import LAYERS as RENDERER_LAYERS
 from stillmotion.rendering.compositing import Renderer
-from stillmotion.rendering.fields import Fields
+from stillmotion.rendering.fields import PAINT, STATIC, Fields, alone
 from stillmotion.systems.base import Output, Rollout, Step, System
 from stillmotion.systems.pokes import CONTROLS, Impulse, Poke, Push, visualization
 from stillmotion.systems.pokes.config import PRESETS, PokesConfig
-from stillmotion.systems.pokes.field_network import Context, FieldNetwork
-from stillmotion.systems.pokes.handles import Interaction
+from stillmotion.systems.pokes.data import farthest_move, is_poked
+from stillmotion.systems.pokes.field_network import FieldNetwork
+from stillmotion.systems.pokes.handles import Hand, Interaction, Oscillators
+from stillmotion.systems.pokes.networks import StateGenerator
+from stillmotion.systems.pokes.poking import SimulatedPoke, poke_map
 from stillmotion.systems.pokes.visualization import (
     draw_displacement,
     draw_handles,
@@ -54,30 +59,27 @@ class Pokes(System):
         "displacement": "how far each pixel has moved: hue is the direction, brightness the distance",
         **RENDERER_LAYERS,
     }
-    networks: FieldNetwork
 
     @classmethod
     def build(cls, config: PokesConfig, card: Mapping[str, Any] | None = None) -> Self:
         """The system with fresh weights."""
-        return cls(config, FieldNetwork(config), card)
+        return cls(config, FieldNetwork(config) if config.generator.fields else StateGenerator(config), card)
 
     def rollout(self, still: np.ndarray, control: Control | None, output: Output) -> PokesRollout:
         """Start a roll-out; see `System.open` and `PokesRollout`."""
         return PokesRollout(self, still, control, output)
 
     def control_of(self, clip: Clip) -> Poke:
-        """A poke that takes the place poked in a made clip to where it is `clip.frames` later."""
-        if "path" not in clip.tracks:
-            raise StillmotionError(f"The clip {clip.name!r} does not know where it was poked; take a world's clips.")
-        path = np.asarray(clip.tracks["path"], np.float64)
-        end = path[min(self.config.clip.frames * self.config.clip.frame_step, len(path) - 1)]
-        return Poke([(tuple(path[0]), tuple(end))])
+        """The poke that makes a clip: where it is poked, or the pixel that moves farthest, to where that goes.
 
-    def example_clip(self, frames: int) -> Clip:
-        """A made plant."""
-        from stillmotion.worlds import sample_clip
-
-        return sample_clip("plants", 0, 0, size=self.config.size, frames=max(frames, self.config.clip.frames + 1))
+        Raises:
+            StillmotionError: nothing in the clip moves by a pixel.
+        """
+        last = min(self.config.clip.frames * self.config.clip.frame_step, len(clip) - 1)
+        if is_poked(clip):
+            path = np.asarray(clip.tracks["path"], np.float64)
+            return Poke([(tuple(path[0]), tuple(path[last]))])
+        return Poke([farthest_move(clip, last)])
 
     @torch.inference_mode()
     def explain(
@@ -106,28 +108,32 @@ class Pokes(System):
         Raises:
             StillmotionError: the place is outside of the still.
         """
-        system, rng = self.for_inference(), np.random.default_rng(seed)
+        networks, rng = self.for_inference().networks, np.random.default_rng(seed)
+        if not isinstance(networks, FieldNetwork):
+            raise StillmotionError("Only a model that predicts fields (generator.fields) explains a still.")
         canvas = Canvas.prepare(still, self.config.size, None, self.device)
         if nearest is not None:
-            order = visualization.nearest_neighbours(system.networks, still, nearest, self.config.size)
+            order = visualization.nearest_neighbours(networks, still, nearest, self.config.size)
             return draw_neighbours(still, [np.asarray(nearest[int(i)].frames[0]) for i in order[:NEIGHBOURS]])
-        context = system.networks.begin(canvas.small)
+        context = networks.begin(canvas.small)
         rows, columns = canvas.enlarger()
         if parts is not None:
-            labels = visualization.find_parts(system.networks, context, parts, rng)
+            labels = visualization.find_parts(networks, context, parts, rng)
             height, width = still.shape[:2]
             at_rows, at_columns = rows.argmax(1).cpu().numpy(), columns.argmax(1).cpu().numpy()
             return draw_parts(still, labels[at_rows][:, at_columns].reshape(height, width), parts)
         assert at is not None
         check_inside(at, still)
         place = torch.from_numpy(normalised(np.array(at), canvas)).float().to(self.device)
-        found = torch.from_numpy(visualization.correlation_map(system.networks, context, place, pokes, rng))
+        found = torch.from_numpy(visualization.correlation_map(networks, context, place, pokes, rng))
         return draw_heat(still, (rows.cpu() @ found @ columns.T.cpu()).numpy(), at)
 
     @property
     def main_stage(self) -> str:
-        """The stage of fields, or the paper's last one."""
-        return "fields" if self.config.generator.fields else "dynamics_training"
+        """The stage of fields, or the one in which the paper's networks learn dynamics."""
+        if self.config.generator.fields:
+            return "fields"
+        return "interleaved" if self.config.interleaved.steps else "dynamics_training"
 
     @property
     def fps(self) -> float:
@@ -165,10 +171,8 @@ class PokesRollout(Rollout):
         self._canvas = Canvas.prepare(still, system.config.size, None, system.device)
         self._planned: list[Planned] = []
         self._frame, self._end, self._closed = -1, 0, False
-        self._context: Context | None = None
-        self._renderer: Renderer | None = None
+        self._player: FieldPlayer | StatePlayer | None = None
         self._fields: Fields | None = None
-        self._interaction: Interaction | None = None
         if control is not None:
             self.send(control)
         if output.frames is not None:
@@ -195,8 +199,8 @@ class PokesRollout(Rollout):
 
     def release(self) -> None:
         """Let go of everything that is held."""
-        if self._interaction is not None:
-            self._interaction.let_go(self._frame + 1)
+        if self._player is not None:
+            self._player.interaction.let_go(self._frame + 1)
 
     @property
     def done(self) -> bool:
@@ -205,82 +209,58 @@ class PokesRollout(Rollout):
 
     def close(self) -> None:
         """Release the networks' state."""
-        self._closed, self._context, self._fields = True, None, None
+        self._closed, self._player, self._fields = True, None, None
 
     @torch.inference_mode()
     def __next__(self) -> Step:
         if self._closed:
             raise StopIteration
-        if self._context is None:
-            self._begin()
-        assert self._interaction is not None
-        self._take_up()
+        if self._player is None:
+            made = FieldPlayer if self.system.config.generator.fields else StatePlayer
+            self._player = made(self.system.for_inference(), self._canvas, self.output)
+        self._take_up(self._player.interaction)
         self._frame += 1
         if self._frame:
-            self._interaction.step(self._frame)
-        return self._answer()
+            self._player.interaction.step(self._frame)
+        return self._answer(self._player)
 
-    def _begin(self) -> None:
-        """Find what all frames share."""
-        self.system = self.system.for_inference()
-        networks, small = self.system.networks, self._canvas.small
-        with self.system.autocast():
-            context = networks.begin(small)
-            figure = torch.sigmoid(networks.figure(context))
-        self._renderer = Renderer(self._canvas, find_backdrop(self._canvas, figure, self.output))
-        self._context = context._replace(plate=self._renderer.small_plate)
-        self._interaction = Interaction(lambda places: networks.swings(context, places), small.device)
-
-    def _take_up(self) -> None:
+    def _take_up(self, interaction: Interaction) -> None:
         """Start the pushes whose frame has come."""
-        assert self._interaction is not None
         now = max(self._frame, 0)
         for plan in [plan for plan in self._planned if plan.frame <= now]:
             seen = normalised(np.array(plan.push.place), self._canvas)
             back = self._back(seen)
             vector = self._vector(np.array(plan.push.vector))
             if isinstance(plan.control, Impulse):
-                self._interaction.push(now, seen + back, -back, vector, plan.control.duration)
+                interaction.push(now, seen + back, -back, vector, plan.control.duration)
             else:
                 release = None if plan.control.release is None else now + plan.control.release
-                self._interaction.add(now, seen + back, -back, vector, self._rise(plan.control), release)
+                interaction.add(now, seen + back, -back, vector, self._rise(plan.control), release)
             self._planned.remove(plan)
 
-    def _answer(self) -> Step:
+    def _answer(self, player: FieldPlayer | StatePlayer) -> Step:
         """The frame of the present handles."""
-        assert self._context is not None
-        assert self._renderer is not None
-        assert self._interaction is not None
-        handles = self._interaction.handles(self._frame)
-        with self.system.autocast():
-            output = self.system.networks(self._context, handles)
-        fields = output.fields
-        if not self._interaction.hands:  # nothing moves
-            still = torch.zeros_like(fields.shares)
-            still[:, 1] = 1.0
-            fields = fields._replace(displacement=torch.zeros_like(fields.displacement), shares=still)
+        fields, seen = player.answer(self._frame)
         self._fields = fields
         size = (self._canvas.size, self._canvas.size)
         displacement = geometry.displacement_to_pixels(fields.displacement, size)[0].cpu().numpy()
-        facts = {"displacement": displacement, "shares": fields.shares[0].cpu().numpy(), "handles": self._places()}
-        seen = media.to_pictures(output.frame if self._interaction.hands else self._canvas.small)[0]
-        frame = self._renderer.render(fields) if self.output.native else seen
-        return Step(frame, self._layers(displacement, facts["handles"]) if self.output.layers else {}, facts)
-
-    def _layers(self, displacement: np.ndarray, places: np.ndarray) -> dict[str, np.ndarray]:
-        assert self._renderer is not None
+        places = self._places(player.interaction.hands)
+        facts = {"displacement": displacement, "shares": fields.shares[0].cpu().numpy(), "handles": places}
+        frame = player.renderer.render(fields) if self.output.native else media.to_pictures(seen)[0]
+        if not self.output.layers:
+            return Step(frame, {}, facts)
         layers = {"pokes": draw_handles(self.still, places), "displacement": draw_displacement(displacement)}
-        return layers | dict.fromkeys(RENDERER_LAYERS, self.still) | self._renderer.layers()
+        # Every layer is as long as the frames: the still where no figure is found.
+        return Step(frame, layers | dict.fromkeys(RENDERER_LAYERS, self.still) | player.renderer.layers(), facts)
 
-    def _places(self) -> np.ndarray:
-        """The handles, M x 4, in pixels of the still."""
-        assert self._interaction is not None
-        hands = self._interaction.hands
-        if not hands:
-            return np.zeros((0, 4))
-        place, offset = (np.stack([getattr(hand, name) for hand in hands]) for name in ("place", "offset"))
-        scale = self._canvas.scale * (self._canvas.size - 1) / 2
-        return np.concatenate([self._canvas.to_given((place + 1) * (self._canvas.size - 1) / 2), offset * scale], 1)
+    def _places(self, hands: Sequence[Hand]) -> np.ndarray:
+        """Handles, M x 4: (x, y) and offset in pixels of the still."""
+        half, scale = (self._canvas.size - 1) / 2, self._canvas.scale
+        rows = [
+            np.concatenate([self._canvas.to_given((hand.place + 1) * half), hand.offset * half * scale])
+            for hand in hands
+        ]
+        return np.stack(rows) if rows else np.zeros((0, 4))
 
     def _vector(self, vector: np.ndarray) -> np.ndarray:
         return vector / self._canvas.scale * 2 / (self._canvas.size - 1)
@@ -301,6 +281,75 @@ class PokesRollout(Rollout):
         if isinstance(control, Impulse):
             return control.duration + SWINGING
         return self._rise(control) if control.release is None else control.release + SWINGING
+
+
+class FieldPlayer:
+    """Answers of a `FieldNetwork`, of one still."""
+
+    def __init__(self, system: Pokes, canvas: Canvas, output: Output):
+        networks, self.system = system.networks, system
+        assert isinstance(networks, FieldNetwork)
+        self.networks, self.small = networks, canvas.small
+        with system.autocast():
+            context = networks.begin(canvas.small)
+            figure = torch.sigmoid(networks.figure(context))
+        self.renderer = Renderer(canvas, find_backdrop(canvas, figure, output))
+        self.context = context._replace(plate=self.renderer.small_plate)
+        self.interaction = Interaction(partial(networks.swings, context), canvas.small.device)
+
+    def answer(self, frame: int) -> tuple[Fields, Tensor]:
+        """The fields of a frame, and it at the networks' size, 1 x 3 x S x S in [0, 1]."""
+        if not self.interaction.hands:
+            return unmoved(self.small), self.small
+        with self.system.autocast():
+            output = self.networks(self.context, self.interaction.handles(frame))
+        return output.fields, output.frame
+
+
+class StatePlayer:
+    """Answers of the paper's networks: states carry on from frame to frame, with phi while there is a poke."""
+
+    def __init__(self, system: Pokes, canvas: Canvas, output: Output):
+        networks, self.system = system.networks, system
+        assert isinstance(networks, StateGenerator)
+        self.networks, self.small, self.moved = networks, canvas.small, False
+        self.renderer = Renderer(canvas, None)
+        self.interaction = Interaction(stiff, canvas.small.device)
+        with system.autocast():
+            self.states = networks.encode(canvas.small * 2 - 1)
+
+    def answer(self, frame: int) -> tuple[Fields, Tensor]:
+        """As `FieldPlayer.answer`; the fields are all paint."""
+        size = (self.small.shape[2], self.small.shape[3])
+        acting = [hand for hand in self.interaction.hands if hand.held(frame) or hand.pushed(frame)]
+        if not (acting or self.moved):
+            return unmoved(self.small), self.small
+        self.moved = True
+        half = (np.array(size[::-1]) - 1) / 2
+        pokes = [poke_at((hand.place + 1) * half, hand.vector * half, size) for hand in acting]
+        drawn = torch.from_numpy(poke_map(pokes, size, self.system.config.poke.patch))[None].to(self.small.device)
+        with self.system.autocast():
+            self.states = self.networks.step(self.states, self.networks.encode_poke(drawn))
+            seen = (self.networks.decode(self.states).float() + 1) / 2
+        return unmoved(self.small)._replace(shares=alone(PAINT, seen), paint=seen), seen
+
+
+def unmoved(small: Tensor) -> Fields:
+    """Fields of the still as it is; 1 x 3 x S x S in [0, 1]."""
+    return Fields(small.new_zeros(1, *small.shape[2:], 2), alone(STATIC, small), small)
+
+
+def stiff(places: Tensor) -> Oscillators:
+    """Oscillators that rest at once: the paper's states swing by themselves."""
+    rate = places.new_full((*places.shape[:2], 1), 20.0)
+    return Oscillators(rate, torch.full_like(rate, 0.9), torch.ones_like(rate))
+
+
+def poke_at(place: np.ndarray, vector: np.ndarray, size: geometry.Size) -> SimulatedPoke:
+    """A poke in whole pixels of the networks' frame."""
+    x, y = np.rint(place).astype(int).clip(0, (size[1] - 1, size[0] - 1)).tolist()
+    dx, dy = vector.tolist()
+    return SimulatedPoke((x, y), (dx, dy))
 
 
 def check_inside(place: tuple[float, float], still: np.ndarray) -> None:

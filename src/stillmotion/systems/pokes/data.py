@@ -229,6 +229,22 @@ def flow_moves(
     return Moves(np.stack([columns, rows], 1).astype(float), offset, velocity, np.ones((len(later), count), bool))
 
 
+def farthest_move(clip: Clip, last: int) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The pixel of a clip's first frame that surely moves farthest until another frame, and where it goes; (x, y).
+
+    Raises:
+        StillmotionError: none moves by a pixel.
+    """
+    estimate = find_flow()
+    flow = flow_of(clip, 0, last, estimate)
+    sure = np.ones(flow.shape[:2], bool) if knows_motion(clip) else consistent(flow, flow_of(clip, last, 0, estimate))
+    length = np.linalg.norm(flow, axis=-1) * sure
+    y, x = (int(place) for place in np.unravel_index(int(length.argmax()), length.shape))
+    if length[y, x] < 1:
+        raise StillmotionError(f"Nothing in the clip {clip.name!r} moves by a pixel, so no poke explains it.")
+    return (float(x), float(y)), (float(x + flow[y, x, 0]), float(y + flow[y, x, 1]))
+
+
 def consistent(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
     """Where a flow and the one back cancel to a tenth and half a pixel; H x W x 2 pixels each to truth values."""
     height, width = flow.shape[:2]

@@ -186,6 +186,10 @@ class Hand:
         """Whether a hand holds it at a frame."""
         return not self.force and (self.release is None or frame < self.release)
 
+    def pushed(self, frame: int) -> bool:
+        """Whether a force acts on it at a frame."""
+        return self.force and frame - self.begin <= self.rise
+
     @property
     def offset(self) -> np.ndarray:
         """How far it has moved, 2."""
@@ -207,7 +211,7 @@ class Hand:
 
     def rests(self, frame: int) -> bool:
         """Whether it is free, without a force, and has come to rest."""
-        if self.held(frame) or (self.force and frame - self.begin < self.rise):
+        if self.held(frame) or self.pushed(frame):
             return False
         speed = self.swing.total()[1].norm()
         return bool(np.hypot(*self.offset) < RESTS[0] and speed < RESTS[1])
