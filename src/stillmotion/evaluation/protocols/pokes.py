@@ -19,9 +19,9 @@ import torch
 
 from stillmotion import media
 from stillmotion.data.clip import Clip
+from stillmotion.data.flow import find_flow
 from stillmotion.data.motion_truth import WARPED, knows_motion, visibility
 from stillmotion.data.part_flow import flow_between
-from stillmotion.data.tracks import flow
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.metrics.control import (
     BackgroundChange,
@@ -162,8 +162,7 @@ def simulated_poke(motion: np.ndarray, rng: np.random.Generator) -> tuple[np.nda
 
 def flow_from_first_to_last(frames: np.ndarray) -> np.ndarray:
     """Forward optical flow (DIS) from the first to the last of T frames; H x W x 2 pixels, float32."""
-    # TODO: `data.flow.find_flow("dis")`, which training simulates its pokes with, once it is there.
-    return flow(frames[[0, -1]])[0].astype(np.float32)
+    return find_flow()(frames[0], frames[-1])
 
 
 def control_of(case: PokeCase) -> Control:

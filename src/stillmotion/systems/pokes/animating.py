@@ -54,6 +54,7 @@ class Pokes(System):
     controls: ClassVar[tuple[type[Control], ...]] = CONTROLS
     config_class: ClassVar[type] = PokesConfig
     presets: ClassVar[Mapping[str, Any]] = PRESETS
+    protocol: ClassVar[str] = "pokes"
     layer_captions: ClassVar[Mapping[str, str]] = {
         "pokes": "the pokes over the still: from where to where, and where each place is now",
         "displacement": "how far each pixel has moved: hue is the direction, brightness the distance",
