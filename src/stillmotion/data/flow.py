@@ -30,6 +30,7 @@ PRESETS: Mapping[str, int] = {
 """Of DIS, the most exact one first."""
 
 _SIDE, _MOST_ENLARGED = 384, 3
+_AGREES = 0.5, 0.1  # pixels, and share of the length, to which a flow and the one back must cancel
 
 
 class FlowEstimator(Protocol):
@@ -204,6 +205,20 @@ def chained_flow(frames: Sequence[np.ndarray], estimator: FlowEstimator) -> np.n
             flow, place[..., 0], place[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
     return np.asarray(place - start, np.float32)
+
+
+def sampled(values: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """Values, H x W x C, at the end of a flow from each pixel, H x W x 2 pixels."""
+    height, width = flow.shape[:2]
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    places = x + flow[..., 0], y + flow[..., 1]
+    return np.asarray(cv2.remap(values, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+
+def consistent(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """Where a flow and the one back cancel to half a pixel and a tenth; H x W x 2 pixels each to truth values."""
+    there = sampled(back, flow)
+    return np.asarray(np.linalg.norm(flow + there, axis=-1) < _AGREES[0] + _AGREES[1] * np.linalg.norm(flow, axis=-1))
 
 
 def check_flow(flow: np.ndarray, size: tuple[int, int]) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from stillmotion import geometry
 from stillmotion.data.augment import AugmentParams, find_augmentation, transform_points
 from stillmotion.data.clip import Clip, evenly
-from stillmotion.data.flow import FlowEstimator, find_flow, flow_of
+from stillmotion.data.flow import FlowEstimator, consistent, find_flow, flow_of
 from stillmotion.data.motion_truth import UNKNOWN, knows_motion, motion_truths
 from stillmotion.data.part_flow import flow_between
 from stillmotion.data.plates import Plates
@@ -55,7 +55,8 @@ def moving_clips(clips: Sequence[Clip], config: PokesConfig) -> list[Clip]:
     """
     least = 2 if config.generator.fields else config.clip.frames * config.clip.frame_step + 1
     long = [clip for clip in clips if len(clip) >= least]
-    kept = [clip for clip in long if knows_motion(clip) or _moves(clip)]
+    moving = {clip.name: knows_motion(clip) or _moves(clip) for clip in {clip.name: clip for clip in long}.values()}
+    kept = [clip for clip in long if moving[clip.name]]
     for count, reason in ((len(clips) - len(long), f"shorter than {least} frames"), (len(long) - len(kept), "still")):
         if count:
             print(f"Left out {count} of {len(clips)} clips, which are {reason}.", file=sys.stderr)
@@ -139,6 +140,13 @@ class MomentDataset(ClipDataset):
         super().__init__(clips, seed, augmentation, extra=self.known_targets)
         self.config, self.plates, self.estimate = config, Plates(), find_flow("dis:fast")
 
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        for attempt in range(TRIES):
+            sample = super().__getitem__(index + attempt * len(self))
+            if sample["present"].any():  # else nothing moves in these frames
+                break
+        return sample
+
     def choose_frames(self, clip: Clip, rng: np.random.Generator) -> np.ndarray:
         """The still, and frames after it in order of time; or the still alone, repeated."""
         stage, still = self.config.fields, 0
@@ -158,7 +166,8 @@ class MomentDataset(ClipDataset):
         elif is_poked(clip):
             moves = world_moves(clip, indices, rng)
         else:
-            moves = flow_moves(clip, indices, rng, self.estimate, self.config)
+            figure = self.plates.figures(clip)[int(indices[0])]
+            moves = flow_moves(clip, indices, rng, self.estimate, figure, self.config)
         truth = motion_truths(clip, indices, params) if known else estimated(clip, indices, params, self.estimate)
         return {
             **truth,
@@ -208,14 +217,20 @@ def displacement_of(clip: Clip, point: np.ndarray, first: int, last: int) -> np.
 
 
 def flow_moves(
-    clip: Clip, indices: np.ndarray, rng: np.random.Generator, estimate: FlowEstimator, config: PokesConfig
+    clip: Clip,
+    indices: np.ndarray,
+    rng: np.random.Generator,
+    estimate: FlowEstimator,
+    figure: np.ndarray,
+    config: PokesConfig,
 ) -> Moves:
-    """Handles where the flow to the last frame says that something moves; none if nothing does."""
+    """Handles where the flow to the last frame says that something moves, if possible on the still's figure."""
     still, later = int(indices[0]), indices[1:]
     flow = flow_of(clip, still, int(later[-1]), estimate)
     found = foreground_candidates(flow, config.poke) & (np.linalg.norm(flow, axis=-1) > 2 * MOVES)
     if not knows_motion(clip):
         found &= consistent(flow, flow_of(clip, int(later[-1]), still, estimate))
+        found &= figure if (found & figure).any() else True  # else what is uncovered seems to move as well
     rows, columns = np.nonzero(found)
     count = min(len(rows), 1 if rng.random() >= MORE_HANDLES else int(rng.integers(2, SLOTS + 1)))
     chosen = rng.choice(len(rows), size=count, replace=False) if count else np.zeros(0, int)
@@ -243,14 +258,6 @@ def farthest_move(clip: Clip, last: int) -> tuple[tuple[float, float], tuple[flo
     if length[y, x] < 1:
         raise StillmotionError(f"Nothing in the clip {clip.name!r} moves by a pixel, so no poke explains it.")
     return (float(x), float(y)), (float(x + flow[y, x, 0]), float(y + flow[y, x, 1]))
-
-
-def consistent(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
-    """Where a flow and the one back cancel to a tenth and half a pixel; H x W x 2 pixels each to truth values."""
-    height, width = flow.shape[:2]
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    there = cv2.remap(back, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(np.linalg.norm(flow + there, axis=-1) < MOVES + 0.1 * np.linalg.norm(flow, axis=-1))
 
 
 def estimated(clip: Clip, indices: np.ndarray, params: AugmentParams, estimate: FlowEstimator) -> dict[str, Tensor]:
@@ -304,8 +311,11 @@ def release_frame(clip: Clip) -> float:
 def handle_tensors(moves: Moves, params: AugmentParams) -> dict[str, Tensor]:
     """Handles of K frames after an augmentation, filled up to `SLOTS`; the fields of `Handles`, K x M ... each."""
     frames, count = moves.offset.shape[:2]
-    start, end = (transform_points(moves.place + shift, params) for shift in (0.0, moves.offset))
-    before = transform_points(moves.place + moves.offset - moves.velocity, params)
+    ends = moves.place + moves.offset
+    # No handle: what is empty cannot be transformed.
+    start, end, before = (
+        transform_points(points, params) if count else ends for points in (moves.place, ends, ends - moves.velocity)
+    )
 
     def filled(values: np.ndarray) -> Tensor:
         padded = np.zeros((frames, SLOTS, *values.shape[2:]), np.float32)
