@@ -127,6 +127,7 @@ class FieldLossConfig:
     figure: Weight = 1.0  # cross-entropy of the still's figure in clips that know it
     photometric: Weight = 5.0  # L1 of frames, weighted by motion
     stillness: Weight = 5.0  # displacement where nothing moves
+    handle: Weight = 3.0  # end-point error where the handles are
     path: Weight = 5.0  # of handles that are let go or pushed
 
 

@@ -373,9 +373,10 @@ def moment_sample(clip: Clip, times: np.ndarray) -> dict[str, Tensor]:
     size = (clip.frames.shape[1], clip.frames.shape[2])
     params, estimate = AugmentParams(size, size), find_flow("dis:fast")
     rng = np.random.default_rng(0)
-    moves = (
-        world_moves(clip, times, None) if is_poked(clip) else flow_moves(clip, times, rng, estimate, PokesConfig())
-    )
+    if is_poked(clip):
+        moves = world_moves(clip, times, None)
+    else:
+        moves = flow_moves(clip, times, rng, estimate, Plates().figures(clip)[int(times[0])], PokesConfig())
     known = knows_motion(clip)
     return {
         "frames": to_tensor(clip.frames[times].astype(np.float32) / 255),

@@ -20,7 +20,7 @@ from stillmotion.nn.discriminators import PatchDiscriminator, TemporalDiscrimina
 from stillmotion.rendering.fields import PAINT, PLATE, STATIC, WARPED
 from stillmotion.systems.pokes.config import FieldLossConfig, PerceptualConfig, PokesConfig
 from stillmotion.systems.pokes.field_network import Context, FieldNetwork, FieldOutput
-from stillmotion.systems.pokes.handles import Swing, advance
+from stillmotion.systems.pokes.handles import Swing, advance, sample_at
 
 VGG_CONVOLUTION = 2
 """The second convolution of each block gives its map: conv1_2 to conv5_2 (release)."""
@@ -205,9 +205,19 @@ def field_losses(
         "figure": losses.figure_cross_entropy(model.figure(context), batch["figure"]),
         "photometric": losses.weighted_l1(output.frame, frames, pixels),
         "stillness": losses.global_mean((displacement.abs().sum(-1) * unmoved).sum(), unmoved.sum()),
+        "handle": handle_error(output, batch),
         "path": path_error(model, context, batch),
     }
     return {name: getattr(weights, name) * value for name, value in terms.items()}
+
+
+def handle_error(output: FieldOutput, batch: Mapping[str, Tensor]) -> Tensor:
+    """Mean end-point error where handles are, normalised, before they are anchored."""
+    true = batch["displacement"].flatten(0, 1).permute(0, 3, 1, 2)
+    place, offset, present = (batch[name].flatten(0, 1) for name in ("place", "offset", "present"))
+    wanted = sample_at(true, place + offset)
+    error = (output.at_handles - wanted).square().sum(-1).add(1e-8).sqrt()
+    return losses.global_mean((error * present).sum(), present.sum())
 
 
 def path_error(model: FieldNetwork, context: Context, batch: Mapping[str, Tensor]) -> Tensor:
