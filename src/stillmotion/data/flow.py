@@ -68,8 +68,12 @@ class DISFlow:
         """Args: `preset` is a key of `PRESETS`; `enlarge` is how many times, None for the measured rule."""
         if preset not in PRESETS:
             raise StillmotionError(f"DIS has no preset {preset!r}: choose from {', '.join(PRESETS)}.")
-        self.enlarge = enlarge
+        self.preset, self.enlarge = preset, enlarge
         self._estimator = cv2.DISOpticalFlow.create(PRESETS[preset])
+
+    def __reduce__(self) -> tuple[type[DISFlow], tuple[str, int | None]]:
+        """Made anew in worker processes: OpenCV's estimator cannot be sent there."""
+        return DISFlow, (self.preset, self.enlarge)
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """See `FlowEstimator`.
