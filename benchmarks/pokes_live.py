@@ -1,10 +1,10 @@
-"""Live play with a model of `pokes`: `python benchmarks/pokes_live.py [MODEL] [--frames N] [--rounds 9] [--threads 2]`.
+"""Live play with `pokes`: `python benchmarks/pokes_live.py [MODEL] [--frames N] [--rounds 9] [--threads 2]`.
 
 Speed: a poke is sent to a running roll-out of a still of the networks' size. The time to the first frame after it and
 to the tenth, of the model and of the paper's networks (preset `paper`, fresh weights, not folded), in turn in every
 round; median and quartiles in milliseconds, and the ratio of the medians of ten frames.
 
-Endurance: many frames (10,000) with a poke every 50, released after 15. Peak memory after a tenth of the frames and at
+Endurance: 10,000 frames with a poke every 50, released after 15. Peak memory after a tenth of the frames and at
 the end, and how far the frame is from the still when all has come to rest: largest difference in grey levels.
 
 Length: the answer to a poke and an impulse of 10 pixels over that of one pixel, as mean displacement of all pixels.

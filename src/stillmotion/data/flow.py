@@ -189,6 +189,17 @@ def flow_of(clip: Clip, first: int, last: int, estimator: FlowEstimator, step: i
     return flow
 
 
+def displacement_of(clip: Clip, point: np.ndarray, first: int, last: int) -> np.ndarray:
+    """How far the part at a point (x, y) of one frame has moved in another, 2 pixels; the clip knows its motion."""
+    if first == last:
+        return np.zeros(2)
+    x, y = (round(value) for value in point.tolist())
+    moves = np.asarray(clip.tracks["moves"], np.float64).copy()
+    moves[..., 2] -= point  # the point is the origin of pixels
+    flow = flow_between(clip.tracks["parts"][:, y : y + 1, x : x + 1], moves, first, last)
+    return np.asarray(flow[0, 0], np.float64)
+
+
 def chained_flow(frames: Sequence[np.ndarray], estimator: FlowEstimator) -> np.ndarray:
     """The flow from the first to the last of some frames, H x W x 2 `float32`, along the flows between neighbours.
 

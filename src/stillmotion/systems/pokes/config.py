@@ -38,6 +38,7 @@ class PokeConfig:
     """Pokes, simulated from the flow between a clip's first and last frame (Sec. 3.2, B.1)."""
 
     interpretation: Literal["shift", "impulse"] = "shift"  # a target location, or an initial force (appendix B)
+    largest: Positive = 16.0  # impulses: pixels of the networks' frames that a vector of length 1 stands for
     patch: Count = 3  # side in pixels of the square that carries the vector; odd
     rule: Literal["paper", "release"] = "paper"  # which pixels are foreground; see poking.py
     mask: Literal["none", "grabcut"] = "none"  # foreground pixels also lie in the mask (iPER and Tai-Chi)

@@ -16,16 +16,22 @@ from torch import Tensor
 from stillmotion import geometry
 from stillmotion.data.augment import AugmentParams, find_augmentation, transform_points
 from stillmotion.data.clip import Clip, evenly
-from stillmotion.data.flow import FlowEstimator, consistent, find_flow, flow_of
+from stillmotion.data.flow import FlowEstimator, consistent, displacement_of, find_flow, flow_of
 from stillmotion.data.motion_truth import UNKNOWN, knows_motion, motion_truths
-from stillmotion.data.part_flow import flow_between
 from stillmotion.data.plates import Plates
 from stillmotion.data.sampling import ClipDataset, WindowDataset, to_tensor
 from stillmotion.data.track_augment import augment_flow, augment_labels, source_places
 from stillmotion.errors import StillmotionError
 from stillmotion.rendering.fields import STATIC
 from stillmotion.systems.pokes.config import PokesConfig
-from stillmotion.systems.pokes.poking import foreground_candidates, poke_map, simulate_pokes
+from stillmotion.systems.pokes.poking import (
+    foreground_candidates,
+    motion_amount,
+    motion_quantiles,
+    normalise_flow,
+    poke_map,
+    simulate_pokes,
+)
 
 SLOTS = 3
 """Handles per sample, at most."""
@@ -38,6 +44,9 @@ SWING = 20
 
 TRIES = 50
 """Clips that are drawn for one sample, if flow leaves nothing to poke (release)."""
+
+MOTION_FRAMES = 8
+"""Frames of a clip whose motion is measured, for impulses."""
 
 MOVES = 0.5
 """In pixels: what moves by less is at rest, for estimated flow has about this error."""
@@ -78,7 +87,8 @@ def _moves(clip: Clip) -> bool:
 class PokeDataset(WindowDataset):
     """Windows of `clip.frames` + 1 frames with a simulated poke (Sec. 3.2): `frames`, and `poke`, 2 x H x W pixels.
 
-    A poke on the background has the still repeated as its video.
+    A poke on the background has the still repeated as its video. Impulses have lengths of 0 to 1, small ones in clips
+    that move little and large ones in those that move much (appendix B.1).
     """
 
     def __init__(self, clips: Sequence[Clip], config: PokesConfig, seed: int):
@@ -86,6 +96,15 @@ class PokeDataset(WindowDataset):
         step = config.clip.frame_step
         super().__init__(clips, seed, config.clip.frames + 1, augmentation, step=step, extra=self.simulate)
         self.config, self.estimate = config, find_flow()
+        self.quantiles: dict[str, float] = {}
+        if config.poke.interpretation == "impulse":
+            amounts = {clip.name: self.motion_of(clip) for clip in clips}
+            self.quantiles = dict(zip(amounts, motion_quantiles(list(amounts.values())).tolist(), strict=True))
+
+    def motion_of(self, clip: Clip) -> float:
+        """How much a clip moves from frame to frame, at some of its frames."""
+        times = evenly(len(clip) - 1, MOTION_FRAMES)
+        return motion_amount([flow_of(clip, int(t), int(t) + 1, self.estimate) for t in times])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         for attempt in range(TRIES):
@@ -101,11 +120,13 @@ class PokeDataset(WindowDataset):
         """The poke of a window, whose flow is that between its first and last frame; None if there is none."""
         first, last = int(indices[0]), int(indices[-1])
         flow = augment_flow(flow_of(clip, first, last, self.estimate), params, source_places(params))
-        rng = _sample_rng(self.seed, clip, indices)
-        found = simulate_pokes(flow, np.asarray(clip.frames[first]), self.config.poke, rng)
+        rng, poke = _sample_rng(self.seed, clip, indices), self.config.poke
+        if poke.interpretation == "impulse":
+            flow = normalise_flow(flow, poke.largest)
+        found = simulate_pokes(flow, np.asarray(clip.frames[first]), poke, rng, self.quantiles.get(clip.name))
         if found is None:
             return {"poke": None, "background": False}
-        drawn = poke_map(found.pokes, params.out, self.config.poke.patch)
+        drawn = poke_map(found.pokes, params.out, poke.patch)
         return {"poke": torch.from_numpy(drawn), "background": found.background}
 
 
@@ -203,17 +224,6 @@ def world_moves(clip: Clip, indices: np.ndarray, rng: np.random.Generator | None
             velocity.append(ends - befores)
     held = np.repeat((later <= release_frame(clip))[:, None], len(place), axis=1)
     return Moves(np.stack(place), np.stack(offset, 1), np.stack(velocity, 1), held)
-
-
-def displacement_of(clip: Clip, point: np.ndarray, first: int, last: int) -> np.ndarray:
-    """How far the part at a point (x, y) of one frame has moved in another, 2 pixels; the clip knows its motion."""
-    if first == last:
-        return np.zeros(2)
-    x, y = (round(value) for value in point.tolist())
-    moves = np.asarray(clip.tracks["moves"], np.float64).copy()
-    moves[..., 2] -= point  # the point is the origin of pixels
-    flow = flow_between(clip.tracks["parts"][:, y : y + 1, x : x + 1], moves, first, last)
-    return np.asarray(flow[0, 0], np.float64)
 
 
 def flow_moves(
