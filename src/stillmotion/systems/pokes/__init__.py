@@ -65,7 +65,8 @@ def _numbers_of(given: Any, sign: str) -> Push:
         (x, y), (a, b), *more = given
         return _push(float(x), float(y), float(a), float(b), more[0] if more else 0, sign)
     except (TypeError, ValueError, OverflowError):
-        raise StillmotionError(f"{given!r} must be (x, y), (x, y) and perhaps a frame, or a text.") from None
+        shown = " ".join(repr(given).split())
+        raise StillmotionError(f"{shown} must be (x, y), (x, y) and perhaps a frame, or a text.") from None
 
 
 def _push_of(given: Any, sign: str) -> Push:

@@ -190,7 +190,7 @@ class PokesConfig:
         side, width = self.encoder.bottleneck << max(self.halvings, 0), self.encoder.width
         for wrong, sentence in (
             (
-                self.halvings < 1 or side != self.size,
+                not self.generator.fields and (self.halvings < 1 or side != self.size),
                 f"size must be encoder.bottleneck times 2, 4, 8, ..., not {self.size} of {self.encoder.bottleneck}.",
             ),
             (
