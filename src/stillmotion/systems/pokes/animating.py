@@ -300,7 +300,7 @@ class FieldPlayer:
 
     def answer(self, frame: int) -> tuple[Fields, Tensor]:
         """The fields of a frame, and it at the networks' size, 1 x 3 x S x S in [0, 1]."""
-        if not self.interaction.hands:
+        if frame == 0 or not self.interaction.hands:
             return unmoved(self.small), self.small
         with self.system.autocast():
             output = self.networks(self.context, self.interaction.handles(frame))
@@ -322,7 +322,7 @@ class StatePlayer:
     def answer(self, frame: int) -> tuple[Fields, Tensor]:
         """As `FieldPlayer.answer`; the fields are all paint."""
         acting = [hand for hand in self.interaction.hands if hand.held(frame) or hand.pushed(frame)]
-        if not (acting or self.moved):
+        if frame == 0 or not (acting or self.moved):
             return unmoved(self.small), self.small
         self.moved = True
         with self.system.autocast():

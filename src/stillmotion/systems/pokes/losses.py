@@ -28,6 +28,9 @@ VGG_CONVOLUTION = 2
 CLASS_WEIGHTS = {WARPED: 1.0, STATIC: 0.3, PLATE: 2.0, PAINT: 2.0}
 """Of the sources of a pixel in the cross-entropy: few pixels are hidden."""
 
+AGREES = 1 / 32
+"""Normalised, a pixel of 64: a handle that the truth at its place contradicts by more holds something else."""
+
 MOTION_GAIN, MOTION_SATURATION = 5.0, 0.15
 """Additional weight of pixels that change, and the difference from which on it is full."""
 
@@ -212,12 +215,17 @@ def field_losses(
 
 
 def handle_error(output: FieldOutput, batch: Mapping[str, Tensor]) -> Tensor:
-    """Mean end-point error where handles are, normalised, before they are anchored."""
-    true = batch["displacement"].flatten(0, 1).permute(0, 3, 1, 2)
+    """Mean end-point error where handles are, normalised, before they are anchored.
+
+    A stem thinner than a pixel is held where the truth is that of the leaf behind it; such handles do not count.
+    """
+    true = batch["displacement"].flatten(0, 1)
     place, offset, present = (batch[name].flatten(0, 1) for name in ("place", "offset", "present"))
-    wanted = sample_at(true, place + offset)
+    wanted = sample_at(true.permute(0, 3, 1, 2), place + offset)  # N x M x 2
+    rests = true.flatten(1).abs().amax(1, keepdim=True) == 0  # N x 1, pokes on the background
+    counts = present * (rests | ((wanted + offset).norm(dim=-1) < AGREES))
     error = (output.at_handles - wanted).square().sum(-1).add(1e-8).sqrt()
-    return losses.global_mean((error * present).sum(), present.sum())
+    return losses.global_mean((error * counts).sum(), counts.sum())
 
 
 def path_error(model: FieldNetwork, context: Context, batch: Mapping[str, Tensor]) -> Tensor:
