@@ -18,6 +18,7 @@ from stillmotion.systems.pokes.handles import Handles, Oscillators
 TINY_FIELDS = changed(
     PRESETS["small"],
     size=32,
+    encoder__bottleneck=8,  # for sizes of 16
     clip__frames=5,
     clip__augmentation="none",
     generator__width=4,
@@ -28,8 +29,6 @@ TINY_FIELDS = changed(
     fields__schedule__warmup=0,
 )
 """Two halvings, 4 to 8 channels."""
-
-TINY_PATHS = changed(TINY_FIELDS, size=16)
 
 
 def field_network(config: PokesConfig = TINY_FIELDS, seed: int = 0, noise: float = 0.2) -> FieldNetwork:

@@ -169,7 +169,6 @@ def test_worker_processes_get_places_of_clips_and_no_copies(tmp_path: Path) -> N
     assert (changed.fps, int(changed.frames[0, 0, 0, 0])) == (12.0, 3)
 
 
-
 def test_names_must_be_unique(tmp_path: Path) -> None:
     refuses("Two clips are named 'a'", write_dataset, tmp_path / "set", [made_clip("a"), made_clip("a")], info=INFO)
     assert list(tmp_path.iterdir()) == []

@@ -29,7 +29,7 @@
                                 test_pokes_training.py::test_it_learns_that_the_square_goes_with_the_hand
 19  a poke's length             test_pokes_networks.py::test_instance_norm_all_but_removes_a_pokes_length_unless_it_is_kept
 20  ablations                   test_pokes_state_training.py::test_every_ablation_takes_a_step_in_which_all_networks_learn
-"""
+"""  # noqa: E501
 
 from checklists import check
 

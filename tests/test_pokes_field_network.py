@@ -2,12 +2,15 @@
 
 import torch
 
-from pokes_tools import TINY_FIELDS, TINY_PATHS, field_network, handles_of, make_rigid, poked_clip
+from pokes_state_tools import changed
+from pokes_tools import TINY_FIELDS, field_network, handles_of, make_rigid, poked_clip
 from stillmotion.nn.modes import folded
 from stillmotion.systems.pokes import losses
 from stillmotion.systems.pokes.data import MomentDataset
 from stillmotion.systems.pokes.field_network import FieldNetwork, anchored
 from stillmotion.systems.pokes.handles import Handles
+
+TINY_SMALL = changed(TINY_FIELDS, size=16)
 
 
 def still(count: int = 1, side: int = 32) -> torch.Tensor:
@@ -23,7 +26,7 @@ def test_what_follows_goes_as_far_as_the_handle() -> None:
 def test_what_does_not_follow_stays() -> None:
     network = make_rigid(field_network(), follow=-30.0)
     output = network(network.begin(still()), handles_of(((0.0, 0.0), (0.25, -0.125))))
-    assert float(output.fields.displacement.abs().max()) < 1e-6
+    assert float(output.fields.displacement.detach().abs().max()) < 1e-6
 
 
 def test_a_held_handle_is_taken_along_in_full_and_a_free_one_as_predicted() -> None:
@@ -65,9 +68,9 @@ def test_folded_equals_unfolded_and_expanded_equals_each() -> None:
 
 def test_all_losses_together_reach_every_weight() -> None:
     torch.manual_seed(0)
-    network = FieldNetwork(TINY_PATHS).train()
+    network = FieldNetwork(TINY_SMALL).train()
     clip = poked_clip(kind="pluck", size=16, by=(4, 2), corner=(3, 3), side=5)
-    dataset = MomentDataset([clip], TINY_PATHS, 0)
+    dataset = MomentDataset([clip], TINY_SMALL, 0)
     samples = [dataset[i] for i in range(4)]
     batch = {key: torch.stack([one[key] for one in samples]) for key in samples[0] if key != "name"}
     context = network.begin(batch["frames"][:, 0], batch["plate"])
