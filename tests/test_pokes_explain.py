@@ -54,8 +54,9 @@ def test_what_goes_along_is_one_and_what_stays_is_zero() -> None:
     network = network_of(half_pokes())
     context = network.begin(torch.rand(1, 3, 32, 32))
     found = correlation_map(network, context, torch.tensor([-0.7, 0.0]), 40, np.random.default_rng(0))
-    assert found[:, :4] == pytest.approx(1, abs=0.02)
-    assert found[:, 24:] == pytest.approx(0, abs=0.02)
+    # In the middle: what leaves the picture, or is covered by what comes from the left, is not seen to go along.
+    assert found[10:22, 5:9] == pytest.approx(1, abs=0.02)
+    assert found[:, 26:] == pytest.approx(0, abs=0.02)
 
 
 def test_motion_of_the_still_s_pixels_is_the_inverse_of_where_pixels_come_from() -> None:
@@ -63,7 +64,10 @@ def test_motion_of_the_still_s_pixels_is_the_inverse_of_where_pixels_come_from()
     context = network.begin(torch.rand(1, 3, 32, 32))
     vectors = torch.tensor([[0.2, 0.0], [0.0, -0.3]])
     found = forward_motion(network, context, torch.zeros(2), vectors).detach()
-    assert found.numpy() == pytest.approx(vectors[:, None, None].expand(2, 32, 32, 2).numpy(), abs=1e-4)
+    # A fifth is three pixels: what has left the picture is not seen to have moved.
+    assert found[0, :, :28].numpy() == pytest.approx(np.broadcast_to([0.2, 0.0], (32, 28, 2)), abs=1e-4)
+    assert float(found[0, :, 29:].abs().max()) == 0
+    assert found[1, 5:].numpy() == pytest.approx(np.broadcast_to([0.0, -0.3], (27, 32, 2)), abs=1e-4)
 
 
 def test_parts_are_what_moves_together() -> None:
@@ -71,8 +75,8 @@ def test_parts_are_what_moves_together() -> None:
     context = network.begin(torch.rand(1, 3, 32, 32))
     found = find_parts(network, context, 2, np.random.default_rng(0), places=6, pokes=12)
     assert set(np.unique(found)) == {1, 2}
-    assert len(np.unique(found[:, :4])) == len(np.unique(found[:, 24:])) == 1
-    assert found[0, 0] != found[0, 31]
+    assert len(np.unique(found[10:22, 5:9])) == len(np.unique(found[:, 26:])) == 1
+    assert found[16, 6] != found[16, 31]
 
 
 def test_no_figure_has_no_parts() -> None:

@@ -243,6 +243,6 @@ PRESETS: dict[str, PokesConfig] = {
         clip=ClipConfig(augmentation="varied"),
         losses=LossConfig(perceptual=PerceptualConfig(network="none")),
         generator=GeneratorConfig(fields=True),
-        fields=FieldStageConfig(steps=9000),
+        fields=FieldStageConfig(steps=11_500),
     ),
 }

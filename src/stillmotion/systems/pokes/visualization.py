@@ -15,6 +15,7 @@ from stillmotion import geometry, media
 from stillmotion.data.clip import evenly
 from stillmotion.nn.modes import eval_mode
 from stillmotion.rendering.canvas import to_network
+from stillmotion.rendering.fields import STATIC, WARPED
 from stillmotion.systems.pokes.config import PokesConfig
 from stillmotion.systems.pokes.field_network import Context, FieldNetwork
 from stillmotion.systems.pokes.handles import Handles
@@ -24,9 +25,12 @@ HAND = (255, 80, 40)
 POKES = 1000
 """Random pokes of a correlation map."""
 
-LENGTHS = 0.03, 0.25  # of the pokes, in sides of the picture
+LENGTHS = 0.02, 0.15  # of the pokes, in sides of the picture
+
+SEEN = 0.05
+"""Least share of the pixels that come from one: below, it is hidden."""
+
 _BATCH = 25
-_INVERSIONS = 6
 
 
 @torch.no_grad()
@@ -94,14 +98,15 @@ def draw_displacement(displacement: np.ndarray, full: float = 8.0, side: int = 2
 
 
 def draw_heat(still: np.ndarray, values: np.ndarray, at: tuple[float, float]) -> np.ndarray:
-    """A heat map over a still, red where the values are near one, with a ring around a place.
+    """A heat map over a still, red where the values are near their largest, with a ring around a place.
 
     Args:
         still: H x W x 3, `uint8`.
         values: H x W in [0, 1].
         at: (x, y) in its pixels.
     """
-    heat = cv2.applyColorMap(np.rint(255 * values.clip(0, 1)).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    shares = values / max(float(values.max()), 1e-6)
+    heat = cv2.applyColorMap(np.rint(255 * shares.clip(0, 1)).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
     grey = np.repeat(still.mean(2, keepdims=True), 3, 2)
     shown = np.rint(0.45 * grey + 0.55 * heat).astype(np.uint8)
     return draw_handles(shown, np.array([[*at, 0.0, 0.0]]))
@@ -159,19 +164,36 @@ def correlation_map(
 def forward_motion(networks: FieldNetwork, context: Context, place: Tensor, vectors: Tensor) -> Tensor:
     """Where each pixel of a still has gone when a place has moved by some vectors, n x 2 to n x S x S x 2.
 
-    All is normalised. The network says where pixels come from; its inverse is found by fixed-point iteration.
+    All is normalised. The network says where pixels come from; each tells the pixels there (bilinearly, by its
+    shares) how far they have gone. Pixels that nobody comes from count as unmoved.
     """
     count = len(vectors)
     ones = vectors.new_ones(count, 1)
     still = torch.zeros_like(vectors)[:, None]
     handles = Handles(place.expand(count, 1, 2), vectors[:, None], still, ones, ones)
     fields = networks(networks.expand(context, count), handles).fields
-    maps = fields.displacement.permute(0, 3, 1, 2)
-    grid = geometry.identity_grid((maps.shape[2], maps.shape[3]), maps)
-    motion = torch.zeros_like(fields.displacement)
-    for _ in range(_INVERSIONS):
-        motion = -geometry.warp(maps, grid + motion, padding="border").permute(0, 2, 3, 1)
-    return motion
+    size = (fields.displacement.shape[1], fields.displacement.shape[2])
+    pixels = geometry.to_pixels(geometry.identity_grid(size, vectors) + fields.displacement, size)
+    shares = fields.shares.permute(0, 2, 3, 1)
+    values = torch.cat([-fields.displacement, torch.ones_like(shares[..., :1])], -1) * shares[..., WARPED, None]
+    total = splat(values, pixels)
+    return total[..., :2] / (total[..., 2:] + shares[..., STATIC, None]).clamp_min(SEEN)
+
+
+def splat(values: Tensor, pixels: Tensor) -> Tensor:
+    """Sums of values, n x h x w x C, at places in pixels, n x h x w x 2, each spread over the four pixels around."""
+    count, height, width, channels = values.shape
+    first, totals = pixels.floor(), values.new_zeros(count, height * width, channels)
+    for dx in (0, 1):
+        for dy in (0, 1):
+            at = first + first.new_tensor([dx, dy])
+            x, y = at.unbind(-1)
+            inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+            weight = (1 - (pixels - at).abs()).prod(-1) * inside
+            index = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).long().flatten(1)
+            index = index[..., None].expand(-1, -1, channels)
+            totals.scatter_add_(1, index, (values * weight[..., None]).flatten(1, 2))
+    return totals.view_as(values)
 
 
 def find_parts(
