@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -45,17 +45,17 @@ def _push_of(given: Any, sign: str) -> Push:
     """A push out of any form that a person may give."""
     if isinstance(given, str):
         push = _read_push(given, sign)
-    elif isinstance(given, Push):
-        push = given
     else:
         try:
             (x, y), (a, b), *frame = given
             numbers = [float(value) for value in (x, y, a, b)]
             at = int(frame[0]) if frame else 0
         except (TypeError, ValueError, OverflowError):
-            raise StillmotionError(f"{given!r} must be (x, y), (x, y) and perhaps a frame, or a text.") from None
+            shown = " ".join(repr(given).split())
+            raise StillmotionError(f"{shown} must be (x, y), (x, y) and perhaps a frame, or a text.") from None
         x, y, a, b = numbers
-        push = Push((x, y), (a - x, b - y) if sign == ">" else (a, b), at)
+        ends = sign == ">" and not isinstance(given, Push)
+        push = Push((x, y), (a - x, b - y) if ends else (a, b), at)
     if not all(math.isfinite(value) and abs(value) < 1e6 for value in (*push.place, *push.vector)):
         raise StillmotionError("The numbers of a poke must be finite, and below a million pixels.")
     if push.frame < 0:
@@ -70,6 +70,8 @@ def _check_pushes(sign: str) -> Any:
     """A check of one push or several, which gives a tuple of them."""
 
     def check(name: str, given: Any) -> tuple[Push, ...]:
+        if not isinstance(given, Iterable):
+            raise StillmotionError(f"{name} must be 1 to {MOST} pokes, not {given!r}.")
         several = not (isinstance(given, str | Push) or _is_pair(given))
         pushes = tuple(_push_of(one, sign) for one in (given if several else [given]))
         if not 1 <= len(pushes) <= MOST:
