@@ -20,6 +20,7 @@ TINY_FIELDS = changed(
     size=32,
     clip__frames=5,
     clip__augmentation="none",
+    encoder__bottleneck=8,  # for sizes of 16
     generator__width=4,
     generator__max_width=8,
     generator__blocks=2,
@@ -28,8 +29,6 @@ TINY_FIELDS = changed(
     fields__schedule__warmup=0,
 )
 """Two halvings, 4 to 8 channels."""
-
-TINY_PATHS = changed(TINY_FIELDS, size=16)
 
 
 def field_network(config: PokesConfig = TINY_FIELDS, seed: int = 0, noise: float = 0.2) -> FieldNetwork:
