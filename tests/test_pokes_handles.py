@@ -1,6 +1,7 @@
 """Handles: how they swing by themselves, how they share the pixels, and what hands and forces do to them."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_energy_never_grows_and_in_the_end_it_rests(
     for _ in range(60):
         energies.append(float(swing.velocity.square().sum() + frequency**2 * swing.offset.square().sum()))
         swing = advance(swing, made)
-    assert all(after <= before * (1 + 1e-9) for before, after in zip(energies[:-1], energies[1:], strict=True))
+    assert all(after <= before * (1 + 1e-9) for before, after in pairwise(energies))
     # After n frames the amplitude has fallen by exp(-n z w), at any frequency and damping.
     for _ in range(math.ceil(12 / (frequency * damping))):
         swing = advance(swing, made)
@@ -272,7 +273,7 @@ def test_a_swinging_handle_goes_on_from_where_it_is_when_it_is_taken() -> None:
     made.add(0, HERE, NONE, np.array([0.4, 0.0]), rise=2, release=2)
     before = walk(made, 1, 6)[-1]
     made.add(6, HERE, before, np.array([0.0, 0.3]), rise=5, release=None)
-    np.testing.assert_allclose(walk(made, 7, 11)[-1], before + [0, 0.3], atol=1e-6)
+    np.testing.assert_allclose(walk(made, 7, 11)[-1], before + np.array([0, 0.3]), atol=1e-6)
 
 
 def test_several_at_once_and_let_go_of_all() -> None:
@@ -334,5 +335,5 @@ def test_a_push_lets_go_of_what_is_held_and_a_hand_ends_a_push() -> None:
     assert [made.hands[0].held(3), made.hands[0].pushed(4)] == [False, True]
     at = walk(made, 4, 5)[-1]
     made.add(5, HERE, NONE, np.array([0.1, 0.0]), rise=1, release=None)
-    np.testing.assert_allclose(walk(made, 6, 30)[-1], at + [0.1, 0], atol=1e-6)
+    np.testing.assert_allclose(walk(made, 6, 30)[-1], at + np.array([0.1, 0]), atol=1e-6)
     assert made.handles(30).held.tolist() == [[1.0]]
