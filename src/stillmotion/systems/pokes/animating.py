@@ -171,7 +171,7 @@ class PokesRollout(Rollout):
         self.system = system
         self._canvas = Canvas.prepare(still, system.config.size, None, system.device)
         self._planned: list[Planned] = []
-        self._frame, self._end, self._closed = -1, 0, False
+        self._frame, self._end, self._closed = -1, -1, False
         self._player: FieldPlayer | StatePlayer | None = None
         self._fields: Fields | None = None
         if control is not None:
@@ -300,7 +300,7 @@ class FieldPlayer:
 
     def answer(self, frame: int) -> tuple[Fields, Tensor]:
         """The fields of a frame, and it at the networks' size, 1 x 3 x S x S in [0, 1]."""
-        if not self.interaction.hands:
+        if frame == 0 or not self.interaction.hands:
             return unmoved(self.small), self.small
         with self.system.autocast():
             output = self.networks(self.context, self.interaction.handles(frame))
@@ -323,7 +323,7 @@ class StatePlayer:
         """As `FieldPlayer.answer`; the fields are all paint."""
         size = (self.small.shape[2], self.small.shape[3])
         acting = [hand for hand in self.interaction.hands if hand.held(frame) or hand.pushed(frame)]
-        if not (acting or self.moved):
+        if frame == 0 or not (acting or self.moved):
             return unmoved(self.small), self.small
         self.moved = True
         half = (np.array(size[::-1]) - 1) / 2
