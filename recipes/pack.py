@@ -10,6 +10,7 @@ is kept.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor
 from stillmotion.animate import ZOO, load
 from stillmotion.files import save_tensors
 from stillmotion.options import Control
+from stillmotion.systems.base import Step
 from stillmotion.worlds import sample_clip
 
 FRAMES = 6
@@ -57,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
 def golden(folder: Path, still: np.ndarray, control: Control) -> dict[str, Tensor]:
     """The still, the control's fields (`control.CLASS.FIELD`), and the model's frames and facts (`facts.NAME`)."""
     steps = list(load(folder)(still, control, size="model"))
-    inputs = {each.name: getattr(control, each.name) for each in fields(control)}  # type: ignore[arg-type]
+    inputs = {each.name: getattr(control, each.name) for each in fields(control)}
     kind = type(control).__name__
 
     def tensor(values: Any) -> Tensor:
@@ -68,8 +70,14 @@ def golden(folder: Path, still: np.ndarray, control: Control) -> dict[str, Tenso
         "still": tensor(still),
         **{f"control.{kind}.{name}": tensor(value) for name, value in inputs.items() if value is not None},
         "frames": tensor([step.frame for step in steps]),
-        **{f"facts.{name}": tensor([step.facts[name] for step in steps]) for name in steps[0].facts},
+        **{f"facts.{name}": tensor(values) for name, values in facts_of(steps).items()},
     }
+
+
+def facts_of(steps: Sequence[Step]) -> dict[str, list[np.ndarray]]:
+    """The facts that have one shape in all steps."""
+    facts = {name: [step.facts[name] for step in steps] for name in steps[0].facts}
+    return {name: values for name, values in facts.items() if len({value.shape for value in values}) == 1}
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ ROOMS = {"__init__", "config", "networks", "losses", "data", "training", "animat
 MORE_ROOMS = {
     "driving": {"transfer", "masking"},
     "strokes": {"object_frame", "stroke_encoding", "compositing"},
+    "pokes": {"poking", "handles", "field_network"},
 }
 """At most three more, each explained in the system's README."""
 

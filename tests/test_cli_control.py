@@ -71,7 +71,8 @@ def test_there_is_one_control(words: str) -> None:
     with pytest.raises(StillmotionError) as caught:
         control_of(*words.split())
     assert str(caught.value) == (
-        "Say what the still should follow: one of --drive VIDEO, --predict, --stroke POINTS and --stroke-from VIDEO."
+        "Say what the still should follow: one of --drive VIDEO, --predict, --poke X,Y>X,Y, "
+        "--impulse X,Y:DX,DY, --stroke POINTS and --stroke-from VIDEO."
     )
 
 

@@ -156,6 +156,19 @@ def test_a_set_travels_to_other_processes(tmp_path: Path) -> None:
     assert same(sent[0], back[0])
 
 
+def test_worker_processes_get_places_of_clips_and_no_copies(tmp_path: Path) -> None:
+    clips = [Clip(name, np.full((30, 32, 32, 3), value, np.uint8), 25.0) for name, value in (("a", 3), ("b", 7))]
+    write_dataset(tmp_path / "set", clips, info=INFO)
+    stored = list(open_dataset(tmp_path / "set"))
+    text = pickle.dumps(stored)
+    assert len(text) < clips[0].frames.nbytes / 10
+    sent = pickle.loads(text)
+    assert [clip.name for clip in sent] == ["a", "b"]
+    assert np.array_equal(sent[1].frames, clips[1].frames)
+    changed = pickle.loads(pickle.dumps(replace(stored[0], fps=12.0)))  # no longer what is stored
+    assert (changed.fps, int(changed.frames[0, 0, 0, 0])) == (12.0, 3)
+
+
 def test_names_must_be_unique(tmp_path: Path) -> None:
     refuses("Two clips are named 'a'", write_dataset, tmp_path / "set", [made_clip("a"), made_clip("a")], info=INFO)
     assert list(tmp_path.iterdir()) == []

@@ -131,6 +131,9 @@ def test_i3d_halves_time_three_times_and_the_sides_five_times() -> None:
         "logits": (400, 1, 1, 1),
     }
     assert network(videos[:, :, :9]).shape == (2, 400)  # the least
+    steps = torch.tensor([1.0, 5.0]).view(1, 1, 2, 1, 1).expand(1, 400, 2, 1, 1)
+    network.logits.register_forward_hook(lambda module, inputs, output: steps)
+    assert (network(videos) == 3).all()  # the mean over time
 
 
 def test_same_padding_puts_the_odd_zero_after() -> None:
@@ -191,6 +194,7 @@ def test_videos_are_scaled_without_their_first_frame() -> None:
 
 def test_the_video_network_of_the_worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = VideoNetwork().eval()
+    assert [type(layer) for layer in network.layers] == [nn.Conv3d, nn.BatchNorm3d, nn.ReLU] * 4
     assert parameters(network) == 27 * (3 * 16 + 16 * 32 + 32 * 64 + 64 * 96) + 2 * (16 + 32 + 64 + 96)
     path = tmp_path / "video.safetensors"
     save_tensors(path, {name: v.half() if v.ndim > 1 else v for name, v in network.state_dict().items()})

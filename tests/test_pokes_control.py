@@ -13,7 +13,7 @@ from refusals import refused
 from stillmotion import Impulse, Poke
 from stillmotion.systems.pokes import MOST, Push
 
-MOVE = Push((8.0, 10.0), (6.0, -2.0))
+MOVE = Push(8.0, 10.0, 6.0, -2.0)
 
 
 # --- forms ---------------------------------------------------------------------------------------------------------
@@ -69,13 +69,13 @@ def test_every_form_of_one_impulse_is_the_same(pushes: Any) -> None:
     ids=["text", "pairs", "both", "push"],
 )
 def test_several_keep_their_order_and_frames(moves: Any) -> None:
-    assert Poke(moves).moves == (MOVE._replace(frame=12), Push((1.0, 2.0), (2.5, -1.5)))
+    assert Poke(moves).moves == (MOVE._replace(frame=12), Push(1.0, 2.0, 2.5, -1.5))
 
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_pairs_of_pairs_are_several_pokes_and_not_one(count: int) -> None:
     pairs = [((k, 1), (k + 2, 4)) for k in range(count)]
-    expected = tuple(Push((float(k), 1.0), (2.0, 3.0)) for k in range(count))
+    expected = tuple(Push(float(k), 1.0, 2.0, 3.0) for k in range(count))
     assert Poke(pairs).moves == expected
     assert Poke(np.array(pairs)).moves == expected
     assert Poke(Poke(pairs).moves).moves == expected
@@ -125,12 +125,12 @@ def test_as_many_as_there_may_be() -> None:
         (((1, 2), (3, 4), -1), "frame of a poke must be at least 0, not -1"),
         (((1, 2), (3, 4), math.nan), "must be"),
         (((1, 2), (3, 4), math.inf), "must be"),
-        (Push((1, 2), (3, 4), -5), "at least 0, not -5"),
-        (Push((1, 2), (0, 0)), "poke at 1,2 has no length"),
-        (Push((1, math.nan), (3, 4)), "must be finite"),
-        (Push(("a", 2), (3, 4)), "must be"),  # type: ignore[arg-type]
-        (Push((1, 2), None), "must be"),  # type: ignore[arg-type]
-        (Push((1, 2), (3, 4), "soon"), "must be"),  # type: ignore[arg-type]
+        (Push(1, 2, 3, 4, -5), "at least 0, not -5"),
+        (Push(1, 2, 0, 0), "poke at 1,2 has no length"),
+        (Push(1, math.nan, 3, 4), "must be finite"),
+        (Push("a", 2, 3, 4), "must be"),  # type: ignore[arg-type]
+        (Push(1, 2, None, 4), "must be"),  # type: ignore[arg-type]
+        (Push(1, 2, 3, 4, "soon"), "must be"),  # type: ignore[arg-type]
         ("5,6>5,6", "The poke at 5,6 has no length, so nothing would move; give it another end."),
         (((5, 6), (5.0, 6.0)), "no length"),
         (((1, 2), (3, 4, 5)), "must be"),
@@ -138,8 +138,8 @@ def test_as_many_as_there_may_be() -> None:
         ((("a", "b"), ("c", "d")), "must be"),
         (np.array([["a", "b"], ["c", "d"]]), "must be"),
         ([None], "None must be"),
-        (None, "moves must be"),
-        (7, "moves must be"),
+        (None, "None must be"),
+        (7, "7 must be"),
     ],
     ids=lambda value: repr(value)[:40],
 )
@@ -183,11 +183,11 @@ def test_text_is_read_back(x: float, y: float, a: float, b: float, frame: int) -
     place = f"{x:.2f},{y:.2f}"
     if (x, y) != (a, b):
         found = Poke([f"{place}>{a:.2f},{b:.2f}@{frame}", f"{place} > {a},{b}"])
-        expected = Push((x, y), (a - x, b - y), frame)
+        expected = Push(x, y, a - x, b - y, frame)
         assert found.moves == (expected, expected._replace(frame=0))
     if (a, b) != (0, 0):
         pushed = Impulse([f"{place}:{a:.2f},{b:.2f}@{frame}", f"{place}:{a},{b}"])
-        assert pushed.pushes == (Push((x, y), (a, b), frame), Push((x, y), (a, b)))
+        assert pushed.pushes == (Push(x, y, a, b, frame), Push(x, y, a, b))
 
 
 @given(st.text(alphabet="0123456789.,>:@-+ naife\n", max_size=24))

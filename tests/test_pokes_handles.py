@@ -1,7 +1,7 @@
 """Handles: how they swing by themselves, how they share the pixels, and what hands and forces do to them."""
 
+import itertools
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -72,10 +72,10 @@ def test_a_frame_is_the_exact_solution(frequency: float, damping: float, aim: fl
             assert np.abs(found[mode, axis] - exact).max() < 1e-4
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=40)
 @given(
-    st.floats(0.1, 3.0),
-    st.floats(0.03, 0.98),
+    st.floats(0.02, 3.0),
+    st.floats(0.005, 0.98),
     st.tuples(*[st.floats(-1, 1).map(lambda value: round(value, 3))] * 4),
 )
 def test_energy_never_grows_and_in_the_end_it_rests(
@@ -88,7 +88,7 @@ def test_energy_never_grows_and_in_the_end_it_rests(
     for _ in range(60):
         energies.append(float(swing.velocity.square().sum() + frequency**2 * swing.offset.square().sum()))
         swing = advance(swing, made)
-    assert all(after <= before * (1 + 1e-9) for before, after in pairwise(energies))
+    assert all(after <= before * (1 + 1e-9) for before, after in itertools.pairwise(energies))
     # After n frames the amplitude has fallen by exp(-n z w), at any frequency and damping.
     for _ in range(math.ceil(12 / (frequency * damping))):
         swing = advance(swing, made)

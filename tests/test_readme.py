@@ -40,6 +40,7 @@ def folder(tmp_path, monkeypatch):
     media.write_picture(tmp_path / "me.png", frames[0])
     walker = sample_clip("puppets", 7, 0, size=256, frames=1, far=True, action="walk")
     media.write_picture(tmp_path / "far.png", walker.frames[0])
+    media.write_picture(tmp_path / "plant.png", sample_clip("plants", 7, 0, size=256, frames=1).frames[0])
     media.write_picture(tmp_path / "digit.png", sample_clip("digits", 0, 0, size=96, frames=1).frames[0])
     media.write_video(tmp_path / "wave.mp4", iter(frames), fps=25)
     (tmp_path / "my-videos").mkdir()
@@ -92,7 +93,7 @@ def run(code: str) -> dict[str, Any]:
 
 
 def test_models_the_readme_names_are_shipped():
-    named = set(re.findall(r"\b(?:driving|strokes)-[a-z]+\b", README))
+    named = set(re.findall(r"\b(?:driving|strokes|pokes)-[a-z]+\b", README))
     assert named == set(shipped_models()) | {"strokes-demo"}  # the last is a picture
 
 

@@ -78,7 +78,7 @@ def test_a_stroke_that_begins_with_a_minus_is_a_stroke(shelf: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("more", "word"),
     [
-        ([], "one of --drive VIDEO, --predict, --stroke POINTS and --stroke-from VIDEO"),
+        ([], "--stroke POINTS and --stroke-from VIDEO"),
         (["--stroke", "1,2 3,4", "--predict"], "one of --drive VIDEO"),
         (["--stroke", "1,2 3,4", "--stroke-from", "{shelf}/walk.png"], "one of --drive VIDEO"),
         (["--stroke", "hello"], "'10,20 40,35'"),

@@ -76,6 +76,29 @@ class Animator:
         """
         return self.system.open(to_pixels(still), control, **options)
 
+    def explain(self, still: Picture, out: str | Path | None = None, **asked: Any) -> np.ndarray:
+        """A picture of what a model that takes pokes knows of a still's structure.
+
+        Args:
+            still: see `Picture`.
+            out: a file to write it to.
+            asked: see `systems.pokes.animating.Pokes.explain`.
+
+        Returns:
+            H x W x 3, `uint8`.
+
+        Raises:
+            StillmotionError: another kind of model, a place outside of the still, or a file that cannot be written.
+        """
+        if not hasattr(self.system, "explain"):
+            raise StillmotionError(f"A {self.system.name} model takes no pokes, so there is nothing to explain with.")
+        picture: np.ndarray = self.system.explain(to_pixels(still), **asked)
+        if out is not None:
+            from stillmotion import media
+
+            media.write_picture(out, picture)
+        return picture
+
 
 # --- systems -------------------------------------------------------------------------------------------------------
 

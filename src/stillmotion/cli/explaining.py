@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from stillmotion.errors import StillmotionError
@@ -23,7 +22,7 @@ _point.__name__ = "X,Y"  # argparse names the type in its sentences
 
 @dataclass(frozen=True)
 class Explain:
-    """Show which parts of a still move together: what a model has learned of its structure."""
+    """Show which parts of a still move together."""
 
     still: str = option("still", help="a picture (PNG, JPEG, WebP)")
     model: str = option("--model", metavar="NAME", help="a model that takes pokes")
@@ -47,17 +46,13 @@ class Explain:
 
     def run(self) -> None:
         """Compute the picture and write it."""
-        from stillmotion import media
-        from stillmotion.animate import load, to_pixels
+        from stillmotion.animate import load
 
         asked = {name: value for name in ("at", "parts", "nearest") if (value := getattr(self, name)) is not None}
         if len(asked) != 1:
             raise StillmotionError("Say what to show: one of --at X,Y, --parts K and --nearest DATA.")
-        system = load(self.model, device=self.device).system
-        if not hasattr(system, "explain"):
-            raise StillmotionError(f"A {system.name} model takes no pokes, so there is nothing to explain with.")
-        picture = system.explain(to_pixels(self.still), pokes=self.pokes, seed=self.seed, **self._read(asked))
-        media.write_picture(Path(self.out), picture)
+        animator = load(self.model, device=self.device)
+        picture = animator.explain(self.still, self.out, pokes=self.pokes, seed=self.seed, **self._read(asked))
         print(f"{self.out}: {picture.shape[1]} x {picture.shape[0]} pixels")
 
     def _read(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -6,11 +6,12 @@ import hashlib
 import io
 import json
 import mmap
+import operator
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
@@ -26,6 +27,15 @@ class _Entry:
     name: str
     shard: Path
     parts: Mapping[str, slice]
+
+
+class StoredClip(Clip):
+    """A clip of a `ClipSet`. Worker processes get its place, and not a copy of gigabytes of arrays."""
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        # What `dataclasses.replace` makes of it has no place.
+        place = self.__dict__.get("place")
+        return super().__reduce_ex__(protocol) if place is None else (operator.getitem, place)
 
 
 class ClipSet(Sequence[Clip]):
@@ -67,7 +77,9 @@ class ClipSet(Sequence[Clip]):
         entry = self._entries[index]
         fps, meta = self._facts(entry)
         arrays = {part: self._array(entry, part) for part in entry.parts if part != "json"}
-        return Clip(entry.name, arrays.pop("frames"), fps, tracks=arrays, meta=meta)
+        clip = StoredClip(entry.name, arrays.pop("frames"), fps, tracks=arrays, meta=meta)
+        object.__setattr__(clip, "place", (self, index))
+        return clip
 
     def named(self, name: str) -> Clip:
         """Return the clip of that name (the first one, if concatenated sets share a name).

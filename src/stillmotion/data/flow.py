@@ -30,6 +30,7 @@ PRESETS: Mapping[str, int] = {
 """Of DIS, the most exact one first."""
 
 _SIDE, _MOST_ENLARGED = 384, 3
+_AGREES = 0.5, 0.1  # pixels, and share of the length, to which a flow and the one back must cancel
 
 
 class FlowEstimator(Protocol):
@@ -67,8 +68,12 @@ class DISFlow:
         """Args: `preset` is a key of `PRESETS`; `enlarge` is how many times, None for the measured rule."""
         if preset not in PRESETS:
             raise StillmotionError(f"DIS has no preset {preset!r}: choose from {', '.join(PRESETS)}.")
-        self.enlarge = enlarge
+        self.preset, self.enlarge = preset, enlarge
         self._estimator = cv2.DISOpticalFlow.create(PRESETS[preset])
+
+    def __reduce__(self) -> tuple[type[DISFlow], tuple[str, int | None]]:
+        """Made anew in worker processes: OpenCV's estimator cannot be sent there."""
+        return DISFlow, (self.preset, self.enlarge)
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """See `FlowEstimator`.
@@ -184,6 +189,17 @@ def flow_of(clip: Clip, first: int, last: int, estimator: FlowEstimator, step: i
     return flow
 
 
+def displacement_of(clip: Clip, point: np.ndarray, first: int, last: int) -> np.ndarray:
+    """How far the part at a point (x, y) of one frame has moved in another, 2 pixels; the clip knows its motion."""
+    if first == last:
+        return np.zeros(2)
+    x, y = (round(value) for value in point.tolist())
+    moves = np.asarray(clip.tracks["moves"], np.float64).copy()
+    moves[..., 2] -= point  # the point is the origin of pixels
+    flow = flow_between(clip.tracks["parts"][:, y : y + 1, x : x + 1], moves, first, last)
+    return np.asarray(flow[0, 0], np.float64)
+
+
 def chained_flow(frames: Sequence[np.ndarray], estimator: FlowEstimator) -> np.ndarray:
     """The flow from the first to the last of some frames, H x W x 2 `float32`, along the flows between neighbours.
 
@@ -204,6 +220,20 @@ def chained_flow(frames: Sequence[np.ndarray], estimator: FlowEstimator) -> np.n
             flow, place[..., 0], place[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
     return np.asarray(place - start, np.float32)
+
+
+def sampled(values: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """Values, H x W x C, at the end of a flow from each pixel, H x W x 2 pixels."""
+    height, width = flow.shape[:2]
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    places = x + flow[..., 0], y + flow[..., 1]
+    return np.asarray(cv2.remap(values, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+
+def consistent(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """Where a flow and the one back cancel to half a pixel and a tenth; H x W x 2 pixels each to truth values."""
+    there = sampled(back, flow)
+    return np.asarray(np.linalg.norm(flow + there, axis=-1) < _AGREES[0] + _AGREES[1] * np.linalg.norm(flow, axis=-1))
 
 
 def check_flow(flow: np.ndarray, size: tuple[int, int]) -> None:

@@ -25,9 +25,21 @@ _FORMS = {">": "x,y>x,y", ":": "x,y:dx,dy"}
 class Push(NamedTuple):
     """A place, in pixels of the still given, and what happens to it."""
 
-    place: tuple[float, float]  # (x, y)
-    vector: tuple[float, float]  # (dx, dy): how far it goes, or how far the force would hold it if it lasted
+    x: float
+    y: float
+    dx: float  # how far it goes, or how far the force would hold it if it lasted
+    dy: float
     frame: int = 0  # frames after the control is sent
+
+    @property
+    def place(self) -> tuple[float, float]:
+        """(x, y)."""
+        return self.x, self.y
+
+    @property
+    def vector(self) -> tuple[float, float]:
+        """(dx, dy)."""
+        return self.dx, self.dy
 
 
 def _read_push(text: str, sign: str) -> Push:
@@ -37,32 +49,37 @@ def _read_push(text: str, sign: str) -> Push:
     if found is None:
         raise StillmotionError(f"{text!r} must read {_FORMS[sign]} or {_FORMS[sign]}@frame, in pixels of the still.")
     x, y, a, b = (float(number) for number in found.groups()[:4])
-    vector = (a - x, b - y) if sign == ">" else (a, b)
-    return Push((x, y), vector, int(found[5] or 0))
+    return _push(x, y, a, b, found[5] or 0, sign)
+
+
+def _push(x: float, y: float, a: float, b: float, frame: Any, sign: str) -> Push:
+    return Push(x, y, a - x, b - y, int(frame)) if sign == ">" else Push(x, y, a, b, int(frame))
+
+
+def _numbers_of(given: Any, sign: str) -> Push:
+    """A push out of five numbers, as in `Push`, or of two points and perhaps a frame."""
+    try:
+        if len(given) == len(Push._fields):
+            x, y, dx, dy, frame = given
+            return Push(float(x), float(y), float(dx), float(dy), int(frame))
+        (x, y), (a, b), *more = given
+        return _push(float(x), float(y), float(a), float(b), more[0] if more else 0, sign)
+    except (TypeError, ValueError, OverflowError):
+        shown = " ".join(repr(given).split())
+        raise StillmotionError(f"{shown} must be (x, y), (x, y) and perhaps a frame, or a text.") from None
 
 
 def _push_of(given: Any, sign: str) -> Push:
     """A push out of any form that a person may give."""
-    if isinstance(given, str):
-        push = _read_push(given, sign)
-    else:
-        try:
-            (x, y), (a, b), *frame = given
-            numbers = [float(value) for value in (x, y, a, b)]
-            at = int(frame[0]) if frame else 0
-        except (TypeError, ValueError, OverflowError):
-            shown = " ".join(repr(given).split())
-            raise StillmotionError(f"{shown} must be (x, y), (x, y) and perhaps a frame, or a text.") from None
-        x, y, a, b = numbers
-        ends = sign == ">" and not isinstance(given, Push)
-        push = Push((x, y), (a - x, b - y) if ends else (a, b), at)
-    if not all(math.isfinite(value) and abs(value) < 1e6 for value in (*push.place, *push.vector)):
+    push = _read_push(given, sign) if isinstance(given, str) else _numbers_of(given, sign)
+    if not all(math.isfinite(value) and abs(value) < 1e6 for value in push[:4]):
         raise StillmotionError("The numbers of a poke must be finite, and below a million pixels.")
     if push.frame < 0:
         raise StillmotionError(f"The frame of a poke must be at least 0, not {push.frame}.")
     if not any(push.vector):
-        x, y = push.place
-        raise StillmotionError(f"The poke at {x:g},{y:g} has no length, so nothing would move; give it another end.")
+        raise StillmotionError(
+            f"The poke at {push.x:g},{push.y:g} has no length, so nothing would move; give it another end."
+        )
     return push
 
 
@@ -70,9 +87,7 @@ def _check_pushes(sign: str) -> Any:
     """A check of one push or several, which gives a tuple of them."""
 
     def check(name: str, given: Any) -> tuple[Push, ...]:
-        if not isinstance(given, Iterable):
-            raise StillmotionError(f"{name} must be 1 to {MOST} pokes, not {given!r}.")
-        several = not (isinstance(given, str | Push) or _is_pair(given))
+        several = hasattr(given, "__len__") and not (isinstance(given, str | Push) or _is_pair(given))
         pushes = tuple(_push_of(one, sign) for one in (given if several else [given]))
         if not 1 <= len(pushes) <= MOST:
             raise StillmotionError(f"{name} must be 1 to {MOST} pokes, not {len(pushes)}.")
@@ -97,7 +112,7 @@ class Poke(Control):
 
     Attributes:
         moves: one or several, each a text `x,y>x,y` or `x,y>x,y@frame`, or ((x, y), (x, y)) with perhaps a frame
-            behind: from where to where, in pixels of the still given, and how many frames later.
+            behind, or a `Push`: from where to where, in pixels of the still given, and how many frames later.
         rise: frames until it is there; None: as many as the model learned from.
         release: frames after its start at which the hand lets go; None: it holds on.
     """

@@ -25,8 +25,8 @@ from stillmotion.systems.pokes.config import PRESETS, PokesConfig
 from stillmotion.systems.pokes.data import farthest_move, is_poked
 from stillmotion.systems.pokes.field_network import FieldNetwork
 from stillmotion.systems.pokes.handles import Hand, Interaction, Oscillators
-from stillmotion.systems.pokes.networks import StateGenerator
-from stillmotion.systems.pokes.poking import SimulatedPoke, poke_map
+from stillmotion.systems.pokes.networks import StateGenerator, phi_factors
+from stillmotion.systems.pokes.poking import SimulatedPoke, normalise_flow, poke_map
 from stillmotion.systems.pokes.visualization import (
     draw_displacement,
     draw_handles,
@@ -321,18 +321,31 @@ class StatePlayer:
 
     def answer(self, frame: int) -> tuple[Fields, Tensor]:
         """As `FieldPlayer.answer`; the fields are all paint."""
-        size = (self.small.shape[2], self.small.shape[3])
         acting = [hand for hand in self.interaction.hands if hand.held(frame) or hand.pushed(frame)]
         if frame == 0 or not (acting or self.moved):
             return unmoved(self.small), self.small
         self.moved = True
-        half = (np.array(size[::-1]) - 1) / 2
-        pokes = [poke_at((hand.place + 1) * half, hand.vector * half, size) for hand in acting]
-        drawn = torch.from_numpy(poke_map(pokes, size, self.system.config.poke.patch))[None].to(self.small.device)
         with self.system.autocast():
-            self.states = self.networks.step(self.states, self.networks.encode_poke(drawn))
+            self.states = self.networks.step(self.states, self.interaction_of(acting, frame))
             seen = (self.networks.decode(self.states).float() + 1) / 2
         return unmoved(self.small)._replace(shares=alone(PAINT, seen), paint=seen), seen
+
+    def interaction_of(self, hands: Sequence[Hand], frame: int) -> Tensor:
+        """Latent interaction of a frame: pokes that began together are one map, with the factor of its time."""
+        config, size = self.system.config, (self.small.shape[2], self.small.shape[3])
+        half, impulse = (np.array(size[::-1]) - 1) / 2, config.poke.interpretation == "impulse"
+        factors = phi_factors(config.poke, config.clip.frames)
+        phi = self.networks.encode_poke(self.small.new_zeros(1, 2, *size))
+        for begin in sorted({hand.begin for hand in hands}):
+            together = [hand for hand in hands if hand.begin == begin]
+            pokes = [poke_at((hand.place + 1) * half, hand.vector * half, size) for hand in together]
+            drawn = poke_map(pokes, size, config.poke.patch)
+            if impulse:
+                drawn = normalise_flow(drawn.transpose(1, 2, 0), config.poke.largest).transpose(2, 0, 1)
+            given = torch.from_numpy(np.ascontiguousarray(drawn))[None].to(self.small.device)
+            factor = factors[min(frame - begin, len(factors)) - 1]
+            phi = phi + factor * self.networks.encode_poke(given)
+        return phi
 
 
 def unmoved(small: Tensor) -> Fields:

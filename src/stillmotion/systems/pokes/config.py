@@ -38,6 +38,7 @@ class PokeConfig:
     """Pokes, simulated from the flow between a clip's first and last frame (Sec. 3.2, B.1)."""
 
     interpretation: Literal["shift", "impulse"] = "shift"  # a target location, or an initial force (appendix B)
+    largest: Positive = 16.0  # impulses: pixels of the networks' frames that a vector of length 1 stands for
     patch: Count = 3  # side in pixels of the square that carries the vector; odd
     rule: Literal["paper", "release"] = "paper"  # which pixels are foreground; see poking.py
     mask: Literal["none", "grabcut"] = "none"  # foreground pixels also lie in the mask (iPER and Tai-Chi)
@@ -127,6 +128,7 @@ class FieldLossConfig:
     figure: Weight = 1.0  # cross-entropy of the still's figure in clips that know it
     photometric: Weight = 5.0  # L1 of frames, weighted by motion
     stillness: Weight = 5.0  # displacement where nothing moves
+    handle: Weight = 3.0  # end-point error where the handles are
     path: Weight = 5.0  # of handles that are let go or pushed
 
 
@@ -188,7 +190,7 @@ class PokesConfig:
         side, width = self.encoder.bottleneck << max(self.halvings, 0), self.encoder.width
         for wrong, sentence in (
             (
-                self.halvings < 1 or side != self.size,
+                not self.generator.fields and (self.halvings < 1 or side != self.size),
                 f"size must be encoder.bottleneck times 2, 4, 8, ..., not {self.size} of {self.encoder.bottleneck}.",
             ),
             (

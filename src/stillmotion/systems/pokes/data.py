@@ -16,16 +16,22 @@ from torch import Tensor
 from stillmotion import geometry
 from stillmotion.data.augment import AugmentParams, find_augmentation, transform_points
 from stillmotion.data.clip import Clip, evenly
-from stillmotion.data.flow import FlowEstimator, find_flow, flow_of
+from stillmotion.data.flow import FlowEstimator, consistent, displacement_of, find_flow, flow_of
 from stillmotion.data.motion_truth import UNKNOWN, knows_motion, motion_truths
-from stillmotion.data.part_flow import flow_between
 from stillmotion.data.plates import Plates
 from stillmotion.data.sampling import ClipDataset, WindowDataset, to_tensor
 from stillmotion.data.track_augment import augment_flow, augment_labels, source_places
 from stillmotion.errors import StillmotionError
 from stillmotion.rendering.fields import STATIC
 from stillmotion.systems.pokes.config import PokesConfig
-from stillmotion.systems.pokes.poking import foreground_candidates, poke_map, simulate_pokes
+from stillmotion.systems.pokes.poking import (
+    foreground_candidates,
+    motion_amount,
+    motion_quantiles,
+    normalise_flow,
+    poke_map,
+    simulate_pokes,
+)
 
 SLOTS = 3
 """Handles per sample, at most."""
@@ -38,6 +44,9 @@ SWING = 20
 
 TRIES = 50
 """Clips that are drawn for one sample, if flow leaves nothing to poke (release)."""
+
+MOTION_FRAMES = 8
+"""Frames of a clip whose motion is measured, for impulses."""
 
 MOVES = 0.5
 """In pixels: what moves by less is at rest, for estimated flow has about this error."""
@@ -55,7 +64,8 @@ def moving_clips(clips: Sequence[Clip], config: PokesConfig) -> list[Clip]:
     """
     least = 2 if config.generator.fields else config.clip.frames * config.clip.frame_step + 1
     long = [clip for clip in clips if len(clip) >= least]
-    kept = [clip for clip in long if knows_motion(clip) or _moves(clip)]
+    moving = {clip.name: knows_motion(clip) or _moves(clip) for clip in {clip.name: clip for clip in long}.values()}
+    kept = [clip for clip in long if moving[clip.name]]
     for count, reason in ((len(clips) - len(long), f"shorter than {least} frames"), (len(long) - len(kept), "still")):
         if count:
             print(f"Left out {count} of {len(clips)} clips, which are {reason}.", file=sys.stderr)
@@ -77,7 +87,8 @@ def _moves(clip: Clip) -> bool:
 class PokeDataset(WindowDataset):
     """Windows of `clip.frames` + 1 frames with a simulated poke (Sec. 3.2): `frames`, and `poke`, 2 x H x W pixels.
 
-    A poke on the background has the still repeated as its video.
+    A poke on the background has the still repeated as its video. Impulses have lengths of 0 to 1, small ones in clips
+    that move little and large ones in those that move much (appendix B.1).
     """
 
     def __init__(self, clips: Sequence[Clip], config: PokesConfig, seed: int):
@@ -85,6 +96,15 @@ class PokeDataset(WindowDataset):
         step = config.clip.frame_step
         super().__init__(clips, seed, config.clip.frames + 1, augmentation, step=step, extra=self.simulate)
         self.config, self.estimate = config, find_flow()
+        self.quantiles: dict[str, float] = {}
+        if config.poke.interpretation == "impulse":
+            amounts = {clip.name: self.motion_of(clip) for clip in clips}
+            self.quantiles = dict(zip(amounts, motion_quantiles(list(amounts.values())).tolist(), strict=True))
+
+    def motion_of(self, clip: Clip) -> float:
+        """How much a clip moves from frame to frame, at some of its frames."""
+        times = evenly(len(clip) - 1, MOTION_FRAMES)
+        return motion_amount([flow_of(clip, int(t), int(t) + 1, self.estimate) for t in times])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         for attempt in range(TRIES):
@@ -100,11 +120,13 @@ class PokeDataset(WindowDataset):
         """The poke of a window, whose flow is that between its first and last frame; None if there is none."""
         first, last = int(indices[0]), int(indices[-1])
         flow = augment_flow(flow_of(clip, first, last, self.estimate), params, source_places(params))
-        rng = _sample_rng(self.seed, clip, indices)
-        found = simulate_pokes(flow, np.asarray(clip.frames[first]), self.config.poke, rng)
+        rng, poke = _sample_rng(self.seed, clip, indices), self.config.poke
+        if poke.interpretation == "impulse":
+            flow = normalise_flow(flow, poke.largest)
+        found = simulate_pokes(flow, np.asarray(clip.frames[first]), poke, rng, self.quantiles.get(clip.name))
         if found is None:
             return {"poke": None, "background": False}
-        drawn = poke_map(found.pokes, params.out, self.config.poke.patch)
+        drawn = poke_map(found.pokes, params.out, poke.patch)
         return {"poke": torch.from_numpy(drawn), "background": found.background}
 
 
@@ -139,6 +161,13 @@ class MomentDataset(ClipDataset):
         super().__init__(clips, seed, augmentation, extra=self.known_targets)
         self.config, self.plates, self.estimate = config, Plates(), find_flow("dis:fast")
 
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        for attempt in range(TRIES):
+            sample = super().__getitem__(index + attempt * len(self))
+            if sample["present"].any():  # else nothing moves in these frames
+                break
+        return sample
+
     def choose_frames(self, clip: Clip, rng: np.random.Generator) -> np.ndarray:
         """The still, and frames after it in order of time; or the still alone, repeated."""
         stage, still = self.config.fields, 0
@@ -158,7 +187,8 @@ class MomentDataset(ClipDataset):
         elif is_poked(clip):
             moves = world_moves(clip, indices, rng)
         else:
-            moves = flow_moves(clip, indices, rng, self.estimate, self.config)
+            figure = self.plates.figures(clip)[int(indices[0])]
+            moves = flow_moves(clip, indices, rng, self.estimate, figure, self.config)
         truth = motion_truths(clip, indices, params) if known else estimated(clip, indices, params, self.estimate)
         return {
             **truth,
@@ -196,26 +226,21 @@ def world_moves(clip: Clip, indices: np.ndarray, rng: np.random.Generator | None
     return Moves(np.stack(place), np.stack(offset, 1), np.stack(velocity, 1), held)
 
 
-def displacement_of(clip: Clip, point: np.ndarray, first: int, last: int) -> np.ndarray:
-    """How far the part at a point (x, y) of one frame has moved in another, 2 pixels; the clip knows its motion."""
-    if first == last:
-        return np.zeros(2)
-    x, y = (round(value) for value in point.tolist())
-    moves = np.asarray(clip.tracks["moves"], np.float64).copy()
-    moves[..., 2] -= point  # the point is the origin of pixels
-    flow = flow_between(clip.tracks["parts"][:, y : y + 1, x : x + 1], moves, first, last)
-    return np.asarray(flow[0, 0], np.float64)
-
-
 def flow_moves(
-    clip: Clip, indices: np.ndarray, rng: np.random.Generator, estimate: FlowEstimator, config: PokesConfig
+    clip: Clip,
+    indices: np.ndarray,
+    rng: np.random.Generator,
+    estimate: FlowEstimator,
+    figure: np.ndarray,
+    config: PokesConfig,
 ) -> Moves:
-    """Handles where the flow to the last frame says that something moves; none if nothing does."""
+    """Handles where the flow to the last frame says that something moves, if possible on the still's figure."""
     still, later = int(indices[0]), indices[1:]
     flow = flow_of(clip, still, int(later[-1]), estimate)
     found = foreground_candidates(flow, config.poke) & (np.linalg.norm(flow, axis=-1) > 2 * MOVES)
     if not knows_motion(clip):
         found &= consistent(flow, flow_of(clip, int(later[-1]), still, estimate))
+        found &= figure if (found & figure).any() else True  # else what is uncovered seems to move as well
     rows, columns = np.nonzero(found)
     count = min(len(rows), 1 if rng.random() >= MORE_HANDLES else int(rng.integers(2, SLOTS + 1)))
     chosen = rng.choice(len(rows), size=count, replace=False) if count else np.zeros(0, int)
@@ -243,14 +268,6 @@ def farthest_move(clip: Clip, last: int) -> tuple[tuple[float, float], tuple[flo
     if length[y, x] < 1:
         raise StillmotionError(f"Nothing in the clip {clip.name!r} moves by a pixel, so no poke explains it.")
     return (float(x), float(y)), (float(x + flow[y, x, 0]), float(y + flow[y, x, 1]))
-
-
-def consistent(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
-    """Where a flow and the one back cancel to a tenth and half a pixel; H x W x 2 pixels each to truth values."""
-    height, width = flow.shape[:2]
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    there = cv2.remap(back, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(np.linalg.norm(flow + there, axis=-1) < MOVES + 0.1 * np.linalg.norm(flow, axis=-1))
 
 
 def estimated(clip: Clip, indices: np.ndarray, params: AugmentParams, estimate: FlowEstimator) -> dict[str, Tensor]:
@@ -304,8 +321,11 @@ def release_frame(clip: Clip) -> float:
 def handle_tensors(moves: Moves, params: AugmentParams) -> dict[str, Tensor]:
     """Handles of K frames after an augmentation, filled up to `SLOTS`; the fields of `Handles`, K x M ... each."""
     frames, count = moves.offset.shape[:2]
-    start, end = (transform_points(moves.place + shift, params) for shift in (0.0, moves.offset))
-    before = transform_points(moves.place + moves.offset - moves.velocity, params)
+    ends = moves.place + moves.offset
+    # No handle: what is empty cannot be transformed.
+    start, end, before = (
+        transform_points(points, params) if count else ends for points in (moves.place, ends, ends - moves.velocity)
+    )
 
     def filled(values: np.ndarray) -> Tensor:
         padded = np.zeros((frames, SLOTS, *values.shape[2:]), np.float32)
@@ -363,9 +383,10 @@ def moment_sample(clip: Clip, times: np.ndarray) -> dict[str, Tensor]:
     size = (clip.frames.shape[1], clip.frames.shape[2])
     params, estimate = AugmentParams(size, size), find_flow("dis:fast")
     rng = np.random.default_rng(0)
-    moves = (
-        world_moves(clip, times, None) if is_poked(clip) else flow_moves(clip, times, rng, estimate, PokesConfig())
-    )
+    if is_poked(clip):
+        moves = world_moves(clip, times, None)
+    else:
+        moves = flow_moves(clip, times, rng, estimate, Plates().figures(clip)[int(times[0])], PokesConfig())
     known = knows_motion(clip)
     return {
         "frames": to_tensor(clip.frames[times].astype(np.float32) / 255),

@@ -30,6 +30,10 @@ KEYS = 16
 FOLLOWS = -2.0
 """Logit of how far a pixel goes with the handle, at the start."""
 
+ANCHOR_FROM, ANCHOR_FULL = 0.2, 0.4
+"""Shares of its offset that the prediction gives a held handle: from the first on the rest is added, from the second
+on all of it. Below, the handle is on the background and nothing goes with it."""
+
 
 class Context(NamedTuple):
     """What all frames of a still share."""
@@ -45,6 +49,7 @@ class FieldOutput(NamedTuple):
 
     frame: Tensor  # N x 3 x S x S in [0, 1]
     fields: Fields
+    at_handles: Tensor  # N x M x 2, normalised: the displacement where the handles are, before they were anchored
 
 
 class FieldNetwork(nn.Module):
@@ -97,10 +102,12 @@ class FieldNetwork(nn.Module):
         x: Tensor = self.bottom(inputs[-1])
         for up, mix, level in zip(self.ups, self.mixes, reversed(inputs[:-1]), strict=True):
             x = mix(torch.cat([up(x), level], dim=1))
-        followed = torch.sigmoid(self.follow(x).float()).permute(0, 2, 3, 1) * offset
-        fields = restrict(self.fields(x, -followed), context.plate)
+        follow = torch.sigmoid(self.follow(x).float())
+        fields = self.fields(x, -follow.permute(0, 2, 3, 1) * offset)
+        displacement, found = anchored(fields.displacement, follow, handles)
+        fields = restrict(fields._replace(displacement=displacement), context.plate)
         frame = blend(fields, warp_still(context.still, fields), context.still, context.plate)
-        return FieldOutput(frame, fields)
+        return FieldOutput(frame, fields, found)
 
     def gather(self, context: Context, handles: Handles) -> tuple[list[Tensor], Tensor]:
         """What the decoder reads at each size, largest first, and the handles' offset per pixel, N x S x S x 2."""
@@ -129,3 +136,27 @@ class FieldNetwork(nn.Module):
         plate = None if context.plate is None else repeated(context.plate)
         features, keys = ([repeated(maps) for maps in group] for group in (context.features, context.keys))
         return Context(features[0], features, keys, plate)
+
+
+def anchored(displacement: Tensor, follow: Tensor, handles: Handles) -> tuple[Tensor, Tensor]:
+    """A displacement that takes held handles just where they are held.
+
+    What a handle lacks is added to all pixels by how far they follow it, so that a network in doubt of how much of a
+    leaf moves does not let the leaf slip out of the hand.
+
+    Args:
+        displacement: N x S x S x 2, normalised, backward.
+        follow: N x 1 x S x S in [0, 1].
+        handles: N x M.
+
+    Returns:
+        The displacement, and what it was where the handles are, N x M x 2.
+    """
+    size = (displacement.shape[1], displacement.shape[2])
+    places, offset = handles.place + handles.offset, handles.offset
+    found = sample_at(displacement.permute(0, 3, 1, 2), places)
+    reached = -(found * offset).sum(-1) / (offset.square().sum(-1) + 1e-6)  # N x M
+    gate = ((reached - ANCHOR_FROM) / (ANCHOR_FULL - ANCHOR_FROM)).clamp(0, 1) * handles.present * handles.held
+    lacks = gate[..., None] * (-offset - found) / sample_at(follow, places).clamp_min(ANCHOR_FROM)
+    added = spread(lacks, reach(handles, size).weights) * follow
+    return displacement + added.permute(0, 2, 3, 1), found

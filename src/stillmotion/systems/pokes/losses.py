@@ -20,13 +20,16 @@ from stillmotion.nn.discriminators import PatchDiscriminator, TemporalDiscrimina
 from stillmotion.rendering.fields import PAINT, PLATE, STATIC, WARPED
 from stillmotion.systems.pokes.config import FieldLossConfig, PerceptualConfig, PokesConfig
 from stillmotion.systems.pokes.field_network import Context, FieldNetwork, FieldOutput
-from stillmotion.systems.pokes.handles import Swing, advance
+from stillmotion.systems.pokes.handles import Swing, advance, sample_at
 
 VGG_CONVOLUTION = 2
 """The second convolution of each block gives its map: conv1_2 to conv5_2 (release)."""
 
 CLASS_WEIGHTS = {WARPED: 1.0, STATIC: 0.3, PLATE: 2.0, PAINT: 2.0}
 """Of the sources of a pixel in the cross-entropy: few pixels are hidden."""
+
+AGREES = 1 / 32
+"""Normalised, a pixel of 64: a handle that the truth at its place contradicts by more holds something else."""
 
 MOTION_GAIN, MOTION_SATURATION = 5.0, 0.15
 """Additional weight of pixels that change, and the difference from which on it is full."""
@@ -205,9 +208,24 @@ def field_losses(
         "figure": losses.figure_cross_entropy(model.figure(context), batch["figure"]),
         "photometric": losses.weighted_l1(output.frame, frames, pixels),
         "stillness": losses.global_mean((displacement.abs().sum(-1) * unmoved).sum(), unmoved.sum()),
+        "handle": handle_error(output, batch),
         "path": path_error(model, context, batch),
     }
     return {name: getattr(weights, name) * value for name, value in terms.items()}
+
+
+def handle_error(output: FieldOutput, batch: Mapping[str, Tensor]) -> Tensor:
+    """Mean end-point error where handles are, normalised, before they are anchored.
+
+    A stem thinner than a pixel is held where the truth is that of the leaf behind it; such handles do not count.
+    """
+    true = batch["displacement"].flatten(0, 1)
+    place, offset, present = (batch[name].flatten(0, 1) for name in ("place", "offset", "present"))
+    wanted = sample_at(true.permute(0, 3, 1, 2), place + offset)  # N x M x 2
+    rests = true.flatten(1).abs().amax(1, keepdim=True) == 0  # N x 1, pokes on the background
+    counts = present * (rests | ((wanted + offset).norm(dim=-1) < AGREES))
+    error = (output.at_handles - wanted).square().sum(-1).add(1e-8).sqrt()
+    return losses.global_mean((error * counts).sum(), counts.sum())
 
 
 def path_error(model: FieldNetwork, context: Context, batch: Mapping[str, Tensor]) -> Tensor:
