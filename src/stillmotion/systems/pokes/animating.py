@@ -171,7 +171,7 @@ class PokesRollout(Rollout):
         self.system = system
         self._canvas = Canvas.prepare(still, system.config.size, None, system.device)
         self._planned: list[Planned] = []
-        self._frame, self._end, self._closed = -1, 0, False
+        self._frame, self._end, self._closed = -1, -1, False
         self._player: FieldPlayer | StatePlayer | None = None
         self._fields: Fields | None = None
         if control is not None:

@@ -114,7 +114,7 @@ class PokeDataset(WindowDataset):
             if sample.pop("background"):
                 sample["frames"] = sample["frames"][:1].expand_as(sample["frames"]).clone()
             return sample
-        raise StillmotionError(f"{TRIES} clips in a row have no pixel to poke: use clips that move,.")
+        raise StillmotionError(f"{TRIES} clips in a row have no pixel to poke: use clips that move.")
 
     def simulate(self, clip: Clip, indices: np.ndarray, params: AugmentParams) -> dict[str, Any]:
         """The poke of a window, whose flow is that between its first and last frame; None if there is none."""
