@@ -1,8 +1,10 @@
 """Small pokes systems that predict fields, handles made by hand, and clips of a square that is poked."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -18,9 +20,9 @@ from stillmotion.systems.pokes.handles import Handles, Oscillators
 TINY_FIELDS = changed(
     PRESETS["small"],
     size=32,
-    encoder__bottleneck=8,  # for sizes of 16
     clip__frames=5,
     clip__augmentation="none",
+    encoder__bottleneck=8,  # for sizes of 16
     generator__width=4,
     generator__max_width=8,
     generator__blocks=2,
@@ -60,6 +62,15 @@ def tiny_pokes(
     """A system of such a network."""
     config = changed(base, **changes)
     return Pokes(config, field_network(config, seed), card)
+
+
+def wild_pokes(base: Any, seed: int = 0) -> Pokes:
+    """A system of any networks, with weights so large that everything counts."""
+    torch.manual_seed(seed)
+    system = Pokes.build(base)
+    for value in system.networks.parameters():
+        torch.nn.init.normal_(value, std=0.2)
+    return system
 
 
 def rigid_pokes(follow: float = 30.0, swing: tuple[float, float] = (0.6, 0.3), **changes: Any) -> Pokes:
@@ -130,3 +141,31 @@ def spot(size: tuple[int, int] = (32, 32), x: int = 8, y: int = 10, side: int = 
     picture = np.repeat((30 + 3 * (rows % 5) + 2 * (columns % 7))[..., None], 3, 2).astype(np.uint8)
     picture[y : y + side, x : x + side] = (240, 200, 60)
     return picture
+
+
+def without(clip: Clip, *names: str) -> Clip:
+    """The clip, which no longer knows some tracks."""
+    return Clip(clip.name, clip.frames, clip.fps, {k: v for k, v in clip.tracks.items() if k not in names}, {})
+
+
+def unmoving(clip: Clip) -> Clip:
+    """The clip's first frame, repeated."""
+    tracks = {name: np.repeat(values[:1], len(clip), 0) for name, values in clip.tracks.items()}
+    return Clip("still", np.repeat(clip.frames[:1], len(clip), 0), clip.fps, tracks, {})
+
+
+@cache
+def textured(by: tuple[int, int] = (3, 2), frames: int = 3) -> Clip:
+    """A textured square of 24 pixels that moves by (3, 2) over a textured wall; it knows nothing."""
+    rng = np.random.default_rng(0)
+    square, wall = (cv2.GaussianBlur(rng.uniform(0, 255, (64, 64, 3)), (0, 0), 1.2) for _ in range(2))
+    video = np.repeat((0.6 * wall)[None], frames, 0)
+    for t in range(frames):
+        x, y = 14 + by[0] * t, 16 + by[1] * t
+        video[t, y : y + 24, x : x + 24] = (square[:24, :24] - 128) * 2 + 150
+    return Clip("textured", video.clip(0, 255).astype(np.uint8), 25.0, {})
+
+
+def as_tensor(frame: np.ndarray) -> Tensor:
+    """3 x H x W in [0, 1]."""
+    return torch.from_numpy(frame.astype(np.float32) / 255).permute(2, 0, 1)

@@ -13,7 +13,7 @@
                                 test_pokes_poking.py::test_thresholds_of_the_release_fall_back_in_order
                                 test_pokes_poking.py::test_constant_flow_gives_no_poke
  9  pokes on the background     test_pokes_poking.py::test_a_tenth_of_the_pokes_are_on_the_background
-                                test_pokes_data.py::test_windows_carry_the_flow_of_the_poked_pixel
+                                test_pokes_windows.py::test_a_poke_on_the_background_has_a_still_video
 10  impulses                    test_pokes_poking.py::test_impulses_are_at_most_one_long
                                 test_pokes_networks.py::test_schedules_of_phi_by_hand
 11  who learns in which step    test_pokes_state_training.py::test_pretraining_trains_the_object_encoder_and_the_decoder

@@ -1,85 +1,221 @@
-"""The network of ours: what follows a handle, anchoring, gradients, folding."""
+"""The network of fields: what it reads of the handles, how it moves the still, anchoring, folding."""
 
+import math
+from typing import Any
+
+import pytest
 import torch
+from torch import Tensor
 
-from pokes_state_tools import changed
-from pokes_tools import TINY_FIELDS, field_network, handles_of, make_rigid, poked_clip
+from pokes_tools import TINY_FIELDS, field_network, handles_of, make_rigid
+from stillmotion import geometry
 from stillmotion.nn.modes import folded
-from stillmotion.systems.pokes import losses
-from stillmotion.systems.pokes.data import MomentDataset
-from stillmotion.systems.pokes.field_network import FieldNetwork, anchored
+from stillmotion.systems.pokes.field_network import FieldNetwork, FieldOutput, anchored
 from stillmotion.systems.pokes.handles import Handles
 
-TINY_SMALL = changed(TINY_FIELDS, size=16)
+SIZE = TINY_FIELDS.size
+HALF = (SIZE - 1) / 2
+MOVED = ((0.1, 0.2), (4 / HALF, -2 / HALF))
+"""A handle that has moved by (4, -2) pixels."""
 
 
-def still(count: int = 1, side: int = 32) -> torch.Tensor:
-    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(1))
+def stills(count: int = 1, seed: int = 0) -> Tensor:
+    return torch.rand(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
 
 
-def test_what_follows_goes_as_far_as_the_handle() -> None:
-    network = make_rigid(field_network())
-    output = network(network.begin(still()), handles_of(((0.0, 0.0), (0.25, -0.125))))
-    assert torch.allclose(output.fields.displacement, torch.tensor([-0.25, 0.125]).expand(1, 32, 32, 2), atol=1e-5)
+def free(*rows: Any) -> Handles:
+    """Handles that nobody holds, which are not anchored."""
+    return handles_of(*rows, held=0.0)
 
 
-def test_what_does_not_follow_stays() -> None:
-    network = make_rigid(field_network(), follow=-30.0)
-    output = network(network.begin(still()), handles_of(((0.0, 0.0), (0.25, -0.125))))
-    assert float(output.fields.displacement.detach().abs().max()) < 1e-6
-
-
-def test_a_held_handle_is_taken_along_in_full_and_a_free_one_as_predicted() -> None:
-    offset = torch.tensor([0.5, 0.0])
-    predicted = (-0.6 * offset).expand(1, 9, 9, 2)
-    follow = torch.zeros(1, 1, 9, 9)
-    follow[..., 3:] = 0.6  # all but the left third
-    held = handles_of(((0.0, 0.0), (0.5, 0.0)))
-    moved, found = anchored(predicted, follow, held)
-    assert torch.allclose(found, -0.6 * offset)
-    assert torch.allclose(moved[0, :, 4:], (-offset).expand(9, 5, 2))
-    assert torch.allclose(moved[0, :, :3], predicted[0, :, :3])
-    free = held._replace(held=torch.zeros(1, 1))
-    assert torch.equal(anchored(predicted, follow, free)[0], predicted)
-    # On the background nothing goes with the handle, and nothing is added.
-    nothing = torch.zeros_like(predicted)
-    assert torch.equal(anchored(nothing, follow, held)[0], nothing)
-
-
-def test_what_fills_up_a_sample_changes_nothing() -> None:
-    network = field_network()
-    context, one = network.begin(still()), handles_of(((0.2, 0.1), (0.1, 0.2)))
-    padded = Handles(*(torch.cat([part, 3 * torch.ones_like(part)], 1) for part in one[:4]), torch.tensor([[1.0, 0]]))
-    first, second = network(context, one), network(context, padded)
-    assert torch.allclose(first.frame, second.frame, atol=1e-5)
-    assert torch.allclose(first.fields.displacement, second.fields.displacement, atol=1e-5)
-
-
-def test_folded_equals_unfolded_and_expanded_equals_each() -> None:
-    network = field_network()
-    faster, handles = folded(network), handles_of(((0.2, 0.1), (0.1, 0.2)))
+def frozen(network: FieldNetwork, still: Tensor, handles: Handles, plate: Tensor | None = None) -> FieldOutput:
     with torch.no_grad():
-        expected = network(network.begin(still()), handles).frame
-        assert torch.allclose(faster(faster.begin(still()), handles).frame, expected, atol=1e-5)
-        twice = Handles(*(part.expand(2, *part.shape[1:]) for part in handles))
-        many = network(network.expand(network.begin(still()), 2), twice).frame
-    assert torch.allclose(many, expected.expand(2, -1, -1, -1), atol=1e-5)
+        output: FieldOutput = network(network.begin(still, plate), handles)
+    return output
 
 
-def test_all_losses_together_reach_every_weight() -> None:
-    torch.manual_seed(0)
-    network = FieldNetwork(TINY_SMALL).train()
-    clip = poked_clip(kind="pluck", size=16, by=(4, 2), corner=(3, 3), side=5)
-    dataset = MomentDataset([clip], TINY_SMALL, 0)
-    samples = [dataset[i] for i in range(4)]
-    batch = {key: torch.stack([one[key] for one in samples]) for key in samples[0] if key != "name"}
-    context = network.begin(batch["frames"][:, 0], batch["plate"])
-    handles = Handles(*(batch[name].flatten(0, 1) for name in Handles._fields))
-    output = network(network.expand(context, batch["frames"].shape[1] - 1), handles)
-    terms = losses.field_losses(network, context, output, batch, TINY_FIELDS.field_losses)
-    assert set(terms) == {"displacement", "visibility", "figure", "photometric", "stillness", "handle", "path"}
-    sum(terms.values()).backward()  # type: ignore[union-attr]
-    # A convolution before batch norm has no use for its bias, and the decoder starts behind heads of zeros.
-    without = [name for name, value in network.named_parameters() if value.grad is None]
-    assert without == []
-    assert all(torch.isfinite(value.grad).all() for value in network.parameters())  # type: ignore[arg-type]
+def pixels(displacement: Tensor) -> Tensor:
+    return displacement * HALF
+
+
+# --- what it reads -------------------------------------------------------------------------------------------------
+def test_absent_handles_change_nothing_whatever_they_hold() -> None:
+    network, still = field_network(), stills()
+    one = handles_of(MOVED, velocity=(0.02, 0.01))
+    padded = Handles(
+        *(torch.cat([part, part.new_full((1, 2, *part.shape[2:]), 0.77)], 1) for part in one[:4]),
+        present=torch.tensor([[1.0, 0.0, 0.0]]),
+    )
+    alone, filled = (frozen(network, still, handles) for handles in (one, padded))
+    for a, b in zip((alone.frame, *alone.fields), (filled.frame, *filled.fields), strict=True):
+        torch.testing.assert_close(a, b)
+    present = frozen(network, still, padded._replace(present=torch.ones(1, 3)))
+    assert (present.fields.displacement - alone.fields.displacement).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("part", ["place", "offset", "velocity", "held"])
+def test_everything_that_is_known_of_a_handle_counts(part: str) -> None:
+    network, still = field_network(), stills()
+    handles = handles_of(MOVED)
+    other = handles._replace(**{part: getattr(handles, part) - 0.3})
+    difference = frozen(network, still, handles).frame - frozen(network, still, other).frame
+    assert difference.abs().max() > 1e-4
+
+
+def test_handles_in_another_order_are_the_same_handles() -> None:
+    network, still = field_network(), stills()
+    two = handles_of(MOVED, ((-0.5, 0.3), (0.2, 0.1)))
+    turned = Handles(*(part.flip(1) for part in two))
+    torch.testing.assert_close(frozen(network, still, two).frame, frozen(network, still, turned).frame)
+
+
+# --- how it moves --------------------------------------------------------------------------------------------------
+def test_it_starts_as_a_still_that_follows_by_the_start_share() -> None:
+    """No correction, the still moved or not in equal shares, and no plate where none is known."""
+    network, still = field_network(noise=0.0), stills()
+    torch.nn.init.zeros_(network.follow.weight)
+    output = frozen(network, still, free(MOVED))
+    share = 1 / (1 + math.exp(2))
+    expected = torch.tensor([-4 * share, 2 * share]).expand(1, SIZE, SIZE, 2)
+    torch.testing.assert_close(pixels(output.fields.displacement), expected, atol=1e-4, rtol=0)
+    shares = output.fields.shares[0, :, 5, 5].tolist()
+    assert shares == pytest.approx([math.e / (2 * math.e + 1), math.e / (2 * math.e + 1), 0, 1 / (2 * math.e + 1)])
+    known = torch.cat([torch.full((1, 3, SIZE, SIZE), 0.5), torch.ones(1, 1, SIZE, SIZE)], 1)
+    with_plate = frozen(network, still, handles_of(MOVED), known).fields.shares[0, :, 5, 5].tolist()
+    assert with_plate == pytest.approx([math.e / (2 * math.e + 2)] * 2 + [1 / (2 * math.e + 2)] * 2)
+
+
+def test_a_displacement_is_the_handles_offset_backward_and_a_correction() -> None:
+    network, still = make_rigid(field_network()), stills()
+    found = frozen(network, still, handles_of(MOVED))
+    torch.testing.assert_close(
+        pixels(found.fields.displacement), torch.tensor([-4.0, 2.0]).expand(1, SIZE, SIZE, 2), atol=1e-4, rtol=0
+    )
+    # Content goes by (4, -2): the frame's pixel (12, 10) is the still's (8, 12).
+    torch.testing.assert_close(found.frame[0, :, 10, 12], still[0, :, 12, 8], atol=1e-4, rtol=0)
+    assert network.fields.flow.bias is not None
+    torch.nn.init.constant_(network.fields.flow.bias, 1.5)
+    torch.testing.assert_close(
+        pixels(frozen(network, still, free(MOVED)).fields.displacement)[0, 3, 3],
+        torch.tensor([-2.5, 3.5]), atol=1e-4, rtol=0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("logit", "share"), [(30.0, 1.0), (0.0, 0.5), (-30.0, 0.0)])
+def test_a_pixel_follows_by_a_share(logit: float, share: float) -> None:
+    found = frozen(make_rigid(field_network(), logit), stills(), free(MOVED)).fields.displacement
+    torch.testing.assert_close(pixels(found)[0, 20, 3], torch.tensor([-4.0, 2.0]) * share, atol=1e-4, rtol=0)
+
+
+def test_each_pixel_follows_its_nearest_handle() -> None:
+    network = make_rigid(field_network())
+    two = handles_of(((-0.6, 0), (0, 4 / HALF)), ((0.6, 0), (-2 / HALF, 0)))
+    found = pixels(frozen(network, stills(), two).fields.displacement)[0]
+    torch.testing.assert_close(found[17, 6], torch.tensor([0.0, -4.0]), atol=0.1, rtol=0)
+    torch.testing.assert_close(found[15, 23], torch.tensor([2.0, 0.0]), atol=0.1, rtol=0)
+
+
+def test_without_an_offset_nothing_moves() -> None:
+    network, still = make_rigid(field_network()), stills()
+    found = frozen(network, still, handles_of((MOVED[0], (0.0, 0.0))))
+    assert torch.equal(found.fields.displacement, torch.zeros(1, SIZE, SIZE, 2))
+    torch.testing.assert_close(found.frame, still, atol=1e-5, rtol=0)
+
+
+def test_a_held_handle_is_taken_along_in_full() -> None:
+    """All but the left third follow by 0.6: what the handle lacks is added to them."""
+    offset, held = torch.tensor([0.5, 0.0]), handles_of(((0.0, 0.0), (0.5, 0.0)))
+    predicted, follow = (-0.6 * offset).expand(1, 9, 9, 2), torch.zeros(1, 1, 9, 9)
+    follow[..., 3:] = 0.6
+    moved, found = anchored(predicted, follow, held)
+    torch.testing.assert_close(found[0, 0], -0.6 * offset)
+    torch.testing.assert_close(moved[0, :, 4:], (-offset).expand(9, 5, 2))
+    torch.testing.assert_close(moved[0, :, :3], predicted[0, :, :3])
+    for nobody in (held._replace(held=torch.zeros(1, 1)), held._replace(present=torch.zeros(1, 1))):
+        assert torch.equal(anchored(predicted, follow, nobody)[0], predicted)
+
+
+@pytest.mark.parametrize(("share", "gate"), [(0.0, 0.0), (0.2, 0.0), (0.3, 0.5), (0.4, 1.0), (-0.3, 0.0)])
+def test_a_handle_on_the_background_takes_nothing_along(share: float, gate: float) -> None:
+    """What is added begins at a share of 0.2 of the offset and is whole from 0.4 on."""
+    offset, follow = torch.tensor([0.25, -0.5]), torch.full((1, 1, 9, 9), 0.8)
+    moved, _ = anchored((-share * offset).expand(1, 9, 9, 2), follow, handles_of(((0.0, 0.0), (0.25, -0.5))))
+    torch.testing.assert_close(moved, (-(share + gate * (1 - share)) * offset).expand(1, 9, 9, 2), atol=1e-4, rtol=0)
+
+
+def test_what_is_held_arrives_although_the_network_is_in_doubt() -> None:
+    """A logit of 0 is a share of a half; the displacement before is told, too."""
+    found = frozen(make_rigid(field_network(), 0.0), stills(), handles_of(MOVED))
+    torch.testing.assert_close(
+        pixels(found.fields.displacement), torch.tensor([-4.0, 2.0]).expand(1, SIZE, SIZE, 2), atol=1e-2, rtol=0
+    )
+    torch.testing.assert_close(pixels(found.at_handles)[0, 0], torch.tensor([-2.0, 1.0]), atol=1e-4, rtol=0)
+
+
+def test_features_are_read_where_they_have_gone() -> None:
+    """The second half of the maps is the first, moved with the handle; the comparison is with the handle's place."""
+    network, still, handles = field_network(), stills(), handles_of(((0.0, 0.0), (8 / HALF, 0)))
+    with torch.no_grad():
+        context = network.begin(still)
+        inputs, offset = network.gather(context, handles)
+    torch.testing.assert_close(offset, torch.tensor([8 / HALF, 0.0]).expand(1, SIZE, SIZE, 2))
+    own, moved = inputs[0][0, :3], inputs[0][0, 3:6]
+    torch.testing.assert_close(own, still[0])
+    torch.testing.assert_close(moved[:, :, 8:], own[:, :, :-8], atol=1e-4, rtol=0)
+    torch.testing.assert_close(inputs[1][0, -16:, 8, 12], _keys_at(context.keys[0], handles), atol=1e-3, rtol=1e-3)
+
+
+def _keys_at(keys: Tensor, handles: Handles) -> Tensor:
+    """The comparison at row 8, column 12 of 16 x 16, which has moved 8 / 31 of the width: by hand."""
+    x = 12 - 15 / 2 * float(handles.offset[0, 0, 0])
+    at = keys[0, :, 8, int(x)] * (1 - x % 1) + keys[0, :, 8, int(x) + 1] * (x % 1)
+    query = keys[0, :, 7:9, 7:9].mean((1, 2))  # the handle's place is the middle of four pixels
+    return at * query
+
+
+# --- contexts, inference -------------------------------------------------------------------------------------------
+def test_folded_networks_are_equal_but_for_rounding() -> None:
+    network = field_network().train()
+    handles = handles_of(MOVED)
+    for seed in range(3):  # the norms learn other statistics than those they start with
+        network(network.begin(stills(4, seed)), Handles(*(part.expand(4, *part.shape[1:]) for part in handles)))
+    network.eval()
+    own, made = (frozen(each, stills(1, 9), handles) for each in (network, folded(network)))
+    assert own.fields.displacement.abs().max() > 0.01
+    for a, b in zip((own.frame, *own.fields), (made.frame, *made.fields), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-3)
+
+
+def test_a_context_is_repeated_still_by_still() -> None:
+    network, still = field_network(), stills(2)
+    plate = torch.rand(2, 4, SIZE, SIZE, generator=torch.Generator().manual_seed(5))
+    plate[:, 3] = 1
+    rows = [handles_of(((0.1 * k, 0.2), (0.1, -0.05 * k))) for k in range(6)]
+    every = Handles(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
+    with torch.no_grad():
+        context = network.begin(still, plate)
+        wide = network.expand(context, 3)
+        frames = network(wide, every).frame
+    assert wide.plate is not None
+    for k in range(6):
+        assert torch.equal(wide.still[k], still[k // 3])
+        assert torch.equal(wide.plate[k], plate[k // 3])
+        alone = frozen(network, still[k // 3][None], rows[k], plate[k // 3][None]).frame[0]
+        torch.testing.assert_close(frames[k], alone, atol=1e-5, rtol=1e-4)
+    assert network.expand(network.begin(still), 3).plate is None
+
+
+def test_places_swing_as_their_features_say() -> None:
+    network, still = field_network(), stills(2)
+    with torch.no_grad():
+        found = network.swings(
+            network.begin(still), torch.tensor([[[0.0, 0.0], [0.5, 0.5]], [[0.0, 0.0], [-0.5, 0]]])
+        )
+    assert found.frequency.shape == (2, 2, 2)
+    torch.testing.assert_close(found.share.sum(-1), torch.ones(2, 2))
+    assert len(set(found.frequency.flatten().tolist())) == 8
+
+
+def test_normalised_units_are_those_of_the_geometry() -> None:
+    handles = handles_of(MOVED)
+    assert geometry.displacement_to_pixels(handles.offset, (SIZE, SIZE))[0, 0].tolist() == pytest.approx([4, -2])

@@ -84,6 +84,18 @@ def test_clips_without_a_poke_are_passed_over_but_not_for_ever() -> None:
     refuses(r"50 clips in a row have no pixel to poke: use clips that move\.$", pokes([still]).__getitem__, 0)
 
 
+def test_an_impulse_is_the_flow_as_a_share_of_the_largest_motion() -> None:
+    """(6, 3) is 6.7 pixels long, and (2, 1) a third of it; what is longer than the largest gets the length 1."""
+    clips = [poked_clip("far", frames=4, rise=3, corner=(9, 10)), poked_clip("near", frames=4, rise=3, by=(2, 1))]
+    for largest, far, near in ((45**0.5 * 2, 1 / 2, 1 / 6), (45**0.5 / 2, 1, 2 / 3)):
+        dataset = pokes(clips, poke__background=0.0, poke__interpretation="impulse", poke__largest=largest)
+        for n in range(4):
+            sample = dataset[n]
+            vector = patch_of(sample["poke"])[2]
+            assert float(np.hypot(*vector)) == pytest.approx(far if sample["name"] == "far" else near, rel=1e-4)
+            assert vector[0] == pytest.approx(2 * vector[1], rel=1e-4)
+
+
 def test_flow_of_another_size_is_refused() -> None:
     clip = without(poked_clip(frames=4), "parts", "moves", "path")
     clip.tracks["flow_forward"] = np.ones((1, 16, 16, 2), np.float32)
