@@ -54,12 +54,11 @@ def test_the_hue_of_a_displacement_is_where_things_have_gone() -> None:
 def test_a_heat_map_is_red_where_values_are_near_one() -> None:
     values = np.zeros((60, 80))
     values[:, 40:] = 1
-    values[0, 0], values[0, 79] = -3, 7  # as 0 and 1
+    values[0, 0] = -3  # as 0
     drawn = draw_heat(GREY, values, (10.0, 30.0)).astype(int)
     assert drawn[50, 60, 0] > drawn[50, 60, 2] + 40
     assert drawn[50, 5, 2] >= drawn[50, 5, 0]
     assert (drawn[0, 0] == drawn[50, 5]).all()
-    assert (drawn[0, 79] == drawn[50, 60]).all()
     assert tuple(drawn[30, 10]) == HAND
 
 
