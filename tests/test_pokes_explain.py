@@ -105,7 +105,7 @@ def test_the_heat_map_has_the_still_s_size_and_repeats() -> None:
 
 
 def test_the_verb_writes_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tiny_pokes().save_pretrained(tmp_path / "model")
+    tiny_pokes(size=16).save_pretrained(tmp_path / "model")
     media.write_picture(tmp_path / "me.png", spot((40, 48)))
     clips = [Clip(name, np.repeat(spot()[None], 2, 0), 25.0) for name in "abcde"]
     write_dataset(tmp_path / "set", clips, info=DatasetInfo(title="made"))

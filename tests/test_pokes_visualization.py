@@ -13,6 +13,7 @@ from stillmotion.systems.pokes.visualization import (
     draw_neighbours,
     draw_parts,
     moment_sheet,
+    splat,
 )
 
 GREY = np.full((60, 80, 3), 100, np.uint8)
@@ -51,15 +52,28 @@ def test_the_hue_of_a_displacement_is_where_things_have_gone() -> None:
     assert (large[:4, :4] == right).all()
 
 
-def test_a_heat_map_is_red_where_values_are_near_one() -> None:
+@pytest.mark.parametrize("largest", [1.0, 0.4])
+def test_a_heat_map_is_red_where_values_are_near_their_largest(largest: float) -> None:
     values = np.zeros((60, 80))
-    values[:, 40:] = 1
+    values[:, 40:] = largest
     values[0, 0] = -3  # as 0
     drawn = draw_heat(GREY, values, (10.0, 30.0)).astype(int)
     assert drawn[50, 60, 0] > drawn[50, 60, 2] + 40
     assert drawn[50, 5, 2] >= drawn[50, 5, 0]
     assert (drawn[0, 0] == drawn[50, 5]).all()
+    assert (draw_heat(GREY, 0 * values, (10.0, 30.0))[50, 60] == drawn[50, 5]).all()
     assert tuple(drawn[30, 10]) == HAND
+
+
+def test_values_are_spread_over_the_four_pixels_around_a_place() -> None:
+    """1 at (0.25, 0.5), 2 at the last pixel, 4 half outside, and 8 far outside."""
+    values, places = torch.zeros(1, 2, 2, 1), torch.full((1, 2, 2, 2), 99.0)
+    values[0, :, :, 0] = torch.tensor([[1.0, 2.0], [4.0, 8.0]])
+    places[0, 0, 0], places[0, 0, 1], places[0, 1, 0] = (
+        torch.tensor(at) for at in ([0.25, 0.5], [1.0, 1.0], [-0.5, 0.0])
+    )
+    found = splat(values, places)[0, :, :, 0]
+    assert found.flatten().tolist() == pytest.approx([0.375 + 2, 0.125, 0.375, 0.125 + 2])
 
 
 def test_parts_have_colours_of_their_own_and_the_rest_is_the_still() -> None:
