@@ -15,7 +15,7 @@ from stillmotion import geometry
 from stillmotion.data.augment import AugmentParams, affine_matrix
 from stillmotion.data.clip import Clip
 from stillmotion.data.elastic import sample_field
-from stillmotion.data.flow import consistent, displacement_of, find_flow
+from stillmotion.data.flow import consistent, displacement_of, find_flow, flows_of
 from stillmotion.data.motion_truth import UNKNOWN, motion_truths
 from stillmotion.rendering.fields import STATIC
 from stillmotion.systems.pokes.data import (
@@ -196,7 +196,7 @@ def test_a_poke_on_the_background_keeps_clear_of_the_body() -> None:
 
 def test_the_background_of_a_clip_that_knows_nothing_is_what_rests() -> None:
     clip = textured()
-    x, y = background_moves(clip, np.array([0, 0]), np.random.default_rng(0), FAST).place[0]
+    x, y = background_moves(clip, np.array([0, 0]), np.random.default_rng(0), flows_of(clip, FAST)).place[0]
     assert not (14 <= x < 38 and 16 <= y < 40)
 
 
@@ -253,7 +253,7 @@ def test_no_sample_is_played_backwards() -> None:
 # --- clips that do not know their motion ---------------------------------------------------------------------------
 def test_motion_is_estimated_where_it_is_sure() -> None:
     clip, params = textured(), AugmentParams((64, 64), (64, 64))
-    found = estimated(clip, np.array([0, 1, 0]), params, FAST)
+    found = estimated(clip, np.array([0, 1, 0]), params, flows_of(clip, FAST))
     inner = (0, slice(22, 38), slice(21, 37))  # of the square, which has moved by (3, 2)
     moved = found["displacement"][inner] * 63 / 2
     assert (moved - torch.tensor([-3.0, -2.0])).norm(dim=-1).median() < 0.3
@@ -265,7 +265,7 @@ def test_motion_is_estimated_where_it_is_sure() -> None:
     assert not found["moving"][1].any()
     assert (found["visibility"][1] == STATIC).all()
     assert torch.equal(found["figure"], torch.full((1, 64, 64), -1.0))
-    mirrored = estimated(clip, np.array([0, 1]), AugmentParams((64, 64), (64, 64), mirror=True), FAST)
+    mirrored = estimated(clip, np.array([0, 1]), AugmentParams((64, 64), (64, 64), mirror=True), flows_of(clip, FAST))
     flipped = found["displacement"][:1].flip(2) * torch.tensor([-1.0, 1.0])
     torch.testing.assert_close(mirrored["displacement"], flipped, atol=1e-5, rtol=0)
 
@@ -288,7 +288,8 @@ def test_handles_lie_where_the_flow_moves() -> None:
     assert not is_poked(clip)
     counts = set()
     for seed in range(20):
-        moves = flow_moves(clip, np.array([0, 1, 4]), np.random.default_rng(seed), FAST, EVERYWHERE, config)
+        rng, flows = np.random.default_rng(seed), flows_of(clip, FAST)
+        moves = flow_moves(clip, np.array([0, 1, 4]), rng, flows, EVERYWHERE, config)
         counts.add(len(moves.place))
         for handle, (x, y) in enumerate(moves.place.astype(int)):
             assert clip.tracks["parts"][0, y, x]
@@ -296,7 +297,9 @@ def test_handles_lie_where_the_flow_moves() -> None:
             assert moves.velocity[:, handle].tolist() == [[2, 1], [2, 1]]
     assert counts == {1, 2, 3}
     everywhere = np.ones((64, 64), bool)
-    found = flow_moves(textured(), np.array([0, 1]), np.random.default_rng(0), FAST, everywhere, config)
+    clip = textured()
+    flows = flows_of(clip, FAST)
+    found = flow_moves(clip, np.array([0, 1]), np.random.default_rng(0), flows, everywhere, config)
     assert ((found.place > 8) & (found.place < 46)).all()  # DIS moves what lies beside the square, too
 
 
@@ -304,11 +307,13 @@ def test_handles_of_clips_that_know_nothing_lie_on_the_figure_if_something_moves
     clip, figure = textured(), np.zeros((64, 64), bool)
     figure[20:24, 20:24] = True
     for seed in range(5):
-        for x, y in flow_moves(clip, np.array([0, 1]), np.random.default_rng(seed), FAST, figure, TINY_FIELDS).place:
+        rng = np.random.default_rng(seed)
+        for x, y in flow_moves(clip, np.array([0, 1]), rng, flows_of(clip, FAST), figure, TINY_FIELDS).place:
             assert figure[int(y), int(x)]
     elsewhere = np.zeros((64, 64), bool)
     elsewhere[60:, :4] = True  # nothing moves there
-    assert len(flow_moves(clip, np.array([0, 1]), np.random.default_rng(0), FAST, elsewhere, TINY_FIELDS).place)
+    rng, flows = np.random.default_rng(0), flows_of(clip, FAST)
+    assert len(flow_moves(clip, np.array([0, 1]), rng, flows, elsewhere, TINY_FIELDS).place)
 
 
 def test_frames_in_which_nothing_moves_are_passed_over() -> None:
@@ -321,9 +326,8 @@ def test_frames_in_which_nothing_moves_are_passed_over() -> None:
 
 
 def test_where_nothing_moves_there_is_no_handle() -> None:
-    moves = flow_moves(
-        unmoving(poked_clip()), np.array([0, 2, 4]), np.random.default_rng(0), FAST, EVERYWHERE, TINY_FIELDS
-    )
+    clip, rng = unmoving(poked_clip()), np.random.default_rng(0)
+    moves = flow_moves(clip, np.array([0, 2, 4]), rng, flows_of(clip, FAST), EVERYWHERE, TINY_FIELDS)
     assert moves.place.shape == (0, 2)
     handles = handle_tensors(moves, PLAIN)
     assert not any(value.any() for name, value in handles.items() if name != "place")

@@ -11,7 +11,7 @@ from pokes_tools import TINY_FIELDS, field_network, handles_of, make_rigid
 from stillmotion import geometry
 from stillmotion.nn.modes import folded
 from stillmotion.systems.pokes.field_network import FieldNetwork, FieldOutput, anchored
-from stillmotion.systems.pokes.handles import Handles
+from stillmotion.systems.pokes.handles import Handles, reach, spread
 
 SIZE = TINY_FIELDS.size
 HALF = (SIZE - 1) / 2
@@ -127,19 +127,20 @@ def test_a_held_handle_is_taken_along_in_full() -> None:
     offset, held = torch.tensor([0.5, 0.0]), handles_of(((0.0, 0.0), (0.5, 0.0)))
     predicted, follow = (-0.6 * offset).expand(1, 9, 9, 2), torch.zeros(1, 1, 9, 9)
     follow[..., 3:] = 0.6
-    moved, found = anchored(predicted, follow, held)
+    moved, found = anchored(predicted, follow, held, reach(held, (9, 9)))
     torch.testing.assert_close(found[0, 0], -0.6 * offset)
     torch.testing.assert_close(moved[0, :, 4:], (-offset).expand(9, 5, 2))
     torch.testing.assert_close(moved[0, :, :3], predicted[0, :, :3])
     for nobody in (held._replace(held=torch.zeros(1, 1)), held._replace(present=torch.zeros(1, 1))):
-        assert torch.equal(anchored(predicted, follow, nobody)[0], predicted)
+        assert torch.equal(anchored(predicted, follow, nobody, reach(nobody, (9, 9)))[0], predicted)
 
 
 @pytest.mark.parametrize(("share", "gate"), [(0.0, 0.0), (0.2, 0.0), (0.3, 0.5), (0.4, 1.0), (-0.3, 0.0)])
 def test_a_handle_on_the_background_takes_nothing_along(share: float, gate: float) -> None:
     """What is added begins at a share of 0.2 of the offset and is whole from 0.4 on."""
     offset, follow = torch.tensor([0.25, -0.5]), torch.full((1, 1, 9, 9), 0.8)
-    moved, _ = anchored((-share * offset).expand(1, 9, 9, 2), follow, handles_of(((0.0, 0.0), (0.25, -0.5))))
+    held = handles_of(((0.0, 0.0), (0.25, -0.5)))
+    moved, _ = anchored((-share * offset).expand(1, 9, 9, 2), follow, held, reach(held, (9, 9)))
     torch.testing.assert_close(moved, (-(share + gate * (1 - share)) * offset).expand(1, 9, 9, 2), atol=1e-4, rtol=0)
 
 
@@ -157,7 +158,8 @@ def test_features_are_read_where_they_have_gone() -> None:
     network, still, handles = field_network(), stills(), handles_of(((0.0, 0.0), (8 / HALF, 0)))
     with torch.no_grad():
         context = network.begin(still)
-        inputs, offset = network.gather(context, handles)
+        inputs, shared = network.gather(context, handles)
+    offset = spread(handles.offset, shared.weights).permute(0, 2, 3, 1)
     torch.testing.assert_close(offset, torch.tensor([8 / HALF, 0.0]).expand(1, SIZE, SIZE, 2))
     own, moved = inputs[0][0, :3], inputs[0][0, 3:6]
     torch.testing.assert_close(own, still[0])

@@ -8,7 +8,8 @@ first frame is at (x, y) + flow in the second.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -187,6 +188,15 @@ def flow_of(clip: Clip, first: int, last: int, estimator: FlowEstimator, step: i
         flow = chained_flow([np.asarray(clip.frames[t]) for t in (*between, last)], estimator)
     check_flow(flow, (clip.frames.shape[1], clip.frames.shape[2]))
     return flow
+
+
+Flows = Callable[[int, int], np.ndarray]
+"""The flow between any two frames of one clip, by their indices; see `flow_of`."""
+
+
+def flows_of(clip: Clip, estimator: FlowEstimator) -> Flows:
+    """The flows of a clip, each estimated once."""
+    return cache(partial(flow_of, clip, estimator=estimator))
 
 
 def displacement_of(clip: Clip, point: np.ndarray, first: int, last: int) -> np.ndarray:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from stillmotion.data.clip import Clip
 
 WEIGHTS, CONFIG, FORMAT = "model.safetensors", "config.json", 2
+FPS = 25.0  # frames per second where nothing states them
 
 
 @dataclass(frozen=True)
@@ -290,6 +291,12 @@ class System(ABC):
         """The training stages, or only those named; see the system's `training.py`. Needs the `train` extra."""
         training: Any = import_module(f"stillmotion.systems.{self.name}.training")
         return cast(Sequence[Any], training.stages(self, clips, preview_clips, only, seed))
+
+    @property
+    def clip_fps(self) -> float:
+        """Frames per second of the training clips, as the card states them."""
+        known = self.card.get("fps")
+        return float(known) if isinstance(known, int | float) and known > 0 else FPS
 
     @property
     def device(self) -> torch.device:

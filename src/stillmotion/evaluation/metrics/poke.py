@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from stillmotion.evaluation.metrics.base import MeanOfValues, RatioOfSums, check_frames, shapes
-from stillmotion.geometry import to_normalised
+from stillmotion.geometry import to_normalised, warp
 
 
 class PokeError(MeanOfValues):
@@ -47,8 +46,7 @@ def value_at(field: Tensor, place: Tensor) -> Tensor:
     """The value of a field, H x W x C, at a place (x, y) in pixels; C, float64, bilinear, borders repeated."""
     where = to_normalised(place.double(), (field.shape[0], field.shape[1]))
     maps = field.double().permute(2, 0, 1)[None]
-    found = F.grid_sample(maps, where.view(1, 1, 1, 2), padding_mode="border", align_corners=True)
-    return found.flatten()
+    return warp(maps, where.view(1, 1, 1, 2), padding="border").flatten()
 
 
 class FlowEPE(RatioOfSums):

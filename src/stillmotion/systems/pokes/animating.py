@@ -24,7 +24,7 @@ from stillmotion.systems.pokes import CONTROLS, Impulse, Poke, Push, visualizati
 from stillmotion.systems.pokes.config import PRESETS, PokesConfig
 from stillmotion.systems.pokes.data import farthest_move, is_poked
 from stillmotion.systems.pokes.field_network import FieldNetwork
-from stillmotion.systems.pokes.handles import Hand, Interaction, Oscillators
+from stillmotion.systems.pokes.handles import Hand, Interaction, Oscillators, one_handle, sample_at
 from stillmotion.systems.pokes.networks import StateGenerator, phi_factors
 from stillmotion.systems.pokes.poking import SimulatedPoke, normalise_flow, poke_map
 from stillmotion.systems.pokes.visualization import (
@@ -37,8 +37,6 @@ from stillmotion.systems.pokes.visualization import (
 
 if TYPE_CHECKING:
     from stillmotion.data.clip import Clip
-
-FPS = 25.0  # frames per second where the model's card does not state them
 
 NEIGHBOURS = 4
 """Clips that `explain --nearest` shows."""
@@ -139,8 +137,7 @@ class Pokes(System):
     @property
     def fps(self) -> float:
         """Frames per second of the training clips, as the model takes them."""
-        known = self.card.get("fps")
-        return (float(known) if isinstance(known, int | float) and known > 0 else FPS) / self.config.clip.frame_step
+        return self.clip_fps / self.config.clip.frame_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,8 +268,7 @@ class PokesRollout(Rollout):
         if self._fields is None:
             return np.zeros(2)
         maps = self._fields.displacement.permute(0, 3, 1, 2)
-        at = torch.from_numpy(place.astype(np.float32))[None, None, None].to(maps.device)
-        return np.asarray(geometry.warp(maps, at, padding="border")[0, :, 0, 0].cpu().numpy(), np.float64)
+        return np.asarray(sample_at(maps, one_handle(place, maps.device))[0, 0].cpu().numpy(), np.float64)
 
     def _rise(self, control: Poke) -> int:
         return control.rise or self.system.config.clip.frames
@@ -333,19 +329,21 @@ class StatePlayer:
     def interaction_of(self, hands: Sequence[Hand], frame: int) -> Tensor:
         """Latent interaction of a frame: pokes that began together are one map, with the factor of its time."""
         config, size = self.system.config, (self.small.shape[2], self.small.shape[3])
-        half, impulse = (np.array(size[::-1]) - 1) / 2, config.poke.interpretation == "impulse"
-        factors = phi_factors(config.poke, config.clip.frames)
-        phi = self.networks.encode_poke(self.small.new_zeros(1, 2, *size))
+        half, factors = (np.array(size[::-1]) - 1) / 2, phi_factors(config.poke, config.clip.frames)
+        phi = torch.zeros_like(self.states[0])
         for begin in sorted({hand.begin for hand in hands}):
             together = [hand for hand in hands if hand.begin == begin]
             pokes = [poke_at((hand.place + 1) * half, hand.vector * half, size) for hand in together]
-            drawn = poke_map(pokes, size, config.poke.patch)
-            if impulse:
-                drawn = normalise_flow(drawn.transpose(1, 2, 0), config.poke.largest).transpose(2, 0, 1)
-            given = torch.from_numpy(np.ascontiguousarray(drawn))[None].to(self.small.device)
-            factor = factors[min(frame - begin, len(factors)) - 1]
-            phi = phi + factor * self.networks.encode_poke(given)
+            phi = phi + factors[min(frame - begin, len(factors)) - 1] * self.encode(pokes)
         return phi
+
+    def encode(self, pokes: Sequence[SimulatedPoke]) -> Tensor:
+        """Phi of pokes in one map."""
+        poke, size = self.system.config.poke, (self.small.shape[2], self.small.shape[3])
+        drawn = poke_map(pokes, size, poke.patch)
+        if poke.interpretation == "impulse":
+            drawn = normalise_flow(drawn.transpose(1, 2, 0), poke.largest).transpose(2, 0, 1)
+        return self.networks.encode_poke(torch.from_numpy(np.ascontiguousarray(drawn))[None].to(self.small.device))
 
 
 def unmoved(small: Tensor) -> Fields:

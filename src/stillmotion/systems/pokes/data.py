@@ -16,7 +16,7 @@ from torch import Tensor
 from stillmotion import geometry
 from stillmotion.data.augment import AugmentParams, find_augmentation, transform_points
 from stillmotion.data.clip import Clip, evenly
-from stillmotion.data.flow import FlowEstimator, consistent, displacement_of, find_flow, flow_of
+from stillmotion.data.flow import Flows, consistent, displacement_of, find_flow, flow_of, flows_of
 from stillmotion.data.motion_truth import UNKNOWN, knows_motion, motion_truths
 from stillmotion.data.plates import Plates
 from stillmotion.data.sampling import ClipDataset, WindowDataset, to_tensor
@@ -180,18 +180,16 @@ class MomentDataset(ClipDataset):
 
     def known_targets(self, clip: Clip, indices: np.ndarray, params: AugmentParams) -> dict[str, Any]:
         """Truth, plate and handles of a sample."""
-        rng = _sample_rng(self.seed, clip, indices)
-        known = knows_motion(clip)
+        rng, flows = _sample_rng(self.seed, clip, indices), flows_of(clip, self.estimate)
         if indices[-1] == indices[0]:
-            moves = background_moves(clip, indices, rng, self.estimate)
+            moves = background_moves(clip, indices, rng, flows)
         elif is_poked(clip):
             moves = world_moves(clip, indices, rng)
         else:
             figure = self.plates.figures(clip)[int(indices[0])]
-            moves = flow_moves(clip, indices, rng, self.estimate, figure, self.config)
-        truth = motion_truths(clip, indices, params) if known else estimated(clip, indices, params, self.estimate)
+            moves = flow_moves(clip, indices, rng, flows, figure, self.config)
         return {
-            **truth,
+            **motion_of(clip, indices, params, flows),
             "plate": self.plates(clip, indices, params),
             **handle_tensors(moves, params),
             **swing_targets(clip, params),
@@ -230,16 +228,16 @@ def flow_moves(
     clip: Clip,
     indices: np.ndarray,
     rng: np.random.Generator,
-    estimate: FlowEstimator,
+    flows: Flows,
     figure: np.ndarray,
     config: PokesConfig,
 ) -> Moves:
     """Handles where the flow to the last frame says that something moves, if possible on the still's figure."""
     still, later = int(indices[0]), indices[1:]
-    flow = flow_of(clip, still, int(later[-1]), estimate)
+    flow = flows(still, int(later[-1]))
     found = foreground_candidates(flow, config.poke) & (np.linalg.norm(flow, axis=-1) > 2 * MOVES)
     if not knows_motion(clip):
-        found &= consistent(flow, flow_of(clip, int(later[-1]), still, estimate))
+        found &= consistent(flow, flows(int(later[-1]), still))
         found &= figure if (found & figure).any() else True  # else what is uncovered seems to move as well
     rows, columns = np.nonzero(found)
     count = min(len(rows), 1 if rng.random() >= MORE_HANDLES else int(rng.integers(2, SLOTS + 1)))
@@ -247,7 +245,7 @@ def flow_moves(
     rows, columns = rows[chosen], columns[chosen]
 
     def at(time: int) -> np.ndarray:
-        return np.zeros((count, 2)) if time == still else flow_of(clip, still, time, estimate)[rows, columns]
+        return np.zeros((count, 2)) if time == still else flows(still, time)[rows, columns]
 
     offset = np.stack([at(int(t)) for t in later])
     velocity = offset - np.stack([at(int(t) - 1) for t in later])
@@ -260,9 +258,9 @@ def farthest_move(clip: Clip, last: int) -> tuple[tuple[float, float], tuple[flo
     Raises:
         StillmotionError: none moves by a pixel.
     """
-    estimate = find_flow()
-    flow = flow_of(clip, 0, last, estimate)
-    sure = np.ones(flow.shape[:2], bool) if knows_motion(clip) else consistent(flow, flow_of(clip, last, 0, estimate))
+    flows = flows_of(clip, find_flow())
+    flow = flows(0, last)
+    sure = np.ones(flow.shape[:2], bool) if knows_motion(clip) else consistent(flow, flows(last, 0))
     length = np.linalg.norm(flow, axis=-1) * sure
     y, x = (int(place) for place in np.unravel_index(int(length.argmax()), length.shape))
     if length[y, x] < 1:
@@ -270,7 +268,13 @@ def farthest_move(clip: Clip, last: int) -> tuple[tuple[float, float], tuple[flo
     return (float(x), float(y)), (float(x + flow[y, x, 0]), float(y + flow[y, x, 1]))
 
 
-def estimated(clip: Clip, indices: np.ndarray, params: AugmentParams, estimate: FlowEstimator) -> dict[str, Tensor]:
+def motion_of(clip: Clip, indices: np.ndarray, params: AugmentParams, flows: Flows) -> dict[str, Tensor]:
+    """Motion as `motion_truths` gives it: the clip's own where it knows it, else estimated."""
+    known = knows_motion(clip)
+    return motion_truths(clip, indices, params) if known else estimated(clip, indices, params, flows)
+
+
+def estimated(clip: Clip, indices: np.ndarray, params: AugmentParams, flows: Flows) -> dict[str, Tensor]:
     """Motion as `motion_truths` gives it, of a clip that does not know its own: estimated, where that is sure."""
     still, sources = int(indices[0]), source_places(params)
     parts: dict[str, list[Tensor]] = {"displacement": [], "moving": [], "visibility": []}
@@ -278,8 +282,8 @@ def estimated(clip: Clip, indices: np.ndarray, params: AugmentParams, estimate: 
         size = (clip.frames.shape[1], clip.frames.shape[2])
         back, trusted = np.zeros((*size, 2), np.float32), np.ones(size, bool)
         if t != still:
-            back = flow_of(clip, t, still, estimate)
-            trusted = consistent(back, flow_of(clip, still, t, estimate))
+            back = flows(t, still)
+            trusted = consistent(back, flows(still, t))
         length = np.linalg.norm(back, axis=-1)
         change = np.abs(clip.frames[t].astype(int) - clip.frames[still]).max(-1)
         shown = np.where((length < MOVES) & (change < _SAME_GREY), STATIC, UNKNOWN)
@@ -292,15 +296,13 @@ def estimated(clip: Clip, indices: np.ndarray, params: AugmentParams, estimate: 
     return stacked | {"figure": torch.full((1, *params.out), -1.0)}
 
 
-def background_moves(
-    clip: Clip, indices: np.ndarray, rng: np.random.Generator, estimate: FlowEstimator | None = None
-) -> Moves:
+def background_moves(clip: Clip, indices: np.ndarray, rng: np.random.Generator, flows: Flows | None = None) -> Moves:
     """A held handle on the background, at which nothing moves."""
     still = int(indices[0])
     if "parts" in clip.tracks:
         body = np.asarray(clip.tracks["parts"][still]) > 0
     else:
-        flow = flow_of(clip, still, (still + len(clip) // 2) % len(clip), estimate or find_flow())
+        flow = (flows or flows_of(clip, find_flow()))(still, (still + len(clip) // 2) % len(clip))
         body = np.linalg.norm(flow, axis=-1) > MOVES
     away = cv2.distanceTransform((~body).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
     rows, columns = np.nonzero(away >= min(_CLEAR, float(away.max())))
@@ -381,16 +383,15 @@ def swing_targets(clip: Clip, params: AugmentParams) -> dict[str, Tensor]:
 def moment_sample(clip: Clip, times: np.ndarray) -> dict[str, Tensor]:
     """A sample of given frames without augmentation or further handles; the first is the still."""
     size = (clip.frames.shape[1], clip.frames.shape[2])
-    params, estimate = AugmentParams(size, size), find_flow("dis:fast")
-    rng = np.random.default_rng(0)
+    params, plates, flows = AugmentParams(size, size), Plates(), flows_of(clip, find_flow("dis:fast"))
     if is_poked(clip):
         moves = world_moves(clip, times, None)
     else:
-        moves = flow_moves(clip, times, rng, estimate, Plates().figures(clip)[int(times[0])], PokesConfig())
-    known = knows_motion(clip)
+        figure = plates.figures(clip)[int(times[0])]
+        moves = flow_moves(clip, times, np.random.default_rng(0), flows, figure, PokesConfig())
     return {
         "frames": to_tensor(clip.frames[times].astype(np.float32) / 255),
-        **(motion_truths(clip, times, params) if known else estimated(clip, times, params, estimate)),
-        "plate": Plates()(clip, times, params),
+        **motion_of(clip, times, params, flows),
+        "plate": plates(clip, times, params),
         **handle_tensors(moves, params),
     }

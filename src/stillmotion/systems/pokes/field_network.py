@@ -18,6 +18,7 @@ from stillmotion.systems.pokes.handles import (
     Handles,
     OscillatorHead,
     Oscillators,
+    Reach,
     handle_maps,
     reach,
     sample_at,
@@ -98,20 +99,21 @@ class FieldNetwork(nn.Module):
 
     def forward(self, context: Context, handles: Handles) -> FieldOutput:
         """The frames in which the handles are as they are; as many handles as stills, N x M."""
-        inputs, offset = self.gather(context, handles)
+        inputs, shared = self.gather(context, handles)
         x: Tensor = self.bottom(inputs[-1])
         for up, mix, level in zip(self.ups, self.mixes, reversed(inputs[:-1]), strict=True):
             x = mix(torch.cat([up(x), level], dim=1))
         follow = torch.sigmoid(self.follow(x).float())
-        fields = self.fields(x, -follow.permute(0, 2, 3, 1) * offset)
-        displacement, found = anchored(fields.displacement, follow, handles)
+        offset = spread(handles.offset, shared.weights)
+        fields = self.fields(x, -(follow * offset).permute(0, 2, 3, 1))
+        displacement, found = anchored(fields.displacement, follow, handles, shared)
         fields = restrict(fields._replace(displacement=displacement), context.plate)
         frame = blend(fields, warp_still(context.still, fields), context.still, context.plate)
         return FieldOutput(frame, fields, found)
 
-    def gather(self, context: Context, handles: Handles) -> tuple[list[Tensor], Tensor]:
-        """What the decoder reads at each size, largest first, and the handles' offset per pixel, N x S x S x 2."""
-        inputs, offsets = [], []
+    def gather(self, context: Context, handles: Handles) -> tuple[list[Tensor], Reach]:
+        """What the decoder reads at each size, largest first, and how handles share the pixels of the largest."""
+        inputs, reaches = [], []
         for number, maps in enumerate(context.features):
             size = (maps.shape[2], maps.shape[3])
             shared = reach(handles, size)
@@ -124,8 +126,8 @@ class FieldNetwork(nn.Module):
                 parts.append(geometry.warp(keys.float(), grid, padding="border") * query)
             joined = torch.cat([part.to(maps.dtype) for part in parts], dim=1)
             inputs.append(joined.contiguous(memory_format=torch.channels_last))
-            offsets.append(offset)
-        return inputs, offsets[0]
+            reaches.append(shared)
+        return inputs, reaches[0]
 
     def expand(self, context: Context, count: int) -> Context:
         """The context of N stills for `count` frames of each, N x count in this order."""
@@ -138,7 +140,7 @@ class FieldNetwork(nn.Module):
         return Context(features[0], features, keys, plate)
 
 
-def anchored(displacement: Tensor, follow: Tensor, handles: Handles) -> tuple[Tensor, Tensor]:
+def anchored(displacement: Tensor, follow: Tensor, handles: Handles, shared: Reach) -> tuple[Tensor, Tensor]:
     """A displacement that takes held handles just where they are held.
 
     What a handle lacks is added to all pixels by how far they follow it, so that a network in doubt of how much of a
@@ -148,15 +150,15 @@ def anchored(displacement: Tensor, follow: Tensor, handles: Handles) -> tuple[Te
         displacement: N x S x S x 2, normalised, backward.
         follow: N x 1 x S x S in [0, 1].
         handles: N x M.
+        shared: how they share its pixels.
 
     Returns:
         The displacement, and what it was where the handles are, N x M x 2.
     """
-    size = (displacement.shape[1], displacement.shape[2])
     places, offset = handles.place + handles.offset, handles.offset
     found = sample_at(displacement.permute(0, 3, 1, 2), places)
     reached = -(found * offset).sum(-1) / (offset.square().sum(-1) + 1e-6)  # N x M
     gate = ((reached - ANCHOR_FROM) / (ANCHOR_FULL - ANCHOR_FROM)).clamp(0, 1) * handles.present * handles.held
     lacks = gate[..., None] * (-offset - found) / sample_at(follow, places).clamp_min(ANCHOR_FROM)
-    added = spread(lacks, reach(handles, size).weights) * follow
+    added = spread(lacks, shared.weights) * follow
     return displacement + added.permute(0, 2, 3, 1), found

@@ -201,11 +201,11 @@ class Hand:
         if self.held(frame):
             offset = self.start + rise_share((frame - self.begin) / self.rise) * self.vector
             self.velocity = offset - before
-            self.swing = Swing.of(self.oscillators, *(self._tensor(v) for v in (offset, self.velocity)))
+            self.swing = Swing.of(self.oscillators, self._row(offset), self._row(self.velocity))
             return
         middle, pull = frame - self.begin - 0.5, None
         if self.force and 0 < middle < self.rise:
-            pull = self._tensor(np.sin(np.pi * middle / self.rise) ** 2 * self.vector)
+            pull = self._row(np.sin(np.pi * middle / self.rise) ** 2 * self.vector)
         self.swing = advance(self.swing, self.oscillators, pull)
         self.velocity = self.offset - before
 
@@ -216,8 +216,13 @@ class Hand:
         speed = self.swing.total()[1].norm()
         return bool(np.hypot(*self.offset) < RESTS[0] and speed < RESTS[1])
 
-    def _tensor(self, value: np.ndarray) -> Tensor:
-        return torch.from_numpy(value.astype(np.float32))[None, None].to(self.swing.offset.device)
+    def _row(self, value: np.ndarray) -> Tensor:
+        return one_handle(value, self.swing.offset.device)
+
+
+def one_handle(value: np.ndarray, device: torch.device) -> Tensor:
+    """The value (2) of one handle of one sample; 1 x 1 x 2, float32."""
+    return torch.from_numpy(value.astype(np.float32))[None, None].to(device)
 
 
 class Interaction:
@@ -287,8 +292,7 @@ class Interaction:
         for hand in self.hands:
             if np.hypot(*(hand.place - place)) < SAME:
                 return hand
-        found = self.swings(torch.from_numpy(place.astype(np.float32))[None, None].to(self.device))
-        known = torch.from_numpy(offset.astype(np.float32))[None, None].to(self.device)
+        found, known = self.swings(one_handle(place, self.device)), one_handle(offset, self.device)
         swing = Swing.of(found, known, torch.zeros_like(known))
         self.hands.append(Hand(place, found, swing, frame, offset, np.zeros(2), 1))
         return self.hands[-1]

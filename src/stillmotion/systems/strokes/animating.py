@@ -19,7 +19,7 @@ from stillmotion.rendering.backdrop import find_backdrop
 from stillmotion.rendering.canvas import Canvas
 from stillmotion.rendering.compositing import LAYERS as RENDERER_LAYERS
 from stillmotion.rendering.compositing import Renderer, hold
-from stillmotion.systems.base import Output, Rollout, Step, System
+from stillmotion.systems.base import FPS, Output, Rollout, Step, System
 from stillmotion.systems.strokes import CONTROLS, Stroke, StrokeFrom
 from stillmotion.systems.strokes.compositing import ChangeMask, as_fields, from_network
 from stillmotion.systems.strokes.config import GREY_LEVELS, PRESETS, StrokesConfig
@@ -31,7 +31,6 @@ from stillmotion.systems.strokes.visualization import draw_change, draw_encoding
 if TYPE_CHECKING:
     from stillmotion.data.clip import Clip
 
-FPS = 25.0  # frames per second where neither the stroke nor the model's card states them
 MAX_FRAMES = 100_000  # the longest stroke in frames; an animation is streamed, so only patience limits it
 _TRACKING_SIDE = 128  # the moving object of a video is tracked in frames whose longer side has at most so many pixels
 
@@ -93,8 +92,7 @@ class Strokes(System):
     @property
     def fps(self) -> float:
         """The rate of the model's time steps: that of its training clips over `clip.frame_step`."""
-        known = self.card.get("fps")
-        return (float(known) if isinstance(known, int | float) and known > 0 else FPS) / self.config.clip.frame_step
+        return self.clip_fps / self.config.clip.frame_step
 
     @property
     def most_points(self) -> int | None:
