@@ -13,19 +13,13 @@ from torch import Tensor, nn
 from stillmotion import geometry
 from stillmotion.data.clip import Clip
 from stillmotion.files import change_settings
+from stillmotion.keypoints.config import DetectorConfig, GeneratorConfig, KeypointConfig, MotionConfig
+from stillmotion.keypoints.networks import FieldGenerator, GeneratorOutput, Keypoints, Motion
 from stillmotion.rendering.canvas import Canvas
 from stillmotion.rendering.fields import STATIC, Fields, blend, restrict
 from stillmotion.systems.driving.animating import Driving
-from stillmotion.systems.driving.config import (
-    DetectorConfig,
-    DiscriminatorConfig,
-    DrivingConfig,
-    GeneratorConfig,
-    KeypointConfig,
-    MotionConfig,
-    MotionStage,
-)
-from stillmotion.systems.driving.networks import DrivingNetworks, FieldGenerator, GeneratorOutput, Keypoints, Motion
+from stillmotion.systems.driving.config import DiscriminatorConfig, DrivingConfig, MotionStage
+from stillmotion.systems.driving.networks import DrivingNetworks
 from stillmotion.systems.driving.training import MotionTraining
 
 STAGE = "motion_stages.motion"

@@ -31,7 +31,8 @@ MAY_KNOW = {
     "data": {"media", "geometry", "files", "rendering.fields", "rendering.plate"} | BASE,
     "worlds": {"data", "files"} | BASE,
     "training": {"data.sampling", "files", "nn"} | BASE,
-    "systems": {"data", "training.schedules", "training.stage"} | TOOLS | BASE,
+    "keypoints": {"data", "training.schedules", "training.stage"} | TOOLS | BASE,
+    "systems": {"keypoints", "data", "training.schedules", "training.stage"} | TOOLS | BASE,
     "animate": {"systems", "media", "nn"} | BASE,
     "evaluation": {"animate", "systems", "data", "media", "files", "geometry", "nn"} | BASE,
     "train": {"systems", "data", "training", "animate", "files"} | BASE,
@@ -133,7 +134,7 @@ def test_a_wrong_arrow_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     animating = SOURCE / "systems" / "driving" / "animating.py"
     assert not_allowed(animating) == []
     monkeypatch.setitem(MAY_KNOW, "systems", {"errors"})
-    assert any("knows media" in wrong for wrong in not_allowed(animating))
+    assert any("knows options" in wrong for wrong in not_allowed(animating))
     monkeypatch.setattr(sys.modules[__name__], "SYSTEMS", ["driving.config"])
     assert any("knows the system driving.config" in wrong for wrong in not_allowed(animating))
 

@@ -12,9 +12,11 @@ from stillmotion.data.augment import AugmentParams
 from stillmotion.data.clip import Clip
 from stillmotion.data.track_augment import mirrored_name
 from stillmotion.geometry import to_pixels
+from stillmotion.keypoints import data as shared
+from stillmotion.keypoints.data import JOINTS, joint_places, joint_targets
+from stillmotion.keypoints.networks import Keypoints
 from stillmotion.systems.driving import data
-from stillmotion.systems.driving.data import JOINTS, KeypointWindows, joint_places, joint_targets
-from stillmotion.systems.driving.networks import Keypoints
+from stillmotion.systems.driving.data import KeypointWindows
 from stillmotion.worlds import sample_clip
 
 SIZE = (64, 64)
@@ -44,9 +46,9 @@ def test_training_pairs_are_sorted_and_drawn_with_replacement() -> None:
 
 def test_a_handful_of_clips_does_not_drop_the_only_batch() -> None:
     clips = [moving_square(f"clip-{i}", seed=i) for i in range(5)]
-    assert len(data.pairs(clips, 0, "none", batch=2)) == 4  # release: the partial batch is dropped
-    assert len(data.pairs(clips, 0, "none", batch=8)) == 5
-    refuses("no augmentation 'odd'; known are none, taichi", data.pairs, clips, 0, "odd", batch=2)
+    assert len(shared.pairs(clips, 0, "none", batch=2)) == 4  # release: the partial batch is dropped
+    assert len(shared.pairs(clips, 0, "none", batch=8)) == 5
+    refuses("no augmentation 'odd'; known are none, taichi", shared.pairs, clips, 0, "odd", batch=2)
 
 
 # --- joints --------------------------------------------------------------------------------------------------------
@@ -97,9 +99,9 @@ def test_a_pair_played_backwards_has_its_joints_backwards() -> None:
 
 def test_clips_without_joints_are_left_out_and_none_at_all_is_said() -> None:
     square = moving_square("square")
-    assert len(data.frames_with_joints([square, puppet()], 3, 0, "none").clips) == 1
-    refuses("joints", data.frames_with_joints, [square], 3, 0, "none")
-    refuses("12", data.frames_with_joints, [puppet()], 13, 0, "none")
+    assert len(shared.frames_with_joints([square, puppet()], 3, 0, "none").clips) == 1
+    refuses("joints", shared.frames_with_joints, [square], 3, 0, "none")
+    refuses("12", shared.frames_with_joints, [puppet()], 13, 0, "none")
     assert not targets(square, [0, 1], 3)["weights"].any()  # beside clips that know theirs
     assert targets(square, [0, 1], 3)["points"].shape == (2, 3, 2)
 
@@ -138,7 +140,7 @@ def test_keypoints_are_those_found_when_animating_whatever_the_mode() -> None:
     """Batch norm's running statistics, no gradient; the detector is left in the mode it was in, and as it was."""
     clip, detector = moving_square("long", frames=70), tiny()[1].detector.train()
     before = {name: value.clone() for name, value in detector.state_dict().items()}
-    found = data.detect(detector, clip.frames)
+    found = shared.detect(detector, clip.frames)
     assert detector.training
     assert not found.mean.requires_grad
     assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())

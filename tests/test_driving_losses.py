@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from driving_tools import LOSSES, NOT_ADVERSARIAL, TINY, at, batch_of, output, training_of
 from stillmotion.data.motion_truth import PAINT, PLATE, STATIC, UNKNOWN, WARPED
-from stillmotion.systems.driving import losses
+from stillmotion.keypoints import losses
+from stillmotion.keypoints.networks import GeneratorOutput, Keypoints, gather_inputs
+from stillmotion.systems.driving import losses as paper
 from stillmotion.systems.driving.config import PRESETS, LossConfig
-from stillmotion.systems.driving.networks import GeneratorOutput, Keypoints, gather_inputs
 from stillmotion.systems.driving.training import MotionTraining
 
 
@@ -46,14 +47,14 @@ POINTS = Keypoints(torch.zeros(1, 3, 2), torch.eye(2).expand(1, 3, 2, 2))
 def test_a_changed_map_of_the_discriminator_costs_its_weight(preset: str, costs: list[float]) -> None:
     """The last of the six is the score: it belongs to the adversarial loss."""
     weights = PRESETS[preset].motion_stages[0].losses
-    terms = [losses.adversarial_losses(Maps(i), WHITE, BLACK, POINTS, weights) for i in range(6)]  # type: ignore[arg-type]
+    terms = [paper.adversarial_losses(Maps(i), WHITE, BLACK, POINTS, weights) for i in range(6)]  # type: ignore[arg-type]
     assert [term["feature_matching"].item() for term in terms] == costs
     assert [term["gan"].item() for term in terms] == [1, 1, 1, 1, 1, 0]  # (1 - D(fake))^2: only the score counts
 
 
 def test_the_discriminator_loses_by_both_its_errors() -> None:
     """(D(real) - 1)^2 + D(fake)^2; the score is one for bright frames."""
-    told = [losses.discriminator_loss(Maps(5), fake, real, POINTS) for fake, real in ((BLACK, WHITE), (WHITE, BLACK))]  # type: ignore[arg-type]
+    told = [paper.discriminator_loss(Maps(5), fake, real, POINTS) for fake, real in ((BLACK, WHITE), (WHITE, BLACK))]  # type: ignore[arg-type]
     assert [value.item() for value in told] == [0, 2]
 
 
@@ -65,7 +66,7 @@ def test_the_switch_stops_the_gradient_through_the_driving_heatmap(detached: boo
     found = stage.model.detector(batch["driving"])
     given = Keypoints(*(part.detach().requires_grad_() for part in found))
     assert stage.discriminator is not None
-    terms = losses.adversarial_losses(
+    terms = paper.adversarial_losses(
         stage.discriminator, made.frame.detach(), batch["driving"], given, stage.stage.losses
     )
     terms["gan"].requires_grad_().backward()
@@ -254,7 +255,7 @@ def test_prediction_is_measured_over_all_frames_but_the_first(covariance: bool) 
     predicted = Keypoints(truth.mean.clone(), truth.covariance.clone())
     predicted.mean[:, 0], predicted.covariance[:, 0] = 9.0, 9.0  # frame 0 does not count
     predicted.mean[:, 1], predicted.covariance[:, 2] = 0.5, -1.0
-    terms = losses.prediction_losses(predicted, truth, covariance)
+    terms = paper.prediction_losses(predicted, truth, covariance)
     assert {name: value.item() for name, value in terms.items()} == (
         {"mean": 0.25, "covariance": 0.5} if covariance else {"mean": 0.25}
     )

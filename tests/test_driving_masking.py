@@ -22,10 +22,10 @@ from driving_tools import (
 )  # fmt: skip
 from refusals import refuses
 from stillmotion.errors import StillmotionError
+from stillmotion.keypoints.playing import as_fields
 from stillmotion.rendering.compositing import Renderer, hold
 from stillmotion.rendering.fields import PAINT, PLATE, WARPED
 from stillmotion.systems.driving import Drive, masking
-from stillmotion.systems.driving.animating import as_fields
 from stillmotion.systems.driving.masking import Masking
 
 # Untrained networks find bodies of any size.

@@ -10,17 +10,9 @@ from torch import nn
 
 from driving_tools import LOSSES, TINY, TINY_32, VARIANTS, at, changed_config, keypoints, tiny
 from stillmotion import geometry
+from stillmotion.keypoints.networks import FieldGenerator, Keypoints, StepInputs, gather_inputs, heatmaps
 from stillmotion.systems.driving.config import PRESETS
-from stillmotion.systems.driving.networks import (
-    Discriminator,
-    DrivingNetworks,
-    FieldGenerator,
-    Generator,
-    Keypoints,
-    StepInputs,
-    gather_inputs,
-    heatmaps,
-)
+from stillmotion.systems.driving.networks import Discriminator, DrivingNetworks, Generator
 
 
 @pytest.fixture(autouse=True)

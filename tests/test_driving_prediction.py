@@ -22,10 +22,11 @@ from stillmotion.data.info import DatasetInfo
 from stillmotion.data.shards import write_dataset
 from stillmotion.errors import StillmotionError
 from stillmotion.files import change_settings, load_tensors
+from stillmotion.keypoints.networks import Keypoints
 from stillmotion.systems.driving import Drive
 from stillmotion.systems.driving.animating import BATCH, Driving
 from stillmotion.systems.driving.config import DrivingConfig, PredictorConfig
-from stillmotion.systems.driving.networks import LEAST_VARIANCE, KeypointPredictor, Keypoints
+from stillmotion.systems.driving.networks import LEAST_VARIANCE, KeypointPredictor
 from stillmotion.systems.driving.training import KeypointPrediction
 from stillmotion.train import TrainRequest, train
 from stillmotion.training import LoopSettings, fit

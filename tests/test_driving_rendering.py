@@ -12,12 +12,12 @@ from driving_tools import STILL, VIDEO, at, handmade, keypoints, output, prepare
 from refusals import refuses
 from stillmotion import cli, media
 from stillmotion.errors import StillmotionError
+from stillmotion.keypoints.networks import GeneratorOutput
+from stillmotion.keypoints.playing import as_fields, pick
 from stillmotion.rendering.canvas import Canvas, to_network
 from stillmotion.rendering.compositing import Renderer
 from stillmotion.rendering.fields import PLATE
 from stillmotion.systems.driving import Drive
-from stillmotion.systems.driving.animating import as_fields, pick
-from stillmotion.systems.driving.networks import GeneratorOutput
 
 # Untrained networks find bodies of any size.
 pytestmark = pytest.mark.filterwarnings("ignore:The body in the still")

@@ -26,9 +26,9 @@ from driving_tools import (
 from stillmotion import media
 from stillmotion.animate import Animator
 from stillmotion.errors import StillmotionError
+from stillmotion.keypoints.networks import Keypoints
 from stillmotion.rendering.fields import STATIC
 from stillmotion.systems.driving import Drive, Predict
-from stillmotion.systems.driving.networks import Keypoints
 from stillmotion.systems.driving.transfer import BATCH
 
 # Untrained networks find bodies of any size.

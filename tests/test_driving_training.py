@@ -29,11 +29,13 @@ from stillmotion import geometry
 from stillmotion.animate import load
 from stillmotion.errors import StillmotionError
 from stillmotion.files import parse_settings
-from stillmotion.systems.driving import Drive, losses
+from stillmotion.keypoints import losses
+from stillmotion.keypoints.networks import gather_inputs
+from stillmotion.keypoints.training import KeypointSupervision
+from stillmotion.systems.driving import Drive
 from stillmotion.systems.driving.animating import Driving
 from stillmotion.systems.driving.config import PRESETS, DrivingConfig
-from stillmotion.systems.driving.networks import gather_inputs
-from stillmotion.systems.driving.training import KeypointSupervision, MotionTraining
+from stillmotion.systems.driving.training import MotionTraining
 from stillmotion.training.schedules import factor
 from stillmotion.worlds import sample_clip
 
@@ -132,7 +134,7 @@ def test_adam_and_the_schedules_are_the_releases() -> None:
 # --- joints --------------------------------------------------------------------------------------------------------
 def test_keypoint_supervision_measures_the_weighted_distance_and_narrow_maps() -> None:
     config, networks = tiny(**at("keypoints", count=2), **at("keypoint_supervision", steps=5))
-    stage = KeypointSupervision(networks, config, [puppet()], 0)
+    stage = KeypointSupervision(networks, config.keypoints.count, config.keypoint_supervision, [puppet()], 0)
     frame = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         found = stage.detector(frame)
@@ -148,7 +150,7 @@ def test_keypoint_supervision_measures_the_weighted_distance_and_narrow_maps() -
 
 def test_keypoint_supervision_moves_the_detector_only() -> None:
     config, networks = tiny(**at("keypoint_supervision", steps=5))
-    stage = KeypointSupervision(networks, config, [puppet()], 0)
+    stage = KeypointSupervision(networks, config.keypoints.count, config.keypoint_supervision, [puppet()], 0)
     before, optimizer = [p.clone() for p in networks.parameters()], stage.optimizers["detector"]
     stage.step(batch_of(stage, [0, 1]), stepper(stage))
     moved = {n for (n, p), b in zip(networks.named_parameters(), before, strict=True) if not torch.equal(p, b)}

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from driving_tools import keypoints
 from refusals import refuses
 from stillmotion import geometry
+from stillmotion.keypoints.networks import Keypoints
 from stillmotion.rendering.canvas import Canvas
 from stillmotion.systems.base import Output
 from stillmotion.systems.driving import Drive
 from stillmotion.systems.driving import transfer as transferring
-from stillmotion.systems.driving.networks import Keypoints
 from stillmotion.systems.driving.transfer import BATCH, Driver, compare, suggest_crop, transfer
 
 POSE = torch.tensor([[[-0.5, -0.5], [0.5, -0.4], [0.3, 0.6], [-0.2, 0.1]]])

@@ -4,7 +4,8 @@ import numpy as np
 
 from driving_tools import at, moving_square, tiny
 from stillmotion.data.clip import evenly
-from stillmotion.systems.driving import visualization as drawing
+from stillmotion.keypoints import visualization as drawing
+from stillmotion.systems.driving.visualization import path_sheet
 
 
 def test_paths_are_drawn_through_the_keypoints_places() -> None:
@@ -53,6 +54,6 @@ def test_contact_sheets_have_a_row_per_clip_and_leave_the_mode_as_it_was() -> No
     assert drawing.keypoint_sheet(networks.detector, clips, rows=2, shown=4).shape == (2 * 3 * 64, 4 * 3 * 64, 3)
     # Four frames with keypoints, three generated, two warped, two of masks, one of the blend.
     assert drawing.pair_sheet(networks, clips).shape == (3 * 128, 12 * 128, 3)
-    assert drawing.path_sheet(networks, clips, 5).shape == (3 * 256, 2 * 256, 3)
+    assert path_sheet(networks, clips, 5).shape == (3 * 256, 2 * 256, 3)
     assert all(module.training for module in networks.modules())
     assert [clips[i].name for i in evenly(len(clips), 2)] == ["clip-0", "clip-2"]

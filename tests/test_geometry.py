@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from driving_tools import at, changed_config
 from refusals import refuses
 from stillmotion import geometry
-from stillmotion.systems.driving.networks import Keypoints, heatmaps
+from stillmotion.keypoints.networks import Keypoints, heatmaps
 
 SIZES = [(8, 8), (7, 7), (6, 11), (11, 6), (5, 64), (1, 9), (9, 1), (1, 1)]
 

@@ -13,13 +13,13 @@ from torch.nn import functional as F
 
 from driving_tools import at, tiny
 from refusals import refuses
+from stillmotion.keypoints.networks import Keypoints
 from stillmotion.nn import unet
 from stillmotion.nn.device import best_times, choose_device, choose_precision, time_convolution
 from stillmotion.nn.modes import folded
 from stillmotion.nn.norm import BatchNorm2d
 from stillmotion.nn.spectral import frozen_power_iteration, spectral_norm
 from stillmotion.nn.unet import MAX_DIRECT_SIDE, Affine2d, UNet, UpsampleConv2d, fold_norm, upsample_conv2d
-from stillmotion.systems.driving.networks import Keypoints
 
 
 def randomize_norms(network: nn.Module, seed: int = 0) -> None:

@@ -13,27 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stillmotion import geometry, media
+from stillmotion import geometry
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError, StillmotionWarning
+from stillmotion.keypoints.networks import GeneratorOutput, Keypoints, StepInputs
+from stillmotion.keypoints.playing import Player, encode, held, pick
 from stillmotion.options import Box, Control
-from stillmotion.rendering.backdrop import find_backdrop, left_places
 from stillmotion.rendering.canvas import Canvas
 from stillmotion.rendering.compositing import LAYERS as RENDERER_LAYERS
-from stillmotion.rendering.compositing import Renderer, hold
-from stillmotion.rendering.fields import WARPED, Fields, alone, blend
 from stillmotion.systems.base import Output, Rollout, Step, System
 from stillmotion.systems.driving import CONTROLS, Drive, Predict
 from stillmotion.systems.driving import transfer as transferring
 from stillmotion.systems.driving.config import PRESETS, DrivingConfig
-from stillmotion.systems.driving.networks import (
-    DrivingNetworks,
-    FieldGenerator,
-    GeneratorOutput,
-    Keypoints,
-    Motion,
-    StepInputs,
-)
+from stillmotion.systems.driving.networks import DrivingNetworks
 from stillmotion.systems.driving.transfer import BATCH, FPS, Driver
 
 CROP_ROUNDS = 4
@@ -137,9 +129,7 @@ class DrivingRollout(Rollout):
         self.control: Control | None = None
         self.driver: Driver | None = None
         self.canvas: Canvas | None = None
-        self.renderer: Renderer | None = None
-        self.figure: Tensor | None = None  # of the still, 1 x 1 x S x S; not where a person gives the mask
-        self.left: Tensor | None = None  # places that the figure has left, 1 x 1 x S x S
+        self.player: Player | None = None
         self.reference: transferring.Match | None = None
         self._targets: Iterator[Target] = iter(())
         self._next: Target | None = None
@@ -256,10 +246,7 @@ class DrivingRollout(Rollout):
     def encode(self, crop: Box | None) -> tuple[Canvas, StepInputs]:
         """The prepared still, and its features and keypoints; the target is its own pose."""
         canvas = Canvas.prepare(self.still, self.system.config.size, crop, self.system.device)
-        with self.system.autocast():
-            features = self.networks.generator.encode(canvas.small)
-        found = self.detect(canvas.small)
-        return canvas, StepInputs(features, found, found)
+        return canvas, encode(self.networks, canvas, self.system.precision)
 
     def _match(self, control: Drive, head: Keypoints) -> transferring.Match:
         """The driving frame that stands for the still's pose; `best` reads the video once more for it."""
@@ -286,66 +273,34 @@ class DrivingRollout(Rollout):
 
     def make_steps(self, target: Target) -> Iterator[tuple[Step, Keypoints]]:
         """The steps of N targets, each with its keypoints, 1 x K."""
-        renderer = self.set_up()
+        player = self.set_up()
         masking = self.masking()
         keypoints = masking.keypoints(target.keypoints) if masking else target.keypoints
-        made = self.generate(keypoints)
+        made = player.generate(keypoints)
         made, weight = masking.weigh(made, keypoints) if masking else (made, None)
         for i in range(len(keypoints.mean)):
-            here, one = slice(i, i + 1), self.reveal(renderer, pick(made, i))
-            fields, residual = as_fields(one)
-            shown = one
-            if weight is not None:
-                share = weight[here]
-                fields, residual = hold(fields, share), None if residual is None else share * residual
-                shown = one._replace(frame=share * one.frame + (1 - share) * renderer.canvas.small)
-            native = self.output.native
-            frame = renderer.render(fields, residual) if native else media.to_pictures(shown.frame)[0]
+            here, one = slice(i, i + 1), player.reveal(pick(made, i))
+            share = None if weight is None else weight[here]
+            frame = player.render(one, self.output.native, share)
             layers: Mapping[str, np.ndarray] = {}
             if self.output.layers:
-                from stillmotion.systems.driving.visualization import draw_layers
+                from stillmotion.keypoints.visualization import draw_layers
 
                 seen = (
                     None
                     if target.small is None or target.found is None
                     else (target.small[here], target.found.rows(here))
                 )
-                layers = {**draw_layers(shown, keypoints.rows(here), seen), **renderer.layers()}
+                shown = held(one, share, player.canvas)
+                layers = {**draw_layers(shown, keypoints.rows(here), seen), **player.renderer.layers()}
             yield Step(frame, layers, self._facts(one, keypoints, i)), keypoints.rows(here)
 
-    def set_up(self) -> Renderer:
+    def set_up(self) -> Player:
         """Find the still's figure and the plate behind it, once the crop is chosen."""
-        if self.renderer is None:
+        if self.player is None:
             assert self.canvas is not None
-            figure, generator = None, self.networks.generator
-            if isinstance(generator, FieldGenerator) and self.output.mask is None:
-                with self.system.autocast():
-                    figure = torch.sigmoid(generator.figure(self.inputs.features))
-            self.figure = figure
-            self.renderer = Renderer(self.canvas, find_backdrop(self.canvas, figure, self.output))
-            self.inputs = self.inputs._replace(plate=self.renderer.small_plate)
-        return self.renderer
-
-    def reveal(self, renderer: Renderer, one: GeneratorOutput) -> GeneratorOutput:
-        """Find the plate again where a frame shows that more of the still is figure; the frame with that plate.
-
-        Frame by frame, so that a frame does not depend on which others go through the networks with it.
-        """
-        if one.fields is None or self.figure is None or renderer.backdrop is None:
-            return one
-        left = left_places(one.fields.shares, self.figure, self.left)
-        if left is not None:
-            self.left = left
-            renderer.show(find_backdrop(renderer.canvas, self.figure, self.output, left, renderer.backdrop))
-        if self.left is None:
-            return one
-        return one._replace(frame=blend(one.fields, one.warped, renderer.canvas.small, renderer.small_plate))
-
-    def generate(self, target: Keypoints) -> GeneratorOutput:
-        """Frames of the still with its keypoints at N targets."""
-        with self.system.autocast():
-            output: GeneratorOutput = self.networks(self.inputs._replace(target=target))
-        return output
+            self.player = Player(self.networks, self.canvas, self.inputs, self.output, self.system.precision)
+        return self.player
 
     def masking(self) -> Any:
         """What the control keeps of the still; None if nothing."""
@@ -356,7 +311,7 @@ class DrivingRollout(Rollout):
             from stillmotion.systems.driving.masking import Masking
 
             assert self.canvas is not None
-            own = self.generate(self.inputs.source).motion.masks if control.keep_background else None
+            own = self.set_up().generate(self.inputs.source).motion.masks if control.keep_background else None
             self._masking = Masking.of(control, self.canvas, self.inputs.source, own)
         return self._masking
 
@@ -374,21 +329,3 @@ class DrivingRollout(Rollout):
         if isinstance(control, Drive) and control.crop is not None and self.canvas is not None:
             facts["crop"] = np.asarray(self.canvas.crop)
         return facts
-
-
-def pick(made: GeneratorOutput, index: int) -> GeneratorOutput:
-    """One frame of a batch, still as a batch of one."""
-    here = slice(index, index + 1)
-    masks = None if made.motion.masks is None else made.motion.masks[here]
-    motion = Motion(made.motion.displacement[here], masks)
-    fields = None if made.fields is None else made.fields.rows(here)
-    return GeneratorOutput(made.frame[here], motion, made.warped[here], fields)
-
-
-def as_fields(made: GeneratorOutput) -> tuple[Fields, Tensor | None]:
-    """The fields of a frame, and what is added to their blend: the paper's generator paints over the warped still."""
-    if made.fields is not None:
-        return made.fields, None
-    size = (made.frame.shape[2], made.frame.shape[3])
-    displacement = geometry.resize_grid(made.motion.displacement, size)
-    return Fields(displacement, alone(WARPED, made.frame), torch.zeros_like(made.frame)), made.frame - made.warped

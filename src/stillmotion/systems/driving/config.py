@@ -7,85 +7,29 @@ the field says so. "Ours" marks what neither has.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from stillmotion.errors import StillmotionError
 from stillmotion.files import STRICT
+from stillmotion.keypoints.config import (
+    Blocks,
+    Count,
+    DetectorConfig,
+    GeneratorConfig,
+    KeypointConfig,
+    MotionConfig,
+    NetworkConfig,
+    PairLossConfig,
+    PairStage,
+    Positive,
+    Steps,
+    SupervisionStage,
+    Weight,
+)
 from stillmotion.training.schedules import Schedule
-
-Count = Annotated[int, Field(ge=1)]
-Steps = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-Weight = Annotated[float, Field(ge=0)]
-Blocks = Annotated[int, Field(ge=1, le=12)]  # each halves the picture; 12 is more than any picture has room for
-GroupConvs = Annotated[int, Field(ge=0, le=12)]
-Flow = Literal["full", "coarse", "residual", "none"]
-
-
-@dataclass(frozen=True, config=STRICT)
-class KeypointConfig:
-    """Keypoints and their gaussian heatmaps (Sec. 3.2)."""
-
-    count: Count = 10
-    temperature: Positive = 0.1  # of the spatial softmax (release; the paper's is plain)
-    covariance: Literal["full", "fixed"] = "full"  # "fixed": Table 2's "No Sigma_k"
-    fixed_variance: Positive = 0.01
-    covariance_floor: Weight = 0.001  # smallest singular value; 0 switches the floor off
-    heatmap_exponent: Positive = 0.5  # the paper writes the gaussian without the half
-    heatmap_scale: Positive = 100.0  # alpha: heatmaps are divided by this ...
-    heatmap_sum: bool = False  # ... or, if set, by their own sum over the picture (bair)
-
-
-@dataclass(frozen=True, config=STRICT)
-class DetectorConfig:
-    """Keypoint detector: level i of a U-Net has min(max_width, width * 2^i) channels."""
-
-    width: Count = 32
-    max_width: Count = 1024
-    blocks: Blocks = 5
-    pixel_unshuffle: bool = False  # ours: at motion.scale 1/f, f x f pixels as channels instead of their mean
-
-
-@dataclass(frozen=True, config=STRICT)
-class MotionConfig:
-    """Dense motion network M (Sec. 3.4)."""
-
-    scale: Annotated[float, Field(gt=0, le=1)] = 1.0  # the detector and M see the picture at this scale
-    shrink: Literal["nearest", "area"] = "nearest"  # how it is made smaller for them (release: nearest)
-    flow: Flow = "full"  # F_coarse + F_residual, or Table 2's "No F_residual", "No F_coarse", "No F" (the identity)
-    image: bool = True  # False: Table 2's "No x", heatmaps without the shifted stills
-    displacement: bool = False  # moving-gif also gives M each keypoint's displacement
-    width: Count = 32
-    max_width: Count = 1024
-    blocks: Blocks = 5
-    group_convs: GroupConvs = 2  # 1x1 group convolutions ahead of the U-Net
-    background_bias: float = 2.0  # initial logit of the background mask
-
-    @property
-    def coarse(self) -> bool:
-        """Whether masks mix the keypoints' shifts."""
-        return self.flow in ("full", "coarse")
-
-    @property
-    def residual(self) -> bool:
-        """Whether a residual is predicted."""
-        return self.flow in ("full", "residual")
-
-
-@dataclass(frozen=True, config=STRICT)
-class GeneratorConfig:
-    """Generator G (Sec. 3.3)."""
-
-    width: Count = 32
-    max_width: Count = 1024
-    blocks: Blocks = 5
-    refine_blocks: GroupConvs = 4
-    flow_resize: Literal["bilinear", "nearest"] = "bilinear"  # paper and release: nearest, but for the release's vox
-    norm: Literal["batch", "affine"] = "batch"  # "affine" (ours): scale and shift alone
-    fields: bool = False  # ours: frames are blended of the moved still, the still, its background and paint
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -107,28 +51,12 @@ class PredictorConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
-class LossConfig:
-    """Weights of the losses of a motion stage."""
+class LossConfig(PairLossConfig):
+    """Weights of the losses of a motion stage: the paper's, and those of pairs."""
 
     feature_matching: tuple[Weight, ...] = (10.0, 10.0, 10.0, 10.0, 1.0)  # Eq. 6, maps 0 to 4 of D; paper: all 10
     gan: Weight = 1.0  # Eq. 5
     detach_heatmaps: bool = False  # paper: True, no gradient through the heatmaps that D is given
-    warp: Weight = 0.0  # L1 between the warped still and the target (bair: 10)
-    mask_mixture: Weight = 0.0  # ours: L1 between the shifted stills mixed by the masks and the (shrunk) target
-    paint: Weight = 0.0  # ours, with fields: L1 between the painted colours and the target
-    pyramid: Weight = 0.0  # ours: L1 at full, half, quarter and eighth size
-    motion_weighting: Weight = 0.0  # ours: pixels that change count this many times more in the L1 losses above
-    equivariance: Weight = 0.0  # ours: keypoints of a transformed frame are the transformed keypoints
-    keypoint_supervision: Weight = 0.0  # ours: keypoints stay near the joints of clips that know them
-    displacement: Weight = 0.0  # ours: end-point error of the flow in clips that know it, normalised units
-    visibility: Weight = 0.0  # ours: cross-entropy of the shares in clips that know what is hidden
-    figure: Weight = 0.0  # ours: cross-entropy of the still's figure in clips that know it
-    separation: Weight = 0.0  # ours: keypoints keep apart (Zhang et al. 2018, "separation loss")
-
-    @property
-    def truth(self) -> bool:
-        """Whether clips that know their motion supervise the fields."""
-        return max(self.displacement, self.visibility, self.figure) > 0
 
     @property
     def adversarial(self) -> bool:
@@ -137,30 +65,10 @@ class LossConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
-class MotionStage:
+class MotionStage(PairStage):
     """One stage of training on pairs of frames; the paper has one, which trains all networks end to end."""
 
-    name: str = "motion"
-    steps: Steps = 76_000
-    batch: Count = 32
-    learning_rate: Positive = 2e-4
-    schedule: Schedule = Schedule(kind="milestone", milestones=(2 / 3,))
-    clip_grad: Weight = 0.0  # ours: largest norm of the gradient of generator and detector; 0: no limit
-    augmentation: str = "taichi"
-    freeze_detector: bool = False  # ours: the detector stays as it is
-    freeze_detector_bn: bool = False  # ours: its batch norm keeps its running statistics while it trains
     losses: LossConfig = LossConfig()
-
-
-@dataclass(frozen=True, config=STRICT)
-class SupervisionStage:
-    """Ours, before the motion stages: the detector learns the joints of clips that know them."""
-
-    steps: Steps = 0
-    batch: Count = 16
-    learning_rate: Positive = 1e-3
-    schedule: Schedule = Schedule(kind="linear", floor=0.02)
-    augmentation: str = "varied"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -175,14 +83,9 @@ class PredictionStage:
 
 
 @dataclass(frozen=True, config=STRICT)
-class DrivingConfig:
+class DrivingConfig(NetworkConfig):
     """Networks and stages of the driving system. Defaults: the release's `taichi` setting but for `flow_resize`."""
 
-    size: Count = 64  # height and width the networks work at
-    keypoints: KeypointConfig = KeypointConfig()
-    detector: DetectorConfig = DetectorConfig()
-    motion: MotionConfig = MotionConfig()
-    generator: GeneratorConfig = GeneratorConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     predictor: PredictorConfig | None = None
     keypoint_supervision: SupervisionStage = SupervisionStage()
@@ -190,11 +93,7 @@ class DrivingConfig:
     keypoint_prediction: PredictionStage = PredictionStage()
 
     def __post_init__(self) -> None:
-        self._check_sizes()
-        if self.detector.pixel_unshuffle and 1 / self.motion.scale % 1:
-            raise StillmotionError(
-                f"detector.pixel_unshuffle needs a motion.scale of 1, 1/2, 1/3 ..., not {self.motion.scale}."
-            )
+        super().__post_init__()
         maps = self.discriminator.blocks + 1
         for stage in self.motion_stages:
             if len(stage.losses.feature_matching) != maps:
@@ -210,22 +109,6 @@ class DrivingConfig:
         names = [stage.name for stage in self.motion_stages]
         if len(set(names)) < len(names) or not all(name.isidentifier() for name in names):
             raise StillmotionError(f"motion_stages need different names of letters, digits and '_', not {names}.")
-
-    def _check_sizes(self) -> None:
-        working, least = self.size * self.motion.scale, 2 ** max(self.detector.blocks, self.motion.blocks)
-        if working != int(working) or int(working) % least:
-            raise StillmotionError(
-                f"size {self.size} at motion.scale {self.motion.scale} must be a whole number divisible by {least}: "
-                "every block halves it."
-            )
-        if self.size % 2**self.generator.blocks:
-            raise StillmotionError(f"size {self.size} must be divisible by {2**self.generator.blocks}.")
-
-    @property
-    def motion_size(self) -> tuple[int, int]:
-        """(height, width) at which keypoints and flow are found."""
-        side = int(self.size * self.motion.scale)
-        return side, side
 
 
 def _release(config: DrivingConfig, max_width: int = 1024, **changes: object) -> DrivingConfig:

@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 from stillmotion import geometry
 from stillmotion.errors import StillmotionError
+from stillmotion.keypoints.networks import GeneratorOutput, Keypoints
 from stillmotion.options import Box
 from stillmotion.rendering.canvas import Canvas
 from stillmotion.rendering.compositing import suppress_slow
 from stillmotion.rendering.fields import PLATE
 from stillmotion.systems.driving import Drive
-from stillmotion.systems.driving.networks import GeneratorOutput, Keypoints
 from stillmotion.systems.driving.transfer import as_text
 
 BODY_ABOVE = 0.3

@@ -13,26 +13,16 @@ from torch.optim import Adam
 
 from stillmotion.data.augment import find_augmentation
 from stillmotion.errors import StillmotionError
+from stillmotion.keypoints.data import detect
+from stillmotion.keypoints.networks import Keypoints
+from stillmotion.keypoints.training import KeypointSupervision, PairTraining
 from stillmotion.systems.base import System
 from stillmotion.systems.driving import losses
 from stillmotion.systems.driving.config import DrivingConfig, MotionStage
-from stillmotion.systems.driving.data import (
-    KeypointWindows,
-    detect,
-    frames_with_joints,
-    pairs,
-    window_length,
-)
-from stillmotion.systems.driving.networks import (
-    Discriminator,
-    DrivingNetworks,
-    FieldGenerator,
-    Keypoints,
-    StepInputs,
-    gather_inputs,
-)
-from stillmotion.systems.driving.visualization import keypoint_sheet, pair_sheet, path_sheet
-from stillmotion.training.schedules import EpochPlateau, scheduler
+from stillmotion.systems.driving.data import KeypointWindows, window_length
+from stillmotion.systems.driving.networks import Discriminator, DrivingNetworks
+from stillmotion.systems.driving.visualization import path_sheet
+from stillmotion.training.schedules import EpochPlateau
 from stillmotion.training.stage import Update, check_clips, chosen_stages, stage_seed
 
 
@@ -72,18 +62,21 @@ def stages(
         if name in motion:
             made.append(MotionTraining(networks, config, motion[name], clips, preview, stage_seed(seed, name)))
         elif name == "keypoint_supervision":
-            made.append(KeypointSupervision(networks, config, clips, stage_seed(seed, name)))
+            made.append(
+                KeypointSupervision(
+                    networks, config.keypoints.count, config.keypoint_supervision, clips, stage_seed(seed, name)
+                )
+            )
         else:
             made.append(KeypointPrediction(networks, config, clips, preview, stage_seed(seed, name)))
     return made
 
 
-class MotionTraining:
-    """Detector, generator and discriminator learn together, end to end, on pairs of frames.
+class MotionTraining(PairTraining):
+    """Detector, generator and discriminator learn together, end to end, on pairs of frames (Sec. 3.5)."""
 
-    Attributes as `stillmotion.training.Stage` asks; Adam optimisers as in the release, of which generator and
-    detector step together on one loss.
-    """
+    config: DrivingConfig
+    stage: MotionStage
 
     def __init__(
         self,
@@ -94,125 +87,23 @@ class MotionTraining:
         preview_clips: Sequence[Any],
         seed: int,
     ):
-        self.model, self.config, self.stage = model, config, stage
-        self.name, self.steps, self.batch = stage.name, stage.steps, stage.batch
-        joints = config.keypoints.count if self.supervised else 0
-        self.dataset = pairs(clips, seed, stage.augmentation, stage.batch, joints, config.generator.fields)
-        self.preview_clips = preview_clips
+        super().__init__(model, config, stage, clips, preview_clips, seed)
         self.discriminator = Discriminator(config) if stage.losses.adversarial else None
-        self.networks: dict[str, nn.Module] = {"model": model}
-        self.generators = {"transforms": torch.Generator()}  # seeded and stored by the loop
-        self.ema: Mapping[str, nn.Module] = {"model": model}
-        learning = [*model.generator.parameters(), *model.detector.parameters()]
-        self.optimizers = {"generator": Adam(learning, stage.learning_rate, (0.5, 0.999))}
         if self.discriminator is not None:
             self.networks["discriminator"] = self.discriminator
-            parameters = self.discriminator.parameters()
-            self.optimizers["discriminator"] = Adam(parameters, stage.learning_rate, (0.5, 0.999))
-        self.schedulers = {name: scheduler(o, stage.schedule, stage.steps) for name, o in self.optimizers.items()}
-
-    @property
-    def supervised(self) -> bool:
-        """Whether known joints supervise the keypoints."""
-        return self.stage.losses.keypoint_supervision > 0 and not self.stage.freeze_detector
+            self.learn("discriminator", list(self.discriminator.parameters()))
 
     def step(self, batch: Mapping[str, Any], update: Update) -> dict[str, Tensor]:
-        """One iteration: generator and detector first, then the discriminator on the same generated frame.
-
-        Args:
-            batch: `source` and `driving`, B x 3 x S x S in [0, 1], and the clips' names; with joints `points`,
-                B x 2 x K x 2, normalised, and `weights`, B x 2 x K; with fields what `data.known_targets` gives.
-            update: called as `update(optimizer name, loss, clip_grad=...)`.
-
-        Returns:
-            Every loss term, weighted, detached; and `keypoint_spread`, the keypoints' standard deviation.
-        """
-        source, driving, weights = batch["source"], batch["driving"], self.stage.losses
-        self.model.detector.train(not (self.stage.freeze_detector or self.stage.freeze_detector_bn))
-        inputs = gather_inputs(self.model, source, driving, freeze=self.stage.freeze_detector)
-        inputs = inputs._replace(plate=batch.get("plate"))
-        output = self.model(inputs)
-        known = batch.get("visibility")
-        terms = losses.reconstruction_losses(output, source, driving, weights, self.config, known)
-        if weights.truth:
-            assert isinstance(self.model.generator, FieldGenerator)
-            figure = self.model.generator.figure(inputs.features)
-            terms |= losses.truth_losses(output, figure, batch, weights)
-        terms |= self.keypoint_losses(inputs, batch)
-        if self.discriminator is not None:
-            terms |= losses.adversarial_losses(self.discriminator, output.frame, driving, inputs.target, weights)
-        total = sum(terms.values(), torch.zeros((), device=source.device))
-        update("generator", total, clip_grad=self.stage.clip_grad or None)
-        if self.discriminator is not None:
-            terms["discriminator"] = losses.discriminator_loss(
-                self.discriminator, output.frame, driving, inputs.target
-            )
-            update("discriminator", terms["discriminator"])
-        terms["keypoint_spread"] = inputs.source.mean.std(dim=1).mean()
-        return {name: value.detach() for name, value in terms.items()}
-
-    def keypoint_losses(self, inputs: StepInputs, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Ours: the terms of keypoints alone, weighted; none while the detector is frozen."""
-        weights, terms = self.stage.losses, dict[str, Tensor]()
-        if self.stage.freeze_detector:
-            return terms
-        if weights.equivariance:
-            half = (len(batch["driving"]) + 1) // 2  # half the batch constrains it as well and costs half
-            moved = losses.equivariance(
-                self.model.detector,
-                batch["driving"][:half],
-                inputs.target.rows(slice(half)),
-                self.generators["transforms"],
-            )
-            terms["equivariance"] = weights.equivariance * moved
-        if weights.separation:
-            terms["separation"] = weights.separation * losses.separation(inputs.target.mean)
-        if self.supervised:
-            found = torch.stack([inputs.source.mean, inputs.target.mean], dim=1).flatten(0, 1)  # 2 B x K x 2
-            away = losses.joint_distance(found, batch["points"].flatten(0, 1), batch["weights"].flatten(0, 1))
-            terms["keypoint_supervision"] = weights.keypoint_supervision * away
-        return terms
-
-    def preview(self) -> dict[str, np.ndarray]:
-        """A contact sheet: driving frames with keypoints, generated frames, warped stills, masks."""
-        return {"pairs": pair_sheet(self.model, self.preview_clips)}
-
-
-class KeypointSupervision:
-    """Ours, before the motion stages: the detector alone learns the joints of clips that know them.
-
-    Unsupervised keypoints of a small network need thousands of steps before they leave the torso (docs/log.md,
-    2026-11-21). Puppets know their joints, and a pose network finds those of real people (`prepare --tracks joints`).
-    """
-
-    name: ClassVar[str] = "keypoint_supervision"
-
-    def __init__(self, model: DrivingNetworks, config: DrivingConfig, clips: Sequence[Any], seed: int):
-        self.detector, stage = model.detector, config.keypoint_supervision
-        self.steps, self.batch = stage.steps, stage.batch
-        self.dataset = frames_with_joints(clips, config.keypoints.count, seed, stage.augmentation)
-        self.clips = clips
-        self.networks: Mapping[str, nn.Module] = {"detector": model.detector}
-        self.ema: Mapping[str, nn.Module] = {"detector": model.detector}
-        self.optimizers = {"detector": Adam(model.detector.parameters(), stage.learning_rate, (0.9, 0.999))}
-        self.schedulers = {"detector": scheduler(self.optimizers["detector"], stage.schedule, stage.steps)}
-
-    def step(self, batch: Mapping[str, Any], update: Update) -> dict[str, Tensor]:
-        """One step towards the joints.
-
-        Args:
-            batch: `frame`, B x 3 x S x S, `points`, B x 1 x K x 2, normalised, and `weights`, B x 1 x K.
-            update: called as `update("detector", loss)`.
-        """
-        found = self.detector(batch["frame"])
-        away = losses.joint_distance(found.mean, batch["points"].flatten(0, 1), batch["weights"].flatten(0, 1))
-        terms = {"distance": away, "narrowness": 10 * losses.narrowness(found)}
-        update("detector", terms["distance"] + terms["narrowness"])
-        return {name: value.detach() for name, value in terms.items()}
-
-    def preview(self) -> dict[str, np.ndarray]:
-        """Keypoints on training clips."""
-        return {"keypoints": keypoint_sheet(self.detector, self.clips)}
+        """One iteration: generator and detector first, then the discriminator on the same generated frame."""
+        if self.discriminator is None:
+            return super().step(batch, update)
+        made, driving = self.make(batch), batch["driving"]
+        frame, found = made.output.frame, made.inputs.target
+        made.terms.update(losses.adversarial_losses(self.discriminator, frame, driving, found, self.stage.losses))
+        self.descend(made, update)
+        made.terms["discriminator"] = losses.discriminator_loss(self.discriminator, frame, driving, found)
+        update("discriminator", made.terms["discriminator"])
+        return self.told(made)
 
 
 class KeypointPrediction:

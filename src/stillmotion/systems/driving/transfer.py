@@ -17,11 +17,11 @@ from torch import Tensor
 
 from stillmotion import geometry, media
 from stillmotion.errors import StillmotionError
+from stillmotion.keypoints.networks import Keypoints
 from stillmotion.options import Box
 from stillmotion.rendering.canvas import to_network
 from stillmotion.systems.base import Output, in_batches
 from stillmotion.systems.driving import Drive
-from stillmotion.systems.driving.networks import Keypoints
 
 BATCH = 16
 """Driving frames that go through the networks together."""
