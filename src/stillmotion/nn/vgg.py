@@ -64,8 +64,8 @@ def to_caffe(images: Tensor) -> Tensor:
 def random_vgg(seed: int = 0, convolution: int = 0, inputs: Inputs = "torchvision") -> VGG:
     """A VGG-16 with fixed random weights and He initialisation, so that the maps keep their magnitude.
 
-    Random features respond to edges and textures at five scales; they are not a perceptual distance. `convolution` and
-    `inputs` as for `VGG`.
+    Random features respond to edges and textures at five scales; they are not a perceptual distance. `convolution`
+    and `inputs` as for `VGG`.
     """
     network, generator = VGG(16, convolution, inputs), torch.Generator().manual_seed(seed)
     for name, value in network.named_parameters():

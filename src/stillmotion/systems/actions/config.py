@@ -39,6 +39,11 @@ PENN_ACTIONS = (
 """The nine of Penn Action's fifteen classes (Sec. 3.1), in the order of the release's class indices."""
 
 
+def _check_range(name: str, values: tuple[float, float]) -> None:
+    if values[0] > values[1]:
+        raise StillmotionError(f"{name} must be a range, the smaller number first, not {values[0]} to {values[1]}.")
+
+
 @dataclass(frozen=True, config=STRICT)
 class KeypointConfig:
     """Keypoints and their gaussian maps (Eq. 1, 2)."""
@@ -124,7 +129,7 @@ class MotionLossConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class FilterConfig:
-    """Filters of PIL, of which each pair has one in ten: six fixed ones and these four, by a random factor (release)."""
+    """Each pair has one of ten filters of PIL: six fixed ones, and these four by a random factor (release)."""
 
     sharpness: tuple[Weight, Weight] = (0.0, 5.0)
     brightness: tuple[Weight, Weight] = (0.7, 2.0)
@@ -203,11 +208,6 @@ class ActionsConfig:
     def map_size(self) -> int:
         """Side of the image encoder's features and of the gaussian maps that the translator sees."""
         return self.size // 4
-
-
-def _check_range(name: str, values: tuple[float, float]) -> None:
-    if values[0] > values[1]:
-        raise StillmotionError(f"{name} must be a range, the smaller number first, not {values[0]} to {values[1]}.")
 
 
 # Stage 1 until the perceptual loss, stage 2 until the divergence has converged (Sec. 3.2). The release names this

@@ -1,4 +1,4 @@
-"""Every loss of both stages (Sec. 2); frames are in [-1, 1]. The GAN's cross-entropies are in `stillmotion.losses`."""
+"""Every loss of both stages (Sec. 2); frames are in [-1, 1]. The cross-entropies are in `stillmotion.losses`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEAST_VARIANCE = 1e-8
 """Added to variances whose logarithm is taken (release): a ReLU's deviation may be zero, which costs 8.7 nats."""
 
 
-# --- stage `keypoints` -----------------------------------------------------------------------------------------------
+# --- stage `keypoints` ----------------------------------------------------------------------------------------------
 def perceptual_network(settings: PerceptualConfig) -> nn.Module | None:
     """The frozen VGG of the perceptual loss; None where it has no weight.
 
@@ -41,14 +41,14 @@ def perceptual_network(settings: PerceptualConfig) -> nn.Module | None:
 def perceptual_loss(network: nn.Module, generated: Tensor, target: Tensor) -> Tensor:
     """Mean over the maps of their mean absolute differences; no gradient flows into the target.
 
-    The paper's sum over its norm says neither; the release takes the mean of both.
+    The paper writes the expectation of a norm over layers; the release takes means of both.
 
     Args:
-        network: N x 3 x S x S in [0, 1] to maps; a VGG gives five, conv1_2 to the last convolution of the fifth block.
+        network: N x 3 x S x S in [0, 1] to maps; a VGG gives five, those of the last convolution of each block.
         generated: N x 3 x S x S in [-1, 1], or beyond.
         target: the same shape.
     """
-    maps = network((generated.float() + 1) / 2)
+    maps = network.to(generated.device)((generated.float() + 1) / 2)
     wanted = network((target.detach().float() + 1) / 2)
     return losses.feature_matching(maps, wanted, [1 / len(maps)] * len(maps))
 
@@ -63,6 +63,7 @@ def translator_losses(
         discriminator: frames to logits; None leaves it out.
         frame: N x 3 x S x S, translated.
         target: the true frame.
+        weights: of the terms.
     """
     terms = {}
     if network is not None:
@@ -72,7 +73,7 @@ def translator_losses(
     return terms
 
 
-# --- stage `motion` --------------------------------------------------------------------------------------------------
+# --- stage `motion` -------------------------------------------------------------------------------------------------
 def motion_losses(
     output: MotionOutput, future: Tensor, discriminator: nn.Module | None, weights: MotionLossConfig, done: float
 ) -> dict[str, Tensor]:
@@ -117,7 +118,7 @@ def kl_factor(weights: MotionLossConfig, done: float) -> float:
     return min(1.0, done / weights.kl_ramp) if weights.kl_ramp else 1.0
 
 
-# --- both ------------------------------------------------------------------------------------------------------------
+# --- both -----------------------------------------------------------------------------------------------------------
 def discriminator_loss(network: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
     """Cross-entropy of real samples against 1 plus that of generated ones against 0; no gradient into the latter."""
     return losses.log_discriminator(network(real), network(fake.detach()))

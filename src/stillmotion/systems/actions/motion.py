@@ -89,7 +89,7 @@ class MotionEncoder(nn.Module):
         self.posterior = linear(motion.hidden + condition_width(config), 2 * motion.latent)
 
     def forward(self, future: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """N x T x K x 2 and N x (2K + classes) to N x Z twice; the release takes the second as it is, no exponential."""
+        """N x T x K x 2 and N x (2K + classes) to N x Z twice; the release has no exponential."""
         last = self.lstm(future.flatten(2))[:, -1]
         mean, std = self.posterior(torch.cat([last, condition], dim=1)).float().chunk(2, dim=1)
         return (F.relu(mean), F.relu(std)) if self.mode == "released" else (mean, F.softplus(std))
@@ -175,7 +175,7 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
-# --- the release's variables -----------------------------------------------------------------------------------------
+# --- the release's variables ----------------------------------------------------------------------------------------
 _NETWORKS = {"vae_encoder": "motion.encoder", "vae_decoder": "motion.decoder", "seq_discr": "sequence_discriminator"}
 _LAYERS = {
     "vae_encoder/fully_connected/weights": "posterior.weight",

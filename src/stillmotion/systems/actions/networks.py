@@ -8,6 +8,7 @@ The paper states no layers; they are those of the release. The motion generator 
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from typing import NamedTuple
@@ -82,7 +83,7 @@ def expand(context: Context, count: int) -> Context:
 
 
 def blend(still: Tensor, synthesized: Tensor, mask: Tensor | None) -> Tensor:
-    """m v + (1 - m) s (Eq. 4); what is synthesized where there is no mask."""
+    """The still where the mask is 1, what is synthesized where it is 0 or where there is none (Eq. 4)."""
     return synthesized if mask is None else mask * still + (1 - mask) * synthesized
 
 
@@ -165,9 +166,7 @@ class ImageDiscriminator(nn.Module):
     def __init__(self, config: DiscriminatorConfig):
         super().__init__()
         widths = [3, *(config.width << number for number in range(config.layers))]
-        self.convs = nn.ModuleList(
-            SameConv2d(a, b, 4, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.convs = nn.ModuleList(SameConv2d(a, b, 4, stride=2) for a, b in itertools.pairwise(widths))
         self.score = SameConv2d(widths[-1], 1, 3)
         self.score.bias = None
         self.apply(initialise)
@@ -188,7 +187,7 @@ class Trunk(nn.Module):
         super().__init__()
         widths = [config.encoder.width << level for level in range(levels)]
         pairs = [(ConvBlock(3, widths[0], config, 7), ConvBlock(widths[0], widths[0], config))]
-        for a, b in zip(widths[:-1], widths[1:], strict=True):
+        for a, b in itertools.pairwise(widths):
             pairs.append((ConvBlock(a, b, config, stride=2), ConvBlock(b, b, config)))
         self.levels = nn.ModuleList(nn.Sequential(*pair) for pair in pairs)
 
@@ -242,9 +241,9 @@ def upsample(maps: Tensor) -> Tensor:
     return F.interpolate(padded, size=size, mode="bilinear", align_corners=True)[..., :-1, :-1]
 
 
-# --- keypoints -------------------------------------------------------------------------------------------------------
+# --- keypoints ------------------------------------------------------------------------------------------------------
 def read_out(logits: Tensor, readout: str) -> Tensor:
-    """Keypoints of maps of logits (Eq. 1 and, if `readout` is `separable`, the release); N x K x S x S -> N x K x 2."""
+    """Keypoints of maps of logits, as `KeypointConfig.readout` says (Eq. 1, release); N x K x S x S -> N x K x 2."""
     if readout == "full":
         return geometry.soft_argmax(geometry.spatial_softmax(logits))[0]
     over_x, over_y = marginals(logits)
@@ -274,7 +273,7 @@ def gaussian_maps(points: Tensor, size: geometry.Size, config: KeypointConfig) -
     return maps * (config.sharpness / math.sqrt(math.pi)) if config.map_peak == "density" else maps
 
 
-# --- the release's variables -----------------------------------------------------------------------------------------
+# --- the release's variables ----------------------------------------------------------------------------------------
 _UNUSED = re.compile(r"image_encoder/encoder/(conv|b_norm)_[78]/")
 _PARTS = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
 _PARTS |= {"moving_mean": "running_mean", "moving_variance": "running_var"}
