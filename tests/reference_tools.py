@@ -30,15 +30,33 @@ class Golden:
         self.values = np.load(FOLDER / f"{name}.npz")
 
     def weights(self) -> dict[str, Tensor]:
-        """The authors' state, filled by the rule."""
-        return {name: _filled(name, shape) for name, shape in self.facts["parameters"]}
+        """The authors' state, filled by the rule; in the layout of TensorFlow where the golden is of that."""
+        fill = _filled_tensorflow if "tensorflow" in self.facts["ran_with"] else _filled
+        weights = {name: fill(name, shape) for name, shape in self.facts["parameters"]}
+        scales = self.facts.get("scale_changes", {})
+        for name, scale in scales.items() if isinstance(scales, dict) else ():  # some are told in words
+            weights[name] *= scale
+        return weights
+
+    def waves(self) -> list[Tensor]:
+        """Inputs of the kind `waves`, N x C x T x H x W, values around 0.5."""
+        found = []
+        for entry in (entry for entry in self.facts["inputs"] if "waves" in entry.get("kind", "")):
+            batch, channels, frames, height, width = entry["shape"]
+            drawn = generator(entry["name"]).random((batch, channels, frames, 4, 4))
+            y, x = np.arange(height)[:, None] / height, np.arange(width) / width
+            fy, fx, phase, size = (drawn[..., None, None, :, i] for i in range(4))
+            y, x = y[..., None], x[:, None]
+            angle = 2 * np.pi * ((0.5 + 2.5 * fy) * y + (0.5 + 2.5 * fx) * x + phase)
+            found.append(_tensor(0.5 + ((0.05 + 0.07 * size) * np.sin(angle)).sum(-1)))
+        return found
 
     def inputs(self) -> list[Tensor]:
         """Inputs of the kind `range`."""
         drawn = []
         for entry in (entry for entry in self.facts["inputs"] if "range" in entry):
             low, high = entry["range"]
-            drawn.append(_tensor(_rng(entry["name"]).random(entry["shape"]) * (high - low) + low))
+            drawn.append(_tensor(generator(entry["name"]).random(entry["shape"]) * (high - low) + low))
         return drawn
 
     def check(self, name: str, output: Tensor) -> None:
@@ -47,7 +65,7 @@ class Golden:
         assert list(output.shape) == entry["shape"], name
         sample = output.detach().reshape(-1)[:: entry["stride"]]
         error = (sample - stored).abs().max() / stored.abs().max()
-        assert error <= max(1e-4, 10 * entry["fp32_vs_fp64_rel"]), f"{name}: {error:.2e}"
+        assert error <= max(1e-4, 10 * entry.get("fp32_vs_fp64_rel", 0)), f"{name}: {error:.2e}"
 
 
 def load(network: nn.Module, weights: Mapping[str, Tensor], rename: Callable[[str], str]) -> None:
@@ -65,7 +83,7 @@ def set_leading_vectors(weights: dict[str, Tensor]) -> None:
         weights[f"{stem}u"], weights[f"{stem}v"] = left.float(), right.float()
 
 
-def _rng(name: str) -> np.random.Generator:
+def generator(name: str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
 
 
@@ -73,9 +91,22 @@ def _tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(values.astype(np.float32))
 
 
+def _filled_tensorflow(name: str, shape: list[int]) -> Tensor:
+    """The rule for TensorFlow's networks."""
+    rng, last = generator(name), name.rpartition("/")[2]
+    if last == "moving_variance":
+        return _tensor(0.5 + rng.random(shape))
+    if last in ("moving_mean", "beta", "bias", "biases", "b"):
+        return _tensor(0.1 * rng.standard_normal(shape))
+    values = rng.standard_normal(shape)
+    if last == "u":
+        return _tensor(values / np.linalg.norm(values))
+    return _tensor(values * math.sqrt(1 / math.prod(shape[:-1])) if len(shape) > 1 else 1 + 0.1 * values)
+
+
 def _filled(name: str, shape: list[int]) -> Tensor:
     """The rule for torch networks."""
-    rng, last = _rng(name), name.rpartition(".")[2]
+    rng, last = generator(name), name.rpartition(".")[2]
     if last == "num_batches_tracked":
         return torch.zeros(shape, dtype=torch.int64)
     if last == "running_var":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,21 +11,29 @@ from torch import Tensor, nn
 _CONVOLUTIONS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 _WIDTHS = (64, 128, 256, 512, 512)
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red
+
+Inputs = Literal["torchvision", "caffe"]
+"""What the first convolution sees: see `normalise` and `to_caffe`."""
 
 
 class VGG(nn.Module):
     """The convolutions; parameters have torchvision's names and order, `features.0.weight` and so on."""
 
-    def __init__(self, depth: int = 16, convolution: int = 0):
-        """Args: `depth` is 16 or 19; which convolution of each block gives its map, from 1 on, or 0 for the last."""
+    def __init__(self, depth: int = 16, convolution: int = 0, inputs: Inputs = "torchvision"):
+        """Args: `depth` is 16 or 19; which convolution of each block gives its map, from 1 on, or 0 for the last.
+
+        `inputs`: what the weights expect. All networks take the same pictures.
+        """
         super().__init__()
+        self.prepare = to_caffe if inputs == "caffe" else normalise
         layers: list[nn.Module] = []
         self.feature_layers: list[int] = []
-        inputs = 3
+        channels = 3
         for width, count in zip(_WIDTHS, _CONVOLUTIONS[depth], strict=True):
             for number in range(1, count + 1):
-                layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU()]
-                inputs = width
+                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+                channels = width
                 if number == (convolution or count):
                     self.feature_layers.append(len(layers) - 1)
             layers.append(nn.MaxPool2d(2))
@@ -32,7 +41,7 @@ class VGG(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """A map of each block, after the ReLU, at 1, 1/2, ... 1/16 of the size; N x 3 x H x W in [0, 1]."""
-        x, maps = normalise(images), []
+        x, maps = self.prepare(images), []
         for number, layer in enumerate(list(self.features)[: self.feature_layers[-1] + 1]):
             x = layer(x)
             if number in self.feature_layers:
@@ -46,14 +55,19 @@ def normalise(images: Tensor) -> Tensor:
     return (images - mean) / std
 
 
+def to_caffe(images: Tensor) -> Tensor:
+    """Pictures as the networks' authors gave them: BGR of 0 to 255 minus the mean; N x 3 x H x W in [0, 1]."""
+    return 255 * images.flip(1) - images.new_tensor(_CAFFE_MEAN)[:, None, None]
+
+
 @torch.no_grad()
-def random_vgg(seed: int = 0, convolution: int = 0) -> VGG:
+def random_vgg(seed: int = 0, convolution: int = 0, inputs: Inputs = "torchvision") -> VGG:
     """A VGG-16 with fixed random weights and He initialisation, so that the maps keep their magnitude.
 
-    Random features respond to edges and textures at five scales; they are not a perceptual distance. `convolution` as
-    for `VGG`.
+    Random features respond to edges and textures at five scales; they are not a perceptual distance. `convolution`
+    and `inputs` as for `VGG`.
     """
-    network, generator = VGG(16, convolution), torch.Generator().manual_seed(seed)
+    network, generator = VGG(16, convolution, inputs), torch.Generator().manual_seed(seed)
     for name, value in network.named_parameters():
         if name.endswith("weight"):
             value.normal_(0, math.sqrt(2 / value[0].numel()), generator=generator)

@@ -1,0 +1,231 @@
+"""Every number of the system, nested by what it belongs to, and the presets.
+
+"Paper" is Kim, Nam, Cho and Kim, "Unsupervised Keypoint Learning for Guiding Class-Conditional Video Prediction"
+(NeurIPS 2019); "release" is the code that its authors published, for Penn Action alone. The paper states no layer
+widths and no ranges of augmentation, so `paper` takes them from there. "Ours" marks what neither has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from stillmotion.errors import StillmotionError
+from stillmotion.files import STRICT
+from stillmotion.training.schedules import Schedule
+
+Count = Annotated[int, Field(ge=1)]
+Steps = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Degrees = Annotated[int, Field(ge=0, le=180)]
+Name = Annotated[str, Field(min_length=1)]
+
+PENN_ACTIONS = (
+    "tennis_serve",
+    "pull_ups",
+    "clean_and_jerk",
+    "tennis_forehand",
+    "baseball_pitch",
+    "jumping_jacks",
+    "golf_swing",
+    "squats",
+    "baseball_swing",
+)
+"""The nine of Penn Action's fifteen classes (Sec. 3.1), in the order of the release's class indices."""
+
+
+def _check_range(name: str, values: tuple[float, float]) -> None:
+    if values[0] > values[1]:
+        raise StillmotionError(f"{name} must be a range, the smaller number first, not {values[0]} to {values[1]}.")
+
+
+@dataclass(frozen=True, config=STRICT)
+class KeypointConfig:
+    """Keypoints and their gaussian maps (Eq. 1, 2)."""
+
+    count: Count = 40  # K
+    # `full`: the expectation under a softmax over all pixels (Eq. 1); `separable`: under two softmaxes, over the
+    # columns and over the rows, of logits averaged along the other axis (release).
+    readout: Literal["full", "separable"] = "full"
+    sharpness: Positive = 14.3  # 1 / (sigma sqrt 2), sigma in normalised units (release)
+    map_peak: Literal["density", "one"] = "density"  # maps are divided by sigma sqrt(2 pi) (Eq. 2), or not (release)
+
+
+@dataclass(frozen=True, config=STRICT)
+class EncoderConfig:
+    """Trunk of the image encoder and of the keypoint detector; what follows in the detector has half its widths."""
+
+    width: Annotated[int, Field(ge=2)] = 32  # at full size; it doubles with each of three halvings
+
+
+@dataclass(frozen=True, config=STRICT)
+class TranslatorConfig:
+    """Translator T (Eq. 3, 4)."""
+
+    width: Count = 64  # at full size; 2 and 4 times that at a half and a quarter
+    reference_maps: bool = True  # ablation: False, it sees the maps of the target keypoints alone
+    mask: bool = True  # ablation: False, the synthesised image is the result
+
+
+@dataclass(frozen=True, config=STRICT)
+class DiscriminatorConfig:
+    """Image discriminator; built by the stage that trains it."""
+
+    width: Count = 64  # of the first layer; it doubles with each
+    layers: Count = 6  # that halve
+
+
+@dataclass(frozen=True, config=STRICT)
+class MotionConfig:
+    """Motion generator M, a conditional VAE over keypoint sequences, and the sequence discriminator."""
+
+    frames: Count = 32  # to predict; the still comes before them
+    latent: Count = 64  # numbers in z
+    hidden: Count = 1024  # of the LSTMs
+    layers: Count = 2  # of the LSTMs
+    input_width: Count = 32  # of the decoder's input
+    # `released`: the release's fully connected layers end in a ReLU where nothing else is said, so mean, deviation,
+    # decoder input and sequence logits are not negative. `linear`: they do not; the deviation is a softplus.
+    mode: Literal["linear", "released"] = "linear"
+    input_every_step: bool = False  # ours: the decoder has its input, which holds z, at every step, not at the first
+    sequence_discriminator: bool = True  # ablation: False
+
+
+@dataclass(frozen=True, config=STRICT)
+class PerceptualConfig:
+    """Perceptual loss: five layers of a VGG."""
+
+    weight: Weight = 1.0  # lambda 1
+    network: Literal["vgg19", "vgg16", "random-vgg16"] = "vgg19"
+    file: str = ""  # of vgg19 and vgg16: FILE.safetensors@SHA256, with torchvision's names
+    # What the weights expect: RGB normalised by ImageNet's mean and deviation, or BGR of 0 to 255 minus its mean
+    # (release). The second makes the loss far larger.
+    inputs: Literal["torchvision", "caffe"] = "torchvision"
+
+
+@dataclass(frozen=True, config=STRICT)
+class LossConfig:
+    """Losses of the stage `keypoints`."""
+
+    perceptual: PerceptualConfig = PerceptualConfig()
+    gan: Weight = 1.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class MotionLossConfig:
+    """Losses of the stage `motion` (Eq. 5)."""
+
+    kl: Weight = 1.0  # of the sum over the numbers of z, in nats
+    reconstruction: Weight = 1000.0  # lambda 2, of the mean over frames and coordinates
+    gan: Weight = 2.0  # lambda 3 (release: 1)
+    kl_ramp: Share = 0.0  # ours: share of the stage over which the weight of `kl` rises evenly from 0
+    free_bits: Weight = 0.0  # ours: nats per number of z that cost nothing
+
+
+@dataclass(frozen=True, config=STRICT)
+class FilterConfig:
+    """Each pair has one of ten filters of PIL: six fixed ones, and these four by a random factor (release)."""
+
+    sharpness: tuple[Weight, Weight] = (0.0, 5.0)
+    brightness: tuple[Weight, Weight] = (0.7, 2.0)
+    colour: tuple[Weight, Weight] = (0.0, 5.0)
+    contrast: tuple[Weight, Weight] = (0.7, 3.0)
+
+    def __post_init__(self) -> None:
+        for name in ("sharpness", "brightness", "colour", "contrast"):
+            _check_range(f"pairs.filters.{name}", getattr(self, name))
+
+
+@dataclass(frozen=True, config=STRICT)
+class PairConfig:
+    """Pairs of frames of the stage `keypoints` (Sec. 3.1; numbers of the release)."""
+
+    gap: tuple[Count, Count] = (8, 11)  # frames between the two, both included; the clip's end wraps to its start
+    test_gap: Count = 10  # from frame 0, where nothing is random
+    rotation: Degrees = 10  # at most, either way
+    flip: Share = 0.5  # of the pairs, left to right
+    filters: FilterConfig | None = FilterConfig()  # None: none
+
+    def __post_init__(self) -> None:
+        _check_range("pairs.gap", self.gap)
+
+
+@dataclass(frozen=True, config=STRICT)
+class SequenceConfig:
+    """Keypoint sequences of the stage `motion` (numbers of the release)."""
+
+    rotation: Degrees = 15  # at most, either way, about the origin
+    flip: Share = 0.5  # of the sequences, left to right
+    scale: tuple[Positive, Positive] = (0.7, 1.2)  # factor of the points, about the origin
+
+    def __post_init__(self) -> None:
+        _check_range("sequences.scale", self.scale)
+
+
+@dataclass(frozen=True, config=STRICT)
+class StageConfig:
+    """A stage of training, with Adam on both sides."""
+
+    steps: Steps = 0
+    batch: Count = 32  # (release: 16)
+    learning_rate: Positive = 1e-4
+    momenta: tuple[Share, Share] = (0.5, 0.999)
+    # Every 20,000 iterations (Sec. 3.2); the release decays smoothly (`exponential`).
+    schedule: Schedule = Schedule(kind="staircase", decay=0.95, decay_every=20_000)
+
+
+@dataclass(frozen=True, config=STRICT)
+class ActionsConfig:
+    """The system. Defaults: the paper's, for Penn Action."""
+
+    size: Annotated[int, Field(ge=16)] = 128  # side of the networks' frames
+    actions: tuple[Name, ...] = PENN_ACTIONS  # names of the classes, in the order of their indices; none: no classes
+    norm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.001  # share of each batch in the moving averages (release)
+    keypoints: KeypointConfig = KeypointConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    translator: TranslatorConfig = TranslatorConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    motion: MotionConfig = MotionConfig()
+    losses: LossConfig = LossConfig()
+    motion_losses: MotionLossConfig = MotionLossConfig()
+    pairs: PairConfig = PairConfig()
+    sequences: SequenceConfig = SequenceConfig()
+    keypoint_training: StageConfig = StageConfig()  # 1: detector, image encoder and translator
+    motion_training: StageConfig = StageConfig()  # 2: motion generator, on the keypoints that the first stage finds
+
+    def __post_init__(self) -> None:
+        if self.size % 8:
+            raise StillmotionError(f"size must be divisible by 8, for three halvings, not {self.size}.")
+        if len(set(self.actions)) < len(self.actions):
+            raise StillmotionError(f"actions must have different names, not {', '.join(self.actions)}.")
+
+    @property
+    def map_size(self) -> int:
+        """Side of the image encoder's features and of the gaussian maps that the translator sees."""
+        return self.size // 4
+
+
+# Stage 1 until the perceptual loss, stage 2 until the divergence has converged (Sec. 3.2). The release names this
+# number and is stopped by hand.
+_PAPER = ActionsConfig(keypoint_training=StageConfig(steps=30_000_000), motion_training=StageConfig(steps=30_000_000))
+_SMOOTH = replace(_PAPER.keypoint_training, batch=16, schedule=Schedule(kind="exponential", decay=0.95))
+
+PRESETS: dict[str, ActionsConfig] = {
+    "paper": _PAPER,
+    "paper-nemo": replace(_PAPER, actions=(), keypoints=KeypointConfig(count=15)),
+    "paper-mgif": replace(_PAPER, actions=(), keypoints=KeypointConfig(count=60)),
+    "release": replace(
+        _PAPER,
+        keypoints=KeypointConfig(readout="separable", map_peak="one"),
+        motion=MotionConfig(mode="released"),
+        losses=LossConfig(perceptual=PerceptualConfig(inputs="caffe")),
+        motion_losses=MotionLossConfig(gan=1.0),
+        keypoint_training=_SMOOTH,
+        motion_training=_SMOOTH,
+    ),
+}
