@@ -1,0 +1,1 @@
+"""Name an action, and the still performs it."""
