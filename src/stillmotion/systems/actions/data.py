@@ -25,24 +25,13 @@ from torch.utils.data import Dataset
 from stillmotion.data.augment import augment_frames, centre_params, find_augmentation
 from stillmotion.data.clip import Clip
 from stillmotion.data.derived import derived_track, weights_digest
-from stillmotion.data.sampling import (
-    Extra,
-    PairDataset,
-    balanced_index,
-    clip_index,
-    sample_rng,
-    samples_per_epoch,
-    to_tensor,
-)
+from stillmotion.data.sampling import Extra, PairDataset, balanced_index, clip_index, sample_rng, to_tensor
 from stillmotion.errors import StillmotionError, StillmotionWarning
 from stillmotion.files import STRICT
 from stillmotion.nn.modes import eval_mode
 
 TRACK = "keypoints"
 """The derived track of `label`: n x K x 2, `float32`, (x, y) in [-1, 1]."""
-
-LABEL_FRAMES = 64
-"""Frames that go through the detector together."""
 
 _MIRRORED = {"left": "right", "right": "left", "filmed": "mirrored", "mirrored": "filmed"}
 """Sides in a mirror; all others stay. A clip that does not say its side is `filmed`."""
@@ -119,13 +108,7 @@ def centred(frames: np.ndarray, size: int) -> np.ndarray:
 
 
 def label(
-    detector: nn.Module,
-    clips: Sequence[Clip],
-    *,
-    size: int,
-    folder: Path | str,
-    settings: str = "",
-    chunk: int = LABEL_FRAMES,
+    detector: nn.Module, clips: Sequence[Clip], *, size: int, folder: Path | str, settings: str = "", chunk: int = 64
 ) -> Sequence[Clip]:
     """Add the keypoints of every frame to clips, as the derived track `TRACK`; computed once, read afterwards.
 
@@ -160,12 +143,11 @@ def _detect(detector: nn.Module, clip: Clip, size: int, chunk: int) -> np.ndarra
 
 
 class KeypointSequences(Dataset[dict[str, Any]]):
-    """Keypoints of one clip over time; item n is a pure function of the seed and n.
+    """Keypoints of one clip over time (release); item n is a pure function of the seed and n.
 
-    Items are dicts of `first`, K x 2, the keypoints of the still; `points`, T x K x 2 with T = `frames` - 1, those that
-    follow it (scaled by more than 1 they may leave [-1, 1]); `valid`, T, 1 where the clip has such a frame and 0 behind
-    its end, where its last one is repeated; the index `action`, -1 without actions; with sides the index `side`; and
-    `name`.
+    Items are dicts of `first`, K x 2, the keypoints of the still; `points`, T x K x 2, the `frames` - 1 that follow
+    (a scale may move them out of [-1, 1]); `valid`, T, 0 behind the clip's end, where its last frame is repeated, else
+    1; the index `action`, -1 without actions; with sides the index `side`; and `name`.
     """
 
     def __init__(
@@ -184,15 +166,15 @@ class KeypointSequences(Dataset[dict[str, Any]]):
             clips: from `label`.
             config: which frames, and what happens to them.
             seed: of the training, not negative.
-            actions: what the model knows, in its order; none for a model without actions.
-            sides: the same of sides, see `side_names`.
+            actions, sides: what the model knows, in its order, or nothing; see `action_names` and `side_names`.
             augment: False takes every clip from its start and unchanged.
 
         Raises:
             StillmotionError: there are no clips, or one has no keypoints, a single frame, or an action or a side
                 that is not known.
         """
-        samples_per_epoch(len(clips))
+        if not clips:
+            raise StillmotionError("There are no clips to sample from.")
         found = list(clips)
         self.config, self.seed, self.sides, self.augment = config, seed, tuple(sides), augment
         self.names = [clip.name for clip in found]
@@ -216,9 +198,9 @@ class KeypointSequences(Dataset[dict[str, Any]]):
         if rng is not None:
             degrees, mirror, scale = _sample_changes(self.config, rng)
             keypoints = transform_keypoints(keypoints, degrees, mirror, scale)
-        first, *_ = moving = torch.from_numpy(keypoints.astype(np.float32))
+        moving = torch.from_numpy(keypoints.astype(np.float32))
         item = {
-            "first": first,
+            "first": moving[0],
             "points": moving[1:],
             "valid": torch.from_numpy(valid[1:].astype(np.float32)),
             "action": self.actions[clip],
@@ -235,9 +217,9 @@ def sequence_times(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which frames of a clip make a sequence: times in [0, `length` - 1], and whether the clip lasts so long.
 
-    With `step` 0 a sequence spans the clip, whatever its length (release): 33 frames as far apart as they can be, or 17
-    neighbours and the midpoints between them. A shorter clip is stretched to 33 (ours). Starts are uniform; without
-    random numbers a sequence starts at 0.
+    With `step` 0 a sequence spans the clip, whatever its length (release): 33 frames as far apart as they can be, or
+    17 neighbours and the midpoints between them. A shorter clip is stretched to 33 (ours). Starts are uniform, or 0
+    without random numbers.
     """
     count, few, room = config.frames, config.unstretched, 0
     if config.step:
@@ -260,8 +242,7 @@ def interpolate(values: np.ndarray, times: np.ndarray) -> np.ndarray:
     before = np.floor(times).astype(int)
     after = np.minimum(before + 1, len(values) - 1)
     share = (times - before)[:, None, None]
-    moved: np.ndarray = (1 - share) * values[before] + share * values[after]
-    return moved
+    return np.asarray((1 - share) * values[before] + share * values[after])
 
 
 def transform_keypoints(keypoints: np.ndarray, degrees: float, mirror: bool, scale: float) -> np.ndarray:
@@ -272,8 +253,7 @@ def transform_keypoints(keypoints: np.ndarray, degrees: float, mirror: bool, sca
     """
     angle = np.radians(degrees)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    moved: np.ndarray = scale * (keypoints * [-1.0 if mirror else 1.0, 1.0]) @ turn.T
-    return moved
+    return np.asarray(scale * (keypoints * [-1.0 if mirror else 1.0, 1.0]) @ turn.T)
 
 
 def _sample_changes(config: SequenceConfig, rng: np.random.Generator) -> tuple[int, bool, float]:
