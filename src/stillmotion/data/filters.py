@@ -42,7 +42,9 @@ def sample_filter(rng: np.random.Generator) -> PictureFilter:
 
 def filter_frames(frames: np.ndarray, chosen: PictureFilter) -> np.ndarray:
     """Filter every frame by itself, in eight bits as Pillow does; `float32`, T x H x W x 3 in [0, 1]."""
-    filtered = [_filtered(Image.fromarray(np.rint(255 * frame).astype(np.uint8)), chosen) for frame in frames]
+    # A resample has halves of a level; the small number rounds them alike whatever float arithmetic came before.
+    levels = np.floor(255 * frames + np.float32(0.5 + 1 / 2048)).astype(np.uint8)
+    filtered = [_filtered(Image.fromarray(frame), chosen) for frame in levels]
     return np.stack([np.asarray(picture) for picture in filtered]) * np.float32(1 / 255)
 
 

@@ -146,8 +146,8 @@ class KeypointSequences(Dataset[dict[str, Any]]):
     """Keypoints of one clip over time (release); item n is a pure function of the seed and n.
 
     Items are dicts of `first`, K x 2, the keypoints of the still; `points`, T x K x 2, the `frames` - 1 that follow
-    (a scale may move them out of [-1, 1]); `valid`, T, 0 behind the clip's end, where its last frame is repeated, else
-    1; the index `action`, -1 without actions; with sides the index `side`; and `name`.
+    (a scale may move them out of [-1, 1]); `valid`, T, 0 behind the clip's end, where its last frame is repeated,
+    else 1; the index `action`, -1 without actions; with sides the index `side`; and `name`.
     """
 
     def __init__(
@@ -166,7 +166,8 @@ class KeypointSequences(Dataset[dict[str, Any]]):
             clips: from `label`.
             config: which frames, and what happens to them.
             seed: of the training, not negative.
-            actions, sides: what the model knows, in its order, or nothing; see `action_names` and `side_names`.
+            actions: what the model knows, in its order; none for a model without actions.
+            sides: the same of sides, see `side_names`.
             augment: False takes every clip from its start and unchanged.
 
         Raises:
