@@ -92,6 +92,8 @@ def test_pairs_hold_the_frames_that_were_chosen() -> None:
         gaps[(driving - source) % 30] += 1
     assert set(gaps) == {8, 9, 10, 11}
     assert min(gaps.values()) > 25  # uniform: 50 each
+    wide = pairs([counting(30, size=(SIZE, 2 * SIZE))], 0, PairConfig(augmentation="none"), SIZE // 2)
+    assert wide[0]["source"].shape == (3, SIZE // 2, SIZE // 2)
 
 
 def test_both_frames_of_a_pair_are_augmented_alike() -> None:
@@ -161,12 +163,12 @@ def test_labels_are_computed_once_per_detector_and_clip(tmp_path: Path) -> None:
     assert run(clips) == 2
     assert run(clips) == 0
     assert run([*clips, replace(clips[0], name="new")]) == 1
-    assert run([replace(clips[0], frames=255 - clips[0].frames)]) == 1
     with torch.no_grad():
         detector.norm.running_mean += 0.1  # type: ignore[operator, assignment]
     assert run(clips) == 2  # moving averages are weights
     assert run(clips, settings="2-D") == 2
     assert run(clips, settings="2-D", size=8) == 2
+    assert run([clips[1], replace(clips[0], frames=255 - clips[0].frames)], settings="2-D", size=8) == 1
 
 
 def test_clips_of_other_shapes_are_labelled_from_their_centre(tmp_path: Path) -> None:

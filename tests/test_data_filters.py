@@ -40,8 +40,8 @@ def test_penn_rotates_by_whole_degrees_and_what_it_uncovers_is_black() -> None:
 
 @pytest.mark.parametrize(("size", "long"), [((20, 32), 1), ((32, 20), 0)])
 def test_penn_takes_the_short_side_whole_and_crops_the_long_one(size: tuple[int, int], long: int) -> None:
-    """Row and column as colours, so that the crop tells where it is from; nearest neighbour takes every other pixel."""
-    settings = replace(PENN, crop=(10, 10), rotation=None, horizontal_flip=0.0, filters=False, fit_crop=True)
+    """Row and column as colours tell where a crop is from; nearest neighbour takes every other pixel."""
+    settings = replace(PENN, crop=(10, 10), rotation=None, horizontal_flip=0.0, filters=False)
     places = np.stack([*np.mgrid[: size[0], : size[1]], np.zeros(size)], -1).astype(np.uint8)[None]
 
     def source(params: AugmentParams) -> tuple[list[int], list[int]]:
