@@ -142,7 +142,7 @@ def test_a_predictor_changes_no_other_first_weight() -> None:
 # --- the stage -----------------------------------------------------------------------------------------------------
 def test_the_loss_is_l1_over_all_frames_but_the_first_and_moves_the_predictor_only() -> None:
     stage, told = stage_of(), []
-    stage.begin()
+    stage.begin(Path())
     batch = batch_of(stage)
     with torch.no_grad():
         made = stage.predictor(Keypoints(batch["mean"][:, 0], batch["covariance"][:, 0]), 5)

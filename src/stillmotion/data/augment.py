@@ -2,8 +2,8 @@
 
 `sample_params` takes every random decision and returns it as a value; `augment_frames` changes the frames and has no
 randomness. So a clip's tracks follow the pixels (`move_points`, `track_augment.augment_tracks`), and a test can ask
-for one exact change. The order is flips, affine, resize, crop, elastic deformation, colour; without the deformation
-it is Monkey-Net's.
+for one exact change. The order is flips, affine, resize, crop, elastic deformation, colour, filter; without the
+deformation and the filter it is Monkey-Net's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from stillmotion.data import elastic
 from stillmotion.data.colour import LUMA, ColourParams, colour_jitter, sample_shifts
+from stillmotion.data.filters import PictureFilter, filter_frames, sample_filter
 from stillmotion.errors import StillmotionError, check_known
 
 Range = tuple[float, float]
@@ -39,12 +40,15 @@ class Augmentation:
     exclusive_flips: bool = True
     affine_probability: float = 1.0  # probability of the next five, together
     rotation: Range | None = None  # degrees, positive turns x towards y
+    whole_degrees: bool = False  # rotations are whole numbers of degrees, both ends of the range included
     scale: Range | None = None  # factor of both axes
     aspect: Range | None = None  # one more factor of x, and its inverse for y, each to the square root
     translate: Range | None = None  # fraction of the width for x and of the height for y, sampled separately
     shear: Range | None = None  # degrees
+    black_border: bool = False  # what these five uncover is black; else edges are replicated, as in tracks always
     resize: Range | None = None  # factor; nearest neighbour, then cropped or padded back (Monkey-Net)
     crop: tuple[int, int] | None = None  # (height, width) of a random crop; edges are replicated where it is larger
+    fit_crop: bool = False  # resize first so that the crop just fits: the short side is taken whole
     colour_probability: float = 1.0  # probability of all of the following, together
     hue: Range | None = None  # shift in turns
     gain: Range | None = None  # factor of all channels
@@ -56,6 +60,7 @@ class Augmentation:
     permute_channels: float = 0.0  # probability of a random order of the channels
     elastic: float = 0.0  # standard deviation of an elastic deformation, as a share of each side; 0 switches it off
     local_colour: float = 0.0  # standard deviation of shifts of similar colours (clothes), in [0, 1]; 0: off
+    filters: bool = False  # one of Pillow's filters, see `filters.sample_filter`
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -63,7 +68,7 @@ class Augmentation:
             if name in _SHARES or name in _STDS:
                 if not 0 <= value <= 1:
                     raise StillmotionError(f"The augmentation {name} must be in [0, 1], not {value}.")
-            elif name not in ("exclusive_flips", "crop") and value is not None:
+            elif name != "crop" and isinstance(value, tuple):
                 low, high = value
                 lowest_is_valid = name in _SIGNED or low > 0 or (name == "saturation" and low >= 0)
                 if not (low <= high and lowest_is_valid):
@@ -124,6 +129,10 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
         contrast=(0.5, 1.5),
         saturation=(0.6, 1.4),
     ),
+    # The class-conditional keypoint paper's, as released; rotations are sampled bilinearly here.
+    "penn": Augmentation(
+        horizontal_flip=0.5, rotation=(-10, 10), whole_degrees=True, black_border=True, fit_crop=True, filters=True
+    ),
     "strong": _STRONG,
     "varied": _VARIED,
     "bold": _BOLD,
@@ -149,10 +158,12 @@ class AugmentParams:
     reverse: bool = False  # play backwards
     mirror: bool = False  # flip left and right
     affine: np.ndarray | None = None  # 2 x 3, where a pixel (x, y, 1) of the (mirrored) frame goes
+    black_border: bool = False  # what the affine uncovers is black
     resize: float = 1.0  # factor, nearest neighbour
     corner: tuple[int, int] = (0, 0)  # (x, y) of the result's first pixel in the resized frame; negative: padded
     elastic: np.ndarray | None = None  # H x W x 2 pixels, from each pixel of the result to where it is sampled
     colour: ColourParams = field(default_factory=ColourParams)  # changes of colour
+    filter: PictureFilter | None = None  # the last change
 
     @property
     def crops(self) -> bool:
@@ -170,11 +181,21 @@ def sample_params(size: tuple[int, int], rng: np.random.Generator, settings: Aug
     out = settings.crop or size
     resize, corner = _sample_crop(size, out, rng, settings)
     colour = _sample_colour(rng, settings)
-    # Last, so that settings without them sample the same numbers as before these two existed.
+    # Last, so that settings without them sample the same numbers as before these three existed.
     deformation = elastic.sample_field(out, settings.elastic, rng) if settings.elastic else None
     if settings.local_colour:
         colour = replace(colour, shifts=sample_shifts(settings.local_colour, rng))
-    return AugmentParams(size, out, reverse, mirror, affine, resize, corner, deformation, colour)
+    chosen = sample_filter(rng) if settings.filters else None
+    return AugmentParams(
+        size, out, reverse, mirror, affine, settings.black_border, resize, corner, deformation, colour, chosen
+    )
+
+
+def centre_params(size: tuple[int, int], out: tuple[int, int]) -> AugmentParams:
+    """Decisions that only resize frames of `size` so that `out` just fits, and take the centre of the long side."""
+    resize = _cover(size, out)
+    x, y = ((round(length * resize) - wanted) // 2 for length, wanted in zip(size[::-1], out[::-1], strict=True))
+    return AugmentParams(size, out, resize=resize, corner=(x, y))
 
 
 def augment_frames(frames: np.ndarray, params: AugmentParams, reference: int | None = None) -> np.ndarray:
@@ -197,14 +218,15 @@ def augment_frames(frames: np.ndarray, params: AugmentParams, reference: int | N
     scale = np.float32(1 / 255) if frames.dtype == np.uint8 else np.float32(1)
     changed = np.multiply(frames, scale, dtype=np.float32, order="C")
     if params.affine is not None:
-        changed = warp_affine(changed, params.affine)
+        changed = warp_affine(changed, params.affine, params.black_border)
     if params.crops:
         rows = _nearest(params.out[0], params.corner[1], params.resize, params.size[0])
         columns = _nearest(params.out[1], params.corner[0], params.resize, params.size[1])
         changed = changed[:, rows[:, None], columns[None, :]]
     if params.elastic is not None:
         changed = elastic.deform(changed, params.elastic)
-    return colour_jitter(changed, params.colour, reference)
+    changed = colour_jitter(changed, params.colour, reference)
+    return changed if params.filter is None else filter_frames(changed, params.filter)
 
 
 def move_points(points: np.ndarray, params: AugmentParams) -> np.ndarray:
@@ -234,17 +256,19 @@ def transform_points(points: np.ndarray, params: AugmentParams) -> np.ndarray:
     return moved
 
 
-def warp_affine(frames: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def warp_affine(frames: np.ndarray, matrix: np.ndarray, black: bool = False) -> np.ndarray:
     """Move every pixel (x, y) to `matrix` (x, y, 1): one bilinear resample, borders replicated.
 
     Args:
         frames: T x H x W x 3, `float32`, contiguous.
         matrix: 2 x 3.
+        black: what lies outside of the frames is 0 instead.
     """
+    border = cv2.BORDER_CONSTANT if black else cv2.BORDER_REPLICATE
     warped = np.empty_like(frames)
     size = (frames.shape[2], frames.shape[1])
     for frame, target in zip(frames, warped, strict=True):
-        cv2.warpAffine(frame, matrix, size, dst=target, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        cv2.warpAffine(frame, matrix, size, dst=target, flags=cv2.INTER_LINEAR, borderMode=border)
     return warped
 
 
@@ -284,17 +308,28 @@ def _sample_affine(size: tuple[int, int], rng: np.random.Generator, settings: Au
     stretch = _uniform(settings.aspect, rng, 1.0) ** 0.5
     return affine_matrix(
         size,
-        rotation=_uniform(settings.rotation, rng, 0.0),
+        rotation=_sample_rotation(rng, settings),
         scale=(scale * stretch, scale / stretch),
         shear=_uniform(settings.shear, rng, 0.0),
         shift=(_uniform(settings.translate, rng, 0.0) * size[1], _uniform(settings.translate, rng, 0.0) * size[0]),
     )
 
 
+def _sample_rotation(rng: np.random.Generator, settings: Augmentation) -> float:
+    if settings.rotation is None or not settings.whole_degrees:
+        return _uniform(settings.rotation, rng, 0.0)
+    low, high = settings.rotation
+    return float(rng.integers(int(low), int(high), endpoint=True))
+
+
+def _cover(size: tuple[int, int], out: tuple[int, int]) -> float:
+    return max(out[0] / size[0], out[1] / size[1])
+
+
 def _sample_crop(
     size: tuple[int, int], out: tuple[int, int], rng: np.random.Generator, settings: Augmentation
 ) -> tuple[float, tuple[int, int]]:
-    resize = _uniform(settings.resize, rng, 1.0)
+    resize = _uniform(settings.resize, rng, 1.0) * (_cover(size, out) if settings.fit_crop else 1.0)
     corner = []
     for length, wanted in ((size[1], out[1]), (size[0], out[0])):
         room = round(length * resize) - wanted

@@ -204,7 +204,7 @@ def _train_stage(session: Session, stages: Sequence[Stage], last: Checkpoint | N
     for network in stage.networks.values():
         network.train()  # systems come in eval mode, in which batch norm does not learn
     if (begin := getattr(stage, "begin", None)) is not None:
-        begin()
+        begin(session.run)
         distributed.broadcast_weights(session.accelerator, stage.networks)
     ema = EMA(optional(stage, "ema"), session.settings.ema_decay)
     progress = Progress(stage, Updater(stage, session.accelerator), ema, MeanMeter())

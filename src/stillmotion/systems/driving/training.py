@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -135,7 +136,7 @@ class KeypointPrediction:
         self.plateau = EpochPlateau(self.optimizers["predictor"], epoch, stage.patience)
         self.schedulers = {"predictor": self.plateau}
 
-    def begin(self) -> None:
+    def begin(self, _: Path) -> None:
         """Find the keypoints of all clips, now that the detector has its final weights."""
         found = [(clip.name, detect(self.model.detector, clip.frames)) for clip in self.clips]
         self.dataset = KeypointWindows(found, self.window, self.seed)
