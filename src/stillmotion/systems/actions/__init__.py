@@ -47,9 +47,14 @@ class Act(Control):
     given_by: ClassVar[str] = "--action"
 
     action: str = option(
-        "--action", metavar="NAME", help="perform this action; all: a grid of all that the model knows", check=_check_name
+        "--action",
+        metavar="NAME",
+        help="perform this action; all: a grid of all that the model knows",
+        check=_check_name,
     )
-    side: str | None = option("--side", default=None, metavar="NAME", help="seen from this side, if the model knows sides")
+    side: str | None = option(
+        "--side", default=None, metavar="NAME", help="seen from this side, if the model knows sides"
+    )
     fps: float | None = option(default=None, above=0)
 
 
@@ -67,7 +72,9 @@ class Pose(Control):
     picture: str | Path | np.ndarray = option(
         "--pose-of", metavar="PICTURE", help="take the pose of the figure in this picture", check=_check_picture
     )
-    rise: int = option("--pose-frames", default=16, metavar="N", parse=whole, at_least=1, help="frames until it has it")
+    rise: int = option(
+        "--pose-frames", default=16, metavar="N", parse=whole, at_least=1, help="frames until it has it"
+    )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from stillmotion.errors import StillmotionError
 from stillmotion.files import STRICT
+from stillmotion.keypoints.config import NetworkConfig, PairStage, SupervisionStage
 from stillmotion.training.schedules import Schedule
 
 Count = Annotated[int, Field(ge=1)]
@@ -24,6 +25,9 @@ Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Degrees = Annotated[int, Field(ge=0, le=180)]
 Name = Annotated[str, Field(min_length=1)]
+
+STAGES = ("keypoint_supervision", "keypoints", "motion")
+"""Names of the stages; `pair_stages` have their own and come after the first."""
 
 PENN_ACTIONS = (
     "tennis_serve",
@@ -128,28 +132,30 @@ class MotionLossConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
-class FilterConfig:
-    """Each pair has one of ten filters of PIL: six fixed ones, and these four by a random factor (release)."""
+class TrackConfig:
+    """Ours: motion as a rectified flow over keypoint tracks, in place of M."""
 
-    sharpness: tuple[Weight, Weight] = (0.0, 5.0)
-    brightness: tuple[Weight, Weight] = (0.7, 2.0)
-    colour: tuple[Weight, Weight] = (0.0, 5.0)
-    contrast: tuple[Weight, Weight] = (0.7, 3.0)
+    width: Annotated[int, Field(ge=8)] = 128
+    blocks: Count = 4
+    heads: Count = 4
+    dropout: Share = 0.0
+    known: Count = 8  # at most so many first frames of a window may be given, when it continues another
+    unconditional: Share = 0.1  # of the training samples, which are given no action
+    guidance: Positive = 1.5  # how far the velocity goes beyond that without an action; 1: not
+    steps: Count = 16  # from noise to a track
 
     def __post_init__(self) -> None:
-        for name in ("sharpness", "brightness", "colour", "contrast"):
-            _check_range(f"pairs.filters.{name}", getattr(self, name))
+        if self.width % (2 * self.heads):
+            raise StillmotionError(f"tracks.width must be divisible by twice tracks.heads, not {self.width}.")
 
 
 @dataclass(frozen=True, config=STRICT)
 class PairConfig:
     """Pairs of frames of the stage `keypoints` (Sec. 3.1; numbers of the release)."""
 
-    gap: tuple[Count, Count] = (8, 11)  # frames between the two, both included; the clip's end wraps to its start
-    test_gap: Count = 10  # from frame 0, where nothing is random
-    rotation: Degrees = 10  # at most, either way
-    flip: Share = 0.5  # of the pairs, left to right
-    filters: FilterConfig | None = FilterConfig()  # None: none
+    gap: tuple[Count, Count] = (8, 11)  # frames from the first to the second, both included; wraps at the clip's end
+    augmentation: str = "penn"
+    balance: bool = False  # actions come equally often, and not clips (ours)
 
     def __post_init__(self) -> None:
         _check_range("pairs.gap", self.gap)
@@ -159,12 +165,16 @@ class PairConfig:
 class SequenceConfig:
     """Keypoint sequences of the stage `motion` (numbers of the release)."""
 
+    step: Steps = 0  # frames between two of them, so that speed is real (ours); 0: span the clip
     rotation: Degrees = 15  # at most, either way, about the origin
     flip: Share = 0.5  # of the sequences, left to right
     scale: tuple[Positive, Positive] = (0.7, 1.2)  # factor of the points, about the origin
+    speed: tuple[Positive, Positive] = (1.0, 1.0)  # ours, with `step`: factor of it
+    balance: bool = False  # actions come equally often, and not clips (ours)
 
     def __post_init__(self) -> None:
         _check_range("sequences.scale", self.scale)
+        _check_range("sequences.speed", self.speed)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -184,7 +194,9 @@ class ActionsConfig:
     """The system. Defaults: the paper's, for Penn Action."""
 
     size: Annotated[int, Field(ge=16)] = 128  # side of the networks' frames
-    actions: tuple[Name, ...] = PENN_ACTIONS  # names of the classes, in the order of their indices; none: no classes
+    # Names of the classes, in the order of their indices. None: those of the training clips; empty: no classes.
+    actions: tuple[Name, ...] | None = PENN_ACTIONS
+    sides: tuple[Name, ...] | None = ()  # ours: from which the figure is seen, in the same way
     norm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.001  # share of each batch in the moving averages (release)
     keypoints: KeypointConfig = KeypointConfig()
     encoder: EncoderConfig = EncoderConfig()
@@ -197,12 +209,33 @@ class ActionsConfig:
     sequences: SequenceConfig = SequenceConfig()
     keypoint_training: StageConfig = StageConfig()  # 1: detector, image encoder and translator
     motion_training: StageConfig = StageConfig()  # 2: motion generator, on the keypoints that the first stage finds
+    # Ours: a detector and a generator that ends in fields, in place of Q, E and T, and what trains them.
+    fields: NetworkConfig | None = None
+    keypoint_supervision: SupervisionStage = SupervisionStage()
+    pair_stages: tuple[PairStage, ...] = ()
+    tracks: TrackConfig | None = None
 
     def __post_init__(self) -> None:
         if self.size % 8:
             raise StillmotionError(f"size must be divisible by 8, for three halvings, not {self.size}.")
-        if len(set(self.actions)) < len(self.actions):
-            raise StillmotionError(f"actions must have different names, not {', '.join(self.actions)}.")
+        for field in ("actions", "sides"):
+            names = getattr(self, field) or ()
+            if len(set(names)) < len(names) or {"all", "any"} & set(names):
+                raise StillmotionError(f"{field} must have different names, not all or any: {', '.join(names)}.")
+        if self.sides != () and self.tracks is None:
+            raise StillmotionError("sides need tracks: the paper's motion generator knows none.")
+        if self.fields is not None and self.fields.size != self.size:
+            raise StillmotionError(f"fields.size must be size, {self.size}, not {self.fields.size}.")
+        if self.tracks is not None and self.fields is None:
+            raise StillmotionError("tracks need fields, whose keypoints have covariances.")
+        names = [stage.name for stage in self.pair_stages]
+        if len({*names, *STAGES}) < len(names) + len(STAGES) or not all(name.isidentifier() for name in names):
+            raise StillmotionError(f"pair_stages need different names of letters, digits and '_', not {names}.")
+
+    @property
+    def points(self) -> int:
+        """K."""
+        return self.fields.keypoints.count if self.fields else self.keypoints.count
 
     @property
     def map_size(self) -> int:

@@ -6,6 +6,7 @@ Order of the work: train the detector on `pairs`, run it over every clip with `l
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections import Counter
@@ -13,12 +14,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -27,50 +26,14 @@ from stillmotion.data.clip import Clip
 from stillmotion.data.derived import derived_track, weights_digest
 from stillmotion.data.sampling import Extra, PairDataset, balanced_index, clip_index, sample_rng, to_tensor
 from stillmotion.errors import StillmotionError, StillmotionWarning
-from stillmotion.files import STRICT
 from stillmotion.nn.modes import eval_mode
+from stillmotion.systems.actions.config import PairConfig, SequenceConfig
 
 TRACK = "keypoints"
-"""The derived track of `label`: n x K x 2, `float32`, (x, y) in [-1, 1]."""
+"""The derived track of `label`: n x K x 2, `float32`, (x, y) in [-1, 1]; ours n x K x 6, the covariance behind it."""
 
 _MIRRORED = {"left": "right", "right": "left", "filmed": "mirrored", "mirrored": "filmed"}
 """Sides in a mirror; all others stay. A clip that does not say its side is `filmed`."""
-
-
-@dataclass(frozen=True, config=STRICT)
-class PairConfig:
-    """Pairs of frames for stage 1."""
-
-    gap: tuple[int, int] = (8, 11)  # frames from the first to the second, both ends included (release)
-    augmentation: str = "penn"
-    balance: bool = False  # actions come equally often, and not clips (ours)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.gap[0] <= self.gap[1]:
-            raise StillmotionError(f"pairs.gap must be a range of frames (low, high), not {self.gap}.")
-
-
-@dataclass(frozen=True, config=STRICT)
-class SequenceConfig:
-    """Sequences of keypoints for stage 2."""
-
-    frames: Annotated[int, Field(ge=2)] = 33  # the first one, and those to predict
-    step: Annotated[int, Field(ge=0)] = (
-        0  # frames between two of them, so that speed is real (ours); 0: span the clip
-    )
-    rotation: Annotated[int, Field(ge=0)] = 15  # whole degrees, at most so many to either side
-    flip: Annotated[float, Field(ge=0, le=1)] = 0.5  # probability of mirroring left and right
-    scale: tuple[float, float] = (0.70, 1.20)  # factor about the middle, in steps of 0.01
-    balance: bool = False  # actions come equally often, and not clips (ours)
-
-    def __post_init__(self) -> None:
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise StillmotionError(f"sequences.scale must be a range of factors (low, high), not {self.scale}.")
-
-    @property
-    def unstretched(self) -> int:
-        """The frames that give `frames` with the midpoints between them: 17 for 33."""
-        return (self.frames + 1) // 2
 
 
 # --- stage 1 --------------------------------------------------------------------------------------------------------
@@ -113,7 +76,7 @@ def label(
     """Add the keypoints of every frame to clips, as the derived track `TRACK`; computed once, read afterwards.
 
     Args:
-        detector: from N x 3 x `size` x `size` in [0, 1] to N x K x 2 in [-1, 1]; runs in eval mode.
+        detector: from N x 3 x `size` x `size` in [0, 1] to what `TRACK` says; runs in eval mode.
         clips: any number and length.
         size: see `centred`.
         folder: where tracks are stored, see `derived_track`.
@@ -145,7 +108,7 @@ def _detect(detector: nn.Module, clip: Clip, size: int, chunk: int) -> np.ndarra
 class KeypointSequences(Dataset[dict[str, Any]]):
     """Keypoints of one clip over time (release); item n is a pure function of the seed and n.
 
-    Items are dicts of `first`, K x 2, the keypoints of the still; `points`, T x K x 2, the `frames` - 1 that follow
+    Items are dicts of `first`, K x C, the keypoints of the still; `points`, T x K x C, the `frames` - 1 that follow
     (a scale may move them out of [-1, 1]); `valid`, T, 0 behind the clip's end, where its last frame is repeated,
     else 1; the index `action`, -1 without actions; with sides the index `side`; and `name`.
     """
@@ -154,10 +117,12 @@ class KeypointSequences(Dataset[dict[str, Any]]):
         self,
         clips: Sequence[Clip],
         config: SequenceConfig,
+        frames: int,
         seed: int,
         *,
         actions: Sequence[str] = (),
         sides: Sequence[str] = (),
+        partners: Sequence[int] = (),
         augment: bool = True,
     ):
         """Read the keypoints of all clips.
@@ -165,9 +130,11 @@ class KeypointSequences(Dataset[dict[str, Any]]):
         Args:
             clips: from `label`.
             config: which frames, and what happens to them.
+            frames: of a sequence, the first one among them.
             seed: of the training, not negative.
             actions: what the model knows, in its order; none for a model without actions.
             sides: the same of sides, see `side_names`.
+            partners: which keypoint each one is in a mirror; empty for itself, as those found without labels.
             augment: False takes every clip from its start and unchanged.
 
         Raises:
@@ -177,14 +144,15 @@ class KeypointSequences(Dataset[dict[str, Any]]):
         if not clips:
             raise StillmotionError("There are no clips to sample from.")
         found = list(clips)
-        self.config, self.seed, self.sides, self.augment = config, seed, tuple(sides), augment
+        self.config, self.frames, self.seed, self.augment = config, frames, seed, augment
+        self.sides, self.partners = tuple(sides), list(partners)
         self.names = [clip.name for clip in found]
         self.keypoints = [_keypoints(clip) for clip in found]
         self.actions = [action_index(clip, actions) if actions else -1 for clip in found]
         self.filmed = [_side(clip, self.sides) if sides else "" for clip in found]
         balanced = sorted(set(self.actions)) if config.balance else []
         self.classes = [[i for i, action in enumerate(self.actions) if action == one] for one in balanced]
-        _report_short([len(keypoints) for keypoints in self.keypoints], config)
+        _report_short([len(keypoints) for keypoints in self.keypoints], config, frames)
 
     def __len__(self) -> int:
         """Samples per epoch, one per clip."""
@@ -194,11 +162,13 @@ class KeypointSequences(Dataset[dict[str, Any]]):
         draw = partial(balanced_index, self.classes) if self.classes else partial(clip_index, len(self))
         clip = draw(index, self.seed)
         rng = sample_rng(self.seed, index) if self.augment else None
-        times, valid = sequence_times(len(self.keypoints[clip]), self.config, rng)
+        times, valid = sequence_times(len(self.keypoints[clip]), self.config, self.frames, rng)
         keypoints, mirror = interpolate(self.keypoints[clip], times), False
         if rng is not None:
             degrees, mirror, scale = _sample_changes(self.config, rng)
             keypoints = transform_keypoints(keypoints, degrees, mirror, scale)
+            if mirror and self.partners:
+                keypoints = keypoints[:, self.partners]
         moving = torch.from_numpy(keypoints.astype(np.float32))
         item = {
             "first": moving[0],
@@ -214,18 +184,19 @@ class KeypointSequences(Dataset[dict[str, Any]]):
 
 
 def sequence_times(
-    length: int, config: SequenceConfig, rng: np.random.Generator | None = None
+    length: int, config: SequenceConfig, count: int, rng: np.random.Generator | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which frames of a clip make a sequence: times in [0, `length` - 1], and whether the clip lasts so long.
+    """Which frames of a clip make a sequence of `count`: times in [0, `length` - 1], and whether it lasts so long.
 
     With `step` 0 a sequence spans the clip, whatever its length (release): 33 frames as far apart as they can be, or
     17 neighbours and the midpoints between them. A shorter clip is stretched to 33 (ours). Starts are uniform, or 0
     without random numbers.
     """
-    count, few, room = config.frames, config.unstretched, 0
+    few, room = unstretched(count), 0
     if config.step:
-        times = config.step * np.arange(float(count))
-        room = length - 1 - config.step * (count - 1)
+        speed = 1.0 if rng is None else rng.uniform(*config.speed)
+        times = speed * config.step * np.arange(float(count))
+        room = length - 1 - math.ceil(times[-1])
     elif length >= count:
         gap = length // count
         times, room = gap * np.arange(float(count)), length - gap * count
@@ -239,7 +210,7 @@ def sequence_times(
 
 
 def interpolate(values: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Values at times between frames, linearly; n x K x 2 and T to T x K x 2. Whole times are exact."""
+    """Values at times between frames, linearly; n x K x C and T to T x K x C. Whole times are exact."""
     before = np.floor(times).astype(int)
     after = np.minimum(before + 1, len(values) - 1)
     share = (times - before)[:, None, None]
@@ -247,14 +218,19 @@ def interpolate(values: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def transform_keypoints(keypoints: np.ndarray, degrees: float, mirror: bool, scale: float) -> np.ndarray:
-    """Mirror left and right, turn x towards y, then scale about the middle of a square picture; ... x 2, normalised.
+    """Mirror left and right, turn x towards y, then scale about the middle of a square picture; ... x C, normalised.
 
     As `augment` does it with pictures. Points of a mirrored person are not exchanged: those found without labels have
     no sides.
     """
     angle = np.radians(degrees)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return np.asarray(scale * (keypoints * [-1.0 if mirror else 1.0, 1.0]) @ turn.T)
+    change = scale * turn @ np.diag([-1.0 if mirror else 1.0, 1.0])
+    places = keypoints[..., :2] @ change.T
+    if keypoints.shape[-1] == 2:
+        return np.asarray(places)
+    covariance = change @ keypoints[..., 2:].reshape(*keypoints.shape[:-1], 2, 2) @ change.T
+    return np.concatenate([places, covariance.reshape(*keypoints.shape[:-1], 4)], axis=-1)
 
 
 def _sample_changes(config: SequenceConfig, rng: np.random.Generator) -> tuple[int, bool, float]:
@@ -273,8 +249,13 @@ def _keypoints(clip: Clip) -> np.ndarray:
     return np.array(clip.tracks[TRACK])
 
 
-def _report_short(lengths: Sequence[int], config: SequenceConfig) -> None:
-    least = (config.frames - 1) * config.step + 1 if config.step else config.unstretched
+def unstretched(count: int) -> int:
+    """The frames that give `count` with the midpoints between them: 17 for 33."""
+    return (count + 1) // 2
+
+
+def _report_short(lengths: Sequence[int], config: SequenceConfig, frames: int) -> None:
+    least = (frames - 1) * config.step + 1 if config.step else unstretched(frames)
     if short := sum(length < least for length in lengths):
         answer = "the frames they lack are left out of the loss" if config.step else "they are played slower"
         print(f"{short} of {len(lengths)} clips have fewer than {least} frames; {answer}.", file=sys.stderr)
