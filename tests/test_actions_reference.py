@@ -162,7 +162,8 @@ def test_losses_and_gradients_of_the_first_stage_equal_the_authors() -> None:
     whole, discriminator = stage.networks, stage.image_discriminator
     image, future = (2 * waves[:, :, 0] - 1 for waves in golden.waves())
     frame = whole(whole.encode(image), whole.detector(future)).frame
-    golden.check("final_output", last(frame))
+    # Batch norm over two frames amplifies rounding: float32 is 1e-4 from float64 here, and 2e-4 in the authors' run.
+    golden.check("final_output", last(frame), tolerance=5e-4)
     real, fake = discriminator(future), discriminator(frame.detach())
     golden.check("loss_D_real", losses.log_generator(real))
     golden.check("loss_D_fake", losses.log_generator(-fake))
@@ -207,7 +208,7 @@ def test_the_second_stage_equals_the_authors() -> None:
     golden.check("seq_logits_fake", fake)
     terms = motion_losses(output, sequences(), discriminator, RELEASE.motion_losses, 0.0)
     golden.check("loss_G_kl", terms["kl"])
-    golden.check("loss_G_recon", terms["reconstruction"] / 1000)
+    golden.check("loss_G_recon", terms["reconstruction"])
     golden.check("loss_G_adv", terms["gan"])
     golden.check("loss_D_real", losses.log_generator(real))
     golden.check("loss_D_fake", losses.log_generator(-fake))
