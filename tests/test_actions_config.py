@@ -74,7 +74,7 @@ def test_configurations_are_frozen() -> None:
         PAPER.size = 64  # type: ignore[misc]
 
 
-# --- presets ----------------------------------------------------------------------------------------------------------
+# --- presets --------------------------------------------------------------------------------------------------------
 def test_paper_and_release_differ_as_the_sheet_says() -> None:
     """facts/class-conditional-keypoints.md, section 10; all else is equal."""
     expected = {

@@ -43,7 +43,7 @@ def narrow_vgg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vgg, "_WIDTHS", (2, 3, 4, 5, 6))
 
 
-# --- perceptual ------------------------------------------------------------------------------------------------------
+# --- perceptual -----------------------------------------------------------------------------------------------------
 def test_the_perceptual_loss_is_the_mean_of_the_means_of_five_layers() -> None:
     """Frames differ by 0.4 everywhere, pictures in [0, 1] by half of it; layers by 1, ..., 5 times that."""
     frame, target = torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 0.4)
@@ -99,7 +99,7 @@ def test_inputs_of_the_networks_authors_are_bgr_of_0_to_255_without_their_mean()
     assert vgg.to_caffe(picture).flatten().tolist() == pytest.approx(expected, abs=1e-4)
 
 
-# --- GANs ------------------------------------------------------------------------------------------------------------
+# --- GANs -----------------------------------------------------------------------------------------------------------
 def test_gans_have_sigmoid_cross_entropies() -> None:
     real, fake = uniform(2, 1, 6, 6), uniform(2, 1, 6, 6, seed=1)
     expected = F.binary_cross_entropy_with_logits(real, torch.ones_like(real))
@@ -117,7 +117,7 @@ def test_the_discriminators_loss_gives_the_generated_no_gradient() -> None:
     assert fake.grad is None
 
 
-# --- who gets gradient -----------------------------------------------------------------------------------------------
+# --- who gets gradient ----------------------------------------------------------------------------------------------
 def test_the_perceptual_loss_trains_detector_encoder_and_translator_and_nothing_else() -> None:
     """Sheet section 12, line 8. The image encoder has no unused rows 7 and 8."""
     model, discriminator = networks_of().train(), ImageDiscriminator(TINY.discriminator)
@@ -153,7 +153,7 @@ def test_the_motion_losses_train_the_whole_motion_generator_and_nothing_else() -
     assert all(value.grad is None for value in others)
 
 
-# --- the sums of the second stage ------------------------------------------------------------------------------------
+# --- the sums of the second stage -----------------------------------------------------------------------------------
 def test_terms_of_the_second_stage_by_hand() -> None:
     """Two numbers of z with mean 1 and deviation 1: half a nat each; coordinates are off by 0.25."""
     future = torch.zeros(3, 5, 2, 2)

@@ -27,7 +27,7 @@ def initial(count: int = 1) -> Tensor:
     return uniform(1, 3, 2).expand(count, 3, 2)
 
 
-# --- sizes -----------------------------------------------------------------------------------------------------------
+# --- sizes ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("preset", "encoder", "decoder", "discriminator", "total"),
     [
@@ -61,7 +61,7 @@ def test_an_lstm_starts_with_glorot_weights_and_an_open_forget_gate() -> None:
         assert not getattr(lstm, f"bias_hh_l{layer}").requires_grad
 
 
-# --- sampling --------------------------------------------------------------------------------------------------------
+# --- sampling -------------------------------------------------------------------------------------------------------
 @torch.no_grad()
 def test_the_same_latent_and_action_give_the_same_sequence_and_others_another() -> None:
     network, latent = generator_of(), torch.randn(1, 6, generator=torch.Generator().manual_seed(0))
@@ -119,7 +119,7 @@ def test_the_decoders_input_stands_at_the_first_step_or_at_every(every: bool) ->
     assert torch.equal(rest, seen[0][:, :1].expand_as(rest) if every else torch.zeros_like(rest))
 
 
-# --- encoding --------------------------------------------------------------------------------------------------------
+# --- encoding -------------------------------------------------------------------------------------------------------
 @torch.no_grad()
 def test_a_reconstruction_is_decoded_from_the_posteriors_sample() -> None:
     network, future, action = generator_of(), uniform(2, 5, 3, 2, seed=1), torch.tensor([0, 2])
@@ -154,7 +154,7 @@ def test_without_classes_there_is_no_action_and_with_them_there_is_one() -> None
             network.sample(initial(), action, uniform(1, 6))
 
 
-# --- modes -----------------------------------------------------------------------------------------------------------
+# --- modes ----------------------------------------------------------------------------------------------------------
 @torch.no_grad()
 def test_released_layers_end_in_relus_and_linear_ones_do_not() -> None:
     """Sheet section 12, line 16, on the same weights: mean, deviation, the decoder's input, sequence logits."""
@@ -195,7 +195,7 @@ def test_the_sequence_discriminator_scores_the_last_step() -> None:
     assert torch.equal(discriminator(sequence), expected)
 
 
-# --- the release's variables -----------------------------------------------------------------------------------------
+# --- the release's variables ----------------------------------------------------------------------------------------
 def test_gates_of_tensorflow_are_put_into_torchs_order() -> None:
     """Columns are input, candidate, forget, output, of one hidden number each; rows two inputs and the state."""
     kernel = torch.arange(12.0).view(3, 4)

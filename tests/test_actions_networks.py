@@ -16,8 +16,8 @@ from stillmotion.nn.padding import SameConv2d
 from stillmotion.systems.actions.config import PRESETS, ActionsConfig, DiscriminatorConfig, KeypointConfig
 from stillmotion.systems.actions.networks import (
     ActionsNetworks,
-    ConvBlock,
     Context,
+    ConvBlock,
     ImageDiscriminator,
     blend,
     expand,
@@ -42,7 +42,7 @@ def context_of(network: ActionsNetworks, still: Tensor) -> Context:
         return network.encode(still)
 
 
-# --- sizes -----------------------------------------------------------------------------------------------------------
+# --- sizes ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("preset", "detector", "translator", "total"),
     [
@@ -90,7 +90,7 @@ def test_shapes(size: int, scores: int) -> None:
     assert discriminator(torch.zeros(2, 3, size, size, device="meta")).shape == (2, 1, scores, scores)
 
 
-# --- read-outs -------------------------------------------------------------------------------------------------------
+# --- read-outs
 @pytest.mark.parametrize("readout", ["separable", "full"])
 def test_a_peak_is_read_out_at_its_pixel_x_first(readout: str) -> None:
     """Pixel (x 7, y 2) of 9 x 5; the last keypoint is in the last corner."""
@@ -125,7 +125,7 @@ def test_logits_of_half_precision_are_read_out_in_float32() -> None:
         torch.testing.assert_close(softmax.sum(-1), torch.ones(1, 1))
 
 
-# --- gaussian maps ---------------------------------------------------------------------------------------------------
+# --- gaussian maps --------------------------------------------------------------------------------------------------
 def test_a_map_is_one_at_its_keypoint_and_a_share_of_e_at_the_inverse_sharpness() -> None:
     """On a grid of 144 steps, 1 / 14.4 is five of them."""
     config = KeypointConfig(count=1, sharpness=14.4, map_peak="one")
@@ -150,7 +150,7 @@ def test_maps_follow_the_grid_with_aligned_corners() -> None:
     torch.testing.assert_close(gaussian_maps(points, (5, 7), config)[0, 0], expected)
 
 
-# --- the whole -------------------------------------------------------------------------------------------------------
+# --- the whole ------------------------------------------------------------------------------------------------------
 def test_a_mask_of_one_is_the_still_exactly_and_of_zero_what_is_synthesized() -> None:
     network, still = networks_of().eval(), uniform(2, 3, 16, 16)
     context, target = context_of(network, still), uniform(2, 3, 2, seed=1)
@@ -232,7 +232,7 @@ def test_folded_networks_give_the_same_frames() -> None:
     assert not any(isinstance(part, BatchNorm2d) for part in fast.modules())
 
 
-# --- TensorFlow's paddings and grids ----------------------------------------------------------------------------------
+# --- TensorFlow's paddings and grids --------------------------------------------------------------------------------
 def test_upsampling_has_the_old_grid_of_tensorflow() -> None:
     """Pixel i lies at i / 2: every other pixel is one of the map, and the last is repeated."""
     row = torch.tensor([[[[0.0, 4.0, 8.0]]]])
@@ -284,7 +284,7 @@ def test_layers_start_with_xavier_weights_and_no_bias() -> None:
             assert layer.bias.abs().max() == 0
 
 
-# --- the release's variables -----------------------------------------------------------------------------------------
+# --- the release's variables ----------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("theirs", "ours"),
     [
