@@ -59,13 +59,13 @@ class Golden:
             drawn.append(_tensor(generator(entry["name"]).random(entry["shape"]) * (high - low) + low))
         return drawn
 
-    def check(self, name: str, output: Tensor) -> None:
+    def check(self, name: str, output: Tensor, tolerance: float = 1e-4) -> None:
         """Compare an output with the stored sample, relative to the sample's largest value."""
         entry, stored = self.facts["outputs"][name], torch.from_numpy(self.values[name])
         assert list(output.shape) == entry["shape"], name
         sample = output.detach().reshape(-1)[:: entry["stride"]]
         error = (sample - stored).abs().max() / stored.abs().max()
-        assert error <= max(1e-4, 10 * entry.get("fp32_vs_fp64_rel", 0)), f"{name}: {error:.2e}"
+        assert error <= max(tolerance, 10 * entry.get("fp32_vs_fp64_rel", 0)), f"{name}: {error:.2e}"
 
 
 def load(network: nn.Module, weights: Mapping[str, Tensor], rename: Callable[[str], str]) -> None:

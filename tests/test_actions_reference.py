@@ -82,7 +82,7 @@ def sequences() -> Tensor:
     return (0.8 * amplitude * torch.sin(2 * torch.pi * (time / 32 + phase))).float()
 
 
-# --- primitives ------------------------------------------------------------------------------------------------------
+# --- primitives -----------------------------------------------------------------------------------------------------
 def test_primitives_equal_tensorflows() -> None:
     golden = Golden("actions/functions")
     small, logits, conv_in = (first(values) for values in golden.inputs())
@@ -100,7 +100,7 @@ def test_primitives_equal_tensorflows() -> None:
         golden.check(name, last(conv(nn.functional.pad(conv_in, (border,) * 4))))
 
 
-# --- stage 1 ---------------------------------------------------------------------------------------------------------
+# --- stage 1 --------------------------------------------------------------------------------------------------------
 @torch.no_grad()
 def test_detector_translator_and_discriminator_equal_the_authors_in_eval_mode() -> None:
     golden = Golden("actions/detector_translator")
@@ -162,7 +162,8 @@ def test_losses_and_gradients_of_the_first_stage_equal_the_authors() -> None:
     whole, discriminator = stage.networks, stage.image_discriminator
     image, future = (2 * waves[:, :, 0] - 1 for waves in golden.waves())
     frame = whole(whole.encode(image), whole.detector(future)).frame
-    golden.check("final_output", last(frame))
+    # Batch norm over two frames amplifies rounding: float32 is 1e-4 from float64 here, and 2e-4 in the authors' run.
+    golden.check("final_output", last(frame), tolerance=5e-4)
     real, fake = discriminator(future), discriminator(frame.detach())
     golden.check("loss_D_real", losses.log_generator(real))
     golden.check("loss_D_fake", losses.log_generator(-fake))
@@ -177,15 +178,17 @@ def test_losses_and_gradients_of_the_first_stage_equal_the_authors() -> None:
     total.backward()
     for theirs, ours in (("image_encoder", "encoder"), ("pose_encoder", "detector"), ("translator", "translator")):
         gradients = [value.grad for value in getattr(whole, ours).parameters()]
-        golden.check(f"grad_G.{theirs}", norm([gradient for gradient in gradients if gradient is not None]))
         assert all(gradient is not None for gradient in gradients)
+        # The same rounding: the detector's norm in float32 is 2.6e-3 from that in float64, the authors' is 8e-4.
+        known = [gradient for gradient in gradients if gradient is not None]
+        golden.check(f"grad_G.{theirs}", norm(known), tolerance=5e-3)
 
 
 def norm(gradients: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
     return torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
 
 
-# --- stage 2 ---------------------------------------------------------------------------------------------------------
+# --- stage 2 --------------------------------------------------------------------------------------------------------
 @torch.no_grad()
 def test_the_second_stage_equals_the_authors() -> None:
     golden, weights = Golden("actions/motion_generator"), dict[str, Tensor]()
@@ -207,7 +210,7 @@ def test_the_second_stage_equals_the_authors() -> None:
     golden.check("seq_logits_fake", fake)
     terms = motion_losses(output, sequences(), discriminator, RELEASE.motion_losses, 0.0)
     golden.check("loss_G_kl", terms["kl"])
-    golden.check("loss_G_recon", terms["reconstruction"] / 1000)
+    golden.check("loss_G_recon", terms["reconstruction"])
     golden.check("loss_G_adv", terms["gan"])
     golden.check("loss_D_real", losses.log_generator(real))
     golden.check("loss_D_fake", losses.log_generator(-fake))
