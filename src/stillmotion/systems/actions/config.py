@@ -233,6 +233,11 @@ class ActionsConfig:
             raise StillmotionError(f"pair_stages need different names of letters, digits and '_', not {names}.")
 
     @property
+    def classes(self) -> int:
+        """How many actions there are."""
+        return len(self.actions or ())
+
+    @property
     def points(self) -> int:
         """K."""
         return self.fields.keypoints.count if self.fields else self.keypoints.count

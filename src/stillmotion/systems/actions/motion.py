@@ -71,7 +71,7 @@ class MotionGenerator(nn.Module):
 
     def condition(self, initial: Tensor, action: Tensor | None) -> Tensor:
         """The still's keypoints and the one-hot action as one vector; N x (2K + classes)."""
-        classes = len(self.config.actions)
+        classes = self.config.classes
         if (action is None) != (classes == 0):
             raise ValueError("an action is given if and only if the configuration has classes")
         if action is None:
@@ -85,7 +85,7 @@ class MotionEncoder(nn.Module):
     def __init__(self, config: ActionsConfig):
         super().__init__()
         self.mode, motion = config.motion.mode, config.motion
-        self.lstm = LSTM(2 * config.keypoints.count, motion)
+        self.lstm = LSTM(2 * config.points, motion)
         self.posterior = linear(motion.hidden + condition_width(config), 2 * motion.latent)
 
     def forward(self, future: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,7 +104,7 @@ class MotionDecoder(nn.Module):
         self.mode, self.input_every_step = motion.mode, motion.input_every_step
         self.input = linear(motion.latent + condition_width(config), motion.input_width)
         self.lstm = LSTM(motion.input_width, motion)
-        self.output = linear(motion.hidden, 2 * config.keypoints.count)
+        self.output = linear(motion.hidden, 2 * config.points)
         nn.init.normal_(self.output.weight, std=0.02)
 
     def forward(self, latent: Tensor, condition: Tensor, frames: int) -> Tensor:
@@ -123,7 +123,7 @@ class SequenceDiscriminator(nn.Module):
     def __init__(self, config: ActionsConfig):
         super().__init__()
         self.mode = config.motion.mode
-        self.lstm = LSTM(2 * config.keypoints.count, config.motion)
+        self.lstm = LSTM(2 * config.points, config.motion)
         self.score = linear(config.motion.hidden, 1)
 
     def forward(self, sequence: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ class LSTM(nn.LSTM):
 
 def condition_width(config: ActionsConfig) -> int:
     """Numbers of a condition: the still's keypoints, and one per class."""
-    return 2 * config.keypoints.count + len(config.actions)
+    return 2 * config.points + config.classes
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
