@@ -102,7 +102,7 @@ def prepare(
             rate is not known, it is the rate itself, 25 if not given.
         crop: `centre`: the largest centred part with the shape of `size`; `none`: stretch the whole picture;
             `motion`: a part with that shape around everything that moves; `box`: the part around the data set's own
-            boxes, where it brings some, and `centre` elsewhere; `X,Y,W,H`: this part, in pixels of the
+            boxes, stretched, where it brings some, and `centre` elsewhere; `X,Y,W,H`: this part, in pixels of the
             source.
         tracks: names of trackers to run on the finished frames (see `trackers.TRACKERS`).
         layout: `auto`, `videos`, `frames`, `strips` (see `sources.find_sources`), or a published data set
@@ -292,9 +292,12 @@ def _cropped_points(points: np.ndarray, box: Box, size: tuple[int, int]) -> np.n
 
 def _still_box(size: tuple[int, int], settings: ClipSettings, known: Box | None) -> Box:
     """The part (x0, y0, x1, y1), ends exclusive, to cut out of frames of `size`, without looking at them."""
-    if settings.crop == "box" and known is not None:
-        return known
     height, width = size
+    if settings.crop == "box" and known is not None:
+        x0, y0, x1, y1 = max(known[0], 0), max(known[1], 0), min(known[2], width), min(known[3], height)
+        if x0 >= x1 or y0 >= y1:
+            raise StillmotionError(f"Its box does not lie in its {width} x {height} pixels.")
+        return x0, y0, x1, y1
     if settings.crop == "none":
         return 0, 0, width, height
     if settings.crop in ("centre", "box"):

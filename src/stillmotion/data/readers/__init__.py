@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from stillmotion.data.readers.actions import penn_strips
+from stillmotion.data.readers.actions import penn_action, penn_strips
 from stillmotion.data.readers.monkey_net import bair, mgif, tai_chi, uva_nemo, weizmann
 from stillmotion.data.readers.pokes import iper, poking_plants, tai_chi_hd
 from stillmotion.data.readers.sprites import sprites
+from stillmotion.data.readers.structures import mug
 from stillmotion.data.readers.take_directions import human36m, kth, push, weizmann_videos
 from stillmotion.data.sources import Found
 from stillmotion.errors import StillmotionError
@@ -35,7 +36,11 @@ READERS: Mapping[str, Callable[..., Found]] = {
     "human36m": human36m,
     "iper": iper,
     "poking-plants": poking_plants,
+    "penn-action": penn_action,
+    "penn-action:actions": partial(penn_action, paper="actions"),
+    "penn-action:structures": partial(penn_action, paper="structures"),
     "penn-strips": penn_strips,
+    "mug": mug,
     "sprites": sprites,
     "sprites:colour": partial(sprites, ground="colour"),
     "sprites:grass": partial(sprites, ground="grass"),
