@@ -104,10 +104,7 @@ def split_of(layers: Path, **options: int) -> dict[str, set[str]]:
 
 def test_whole_characters_are_held_out(layers: Path) -> None:
     everything = split_of(layers)
-    assert (len(everything["test"]), len(everything["train"])) == (
-        round(COMPOSED / 10),
-        COMPOSED - round(COMPOSED / 10),
-    )
+    assert (len(everything["test"]), len(everything["train"])) == (14, 130)
     assert not everything["test"] & everything["train"]
     some = split_of(layers, characters=60)
     assert (len(some["test"]), len(some["train"])) == (6, 54)
