@@ -242,13 +242,13 @@ def test_mug_lists_that_cannot_be_used(tmp_path: Path) -> None:
 
 
 def test_mug_without_lists_tests_a_third_of_the_people(tmp_path: Path) -> None:
-    for subject in range(1, 7):
+    for subject in range(1, 10):
         for expression in ("disgust", "surprise"):
             mug_take(tmp_path / "data", f"{subject:03d} {expression} take000", 0, 2)
     mug_take(tmp_path / "data", "001 neutral take000", 0, 2)
     found = READERS["mug"](tmp_path / "data")
     tested, trained = ({s.meta["subject"] for s in found.sources if s.split == split} for split in ("test", "train"))
-    assert (len(tested), len(trained), len(found.sources)) == (2, 4, 12)
+    assert (len(tested), len(trained), len(found.sources)) == (3, 6, 18)
     assert [item.source for item in found.refused] == ["001/neutral/take000"]
     empty(tmp_path / "other" / "a" / "img_0000.jpg")
     with pytest.raises(StillmotionError, match=r"No folder in .* is called as 001/happiness/take000"):
