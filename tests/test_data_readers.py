@@ -120,8 +120,10 @@ def test_mgif(tmp_path: Path) -> None:
 
 def test_every_reader_can_be_named() -> None:
     assert sorted(READERS) == [
-        *("bair", "human36m", "iper", "kth", "mgif", "poking-plants", "push", "tai-chi", "tai-chi-hd", "uva-nemo"),
-        *("weizmann", "weizmann-videos"),
+        *("bair", "human36m", "iper", "kth", "mgif", "mug"),
+        *("penn-action", "penn-action:actions", "penn-action:structures", "penn-strips"),
+        *("poking-plants", "push", "sprites", "sprites:colour", "sprites:grass"),
+        *("tai-chi", "tai-chi-hd", "uva-nemo", "weizmann", "weizmann-videos"),
     ]
 
 

@@ -16,7 +16,7 @@ class Prepare:
     size: int = option("--size", default=64, parse=whole, metavar="N", help="height and width of the clips")
     jobs: int = option("--jobs", default=1, parse=whole, metavar="N", help="processes")
     fps: float | None = option("--fps", default=None, parse=rate, metavar="FPS", help="bring all videos to this rate")
-    crop: str = option("--crop", default="centre", metavar="CROP", help="centre, none, motion, or X,Y,W,H")
+    crop: str = option("--crop", default="centre", metavar="CROP", help="centre, none, motion, box, or X,Y,W,H")
     tracks: tuple[str, ...] = option(
         "--tracks",
         default=(),
@@ -30,6 +30,9 @@ class Prepare:
     held_out: tuple[str, ...] = option(
         "--hold-out", default=(), many="append", metavar="KEY=VALUES", help="test clips, e.g. subject=4"
     )
+    only: tuple[str, ...] = option(
+        "--only", default=(), many="append", metavar="KEY=VALUES", help="take these clips, e.g. action=walk,slash"
+    )
     max_frames: int | None = option(
         "--max-frames", default=None, parse=whole, metavar="N", help="cut longer clips off"
     )
@@ -41,12 +44,15 @@ class Prepare:
         from stillmotion.cli import Progress
         from stillmotion.data.prepare import prepare
 
-        held_out = {
-            key: [int(value) if value.isdigit() else value for value in text.split(",")]
-            for key, text in map(name_and_value, self.held_out)
+        chosen = {
+            field: {
+                key: [int(value) if value.isdigit() else value for value in text.split(",")]
+                for key, text in map(name_and_value, getattr(self, field))
+            }
+            for field in ("held_out", "only")
         }
         with Progress("files") as progress:
-            info = prepare(**{**vars(self), "held_out": held_out}, progress=progress.file_done)
+            info = prepare(**{**vars(self), **chosen}, progress=progress.file_done)
         print(f"{self.out}: {info.clips} clips, {info.frames} frames, {len(info.quarantined)} files left out")
 
 

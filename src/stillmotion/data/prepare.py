@@ -18,14 +18,23 @@ from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo, Quarantined
 from stillmotion.data.pool import map_in_order
 from stillmotion.data.pose import JOINTS
-from stillmotion.data.readers import READERS
+from stillmotion.data.readers import READERS, find_reader
 from stillmotion.data.shards import write_dataset
-from stillmotion.data.sources import LAYOUTS, Found, Source, find_sources, hold_out, with_safe_names
+from stillmotion.data.sources import (
+    LAYOUTS,
+    Found,
+    Source,
+    find_sources,
+    hold_out,
+    keep_only,
+    with_safe_names,
+)
 from stillmotion.data.trackers import check_trackers, find_tracker
 from stillmotion.data.tracks import boxes
 from stillmotion.errors import StillmotionError
+from stillmotion.media import VideoReader, open_video, resize
 from stillmotion.media import crop as cut
-from stillmotion.media import open_video, resize
+from stillmotion.media.sequences import DEFAULT_FPS
 from stillmotion.options import parse_box
 
 Progress = Callable[[int, int, str, str | None], None]
@@ -56,7 +65,7 @@ class ClipSettings:
                 "the least must be 1 or more and the most no less than that."
             )
         check_trackers(self.tracks)
-        if self.crop not in ("centre", "none", "motion"):
+        if self.crop not in ("centre", "none", "motion", "box"):
             _fixed_box(self.crop)
 
 
@@ -73,6 +82,7 @@ def prepare(
     min_frames: int = 2,
     max_frames: int | None = None,
     held_out: Mapping[str, Sequence[Any]] | None = None,
+    only: Mapping[str, Sequence[Any]] | None = None,
     licence: str = "",
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -91,16 +101,19 @@ def prepare(
         fps: bring videos to this rate (frames are repeated or dropped). Of strips and frame folders, whose
             rate is not known, it is the rate itself, 25 if not given.
         crop: `centre`: the largest centred part with the shape of `size`; `none`: stretch the whole picture;
-            `motion`: a part with that shape around everything that moves; `X,Y,W,H`: this part, in pixels of the
+            `motion`: a part with that shape around everything that moves; `box`: the part around the data set's own
+            boxes, stretched, where it brings some, and `centre` elsewhere; `X,Y,W,H`: this part, in pixels of the
             source.
         tracks: names of trackers to run on the finished frames (see `trackers.TRACKERS`).
         layout: `auto`, `videos`, `frames`, `strips` (see `sources.find_sources`), or a published data set
-            (see `readers.READERS`).
+            (see `readers.READERS`), with the number of characters for some (`sprites=100`).
         min_frames: shorter clips are quarantined.
         max_frames: longer clips are cut off.
         held_out: values of the clips' meta that make up the test set, as `{"subject": [3, 8]}`; replaces any
             other split.
-        licence: the terms of the clips, for `dataset.json`.
+        only: values of the clips' meta that are taken, as `{"action": ["walk", "slash"]}`; what has others is passed
+            over.
+        licence: the terms of the clips, for `dataset.json`; empty for those that the data set states.
         overwrite: replace an older data set at `out`.
         progress: called after every source with (sources done, sources in all, name, reason if quarantined);
             by default quarantined files are reported on standard error.
@@ -121,7 +134,7 @@ def prepare(
         max_frames=max_frames,
     )
     found = _find(root, layout)
-    sources, split_rule = found.sources, found.split_rule
+    sources, split_rule = keep_only(found.sources, only or {}), found.split_rule
     if held_out:
         sources = hold_out(sources, held_out)
         split_rule = "held out for testing: " + "; ".join(
@@ -129,11 +142,13 @@ def prepare(
         )
     quarantined = list(found.refused)
     described = {name: value for name, value in asdict(settings).items() if name != "tracks"}
+    if only:
+        described["only"] = {key: list(values) for key, values in only.items()}
 
     def info() -> DatasetInfo:
         return DatasetInfo(
             title=found.title or root.resolve().name,
-            licence=licence,
+            licence=licence or found.licence,
             decoder=f"PyAV {version('av')}, Pillow {version('pillow')}",
             split_rule=split_rule,
             settings={**described, "layout": layout},
@@ -156,7 +171,7 @@ def read_clip(source: Source, settings: ClipSettings) -> Clip:
     frames: list[np.ndarray] = []
     with _opened(source, settings) as video:
         if box is None:
-            box = _still_box(video.size, settings)
+            box = _still_box(video.size, settings, source.box)
         for frame in _of_span(video, source, settings):
             if len(frames) == most:
                 raise StillmotionError(f"It is longer than {most} frames: cut it, or set a largest number.")
@@ -165,11 +180,10 @@ def read_clip(source: Source, settings: ClipSettings) -> Clip:
     if len(frames) < settings.min_frames:
         raise StillmotionError(f"It has {len(frames)} frames and not the least, {settings.min_frames}.")
     stacked = np.stack(frames)
-    # Plain `points` is not tracked where the data set provides the track.
-    wanted = [name for name in settings.tracks if name != "points" or source.points is None]
-    tracks = {name: tracker(stacked, rate) for name, tracker in map(find_tracker, wanted)}
-    if source.points is not None and "points" not in tracks:
-        tracks["points"] = _cropped_points(source.points, box, settings.size)[: len(stacked)]
+    provided = _provided_tracks(source, box, settings.size, len(stacked))
+    # Plain `points` and `joints` are not tracked where the data set provides the track.
+    wanted = [name for name in settings.tracks if name not in provided]
+    tracks = {**provided, **{name: tracker(stacked, rate) for name, tracker in map(find_tracker, wanted)}}
     meta = {**source.meta, "crop": list(box)}
     if "joints" in tracks:
         meta["joints"] = list(JOINTS)
@@ -179,8 +193,8 @@ def read_clip(source: Source, settings: ClipSettings) -> Clip:
 
 
 def _find(root: Path, layout: str) -> Found:
-    if layout in READERS:
-        return READERS[layout](root)
+    if reader := find_reader(layout):
+        return reader(root)
     if layout not in LAYOUTS:
         raise StillmotionError(f"There is no layout {layout!r}: choose from {', '.join([*LAYOUTS, *READERS])}.")
     return find_sources(root, layout)
@@ -230,13 +244,18 @@ def _report(done: int, total: int, name: str, reason: str | None) -> None:
         print(f"quarantined {name}: {reason}", file=sys.stderr)
 
 
-def _opened(source: Source, settings: ClipSettings) -> Any:
+def _opened(source: Source, settings: ClipSettings) -> VideoReader:
+    if source.draw is not None:
+        # Its rate is a statement and not a recording's: another one plays the same frames faster or slower.
+        drawn = source.draw()[..., :3]
+        rest = (frame for frame in drawn[1:])
+        return VideoReader(rest, drawn[0], settings.fps or source.fps or DEFAULT_FPS, len(drawn))
     if source.kind != "video" and source.fps is None:
         return open_video(source.path, fps=settings.fps, frame_width=source.frame_width)
     return open_video(source.path, fps=source.fps, frame_width=source.frame_width, resample_fps=settings.fps)
 
 
-def _of_span(video: Any, source: Source, settings: ClipSettings) -> Iterator[np.ndarray]:
+def _of_span(video: VideoReader, source: Source, settings: ClipSettings) -> Iterator[np.ndarray]:
     """The frames of the source's span, and at most as many as the settings say."""
     first, end = source.span or (0, None)
     if source.shares is not None:
@@ -250,18 +269,38 @@ def _of_span(video: Any, source: Source, settings: ClipSettings) -> Iterator[np.
     return itertools.islice(video, first, end)
 
 
-def _cropped_points(points: Sequence[tuple[float, float]], box: Box, size: tuple[int, int]) -> np.ndarray:
-    """Points of the source in pixels of the clip; `resize` aligns the outer edges."""
+def _provided_tracks(source: Source, box: Box, size: tuple[int, int], length: int) -> dict[str, np.ndarray]:
+    """The tracks that the data set brings, in pixels of the clip."""
+    tracks: dict[str, np.ndarray] = {}
+    if source.points is not None:
+        tracks["points"] = _cropped_points(np.array(source.points), box, size)
+    if source.joints is not None:
+        places = _cropped_points(source.joints[..., :2], box, size)
+        tracks["joints"] = np.concatenate([places, source.joints[..., 2:].astype(np.float32)], axis=-1)
+    if source.draw is not None:
+        # Resized as the frames are, so that the two fit to the pixel.
+        mask = cut(np.repeat(source.draw()[..., 3:], 3, axis=-1), box)
+        tracks["mask"] = np.where(resize(mask, size)[..., 0] >= 128, 255, 0).astype(np.uint8)
+    return {name: track[:length] for name, track in tracks.items()}
+
+
+def _cropped_points(points: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
+    """Points (... x 2) of the source in pixels of the clip; `resize` aligns the outer edges."""
     scale = np.array([size[1] / (box[2] - box[0]), size[0] / (box[3] - box[1])])
-    return np.asarray((np.array(points) - box[:2] + 0.5) * scale - 0.5, np.float32)
+    return np.asarray((points - box[:2] + 0.5) * scale - 0.5, np.float32)
 
 
-def _still_box(size: tuple[int, int], settings: ClipSettings) -> Box:
+def _still_box(size: tuple[int, int], settings: ClipSettings, known: Box | None) -> Box:
     """The part (x0, y0, x1, y1), ends exclusive, to cut out of frames of `size`, without looking at them."""
     height, width = size
+    if settings.crop == "box" and known is not None:
+        x0, y0, x1, y1 = max(known[0], 0), max(known[1], 0), min(known[2], width), min(known[3], height)
+        if x0 >= x1 or y0 >= y1:
+            raise StillmotionError(f"Its box does not lie in its {width} x {height} pixels.")
+        return x0, y0, x1, y1
     if settings.crop == "none":
         return 0, 0, width, height
-    if settings.crop == "centre":
+    if settings.crop in ("centre", "box"):
         h, w = _largest(size, settings.size)
         return (width - w) // 2, (height - h) // 2, (width - w) // 2 + w, (height - h) // 2 + h
     x0, y0, x1, y1 = _fixed_box(settings.crop)
@@ -271,7 +310,7 @@ def _still_box(size: tuple[int, int], settings: ClipSettings) -> Box:
 
 
 def _fixed_box(text: str) -> Box:
-    x, y, w, h = parse_box("crop", text, "centre, none, motion, or ")
+    x, y, w, h = parse_box("crop", text, "centre, none, motion, box, or ")
     return x, y, x + w, y + h
 
 

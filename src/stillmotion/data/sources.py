@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from stillmotion.errors import StillmotionError
 from stillmotion.media import Limits, MediaError
 from stillmotion.media.pictures import open_image
 
-Kind = Literal["video", "frames", "strip"]
+Kind = Literal["video", "frames", "strip", "drawn"]
 
 VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif")
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -36,7 +36,7 @@ _LONGEST_NAME = 80
 class Source:
     """Something that can become a clip."""
 
-    path: Path  # a video, a folder of frames, or a picture with the frames side by side
+    path: Path  # a video, a folder of frames, a picture with the frames side by side, or what `draw` begins with
     name: str  # of the clip to be; made safe and unique by `with_safe_names`
     kind: Kind  # how to read it
     split: str | None = None  # `train`, `test`, or None while undecided
@@ -50,6 +50,12 @@ class Source:
     # T x 2, (x, y) in pixels of the source for each frame of the span, NaN where unknown: where the data set brings
     # its own. They become the track `points`.
     points: tuple[tuple[float, float], ...] | None = None
+    # T x 13 x 3, (x, y) in pixels of the source and visibility, in the order of `pose.JOINTS`: the track `joints`.
+    joints: np.ndarray | None = field(default=None, compare=False)
+    # The part (x0, y0, x1, y1), ends exclusive, that `crop="box"` cuts out, where the data set brings boxes.
+    box: tuple[int, int, int, int] | None = None
+    # Of a source that is drawn and not read: makes `uint8` T x H x W x 4, RGB and the track `mask` (0 or 255).
+    draw: Callable[[], np.ndarray] | None = field(default=None, compare=False)
     meta: Mapping[str, Any] = field(default_factory=dict)  # facts for the clip
 
 
@@ -61,6 +67,7 @@ class Found:
     split_rule: str  # how `split` was decided, for `dataset.json`
     title: str = ""  # of the data set
     refused: Sequence[Quarantined] = ()  # what does not belong there, with reasons
+    licence: str = ""  # the terms of the clips, where they are the same for everyone
 
 
 def find_sources(root: Path, layout: str = "auto") -> Found:
@@ -134,14 +141,34 @@ def hold_out(sources: Sequence[Source], wanted: Mapping[str, Sequence[Any]]) -> 
     Raises:
         StillmotionError: a value does not occur.
     """
-    chosen: set[int] = set()
-    for key, values in wanted.items():
-        for value in values:
-            matching = {i for i, s in enumerate(sources) if str(s.meta.get(key)) == str(value)}
-            if not matching:
-                raise StillmotionError(f"No clip has {key}={value} that could be held out for testing.")
-            chosen |= matching
+    chosen = set().union(*(_with_values(sources, *item, "be held out for testing") for item in wanted.items()))
     return [replace(s, split="test" if i in chosen else "train") for i, s in enumerate(sources)]
+
+
+def keep_only(sources: Sequence[Source], wanted: Mapping[str, Sequence[Any]]) -> list[Source]:
+    """Take what has, for every key, one of the named values in its meta, `{"action": ["walk", "slash"]}`.
+
+    Raises:
+        StillmotionError: a value does not occur, or no source has one for every key.
+    """
+    chosen = set(range(len(sources)))
+    for item in wanted.items():
+        chosen &= _with_values(sources, *item, "be taken")
+    if not chosen:
+        asked = " and ".join(f"{key}={','.join(map(str, values))}" for key, values in wanted.items())
+        raise StillmotionError(f"No clip has {asked}: ask for less at once.")
+    return [source for i, source in enumerate(sources) if i in chosen]
+
+
+def _with_values(sources: Sequence[Source], key: str, values: Sequence[Any], purpose: str) -> set[int]:
+    """Indices of the sources with one of the values; each value must occur."""
+    chosen: set[int] = set()
+    for value in values:
+        matching = {i for i, s in enumerate(sources) if str(s.meta.get(key)) == str(value)}
+        if not matching:
+            raise StillmotionError(f"No clip has {key}={value} that could {purpose}.")
+        chosen |= matching
+    return chosen
 
 
 def match_names(

@@ -9,16 +9,21 @@ each data set are its owners'. Each docstring says what is known and what is ass
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
+from stillmotion.data.readers.actions import penn_action, penn_strips
 from stillmotion.data.readers.monkey_net import bair, mgif, tai_chi, uva_nemo, weizmann
 from stillmotion.data.readers.pokes import iper, poking_plants, tai_chi_hd
+from stillmotion.data.readers.sprites import sprites
+from stillmotion.data.readers.structures import mug
 from stillmotion.data.readers.take_directions import human36m, kth, push, weizmann_videos
 from stillmotion.data.sources import Found
+from stillmotion.errors import StillmotionError
 
 Reader = Callable[[Path], Found]
 
-READERS: Mapping[str, Reader] = {
+READERS: Mapping[str, Callable[..., Found]] = {
     "weizmann": weizmann,
     "weizmann-videos": weizmann_videos,
     "uva-nemo": uva_nemo,
@@ -31,4 +36,31 @@ READERS: Mapping[str, Reader] = {
     "human36m": human36m,
     "iper": iper,
     "poking-plants": poking_plants,
+    "penn-action": penn_action,
+    "penn-action:actions": partial(penn_action, paper="actions"),
+    "penn-action:structures": partial(penn_action, paper="structures"),
+    "penn-strips": penn_strips,
+    "mug": mug,
+    "sprites": sprites,
+    "sprites:colour": partial(sprites, ground="colour"),
+    "sprites:grass": partial(sprites, ground="grass"),
 }
+
+WITH_COUNT = ("sprites", "sprites:colour", "sprites:grass")
+"""Take a number of characters, as `sprites=100`."""
+
+
+def find_reader(layout: str) -> Reader | None:
+    """The reader of a key of `READERS`, with its `=COUNT` if any; None if there is none of this name.
+
+    Raises:
+        StillmotionError: the reader takes no count, or it is no whole number.
+    """
+    name, equals, value = layout.partition("=")
+    if name not in READERS or not equals:
+        return READERS.get(name)
+    if name not in WITH_COUNT:
+        raise StillmotionError(f"The layout {name!r} takes no value: leave {equals + value!r} out.")
+    if not value.isdecimal():
+        raise StillmotionError(f"The number of characters must be a whole number, as in {name}=100, not {value!r}.")
+    return partial(READERS[name], characters=int(value))
