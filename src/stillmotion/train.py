@@ -64,6 +64,7 @@ def train(request: TrainRequest, loop: LoopSettings | None = None) -> str:
     clips = [clip for clipset, times in sets for _ in range(times) for clip in _split(clipset, "train")]
     held_back = [clip for clipset, _ in sets for clip in _split(clipset, "test", or_all=False)]
 
+    config = system_class.suited(config, clips)
     torch.manual_seed(loop.seed)
     system = system_class.build(config)
     if source is not None:

@@ -15,7 +15,7 @@ from stillmotion.data.augment import AugmentParams, find_augmentation
 from stillmotion.data.motion_truth import motion_truth
 from stillmotion.data.plates import Plates
 from stillmotion.data.sampling import FrameDataset, PairDataset
-from stillmotion.data.track_augment import augment_tracks
+from stillmotion.data.track_augment import augment_tracks, mirrored_name
 from stillmotion.errors import StillmotionError
 from stillmotion.keypoints.networks import KeypointDetector, Keypoints
 from stillmotion.nn.modes import eval_mode
@@ -30,6 +30,12 @@ JOINTS = (
     *(f"{side}_{part}" for part in ("hip", "knee", "ankle") for side in SIDES),
 )
 """The joint that keypoint k is supervised with; the first K of them. The neck is the middle of the shoulders."""
+
+
+def partners(count: int) -> tuple[int, ...]:
+    """Which of the first `count` of `JOINTS` each one is in a mirror; itself if its partner is not among them."""
+    found = [JOINTS.index(mirrored_name(name)) for name in JOINTS[:count]]
+    return tuple(other if other < count else k for k, other in enumerate(found))
 
 
 LEAST_WEIGHT = 0.2

@@ -216,6 +216,11 @@ class System(ABC):
         self.precision = "fp32"
 
     @classmethod
+    def suited(cls, config: Any, _: Sequence[Clip]) -> Any:
+        """A configuration for a training on these clips, which may settle what it leaves open."""
+        return config
+
+    @classmethod
     @abstractmethod
     def build(cls, config: Any, card: Mapping[str, Any] | None = None) -> Self:
         """The system with fresh weights."""

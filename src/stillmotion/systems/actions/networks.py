@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillmotion import geometry
+from stillmotion.keypoints.networks import KeypointNetworks
 from stillmotion.nn.norm import BatchNorm2d
 from stillmotion.nn.padding import SameConv2d
 from stillmotion.nn.unet import fold_norm
 from stillmotion.systems.actions.config import ActionsConfig, DiscriminatorConfig, KeypointConfig
 from stillmotion.systems.actions.motion import MotionGenerator
+from stillmotion.systems.actions.tracks import TrackFlow
 
 LEVELS = 4
 """Sizes of the detector's trunk: S, S/2, S/4 and S/8. The image encoder stops at S/4, for only that map is used."""
@@ -72,9 +74,46 @@ class ActionsNetworks(nn.Module):
             frame, synthesized = frame.clamp(-1, 1), synthesized.clamp(-1, 1)
         return TranslatorOutput(frame, synthesized, mask)
 
+    def labeller(self) -> nn.Module:
+        """Frames in [0, 1] to keypoints, N x K x 2."""
+        return Labeller(self.detector)
+
     def encode(self, still: Tensor) -> Context:
         """Features and keypoints of N stills, N x 3 x S x S; once per still, whatever the video's length."""
         return Context(still, self.encoder(still)[-1], self.detector(still))
+
+
+class FieldActionsNetworks(KeypointNetworks):
+    """Ours: keypoints with covariances, and a generator that ends in fields; `motion` generates the keypoints."""
+
+    def __init__(self, config: ActionsConfig):
+        assert config.fields is not None
+        super().__init__(config.fields)
+        # Last, so that the other networks start from the same random numbers whatever it is.
+        self.motion: MotionGenerator | TrackFlow = (
+            TrackFlow(config.points, config.classes, len(config.sides or ()), config.tracks)
+            if config.tracks
+            else MotionGenerator(config)
+        )
+
+    def labeller(self) -> nn.Module:
+        """Frames in [0, 1] to keypoints with their covariances behind; N x K x 6."""
+        return Labeller(self.detector)
+
+
+class Labeller(nn.Module):
+    """A detector as `data.label` wants it: frames in [0, 1] in, one array out."""
+
+    def __init__(self, detector: nn.Module):
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """N x 3 x S x S to N x K x 2, or N x K x 6 with covariances."""
+        if isinstance(self.detector, KeypointDetector):
+            return self.detector(2 * frames - 1)
+        found = self.detector(frames)
+        return torch.cat([found.mean, found.covariance.flatten(-2)], dim=-1)
 
 
 def expand(context: Context, count: int) -> Context:

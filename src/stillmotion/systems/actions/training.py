@@ -22,7 +22,7 @@ from stillmotion.keypoints.networks import Keypoints
 from stillmotion.keypoints.training import KeypointSupervision, PairTraining
 from stillmotion.systems.actions import losses
 from stillmotion.systems.actions.config import ActionsConfig, StageConfig
-from stillmotion.systems.actions.data import TRACK, KeypointSequences, label, pairs
+from stillmotion.systems.actions.data import KeypointSequences, label, pairs
 from stillmotion.systems.actions.motion import MotionGenerator, SequenceDiscriminator
 from stillmotion.systems.actions.networks import ActionsNetworks, FieldActionsNetworks, ImageDiscriminator
 from stillmotion.systems.actions.tracks import Condition, TrackFlow, to_track
@@ -175,7 +175,11 @@ class SequenceTraining:
     def begin(self, folder: Path) -> None:
         """Label all clips, now that the detector has its final weights."""
         labelled = label(
-            self.model.labeller(), self.clips, size=self.config.size, folder=folder, settings=repr(self.config.keypoints)
+            self.model.labeller(),
+            self.clips,
+            size=self.config.size,
+            folder=folder,
+            settings=repr(self.config.keypoints),
         )
         config, frames = self.config, self.config.motion.frames + 1
         guided = config.fields is not None and config.keypoint_supervision.steps > 0
@@ -191,7 +195,9 @@ class SequenceTraining:
 
     def preview(self) -> dict[str, np.ndarray]:
         """Generated keypoints of some clips' actions; warns where all performances of an action are alike."""
-        sheet, ratio = track_sheet(self.model, self.config, [self.dataset[i] for i in range(min(16, len(self.dataset)))])
+        sheet, ratio = track_sheet(
+            self.model, self.config, [self.dataset[i] for i in range(min(16, len(self.dataset)))]
+        )
         if ratio is not None and ratio < LEAST_DIVERSITY:
             print(f"Samples of one action differ by {ratio:.0%} of what real clips do.", file=sys.stderr)
         return {"tracks": sheet}
