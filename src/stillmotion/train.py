@@ -29,7 +29,7 @@ class TrainRequest:
     settings: Mapping[str, Any] = field(default_factory=dict)  # changes by dotted name, values as text or numbers
     steps: int | None = None  # so many steps for every stage that runs; None for those of the configuration
     # A model whose weights to start from; its sizes must be those of the configuration. A part that it lacks as a
-    # whole (a predictor) starts fresh.
+    # whole (a predictor) starts fresh. With `parts` it may be another system's.
     start_from: str | None = None
     parts: tuple[str, ...] = ()  # take only the weights whose names begin with one of these; empty for all
     # Run only these of the system's stages; empty for all that have steps. With `start_from` alone, neither a preset
@@ -87,17 +87,20 @@ def _source(request: TrainRequest) -> System | None:
     if not request.start_from:
         return None
     source = load(request.start_from).system
-    if source.name != request.system:
-        raise StillmotionError(f"--from names a {source.name} model; a {request.system} system is to be trained.")
+    if source.name != request.system and not request.parts:
+        raise StillmotionError(
+            f"--from names a {source.name} model; a {request.system} system is to be trained. What both have can be "
+            "taken over with --parts."
+        )
     return source
 
 
 def _config(request: TrainRequest, system: type[System], source: System | None) -> Any:
     """The preset's configuration, or that of the model of which some stages are run, with the settings changed."""
-    if request.stages and request.preset is None and source is not None:
+    if request.stages and request.preset is None and isinstance(source, system):
         base = source.config
     else:
-        name = request.preset_name
+        name = request.preset_name if source is None or isinstance(source, system) else request.preset or "small"
         check_known("preset", name, system.presets)
         base = system.presets[name]
     steps = {name: request.steps for name in stage_steps(asdict(base), request.stages)} if request.steps else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -397,9 +396,3 @@ def _without_memory(most: int, where: str) -> Iterator[None]:
         raise StillmotionError(f"{where}: networks of these sizes cannot be built.") from error
     finally:
         hook.remove()
-
-
-def in_batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    """Groups of up to `size` items, in order."""
-    while batch := list(itertools.islice(items, size)):
-        yield batch

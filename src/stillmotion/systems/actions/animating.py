@@ -1,4 +1,4 @@
-"""Still plus the name of an action to frames: generated keypoints, and the still's figure brought to them (Fig. 2)."""
+"""Still plus the name of an action to frames: keypoints are generated, the figure is brought to them (Fig. 2)."""
 
 from __future__ import annotations
 
@@ -137,9 +137,7 @@ class ActionsRollout(Rollout):
         """Perform another action, or take another pose, from the next step on."""
         self.system.check_control(control)
         if isinstance(control, Act) and control.action == ALL:
-            raise StillmotionError(
-                "A performance that runs goes on with one action; open another one for all of them."
-            )
+            raise StillmotionError("A performance goes on with one action; open another one for all of them.")
         self._control = control
         self._steps.clear()
         self._targets = iter(())
@@ -175,7 +173,7 @@ class ActionsRollout(Rollout):
         performer = open_performer(self.networks, canvas, self.output, self.system.precision)
         if several_figures(performer.own):
             warnings.warn(
-                "The still seems to show several figures of like size, so keypoints lie between them; crop it to one.",
+                "The still seems to show several figures of like size, and keypoints lie between; crop it to one.",
                 StillmotionWarning,
                 stacklevel=3,
             )

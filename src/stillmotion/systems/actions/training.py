@@ -1,7 +1,7 @@
-"""How the system learns: first to find keypoints and to translate stills by them, then how actions move them (Sec. 2).
+"""How the system learns: first to find keypoints and translate stills by them, then how actions move them (Sec. 2).
 
-Between the two the finished detector labels every frame of every clip. In ours the first stage is replaced by those of
-`keypoints.training`.
+Between the two the finished detector labels every frame of every clip. In ours the stages of `keypoints.training`
+take the place of the first.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def stages(
 ) -> list[Any]:
     """The training stages that have steps, in order.
 
-    Those of the paper are `keypoints` and `motion`; in ours `keypoint_supervision` and the pair stages by name come in
-    place of the first.
+    Those of the paper are `keypoints` and `motion`; in ours `keypoint_supervision` and the pair stages by name take
+    the place of the first.
 
     Args:
         system: an `Actions` system; its networks are trained in place.
@@ -75,6 +75,7 @@ def stages(
     for name in chosen_stages(steps, only):
         own = stage_seed(seed, name)
         if name == "motion":
+            assert isinstance(networks, ActionsNetworks | FieldActionsNetworks)
             kind = TrackTraining if config.tracks else MotionTraining
             made.append(kind(networks, config, clips, shown, own))
         elif name == "keypoints":
@@ -174,14 +175,9 @@ class SequenceTraining:
 
     def begin(self, folder: Path) -> None:
         """Label all clips, now that the detector has its final weights."""
-        labelled = label(
-            self.model.labeller(),
-            self.clips,
-            size=self.config.size,
-            folder=folder,
-            settings=repr(self.config.keypoints),
-        )
         config, frames = self.config, self.config.motion.frames + 1
+        settings = repr((config.keypoints, config.fields))
+        labelled = label(self.model.labeller(), self.clips, size=config.size, folder=folder, settings=settings)
         guided = config.fields is not None and config.keypoint_supervision.steps > 0
         self.dataset = KeypointSequences(
             labelled,
@@ -195,9 +191,8 @@ class SequenceTraining:
 
     def preview(self) -> dict[str, np.ndarray]:
         """Generated keypoints of some clips' actions; warns where all performances of an action are alike."""
-        sheet, ratio = track_sheet(
-            self.model, self.config, [self.dataset[i] for i in range(min(16, len(self.dataset)))]
-        )
+        items = [self.dataset[i] for i in range(min(16, len(self.dataset)))]
+        sheet, ratio = track_sheet(self.model, self.config, items)
         if ratio is not None and ratio < LEAST_DIVERSITY:
             print(f"Samples of one action differ by {ratio:.0%} of what real clips do.", file=sys.stderr)
         return {"tracks": sheet}
@@ -260,7 +255,7 @@ class TrackTraining(SequenceTraining):
 
     def __init__(
         self,
-        model: FieldActionsNetworks,
+        model: ActionsNetworks | FieldActionsNetworks,
         config: ActionsConfig,
         clips: Sequence[Any],
         preview_clips: Sequence[Any],

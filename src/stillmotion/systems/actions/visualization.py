@@ -44,7 +44,7 @@ def _dots(picture: np.ndarray, mean: Tensor, scale: int) -> np.ndarray:
 
 @torch.no_grad()
 def translation_sheet(networks: ActionsNetworks, clips: Sequence[Any], rows: int = 8, scale: int = 2) -> np.ndarray:
-    """Translations, a row per clip: still and target with their keypoints, mask, synthesised image, result (Fig. 8)."""
+    """Translations, a row per clip: still and target with keypoints, mask, synthesised image, result (Fig. 8)."""
     device = next(networks.parameters()).device
     strips = []
     with eval_mode(networks):
@@ -90,8 +90,8 @@ def track_sheet(
             shape = first[None, :, 2:].unflatten(-1, (2, 2)) if first.shape[-1] > 2 else bare(first[None]).covariance
             past = Keypoints(first[None, None, :, :2], shape[None])
             action, seen_from = (int(item.get(key, -1)) for key in ("action", "side"))
-            known = [None if index < 0 else index for index in (action, seen_from)]
-            two = [next_window(networks, config, past, *known, generator).mean.cpu() for _ in range(2)]
+            asked = None if action < 0 else action, None if seen_from < 0 else seen_from
+            two = [next_window(networks, config, past, *asked, generator).mean.cpu() for _ in range(2)]
             made.append((action, item["points"][..., :2] - item["first"][:, :2], *two))
             tracks = [torch.cat([item["first"][None, :, :2], each[..., :2]]) for each in (item["points"], *two)]
             rows.append(np.concatenate([draw_paths(ground, track.numpy()) for track in tracks], axis=1))
@@ -109,4 +109,4 @@ def _diversity(made: Sequence[tuple[int, Tensor, Tensor, Tensor]]) -> float | No
         return None
     frames = min(len(made[0][1]), len(made[0][2]))
     own = [float((one[:frames] - other[:frames]).square().mean().sqrt()) for _, _, one, other in made]
-    return float(np.mean(own) / max(np.mean(real), 1e-6))
+    return sum(own) / len(own) / max(sum(real) / len(real), 1e-6)

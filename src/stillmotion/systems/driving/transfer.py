@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from stillmotion.errors import StillmotionError
 from stillmotion.keypoints.networks import Keypoints
 from stillmotion.options import Box
 from stillmotion.rendering.canvas import to_network
-from stillmotion.systems.base import Output, in_batches
+from stillmotion.systems.base import Output
 from stillmotion.systems.driving import Drive
 
 BATCH = 16
@@ -99,6 +99,12 @@ def transfer(still: Keypoints, reference: Keypoints, driving: Keypoints, control
         values, vectors = torch.linalg.eigh((covariance + covariance.mT) / 2)
         covariance = vectors @ torch.diag_embed(values.clamp_min(1e-6)) @ vectors.mT
     return Keypoints(mean, covariance)
+
+
+def in_batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """Groups of up to `size` items, in order."""
+    while batch := list(itertools.islice(items, size)):
+        yield batch
 
 
 class Place(NamedTuple):
