@@ -1,4 +1,4 @@
-"""A classifier of actions in videos, trained by `recipes/action_network.py` on the real clips of the data set at hand.
+"""A classifier of actions in videos, trained by `recipes/action_network.py` on real clips of the data set at hand.
 
 Two streams, as of Simonyan and Zisserman (NIPS 2014), with differences of frames in the place of optical flow. Class
 names, labels' key, own accuracy and the data's digests lie in a JSON file beside the weights.
@@ -103,9 +103,9 @@ class ActionClassifier:
         self.about, self.classes, self.device = about, about.classes, device
         own = "not measured" if about.accuracy is None else f"{about.accuracy:.1f} % of {about.clips} real clips"
         self.description = (
-            f"two-stream classifier of {len(self.classes)} classes ({about.label}: {', '.join(self.classes)}) trained "
-            f"on {about.data or 'untitled data'}, its own accuracy on clips it was not trained on: {own}; videos "
-            f"sampled evenly to {FRAMES} frames of {SIDE} x {SIDE} ({origin})"
+            f"two-stream classifier of {len(self.classes)} classes ({about.label}: {', '.join(self.classes)}) "
+            f"trained on {about.data or 'untitled data'}, its own accuracy on clips it was not trained on: {own}; "
+            f"videos sampled evenly to {FRAMES} frames of {SIDE} x {SIDE} ({origin})"
         )
 
     @torch.inference_mode()
@@ -221,7 +221,7 @@ def random_window(frames: np.ndarray, generator: torch.Generator) -> Tensor:
 def augmented(videos: Tensor, generator: torch.Generator, flip: bool) -> Tensor:
     """Cropped, mirrored, of another contrast and brightness, and noisy: a video N x T x 3 x S x S at a time.
 
-    Crops cover 80 to 105 % of the side, borders repeated. Generated frames lack a camera's noise, so its amount varies.
+    Crops cover 80 to 105 % of the side, borders repeated. Generated frames lack a camera's noise: its amount varies.
     """
     count, times, side = len(videos), videos.shape[1], videos.shape[-1]
 
@@ -241,7 +241,7 @@ def augmented(videos: Tensor, generator: torch.Generator, flip: bool) -> Tensor:
 
 
 def measure_accuracy(classifier: ActionClassifier, clips: Sequence[Clip]) -> ActionClassifier:
-    """The same classifier with its accuracy on clips that it was not trained on; a class it does not know is wrong."""
+    """The same classifier with its accuracy on clips it was not trained on; a class it does not know is wrong."""
     names = labels_of(clips, classifier.about.label)
     found = [classifier.scores(classifier(np.asarray(clip.frames))).argmax().item() for clip in clips]
     right = sum(classifier.classes[int(at)] == name for at, name in zip(found, names, strict=True))
