@@ -155,6 +155,7 @@ def train_classifier(
     label: str = "action",
     steps: int = 1500,
     minutes: float | None = None,
+    batch: int = BATCH,
     progress: Callable[[int, float], None] | None = None,
 ) -> ActionClassifier:
     """Train on real clips whose meta holds the label.
@@ -163,8 +164,9 @@ def train_classifier(
         clips: to train on; the classes are those found in them.
         generator: of all random numbers.
         label: key of the class in the clips' meta. Clips are mirrored half the time, unless it is `side`.
-        steps: updates of 16 clips; the learning rate falls linearly to zero.
+        steps: updates; the learning rate falls linearly to zero.
         minutes: an earlier end; the rate has fallen to zero by then.
+        batch: clips per update.
         progress: called with every step's number and loss.
 
     Raises:
@@ -186,7 +188,7 @@ def train_classifier(
         if done >= 1:
             break
         optimizer.param_groups[0]["lr"] = RATE * min(1.0, (done + 1 / steps) / WARM_UP) * (1 - done)
-        chosen = torch.randint(len(clips), (BATCH,), generator=generator)
+        chosen = torch.randint(len(clips), (batch,), generator=generator)
         videos = torch.stack([random_window(np.asarray(clips[i].frames), generator) for i in chosen.tolist()])
         scores = network(augmented(videos, generator, flip=label != "side"))
         loss = F.cross_entropy(scores, targets[chosen], label_smoothing=0.05)
