@@ -52,7 +52,10 @@ from toy_tools import Toy, ToyConfig, ToyRollout
 ROOT = Path(__file__).parents[1]
 SIDE, BOX, LENGTH, GREY = 64, 14, 12, 90
 CENTRE = (SIDE - BOX) // 2
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230), "white": (240, 240, 240)}
+COLOURS = {
+    "red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230), "white": (240, 240, 240),
+    "black": (10, 10, 10), "yellow": (230, 220, 30),
+}  # fmt: skip
 ACTIONS = {"across": (1, 0), "along": (0, 1)}  # swings (x, y)
 
 
@@ -81,13 +84,16 @@ def real_clips(people: Sequence[str], amplitudes: Sequence[float], split: str = 
     return [swinging(*each, split=split) for p in people for a in ACTIONS for s in amplitudes for each in [(p, a, s)]]
 
 
-TRAINED, TESTED = real_clips(["red", "white"], [9, 13, 17]), real_clips(["green", "blue"], [10, 15], "test")
+TRAINED, TESTED = (
+    real_clips(["red", "white", "black", "yellow"], [9, 13, 17]),
+    real_clips(["green", "blue"], [10, 15], "test"),
+)
 
 
 @pytest.fixture(scope="module")
 def classifier() -> ActionClassifier:
-    """Trained on red and white boxes for a few seconds."""
-    return train_classifier(TRAINED, torch.Generator().manual_seed(0), steps=40, batch=4)
+    """Trained on boxes of other colours for a few seconds."""
+    return train_classifier(TRAINED, torch.Generator().manual_seed(0), steps=30, batch=6)
 
 
 # --- the classifier ------------------------------------------------------------------------------------------------
@@ -179,7 +185,6 @@ def test_the_recipe_trains_and_names_its_file(tmp_path: Path, capsys: pytest.Cap
 # --- metrics -------------------------------------------------------------------------------------------------------
 def test_recognition_by_hand() -> None:
     metric, interval = RecognitionAccuracy(["a", "b"]), RecognitionAccuracy(["a", "b"], interval=True)
-    assert math.isnan(metric.compute())
     scores, asked = torch.tensor([[2.0, 1.0], [2.0, 1.0], [0.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 1, 1, 1])
     for each in (metric, interval):
         each.update(scores, asked)
@@ -255,6 +260,7 @@ def test_what_is_kept_by_hand() -> None:
     kept = torch.ones(2, 4, 4, dtype=torch.bool)
     kept[0, 3, 3] = False
     exact = BackgroundExactness()
+    exact.update(frames, still, ~kept[:, :1].expand(2, 4, 4) & kept)  # nothing is kept
     assert math.isnan(exact.compute())
     exact.update(frames, still, kept)
     assert exact.compute() == 4
@@ -430,7 +436,8 @@ def test_the_protocol_measures_who_obeys(
     wrong = report("actions")["means"]["actor"]
     assert (wrong["recognised"], wrong["background exactness"]) == (0, 3)
     assert wrong["recognised (real clips)"] == 100
-    assert wrong["L1 of changed pixels / copy the still"] > 0.9
+    # Even so the old place is uncovered, where a still is wrong.
+    assert wrong["L1 of changed pixels / copy the still"] > 2 * actor["L1 of changed pixels / copy the still"]
     assert wrong["keypoint consistency (% of width)"] == pytest.approx(0, abs=1e-4)
 
 

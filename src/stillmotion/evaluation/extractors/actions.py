@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ SHOWN = 4  # every so many frames one goes through the stream of appearance
 APPEARANCE, MOTION = 96, 128
 FEATURES = APPEARANCE + MOTION
 BATCH, RATE, WARM_UP = 16, 2e-3, 0.05
+SETTLING = 8  # batches after a training, for the statistics of batch norm
 
 FORM = "the file of an action classifier (FILE.safetensors with FILE.json beside it)"
 
@@ -182,22 +183,38 @@ def train_classifier(
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
         network = ActionNetwork(len(classes)).train()
     optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.02)
+
+    def draw() -> tuple[Tensor, Tensor]:
+        chosen = torch.randint(len(clips), (batch,), generator=generator)
+        videos = torch.stack([random_window(np.asarray(clips[i].frames), generator) for i in chosen.tolist()])
+        return augmented(videos, generator, flip=label != "side"), targets[chosen]
+
     begun = time.monotonic()
     for step in range(steps):
         done = max(step / steps, (time.monotonic() - begun) / (60 * minutes) if minutes else 0.0)
         if done >= 1:
             break
         optimizer.param_groups[0]["lr"] = RATE * min(1.0, (done + 1 / steps) / WARM_UP) * (1 - done)
-        chosen = torch.randint(len(clips), (batch,), generator=generator)
-        videos = torch.stack([random_window(np.asarray(clips[i].frames), generator) for i in chosen.tolist()])
-        scores = network(augmented(videos, generator, flip=label != "side"))
-        loss = F.cross_entropy(scores, targets[chosen], label_smoothing=0.05)
+        videos, wanted = draw()
+        loss = F.cross_entropy(network(videos), wanted, label_smoothing=0.05)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         if progress:
             progress(step + 1, loss.item())
+    recompute_statistics(network, (draw()[0] for _ in range(SETTLING)))
     return ActionClassifier(network, About(classes, label))
+
+
+@torch.no_grad()
+def recompute_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Batch statistics as the mean over batches: after a short training moving averages are those of old weights."""
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d):
+            layer.reset_running_stats()
+            layer.momentum = None  # a mean of all batches
+    for videos in batches:
+        network(videos)
 
 
 def labels_of(clips: Sequence[Clip], label: str) -> list[str]:
