@@ -117,7 +117,7 @@ def test_a_training_depends_on_its_generator_alone() -> None:
         train_classifier(TRAINED, torch.Generator().manual_seed(seed), steps=2, batch=2).network for seed in (1, 1, 2)
     ]
     assert torch.equal(before, torch.get_rng_state())
-    same, again, other = (net.motion[0].weight for net in nets)
+    same, again, other = (net.head.weight for net in nets)
     assert torch.equal(same, again)
     assert not torch.equal(same, other)
     steps: list[int] = []
@@ -360,7 +360,8 @@ class Act(Control):
 class Actor(Toy):
     """Moves the still's box as the action says; the seed makes it swing farther. Keypoints are the box's centre."""
 
-    controls, protocol = (Act,), "actions"
+    controls: ClassVar[tuple[type[Control], ...]] = (Act,)
+    protocol = "actions"
     disobeys, leaks = False, 0
 
     def rollout(self, still: np.ndarray, control: Control | None, output: Output) -> Rollout:

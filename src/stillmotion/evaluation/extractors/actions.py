@@ -178,10 +178,7 @@ def train_classifier(
     if len(classes) < 2:
         raise StillmotionError(f"All clips have the same {label}; a classifier needs two classes or more.")
     targets = torch.tensor([classes.index(name) for name in names])
-    # Layers draw their first weights from torch's global stream; it is put back behind them.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-        network = ActionNetwork(len(classes)).train()
+    network = fresh_network(len(classes), generator).train()
     optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.02)
 
     def draw() -> tuple[Tensor, Tensor]:
@@ -204,6 +201,17 @@ def train_classifier(
             progress(step + 1, loss.item())
     recompute_statistics(network, (draw()[0] for _ in range(SETTLING)))
     return ActionClassifier(network, About(classes, label))
+
+
+def fresh_network(classes: int, generator: torch.Generator) -> ActionNetwork:
+    """A network whose first weights are the generator's (He et al. 2015); torch's global stream stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        network = ActionNetwork(classes)
+    for weight in network.parameters():
+        if weight.ndim > 1:
+            nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
+    nn.init.zeros_(network.head.bias)
+    return network
 
 
 @torch.no_grad()
