@@ -147,6 +147,21 @@ def test_only_what_may_be_mirrored_is_mirrored() -> None:
         assert (0 < brighter.sum() < 24) if flip else brighter.all()
 
 
+def test_clips_are_mirrored_unless_their_side_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    flips: list[bool] = []
+
+    def recorded(videos: Tensor, generator: torch.Generator, flip: bool) -> Tensor:
+        flips.append(flip)
+        return videos
+
+    monkeypatch.setattr("stillmotion.evaluation.extractors.actions.augmented", recorded)
+    sides = [replace(clip, meta={"action": side, "side": side}) for clip, side in zip(TRAINED, "lrlr", strict=False)]
+    for label in ("action", "side"):
+        train_classifier(sides, torch.Generator().manual_seed(0), label=label, steps=1, batch=1)
+    assert flips[0]
+    assert not flips[-1]
+
+
 def test_labels_that_cannot_be_learned_are_refused() -> None:
     generator = torch.Generator()
     refuses("has no side in its meta", train_classifier, TRAINED, generator, label="side")
