@@ -19,6 +19,7 @@ from stillmotion.data.info import DatasetInfo
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.extractors import needs
 from stillmotion.evaluation.extractors.base import FeatureExtractor
+from stillmotion.evaluation.metrics.actions import RecognitionAccuracy
 from stillmotion.evaluation.metrics.curves import Curve, write_curves
 from stillmotion.evaluation.protocols import choose_protocol, find_protocol
 from stillmotion.evaluation.protocols.base import Predictor, Protocol
@@ -178,6 +179,14 @@ def summarise(
         if "L1" in values:
             # Where nothing moves the copied still has no error, and JSON has no infinity.
             values["L1 / copy the still"] = (values["L1"] or 0.0) / first if first else None
+    tables = {
+        name: {
+            key: metric.table()
+            for key, metric in row.metrics.items()
+            if isinstance(metric, RecognitionAccuracy) and metric.tabulated
+        }
+        for name, row in rows.items()
+    }
     return {
         "protocol": protocol.name,
         "definition": protocol.definition,
@@ -187,6 +196,7 @@ def summarise(
         "frames": sum(len(case.target) for case in cases),
         "metrics": {key: metric.definition for key, metric in next(iter(rows.values())).metrics.items()},
         "means": means,
+        "tables": {name: found for name, found in tables.items() if found},
     }
 
 
@@ -241,6 +251,9 @@ def as_text(report: Mapping[str, Any]) -> str:
     lines += [f"Network {name}: {description}." for name, description in report["networks"].items()]
     if "curves" in report:
         lines += ["", *curve_table(report["curves"])]
+    for name, tables in report["tables"].items():
+        for key, table in tables.items():
+            lines += ["", *count_table(f"{key}, {name}", table), ""]
     missing = report["not_measured"]
     if missing:
         by_need = {need: [name for name in missing if missing[name] == need] for need in missing.values()}
@@ -259,6 +272,15 @@ def curve_table(curves: Mapping[str, Any], shown: int = 8) -> list[str]:
             cells = (f"{values[step]:.4g}" if step < len(values) else "n/a" for step in steps)
             lines.append(f"| {key} | {name} | " + " | ".join(cells) + " |")
     return [*lines, "", *(f"{key}: {text}." for key, text in curves["definitions"].items())]
+
+
+def count_table(title: str, table: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """A Markdown table of counts, such as of what was recognised (columns) as what (rows); none without a count."""
+    if not any(any(row.values()) for row in table.values()):
+        return []
+    names = list(next(iter(table.values())))
+    lines = [f"| {title} | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    return [*lines, *(f"| {name} | " + " | ".join(map(str, row.values())) + " |" for name, row in table.items())]
 
 
 def strip(videos: Sequence[np.ndarray], shown: int = SHOWN) -> np.ndarray:

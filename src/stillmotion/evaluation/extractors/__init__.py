@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from stillmotion.errors import StillmotionError, check_known
+from stillmotion.evaluation.extractors.actions import open_classifier
 from stillmotion.evaluation.extractors.base import FeatureExtractor, path_and_digest
 from stillmotion.evaluation.extractors.i3d import open_i3d
 from stillmotion.evaluation.extractors.identity import open_resnet50
@@ -52,6 +53,11 @@ EXTRACTORS: Mapping[str, Entry] = {
     "video": Entry(
         "the network trained on the worlds' clips: --network video=worlds, or video=FILE.safetensors@SHA256",
         open_video_network,
+    ),
+    "actions": Entry(
+        "a classifier of the data set's actions (recipes/action_network.py): --network "
+        "actions=FILE.safetensors@SHA256",
+        open_classifier,
     ),
 }
 

@@ -19,6 +19,7 @@ from stillmotion.files import read_weights
 
 FEATURES = 2048
 FACE_SIDE = 12
+COLOUR_LEVELS = 4  # of each channel of `figure_colours`
 
 
 def open_resnet50(
@@ -126,3 +127,34 @@ def face_crops(frames: np.ndarray, boxes: np.ndarray, side: int = FACE_SIDE) -> 
         )  # fmt: skip
         found[t] = cv2.resize(large.astype(np.float32) / 255, (side, side), interpolation=cv2.INTER_AREA)
     return torch.from_numpy(found.reshape(len(frames), -1))
+
+
+def figure_colours(frames: np.ndarray, figure: np.ndarray) -> Tensor:
+    """The colours of a figure in every frame: a histogram that neither its place nor its pose changes much.
+
+    Each channel has four levels, between which a pixel is divided linearly. The square root is taken of the shares:
+    Euclidean distances are those of Hellinger. Measured in docs/evaluation.md.
+
+    Args:
+        frames: `uint8`, T x H x W x 3.
+        figure: T x H x W in [0, 1], how much of a pixel belongs to the figure.
+
+    Returns:
+        T x 64, in [0, 1]; NaN for a frame without the figure, which the metric counts as wrong.
+
+    Raises:
+        ValueError: another shape.
+    """
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or figure.shape != frames.shape[:3]:
+        raise ValueError(
+            f"Frames must be uint8, T x H x W x 3, and figures T x H x W, not {frames.shape}, {figure.shape}."
+        )
+    found = np.full((len(frames), COLOUR_LEVELS**3), np.nan, np.float32)
+    for t, weights in enumerate(np.asarray(figure, np.float32)):
+        seen = weights > 0
+        places = frames[t][seen].astype(np.float32)[..., None] * ((COLOUR_LEVELS - 1) / 255)
+        r, g, b = np.maximum(1 - np.abs(places - np.arange(COLOUR_LEVELS, dtype=np.float32)), 0).swapaxes(0, 1)
+        if seen.any():
+            histogram = np.einsum("p,pr,pg,pb->rgb", weights[seen], r, g, b, optimize=True).ravel()
+            found[t] = np.sqrt(histogram / histogram.sum())
+    return torch.from_numpy(found)
