@@ -10,7 +10,8 @@ from driving_tools import still_picture, tiny_driving
 from refusals import refuses
 from stillmotion import media
 from stillmotion.errors import StillmotionError
-from stillmotion.systems.base import Animation, Output, Rollout, Step, in_batches
+from stillmotion.systems.base import Animation, Output, Rollout, Step
+from stillmotion.systems.driving.transfer import in_batches
 from stillmotion.systems.driving.animating import Driving
 
 

@@ -50,8 +50,8 @@ class Stage(Protocol):
         generators (`Mapping[str, torch.Generator]`): CPU generators that `step` uses beside torch's global one. The
             loop seeds them when the stage starts, differently on each process, and stores their state.
         begin (`(Path) -> None`): called with the run's folder when the stage starts and again on every resume, after
-            the networks of all earlier stages have their final weights and before this stage's own checkpoint is read.
-            For what depends on earlier stages; it must do the same each time.
+            the networks of all earlier stages have their final weights and before this stage's own checkpoint is
+            read. For what depends on earlier stages; it must do the same each time.
         preview (`() -> Mapping[str, ndarray]`): images, uint8 H x W x 3; called every `preview_every` steps
             without gradients, in eval mode, on the main process.
     """

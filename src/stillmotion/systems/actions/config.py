@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 from stillmotion.errors import StillmotionError
 from stillmotion.files import STRICT
 from stillmotion.keypoints.config import NetworkConfig, PairStage, SupervisionStage
+from stillmotion.keypoints.presets import SMALL, SMALL_STAGES
 from stillmotion.training.schedules import Schedule
 
 Count = Annotated[int, Field(ge=1)]
@@ -253,6 +254,19 @@ class ActionsConfig:
 _PAPER = ActionsConfig(keypoint_training=StageConfig(steps=30_000_000), motion_training=StageConfig(steps=30_000_000))
 _SMOOTH = replace(_PAPER.keypoint_training, batch=16, schedule=Schedule(kind="exponential", decay=0.95))
 
+_SMALL = ActionsConfig(
+    size=64,
+    actions=None,
+    fields=SMALL,
+    tracks=TrackConfig(),
+    sequences=SequenceConfig(step=1, rotation=0, scale=(0.8, 1.15), speed=(0.85, 1.2), balance=True),
+    keypoint_supervision=SupervisionStage(steps=5_000),
+    pair_stages=SMALL_STAGES,
+    motion_training=StageConfig(
+        steps=8_000, batch=64, learning_rate=1e-3, momenta=(0.9, 0.99), schedule=Schedule(kind="linear", warmup=100)
+    ),
+)
+
 PRESETS: dict[str, ActionsConfig] = {
     "paper": _PAPER,
     "paper-nemo": replace(_PAPER, actions=(), keypoints=KeypointConfig(count=15)),
@@ -265,5 +279,14 @@ PRESETS: dict[str, ActionsConfig] = {
         motion_losses=MotionLossConfig(gan=1.0),
         keypoint_training=_SMOOTH,
         motion_training=_SMOOTH,
+    ),
+    # Ours: fields for the renderer and a rectified flow over tracks; the actions are those of the training clips.
+    "small": _SMALL,
+    # The paper's motion generator on the same keypoints, kept awake: what the rectified flow is compared with.
+    "small-vae": replace(
+        _SMALL,
+        tracks=None,
+        motion=MotionConfig(latent=16, hidden=192, input_every_step=True),
+        motion_losses=MotionLossConfig(kl=0.05, kl_ramp=0.3, free_bits=0.05, gan=0.0),
     ),
 }

@@ -6,6 +6,7 @@ the field says so. "Ours" marks what neither has.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -29,6 +30,7 @@ from stillmotion.keypoints.config import (
     SupervisionStage,
     Weight,
 )
+from stillmotion.keypoints.presets import FROZEN, SMALL, SMALL_STAGES, joint, truth
 from stillmotion.training.schedules import Schedule
 
 
@@ -177,65 +179,18 @@ _PAPER_AND_RELEASE = {
 
 # --- ours: what the zoo ships --------------------------------------------------------------------------------------
 
-_FROZEN_LOSSES = LossConfig(
-    feature_matching=(0.0,) * 5,
-    gan=0.0,
-    warp=2.0,
-    mask_mixture=5.0,
-    paint=5.0,
-    pyramid=10.0,
-    motion_weighting=3.0,
-    equivariance=1.0,
-    keypoint_supervision=0.5,
-    separation=0.5,
-)
-_JOINT_LOSSES = replace(_FROZEN_LOSSES, mask_mixture=3.0, motion_weighting=1.0, separation=0.2)
-_TRUTH_LOSSES = replace(_JOINT_LOSSES, mask_mixture=0.0, displacement=15.0, visibility=1.0, figure=1.0)
-# First the masks, the flow and the generator, with the detector as the joints have taught it.
-_FROZEN = MotionStage(
-    name="frozen_detector",
-    steps=8_000,
-    batch=8,
-    learning_rate=1e-3,
-    schedule=Schedule(kind="constant", warmup=100),
-    augmentation="varied",
-    freeze_detector=True,
-    losses=_FROZEN_LOSSES,
-)
 
-
-def _joint(
-    name: str, steps: int, learning_rate: float, augmentation: str = "varied", **changes: object
-) -> MotionStage:
-    """Everything trains, with a cosine schedule."""
-    stage = MotionStage(
-        name=name,
-        steps=steps,
-        batch=8,
-        learning_rate=learning_rate,
-        schedule=Schedule(kind="cosine", floor=0.02, warmup=200),
-        augmentation=augmentation,
-        freeze_detector_bn=True,
-        losses=_JOINT_LOSSES,
+def _stages(stages: Sequence[PairStage]) -> tuple[MotionStage, ...]:
+    """Stages of pairs without a discriminator."""
+    alone = {"feature_matching": (0.0,) * 5, "gan": 0.0}
+    return tuple(
+        MotionStage(**{**vars(stage), "losses": LossConfig(**{**vars(stage.losses), **alone})})
+        for stage in stages
     )
-    return replace(stage, **changes)  # type: ignore[arg-type]
 
 
-def _truth(steps: int, **changes: object) -> MotionStage:
-    """The fields learn from the exact motion of made clips, beside the photometric losses; the rate falls to zero."""
-    schedule = Schedule(kind="linear", warmup=200)
-    stage = _joint("truth", steps, 6e-4, "strong", schedule=schedule, losses=_TRUTH_LOSSES, clip_grad=1.5)
-    return replace(stage, **changes)  # type: ignore[arg-type]
-
-
-# Narrowed until a laptop trains it; README.md says what that costs.
 _SMALL = DrivingConfig(
-    keypoints=KeypointConfig(heatmap_scale=0.5),
-    detector=DetectorConfig(width=20, max_width=160, blocks=4, pixel_unshuffle=True),
-    motion=MotionConfig(
-        scale=0.5, shrink="area", width=20, max_width=160, blocks=4, group_convs=1, background_bias=1.0
-    ),
-    generator=GeneratorConfig(width=24, max_width=128, blocks=4, refine_blocks=1, norm="affine", fields=True),
+    **vars(SMALL),
     discriminator=DiscriminatorConfig(width=32, max_width=128),
     keypoint_supervision=SupervisionStage(steps=5_000),
 )
@@ -245,28 +200,27 @@ PRESETS: dict[str, DrivingConfig] = {
     # driving-puppets; the last stage on puppets alone.
     "small": replace(
         _SMALL,
-        motion_stages=(
-            _FROZEN,
-            _joint("joint", 5_000, 6e-4),
-            _joint("joint2", 4_500, 7e-4),
-            _truth(18_000),
-        ),
+        motion_stages=_stages(SMALL_STAGES),
     ),
     # driving-weizmann: stronger and weaker augmentation in turns, for a handful of people.
     "people": replace(
         _SMALL,
         predictor=PredictorConfig(hidden=256),
-        motion_stages=(
-            _FROZEN,
-            _joint("joint", 5_000, 6e-4),
-            _joint("joint2", 4_500, 7e-4),
-            _joint("bold", 8_500, 6e-4, "bold", clip_grad=1.5),
-            _joint("varied", 5_500, 5e-4, clip_grad=1.5),
-            _joint("bold2", 8_500, 6e-4, "bold", clip_grad=1.5),
-            _joint("varied2", 6_000, 5e-4, clip_grad=1.5),
-            _joint("bold3", 4_200, 6e-4, "bold", clip_grad=1.5),
-            _joint("varied3", 2_800, 5e-4, clip_grad=1.5, schedule=Schedule(kind="cosine", floor=0.02, warmup=100)),
-            _truth(15_000, augmentation="varied"),
+        motion_stages=_stages(
+            [
+                FROZEN,
+                joint("joint", 5_000, 6e-4),
+                joint("joint2", 4_500, 7e-4),
+                joint("bold", 8_500, 6e-4, "bold", clip_grad=1.5),
+                joint("varied", 5_500, 5e-4, clip_grad=1.5),
+                joint("bold2", 8_500, 6e-4, "bold", clip_grad=1.5),
+                joint("varied2", 6_000, 5e-4, clip_grad=1.5),
+                joint("bold3", 4_200, 6e-4, "bold", clip_grad=1.5),
+                joint(
+                    "varied3", 2_800, 5e-4, clip_grad=1.5, schedule=Schedule(kind="cosine", floor=0.02, warmup=100)
+                ),
+                truth(15_000, augmentation="varied"),
+            ]
         ),
         # Patience counts epochs, and 24 clips are less than a batch: the rate is to stay.
         keypoint_prediction=PredictionStage(steps=4_000, batch=64, patience=100_000),
