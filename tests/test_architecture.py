@@ -23,6 +23,7 @@ MAY_KNOW = {
     "version": set(),
     "options": {"errors", "files"},
     "geometry": set(),
+    "morphable": {"files", "errors"},
     "losses": {"geometry"},
     "nn": {"geometry", "errors"},
     "media": BASE,
