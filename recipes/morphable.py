@@ -23,7 +23,7 @@ from stillmotion.worlds.faces.identity import MEAN as WORLD_MEAN
 from stillmotion.worlds.faces.skin import FACE_VERTICES
 
 OUT = Path(__file__).parents[1] / "src" / "stillmotion" / "morphable"
-FACE = 9409  # the kit's first vertices are the face; neck, mouth, eyes and teeth follow
+FACE = 9409  # the kit's first vertices: face, ears and the front of scalp and neck; mouth, eyes and teeth follow
 VERTICES, IDENTITIES = 1600, 40
 NEITHER = ("PupilDilate",)  # moves no vertex of the face
 
@@ -38,14 +38,14 @@ ICT_EMOTIONS = {
     },
     # 4 + 5 + 7 + 23
     "anger": {
-        "browDown": 1.0, "eyeWide": 0.3, "eyeSquint": 0.7, "noseSneer": 0.35, "mouthPress": 0.8, "mouthFrown": 0.35,
+        "browDown": 1.0, "eyeWide": 0.3, "eyeSquint": 0.8, "noseSneer": 0.45, "mouthPress": 0.9, "mouthFrown": 0.35,
         "mouthRollLower": 0.2,
     },
     # 1 + 2 + 5 + 26
     "surprise": {"browInnerUp": 0.9, "browOuterUp": 1.0, "eyeWide": 0.9, "jawOpen": 0.6},
     # 1 + 2 + 4 + 5 + 20 + 25
     "fear": {
-        "browInnerUp": 1.0, "browOuterUp": 0.3, "browDown": 0.25, "eyeWide": 1.0, "mouthStretch": 0.8, "jawOpen": 0.15,
+        "browInnerUp": 1.0, "browOuterUp": 0.3, "browDown": 0.25, "eyeWide": 1.0, "mouthStretch": 1.0, "jawOpen": 0.2,
         "mouthLowerDown": 0.3,
     },
     # 9 + 10 + 15 + 17
@@ -58,7 +58,7 @@ ICT_EMOTIONS = {
 
 def both_sides(emotion: dict[str, float], names: list[str]) -> dict[str, float]:
     """`mouthSmile` as `mouthSmile_L` and `mouthSmile_R`."""
-    return {name: weight for stem, weight in emotion.items() for name in names if name.removesuffix("_L").removesuffix("_R") == stem}
+    return {name: emotion[stem] for name in names if (stem := name.removesuffix("_L").removesuffix("_R")) in emotion}
 
 
 def split(quads: np.ndarray) -> np.ndarray:
@@ -114,19 +114,34 @@ def decimate(mean: np.ndarray, triangles: np.ndarray, kept: np.ndarray, count: i
     return np.array(chosen), np.unique(rolled, axis=0)
 
 
+def front(mean: np.ndarray, jaw: np.ndarray) -> np.ndarray:
+    """Which vertices move with the face: without neck, which does not turn with a head, ears and scalp; unit: 1 cm.
+
+    `jaw`: the first 9 landmarks, from an ear to the chin.
+    """
+    x, y, z = mean.T
+    return (np.abs(x) < 7.75) & (y < 9.5) & (z > 2.4) & (y > np.interp(z, jaw[:, 2], jaw[:, 1]) - 0.8)
+
+
 def ict(folder: Path) -> MorphableModel:
     """The kit's face with fewer vertices and the strongest identities."""
     stored = np.load(folder / "ict_facekit_light.npz", allow_pickle=False)
     landmarks = np.array(json.loads((folder / "vertex_indices.json").read_text())["idx_to_landmark_verts"])
     quads = stored["faces_quads"]
     mean = stored["neutral"][:FACE].astype(np.float64)
-    triangles = outward(mean, split(quads[(quads < FACE).all(1)]))
+    quads = quads[(quads < FACE).all(1)]
+    quads = quads[front(mean, mean[landmarks[:9]])[quads].all(1)]
+    used, quads = np.unique(quads, return_inverse=True)  # other vertices are not reached from the landmarks
+    landmarks = np.searchsorted(used, landmarks)
+    mean = mean[used]
+    triangles = outward(mean, split(quads.reshape(-1, 4)))
     outline = np.concatenate([loop[::3] for loop in border(triangles)])
     chosen, mesh = decimate(mean, triangles, np.concatenate([landmarks, outline]), VERTICES)
-    identities = stored["identity_delta"][:, chosen].astype(np.float32)
+    kept = used[chosen]
+    identities = stored["identity_delta"][:, kept].astype(np.float32)
     strongest = np.sort(np.argsort(-(identities**2).sum((1, 2)))[:IDENTITIES])
     names = [name for name in stored["expression_names"].tolist() if not name.startswith(NEITHER)]
-    expressions = stored["expression_delta"][:, chosen].astype(np.float32)
+    expressions = stored["expression_delta"][:, kept].astype(np.float32)
     place = {vertex: i for i, vertex in enumerate(chosen.tolist())}
     return MorphableModel(
         mean=mean[chosen],
@@ -151,7 +166,7 @@ def faces_world() -> MorphableModel:
     triangles = split(quads[needed[quads].all(1)])
     chosen, mesh = np.unique(triangles, return_inverse=True)
     landmarks = WORLD_LANDMARKS[:, 0] * columns + WORLD_LANDMARKS[:, 1]
-    extra = np.setdiff1d(landmarks, chosen)  # landmarks at the jaw's edge may be on no triangle
+    extra = np.setdiff1d(landmarks, chosen)  # landmarks beside the region that is drawn
     chosen = np.concatenate([chosen, extra])
     place = {vertex: i for i, vertex in enumerate(chosen.tolist())}
     mean = WORLD_MEAN.reshape(-1, 3)[chosen]

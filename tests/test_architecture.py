@@ -16,21 +16,21 @@ FILES = sorted(SOURCE.rglob("*.py"))
 SYSTEMS = sorted(path.name for path in (SOURCE / "systems").iterdir() if (path / "config.py").is_file())
 
 BASE = {"errors", "version", "options"}
-TOOLS = {"nn", "losses", "geometry", "media", "files", "rendering"}
+TOOLS = {"nn", "losses", "geometry", "media", "files", "rendering", "morphable"}
 MAY_KNOW = {
     # From the ground up; a room may always know itself.
     "errors": set(),
     "version": set(),
     "options": {"errors", "files"},
     "geometry": set(),
-    "morphable": {"files", "errors"},
     "losses": {"geometry"},
     "nn": {"geometry", "errors"},
     "media": BASE,
     "files": {"errors"},
+    "morphable": {"geometry", "files", "errors"},
     "rendering": {"nn", "geometry", "media", "files"} | BASE,
-    "data": {"media", "geometry", "files", "rendering.fields", "rendering.plate"} | BASE,
-    "worlds": {"data", "files"} | BASE,
+    "data": {"media", "geometry", "files", "morphable", "rendering.fields", "rendering.plate"} | BASE,
+    "worlds": {"data", "files", "morphable"} | BASE,
     "training": {"data.sampling", "files", "nn"} | BASE,
     "systems": {"data", "training.schedules", "training.stage"} | TOOLS | BASE,
     "animate": {"systems", "media", "nn"} | BASE,
