@@ -30,12 +30,16 @@ def expression(model: MorphableModel, name: str, strength: float = 1.0) -> np.nd
     if not 0 <= strength <= 2:
         raise StillmotionError(f"The strength of an expression goes from 0 to 2, not {strength}.")
     if not model.expression_names:
-        raise StillmotionError("This face model's expressions have no names: take them from a video or give coefficients.")
+        raise StillmotionError(
+            "This face model's expressions have no names: take them from a video or give coefficients."
+        )
     names = model.expression_names
     known = {NEUTRAL: {}, **{own: {own: 1.0} for own in names}, **model.emotions}
     if name not in known:
         emotions = ", ".join((NEUTRAL, *model.emotions))
-        raise StillmotionError(f"{name!r} is not an expression; known are {emotions} and the model's {len(names)} own.")
+        raise StillmotionError(
+            f"{name!r} is not an expression; known are {emotions} and the model's {len(names)} own."
+        )
     found = np.zeros(len(names), np.float32)
     for part, weight in known[name].items():
         found[names.index(part)] = weight * strength

@@ -2,10 +2,11 @@
 
 Minimises, by Gauss-Newton steps on all unknowns at once,
 
-    sum_t,l w_l |landmark_tl - projection_tl|^2 / noise^2 + |identity / std|^2 + sum_t |expression_t / std|^2
+    sum_t ( sum_l w_l |landmark_tl - projection_tl|^2 / noise^2 + |identity / std|^2 + |expression_t / std|^2 )
 
-which is the most probable face if landmarks have errors of `noise` and coefficients are normal. Frames are only
-coupled by the identity, so a step solves one small system per frame and one for the identity (Schur complement).
+which is the most probable face if landmarks have errors of `noise` and coefficients are normal. The identity counts
+once per frame: where a detector and a model mean different places by one landmark, the error is the same in all
+frames, and a long clip must not distort the face to remove it. Frames are only coupled by the identity, so a step solves one small system per frame and one for the identity (Schur complement).
 Expressions that leave the model's range are held at its end while the others are solved for.
 """
 
@@ -52,14 +53,20 @@ def check_landmarks(landmarks: np.ndarray) -> np.ndarray:
     points = np.asarray(landmarks, float)
     points = points[None] if points.ndim == 2 else points
     if points.ndim != 3 or points.shape[1] != LANDMARKS or points.shape[2] not in (2, 3) or not len(points):
-        raise StillmotionError(f"Face landmarks are T x {LANDMARKS} x 2, (x, y) in pixels, not {np.shape(landmarks)}.")
+        raise StillmotionError(
+            f"Face landmarks are T x {LANDMARKS} x 2, (x, y) in pixels, not {np.shape(landmarks)}."
+        )
     points = points[..., :2]
     lost = np.flatnonzero(~np.isfinite(points).all((1, 2)))
     if len(lost):
-        raise StillmotionError(f"The face landmarks of frame {lost[0]} hold NaN or infinity: give all {LANDMARKS} points.")
+        raise StillmotionError(
+            f"The face landmarks of frame {lost[0]} hold NaN or infinity: give all {LANDMARKS} points."
+        )
     flat = np.flatnonzero(np.ptp(points, axis=1).min(1) <= 0)
     if len(flat):
-        raise StillmotionError(f"The face landmarks of frame {flat[0]} lie on one line or in one place: they are no face.")
+        raise StillmotionError(
+            f"The face landmarks of frame {flat[0]} lie on one line or in one place: they are no face."
+        )
     return points
 
 
@@ -68,7 +75,7 @@ def fit_landmarks(
     landmarks: np.ndarray,
     *,
     identity: np.ndarray | None = None,
-    noise: float = 0.01,
+    noise: float = 0.015,
     jaw_weight: float = 0.3,
     smoothing: float = 0.0,
 ) -> FaceFit:
@@ -151,7 +158,7 @@ def _step(
 
 def _cost(model: MorphableModel, points: np.ndarray, state: FaceFit, weights: np.ndarray) -> float:
     data = (_residual(model, points, state) ** 2).sum(-1) * weights
-    prior = (state.identity / model.identity_std) ** 2
+    prior = len(points) * (state.identity / model.identity_std) ** 2
     return float(data.sum() + prior.sum() + ((state.expression / model.expression_std) ** 2).sum())
 
 
@@ -175,9 +182,9 @@ def _solve(
     cross = by_frame.transpose(0, 2, 1) @ by_identity  # T x (6 + E) x K
     cross[held] = 0
     solved = np.linalg.solve(own, np.concatenate([cross, pull[..., None]], -1))
-    left = np.einsum("tmi,tmj->ij", by_identity, by_identity) + np.diag(1 / model.identity_std**2)
+    left = np.einsum("tmi,tmj->ij", by_identity, by_identity) + frames * np.diag(1 / model.identity_std**2)
     left = left - np.einsum("tki,tkj->ij", cross, solved[..., :-1])
-    right = np.einsum("tmi,tm->i", by_identity, residual) - state.identity / model.identity_std**2
+    right = np.einsum("tmi,tm->i", by_identity, residual) - frames * state.identity / model.identity_std**2
     step = np.linalg.solve(left, right - np.einsum("tki,tk->i", cross, solved[..., -1]))
     return step, solved[..., -1] - solved[..., :-1] @ step
 

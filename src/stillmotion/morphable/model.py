@@ -94,7 +94,9 @@ class MorphableModel:
     def at(self, chosen: np.ndarray) -> MorphableModel:
         """The model without its mesh, at some vertices only (M of them, the 68 landmarks at least as many)."""
         bases = (self.mean[chosen], self.identity_basis[:, chosen], self.expression_basis[:, chosen])
-        return MorphableModel(*bases, self.identity_std, self.expression_std, np.zeros((1, 3), int), np.arange(LANDMARKS))
+        return MorphableModel(
+            *bases, self.identity_std, self.expression_std, np.zeros((1, 3), int), np.arange(LANDMARKS)
+        )
 
 
 def triangle_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -178,7 +180,9 @@ def read_model(path: Path) -> MorphableModel:
             emotions=about["emotions"],
         )  # fmt: skip
     except (KeyError, TypeError) as error:
-        raise StillmotionError(f"The face model {path} lacks {error}; make it again with recipes/morphable.py.") from error
+        raise StillmotionError(
+            f"The face model {path} lacks {error}; make it again with recipes/morphable.py."
+        ) from error
 
 
 @cache

@@ -86,7 +86,9 @@ def _draw(
     for axis in range(3):
         total[axis, pixel] = _blend(normals[:, axis], corners, weights)
     total[3, pixel], total[4, pixel] = depth[best] / samples, 1
-    picture = total.reshape(5, size, samples, size, samples).mean((2, 4)) if samples > 1 else total.reshape(5, size, size)
+    picture = (
+        total.reshape(5, size, samples, size, samples).mean((2, 4)) if samples > 1 else total.reshape(5, size, size)
+    )
     length = np.sqrt((picture[:3] ** 2).sum(0))
     # Opposite normals may cancel out; such a pixel has no direction.
     face = (picture[4] >= 0.5) & (length > 1e-3)
