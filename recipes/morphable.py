@@ -30,7 +30,9 @@ NEITHER = ("PupilDilate",)  # moves no vertex of the face
 # Prototypes of the Facial Action Coding System, with its action units, on the kit's names.
 ICT_EMOTIONS = {
     # 6 + 12 + 25
-    "happiness": {"cheekSquint": 0.7, "mouthSmile": 0.9, "mouthUpperUp": 0.25, "mouthLowerDown": 0.25, "eyeSquint": 0.3},
+    "happiness": {
+        "cheekSquint": 0.7, "mouthSmile": 0.9, "mouthUpperUp": 0.25, "mouthLowerDown": 0.25, "eyeSquint": 0.3,
+    },
     # 1 + 4 + 15 + 17
     "sadness": {
         "browInnerUp": 0.9, "browDown": 0.2, "mouthFrown": 0.9, "mouthShrugLower": 0.5, "eyeBlink": 0.2,

@@ -22,7 +22,7 @@ from stillmotion.files import read_json
 from stillmotion.morphable.model import LANDMARKS, MorphableModel, outward
 
 _SHARE = 0.01
-"""`param_mesh.mat` has no standard deviations: one is taken to move the vertices by this share of the head's height."""
+"""`param_mesh.mat` has no standard deviations: one is taken to move vertices by this share of the head's height."""
 
 
 def read_basel_model(path: Path, landmarks: Path | Sequence[int] | None = None) -> MorphableModel:
@@ -46,7 +46,7 @@ def read_basel_model(path: Path, landmarks: Path | Sequence[int] | None = None) 
         mean, identity, expression, triangles = _released(path, stored)
     else:
         raise StillmotionError(
-            f"{path} is not a Basel Face Model of 2009: it has neither shapeMU nor mu_shape, mu_exp, w, w_exp and tri."
+            f"{path} is not a Basel Face Model of 2009: it has neither shapeMU nor mu_shape, mu_exp, w, w_exp, tri."
         )
     if triangles.min() < 1 or triangles.max() > len(mean):
         raise StillmotionError(f"{path} has {len(mean)} vertices, but its triangles name {triangles.max()} (from 1).")
@@ -110,8 +110,8 @@ def _read_expressions(folder: Path, vertices: int) -> tuple[np.ndarray, np.ndarr
     values = np.frombuffer(content[4 : 4 + (len(content) - 4) // 4 * 4], "<f4")
     if not 0 < count <= 1000 or len(values) != 3 * vertices * (count + 1) or len(std) != count:
         raise StillmotionError(
-            f"{path} has {len(values)} numbers for {count} expressions and std_exp.txt {len(std)}, which does not fit "
-            f"{vertices} vertices (BFM_exp_idx.mat beside it drops those without expressions)."
+            f"{path} has {len(values)} numbers for {count} expressions and std_exp.txt {len(std)}, which does not "
+            f"fit {vertices} vertices (BFM_exp_idx.mat beside it drops those without expressions)."
         )
     parts = values.reshape(count + 1, vertices, 3)
     return parts[0], parts[1:] * std[:, None, None]

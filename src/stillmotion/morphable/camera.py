@@ -1,8 +1,8 @@
 """Weak perspective: a head is rotated, scaled and shifted, and its depth does not change its size.
 
 A rotation is a vector of three numbers: its direction is the axis (in the model's axes: x right, y up, z towards the
-viewer) and its length the angle in radians, counter-clockwise seen from the axis' tip. (0, a, 0) turns the nose to the
-picture's right by a.
+viewer) and its length the angle in radians, counter-clockwise seen from the axis' tip. (0, a, 0) turns the nose to
+the picture's right by a.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Expressions by name: coefficient vectors of the six emotions, and sequences of them over time.
 
-What an emotion is, each model says itself (`MorphableModel.emotions`): action units of the Facial Action Coding System
-on the model's own expression names. `recipes/morphable.py` holds the table of the ICT-FaceKit.
+What an emotion is, each model says itself (`MorphableModel.emotions`): action units of the Facial Action Coding
+System on the model's own expression names. `recipes/morphable.py` holds the table of the ICT-FaceKit.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def expression(model: MorphableModel, name: str, strength: float = 1.0) -> np.nd
 def expression_sequence(
     model: MorphableModel, steps: Sequence[tuple[float, str, float]], frames: int, fps: float
 ) -> np.ndarray:
-    """Expression coefficients over time, T x E, `float32`: from one expression to the next with a gentle start and end.
+    """Expression coefficients over time, T x E, `float32`: each change starts and ends gently.
 
     Args:
         model: as in `expression`.

@@ -6,8 +6,9 @@ Minimises, by Gauss-Newton steps on all unknowns at once,
 
 which is the most probable face if landmarks have errors of `noise` and coefficients are normal. The identity counts
 once per frame: where a detector and a model mean different places by one landmark, the error is the same in all
-frames, and a long clip must not distort the face to remove it. Frames are only coupled by the identity, so a step solves one small system per frame and one for the identity (Schur complement).
-Expressions that leave the model's range are held at its end while the others are solved for.
+frames, and a long clip must not distort the face to remove it. Frames are only coupled by the identity, so a step
+solves one small system per frame and one for the identity (Schur complement). Expressions that leave the model's
+range are held at its end while the others are solved for.
 """
 
 from __future__ import annotations
@@ -110,8 +111,8 @@ def fit_landmarks(
     worst = int((error / side).argmax())
     if not error[worst] <= _WORST * side[worst]:
         raise StillmotionError(
-            f"No face fits the landmarks of frame {worst}: they are off by {error[worst] / side[worst]:.0%} of its size; "
-            "check their order (iBUG, 68 points) and that the picture shows one face."
+            f"No face fits the landmarks of frame {worst}: they are off by {error[worst] / side[worst]:.0%} of its "
+            "size; check their order (iBUG, 68 points) and that the picture shows one face."
         )
     return FaceFit(state.identity, state.expression, state.pose, error)
 

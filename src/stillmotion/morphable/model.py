@@ -62,8 +62,8 @@ class MorphableModel:
         ):
             if getattr(self, name).shape != shape:
                 raise StillmotionError(
-                    f"The face model's {name} has the shape {getattr(self, name).shape} where its {vertices} vertices, "
-                    f"{people} identities and {expressions} expressions ask for {shape}."
+                    f"The face model's {name} has the shape {getattr(self, name).shape} where its {vertices} "
+                    f"vertices, {people} identities and {expressions} expressions ask for {shape}."
                 )
         for name in ("triangles", "landmarks"):
             if getattr(self, name).min() < 0 or getattr(self, name).max() >= vertices:
@@ -85,9 +85,8 @@ class MorphableModel:
             ("expression", expression, self.expression_basis),
         ):
             if given.ndim == 0 or given.shape[-1] != len(basis):
-                raise StillmotionError(
-                    f"The face model has {len(basis)} {what} coefficients, not {given.shape[-1] if given.ndim else 1}."
-                )
+                count = given.shape[-1] if given.ndim else 1
+                raise StillmotionError(f"The face model has {len(basis)} {what} coefficients, not {count}.")
         neutral = self.mean + np.tensordot(identity, self.identity_basis, 1)
         return neutral + np.tensordot(expression, self.expression_basis, 1)
 

@@ -1,8 +1,8 @@
 """Normal maps as the released code of the structures paper makes them, for comparison with it.
 
-The release differs from `rendering`: triangles keep one flat normal each, in the direction of the file's own order of
-corners (into the head for the Basel Face Model); which of two triangles is in front is told by their distance from the
-model's origin; triangles that touch the border are dropped. Numbers of pixels start at 1.
+The release differs from `rendering`: triangles keep one flat normal each, in the direction of the file's own order
+of corners (into the head for the Basel Face Model); which of two triangles is in front is told by their distance from
+the model's origin; triangles that touch the border are dropped. Numbers of pixels start at 1.
 """
 
 from __future__ import annotations
