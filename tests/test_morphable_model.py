@@ -181,7 +181,9 @@ def test_strength_scales_within_the_range() -> None:
     half, full, more = (expression(model, "happiness", strength) for strength in (0.5, 1.0, 1.5))
     assert np.allclose(2 * half, full)
     assert more.max() == 1.0
-    assert expression(model, "jawOpen", 0.5).tolist() == [0.5 * (name == "jawOpen") for name in model.expression_names]
+    assert expression(model, "jawOpen", 0.5).tolist() == [
+        0.5 * (name == "jawOpen") for name in model.expression_names
+    ]
 
 
 def test_sequences_go_gently_from_one_expression_to_the_next() -> None:

@@ -23,7 +23,9 @@ def sphere(rows: int = 40, columns: int = 80) -> tuple[np.ndarray, np.ndarray]:
     return vertices, np.concatenate([np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)])
 
 
-def pose(scale: float = 20.0, rotation: tuple[float, float, float] = (0, 0, 0), x: float = 31.5, y: float = 31.5) -> Pose:
+def pose(
+    scale: float = 20.0, rotation: tuple[float, float, float] = (0, 0, 0), x: float = 31.5, y: float = 31.5
+) -> Pose:
     return Pose(np.array([scale]), np.array([rotation], float), np.array([[x, y]]))
 
 
@@ -91,7 +93,9 @@ def test_maps_are_unit_vectors_or_nothing(vector: tuple[float, float, float]) ->
 
 @settings(max_examples=15, deadline=None)
 @given(angles)
-def test_a_turned_head_keeps_its_vectors_unless_rotated_ones_are_asked_for(vector: tuple[float, float, float]) -> None:
+def test_a_turned_head_keeps_its_vectors_unless_rotated_ones_are_asked_for(
+    vector: tuple[float, float, float],
+) -> None:
     model, turn = shipped_model(), rotation_matrices(np.array([vector]))[0]
     own = render_normals(model.mean, model.triangles, pose(2.5, vector), 64)
     seen = render_normals(model.mean, model.triangles, pose(2.5, vector), 64, rotated=True)

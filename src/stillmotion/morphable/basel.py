@@ -66,10 +66,10 @@ def _read_mat(path: Path) -> dict[str, Any]:
         from scipy.io import loadmat
     except ImportError as error:
         raise StillmotionError("Reading a Basel Face Model needs scipy: pip install 'stillmotion[eval]'.") from error
+    if not path.is_file():
+        raise StillmotionError(f"The face model {path} does not exist.")
     try:
         return {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
-    except FileNotFoundError as error:
-        raise StillmotionError(f"The face model {path} does not exist.") from error
     except (OSError, ValueError, TypeError, NotImplementedError) as error:
         raise StillmotionError(f"The face model {path} is not a readable MATLAB file ({error}).") from error
 

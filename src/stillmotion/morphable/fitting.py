@@ -97,7 +97,7 @@ def fit_landmarks(
     side = np.ptp(points, axis=1).max(1)
     weights = np.ones(LANDMARKS)
     weights[:_JAW] = jaw_weight
-    small = model.at(model.landmarks)
+    small = model.only_landmarks()
     state = _start(small, points, identity)
     before = np.inf
     for _ in range(_STEPS):

@@ -74,10 +74,10 @@ def read_landmarks(path: Path) -> np.ndarray:
             raise StillmotionError(f"The landmarks {path} are not a readable .npy file ({error}).") from error
     try:
         return check_landmarks(np.asarray(values, float))
+    except StillmotionError as error:  # one of its bases is ValueError
+        raise StillmotionError(f"{path}: {error}") from error
     except (TypeError, ValueError) as error:
         raise StillmotionError(f"{path} is not a list of 68 points (x, y) per frame.") from error
-    except StillmotionError as error:
-        raise StillmotionError(f"{path}: {error}") from error
 
 
 @contextlib.contextmanager

@@ -7,18 +7,19 @@ shipped ICT-FaceKit, the `faces` world, a Basel Face Model), the rest of the cod
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from stillmotion.errors import StillmotionError
+from stillmotion.errors import StillmotionError, check_known
 from stillmotion.files import load_tensors, read_json, save_tensors, write_json
 
 LANDMARKS = 68
 _FOLDER = Path(__file__).parent
+_BASES = ("mean", "identity_basis", "expression_basis")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,12 +91,10 @@ class MorphableModel:
         neutral = self.mean + np.tensordot(identity, self.identity_basis, 1)
         return neutral + np.tensordot(expression, self.expression_basis, 1)
 
-    def at(self, chosen: np.ndarray) -> MorphableModel:
-        """The model without its mesh, at some vertices only (M of them, the 68 landmarks at least as many)."""
-        bases = (self.mean[chosen], self.identity_basis[:, chosen], self.expression_basis[:, chosen])
-        return MorphableModel(
-            *bases, self.identity_std, self.expression_std, np.zeros((1, 3), int), np.arange(LANDMARKS)
-        )
+    def only_landmarks(self) -> MorphableModel:
+        """The same model with the 68 landmarks as its vertices, in their order, and no mesh."""
+        bases = {name: getattr(self, name)[..., self.landmarks, :] for name in _BASES}
+        return replace(self, **bases, triangles=np.zeros((1, 3), int), landmarks=np.arange(LANDMARKS))
 
 
 def triangle_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -191,7 +190,5 @@ def shipped_model(name: str = "ict") -> MorphableModel:
     Raises:
         StillmotionError: there is no such model.
     """
-    known = sorted(path.stem for path in _FOLDER.glob("*.safetensors"))
-    if name not in known:
-        raise StillmotionError(f"{name!r} is not a face model; known are {', '.join(known)}.")
+    check_known("face model", name, sorted(path.stem for path in _FOLDER.glob("*.safetensors")))
     return read_model(_FOLDER / f"{name}.safetensors")
