@@ -1,7 +1,6 @@
 """The face models: shapes, normals, counts, files, named expressions."""
 
 import dataclasses
-import os
 from pathlib import Path
 
 import numpy as np
@@ -127,7 +126,7 @@ def test_models_survive_their_files(tmp_path: Path) -> None:
 
 def test_shipped_files_are_small_and_state_their_licence() -> None:
     folder = Path(__file__).parents[1] / "src" / "stillmotion" / "morphable"
-    assert all(os.path.getsize(folder / f"{name}.safetensors") < 1_000_000 for name in MODELS)
+    assert all((folder / f"{name}.safetensors").stat().st_size < 1_000_000 for name in MODELS)
     assert "MIT License" in (folder / "ict.LICENSE").read_text()
 
 

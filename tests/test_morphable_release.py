@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from reference_tools import Golden, load, needs_reference
+from stillmotion.morphable.regressor import FaceRegressor
 from stillmotion.morphable.release import (
     crop,
     face_box,
@@ -19,7 +20,6 @@ from stillmotion.morphable.release import (
     release_triangles,
     to_output,
 )
-from stillmotion.morphable.regressor import FaceRegressor
 
 
 def drawn(name: str) -> np.random.Generator:
