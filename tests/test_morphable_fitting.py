@@ -116,6 +116,17 @@ def test_where_and_how_large_a_face_is_does_not_change_it(factor: float, x: floa
     assert other.pose.scale == pytest.approx(one.pose.scale * factor, rel=1e-2)
 
 
+def test_the_jaw_can_be_left_out() -> None:
+    """Without weight, even a jaw in another place changes nothing but the pose's unit."""
+    model, (marks, _) = shipped_model("faces"), truth("faces")
+    moved = marks[:3].copy()
+    moved[:, 1:16] += [2, 3]  # within the box of the landmarks, which scales the noise
+    moved[:, 8] = marks[:3, 8]
+    one, other = (fit_landmarks(model, points, jaw_weight=0.0) for points in (marks[:3], moved))
+    assert np.allclose(one.expression, other.expression, atol=0.02)
+    assert not np.allclose(one.expression, fit_landmarks(model, moved, jaw_weight=1.0).expression, atol=0.02)
+
+
 def test_smoothing_lowers_jitter() -> None:
     model, (_, true) = shipped_model("ict"), truth("ict")
     frames = np.ones(FRAMES, int)

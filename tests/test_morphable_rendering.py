@@ -80,6 +80,16 @@ def test_a_sphere_has_the_normals_of_a_sphere() -> None:
     assert np.isneginf(found.depth[~found.mask]).all()
 
 
+def test_more_rays_per_pixel_smooth_the_outline_and_keep_depth() -> None:
+    """A pixel of a disc is face where at least half of it is: the area stays that of the disc."""
+    vertices, triangles = sphere()
+    found = render_normals(vertices, triangles, pose(), 64, samples=4)
+    assert found.mask.sum() == pytest.approx(np.pi * 20**2, rel=0.02)
+    y, x = np.mgrid[:64, :64] - 31.5
+    middle = x**2 + y**2 < 15**2
+    assert np.abs(found.depth[0] - np.sqrt(np.maximum(20**2 - x**2 - y**2, 0)))[middle].max() < 0.2
+
+
 @settings(max_examples=15, deadline=None)
 @given(angles)
 def test_maps_are_unit_vectors_or_nothing(vector: tuple[float, float, float]) -> None:
@@ -185,3 +195,5 @@ def test_triangles_that_share_a_side_leave_no_hole() -> None:
 def test_the_nearest_fragment_wins_and_the_first_among_equals() -> None:
     found = Fragments(np.array([5, 2, 5, 2, 7]), np.arange(5), np.ones((3, 5)))
     assert nearest(found, np.array([1.0, 3, 2, 3, 0])).tolist() == [1, 2, 4]
+    many = Fragments(np.zeros(1000, int), np.arange(1000), np.ones((3, 1000)))
+    assert nearest(many, np.arange(1000) % 2).tolist() == [1]
