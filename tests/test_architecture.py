@@ -16,7 +16,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 SYSTEMS = sorted(path.name for path in (SOURCE / "systems").iterdir() if (path / "config.py").is_file())
 
 BASE = {"errors", "version", "options"}
-TOOLS = {"nn", "losses", "geometry", "media", "files", "rendering"}
+TOOLS = {"nn", "losses", "geometry", "media", "files", "rendering", "morphable"}
 MAY_KNOW = {
     # From the ground up; a room may always know itself.
     "errors": set(),
@@ -27,9 +27,10 @@ MAY_KNOW = {
     "nn": {"geometry", "errors"},
     "media": BASE,
     "files": {"errors"},
+    "morphable": {"geometry", "files", "errors"},
     "rendering": {"nn", "geometry", "media", "files"} | BASE,
-    "data": {"media", "geometry", "files", "rendering.fields", "rendering.plate"} | BASE,
-    "worlds": {"data", "files"} | BASE,
+    "data": {"media", "geometry", "files", "morphable", "rendering.fields", "rendering.plate"} | BASE,
+    "worlds": {"data", "files", "morphable"} | BASE,
     "training": {"data.sampling", "files", "nn"} | BASE,
     "keypoints": {"data", "training.schedules", "training.stage"} | TOOLS | BASE,
     "systems": {"keypoints", "data", "training.schedules", "training.stage"} | TOOLS | BASE,
