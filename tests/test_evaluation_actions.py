@@ -334,6 +334,19 @@ def test_cases_of_one_action_and_of_all() -> None:
     assert (bare.action, bare.own) == (None, True)
 
 
+def test_a_person_is_compared_with_its_own_still() -> None:
+    """Two clips of one person, who has changed clothes."""
+    clips = [swinging(name, "across", subject=who) for name, who in (("red", "a"), ("green", "a"), ("blue", "b"))]
+    galleries = [own(case).gallery for case in action_cases(clips)]
+    for clip, gallery, person in zip(clips, galleries, (0, 0, 1), strict=True):
+        assert gallery is not None
+        assert gallery.shape == (2, 64)
+        assert torch.equal(gallery[person], figure_colours(clip.frames[:1], clip.tracks["mask"][:1] / 255)[0])
+    assert galleries[0] is not None
+    assert galleries[1] is not None
+    assert torch.equal(galleries[0][1], galleries[1][1])
+
+
 def test_a_drawn_character_has_the_true_outcome_of_its_other_actions() -> None:
     drawn = [
         swinging("red", "across", 12, character="knight", side="left"),

@@ -133,6 +133,16 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
     "penn": Augmentation(
         horizontal_flip=0.5, rotation=(-10, 10), whole_degrees=True, black_border=True, fit_crop=True, filters=True
     ),
+    # For pictures whose single pixels count: nothing is resampled, and black stays black.
+    "pixel-art": Augmentation(
+        time_flip=0.5,
+        horizontal_flip=0.5,
+        exclusive_flips=False,
+        hue=(-0.5, 0.5),
+        channel_gain=(0.75, 1.25),
+        saturation=(0.6, 1.4),
+        permute_channels=0.3,
+    ),
     "strong": _STRONG,
     "varied": _VARIED,
     "bold": _BOLD,

@@ -28,6 +28,9 @@ _SHAKEN_BELOW = 3.0
 """In pixels: background that moves by less counts as static, since the unmoved still is the best guess of it. What
 moves farther is a camera's pan. A direction tells neither."""
 
+_RESTING_BELOW = 1.0
+"""Mean change of the background, in grey levels, of a camera at rest without noise."""
+
 
 def knows_motion(clip: Clip) -> bool:
     """Whether a clip has the tracks `parts` and `moves`."""
@@ -51,16 +54,13 @@ def motion_truth(clip: Clip, indices: np.ndarray, params: AugmentParams) -> dict
           `PAINT`, what the still does not show; or `UNKNOWN`, background that has moved far, and everywhere in a clip
           that does not know its motion;
         * `figure`, 1 x h x w: 1 for the still's figure, else 0, or -1 where it is not known.
+
+        Of a clip that knows only its figure, see `mask_truth`.
     """
     height, width = params.out
-    if not knows_motion(clip):
-        return {
-            "displacement": torch.zeros(height, width, 2),
-            "moving": torch.zeros(height, width),
-            "visibility": torch.full((height, width), UNKNOWN),
-            "figure": torch.full((1, height, width), -1.0),
-        }
     still, driving = (int(i) for i in (indices[::-1] if params.reverse else indices))
+    if not knows_motion(clip):
+        return mask_truth(clip, still, driving, params)
     parts, moves = np.asarray(clip.tracks["parts"]), np.asarray(clip.tracks["moves"])
     flow = flow_between(parts, moves, driving, still)
     shown = visibility(parts[still], parts[driving], flow)
@@ -73,6 +73,34 @@ def motion_truth(clip: Clip, indices: np.ndarray, params: AugmentParams) -> dict
         "visibility": torch.from_numpy(augment_labels(shown, sources).astype(np.int64)),
         "figure": torch.from_numpy((augment_labels(parts[still], sources) > 0).astype(np.float32))[None],
     }
+
+
+def mask_truth(clip: Clip, still: int, driving: int, params: AugmentParams) -> dict[str, Tensor]:
+    """What a clip's track `mask` (its figure) says of two frames, as `motion_truth`; nothing where there is none.
+
+    Background of a camera at rest is the still's, or what the figure has uncovered of it; of the figure the mask says
+    not where it comes from.
+    """
+    height, width = params.out
+    known = {
+        "displacement": torch.zeros(height, width, 2),
+        "moving": torch.zeros(height, width),
+        "visibility": torch.full((height, width), UNKNOWN),
+        "figure": torch.full((1, height, width), -1.0),
+    }
+    if "mask" not in clip.tracks:
+        return known
+    before, after = (np.asarray(clip.tracks["mask"][i]) > 127 for i in (still, driving))
+    sources = source_places(params)
+    known["figure"] = torch.from_numpy((augment_labels(before.astype(np.uint8), sources) > 0).astype(np.float32))[
+        None
+    ]
+    bare = ~(before | after)
+    change = np.abs(clip.frames[still].astype(np.int16) - clip.frames[driving].astype(np.int16))[bare]
+    if change.size and change.mean() < _RESTING_BELOW:
+        shown = np.select([after, before], [UNKNOWN, PLATE], STATIC).astype(np.int16)
+        known["visibility"] = torch.from_numpy(augment_labels(shown, sources).astype(np.int64))
+    return known
 
 
 def extended(flow: np.ndarray, figure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -27,7 +27,7 @@ class ActionCase(Case):
     own: bool  # whether `clip` performs it and `target` is it
     true: bool  # whether `target` shows this still's person in the action asked for
     person: int  # place of the still's person in `gallery`
-    gallery: Tensor | None  # colours of every person's figure, M x 64; None where figures are not known
+    gallery: Tensor | None  # colours of this still's figure and of every other person's, M x 64; None if not known
 
 
 def action_cases(clips: Sequence[Clip], every: bool = False) -> list[Case]:
@@ -54,7 +54,8 @@ def action_cases(clips: Sequence[Clip], every: bool = False) -> list[Case]:
             true = donor is not None
             target = evenly_sampled(np.asarray(donor.frames)) if donor else np.repeat(frames[:1], len(frames), axis=0)
             title = clip.name if asked == own else f"{clip.name}--{asked}"
-            found = (asked, place, asked == own, true, people.index(person_of(clip)), gallery)
+            person = people.index(person_of(clip))
+            found = (asked, place, asked == own, true, person, with_own_still(gallery, person, clip))
             cases.append(ActionCase(title, frames[0], target, clip, *found))
     return cases
 
@@ -85,6 +86,16 @@ def colour_gallery(clips: Sequence[Clip]) -> Tensor | None:
         return None
     each = zip(people, figures, strict=True)
     return torch.cat([figure_colours(np.asarray(clip.frames[:1]), figure) for clip, figure in each])
+
+
+def with_own_still(gallery: Tensor | None, person: int, clip: Clip) -> Tensor | None:
+    """The gallery with the clip's own still in the place of its person."""
+    figure = still_figure(clip)
+    if gallery is None or figure is None:
+        return None
+    found = gallery.clone()
+    found[person] = figure_colours(np.asarray(clip.frames[:1]), figure[None])[0]
+    return found
 
 
 def still_figure(clip: Clip) -> np.ndarray | None:

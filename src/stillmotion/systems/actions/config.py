@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from stillmotion.errors import StillmotionError
 from stillmotion.files import STRICT
 from stillmotion.keypoints.config import NetworkConfig, PairStage, SupervisionStage
-from stillmotion.keypoints.presets import SMALL, SMALL_STAGES
+from stillmotion.keypoints.presets import JOINT_LOSSES, SMALL, SMALL_STAGES, joint
 from stillmotion.training.schedules import Schedule
 
 Count = Annotated[int, Field(ge=1)]
@@ -282,6 +282,28 @@ PRESETS: dict[str, ActionsConfig] = {
     ),
     # Ours: fields for the renderer and a rectified flow over tracks; the actions are those of the training clips.
     "small": _SMALL,
+    # actions-sprites: game characters, whose keypoints nobody knows; clips are short, and seen from four sides.
+    "sprites": replace(
+        _SMALL,
+        sides=None,
+        motion=MotionConfig(frames=8),
+        sequences=SequenceConfig(step=1, rotation=0, scale=(1.0, 1.0), balance=True),
+        keypoint_supervision=SupervisionStage(),
+        pair_stages=(
+            joint(
+                "unlabelled",
+                6_000,
+                6e-4,
+                "pixel-art",
+                schedule=Schedule(kind="linear", warmup=200),
+                freeze_detector_bn=False,
+                clip_grad=1.5,
+                losses=replace(
+                    JOINT_LOSSES, keypoint_supervision=0.0, motion_weighting=3.0, visibility=0.5, figure=1.0
+                ),
+            ),
+        ),
+    ),
     # The paper's motion generator on the same keypoints, kept awake: what the rectified flow is compared with.
     "small-vae": replace(
         _SMALL,

@@ -184,8 +184,7 @@ def _stages(stages: Sequence[PairStage]) -> tuple[MotionStage, ...]:
     """Stages of pairs without a discriminator."""
     alone = {"feature_matching": (0.0,) * 5, "gan": 0.0}
     return tuple(
-        MotionStage(**{**vars(stage), "losses": LossConfig(**{**vars(stage.losses), **alone})})
-        for stage in stages
+        MotionStage(**{**vars(stage), "losses": LossConfig(**{**vars(stage.losses), **alone})}) for stage in stages
     )
 
 
