@@ -168,3 +168,48 @@ def test_the_still_warped_by_the_truth_is_the_driving_frame(augmentation: str) -
         errors.append((warped - driving).abs().mean(0)[figure])
         copies.append((still - driving).abs().mean(0)[figure])
     assert torch.cat(errors).mean() < 0.45 * torch.cat(copies).mean()
+
+
+# --- clips that know their figure alone ----------------------------------------------------------------------------
+
+
+def masked(clip: Clip) -> Clip:
+    return replace(clip, tracks={"mask": np.where(clip.tracks["parts"] > 0, 255, 0).astype(np.uint8)})
+
+
+def test_a_mask_says_what_is_background_and_what_the_figure_has_uncovered() -> None:
+    clip = square_clip([(2, 5), (8, 5)])
+    exact, known = (motion_truth(each, np.array([0, 1]), PLAIN) for each in (clip, masked(clip)))
+    shown = known["visibility"]
+    assert torch.equal(known["figure"], exact["figure"])
+    assert (shown[5:9, 8:12] == UNKNOWN).all()  # figure: from somewhere
+    elsewhere = shown != UNKNOWN
+    assert int((~elsewhere).sum()) == 16
+    assert torch.equal(shown[elsewhere], exact["visibility"][elsewhere])
+    assert known["moving"].sum() == 0
+
+
+def test_a_mask_is_moved_as_the_frames_are_and_played_backwards_with_them() -> None:
+    clip = masked(square_clip([(2, 5), (8, 5)]))
+    mirrored = motion_truth(clip, np.array([0, 1]), replace(PLAIN, mirror=True, reverse=True))
+    assert torch.equal(mirrored["figure"][0, 5:9, 4:8], torch.ones(4, 4))  # of the later frame, in a mirror
+    assert (mirrored["visibility"][5:9, 10:14] == UNKNOWN).all()
+
+
+def test_of_a_camera_that_moves_a_mask_says_no_more_than_the_figure() -> None:
+    clip = masked(square_clip([(2, 5), (8, 5)]))
+    frames = clip.frames.copy()
+    frames[1] = np.where(clip.tracks["mask"][1][..., None] > 0, frames[1], frames[1] + 2)
+    known = motion_truth(replace(clip, frames=frames), np.array([0, 1]), PLAIN)
+    assert (known["visibility"] == UNKNOWN).all()
+    assert known["figure"].sum() == 16
+
+
+def test_pixel_art_keeps_its_pixels_and_its_black() -> None:
+    rng, settings = np.random.default_rng(0), AUGMENTATIONS["pixel-art"]
+    frames = np.zeros((2, SIZE, SIZE, 3), np.uint8)
+    frames[:, 3:6, 4:9] = (200, 120, 60)
+    for _ in range(20):
+        made = augment_frames(frames, sample_params((SIZE, SIZE), rng, settings))
+        assert set(np.unique((made.sum(-1) > 0).sum((1, 2)))) == {15}
+        assert len(np.unique(made[made.sum(-1) > 0].reshape(-1, 3).round(5), axis=0)) == 1
