@@ -120,17 +120,26 @@ class TrackFlow(nn.Module):
         device, steps = condition.known.device, self.config.steps
         known = condition.known / self.scale
         condition = condition._replace(known=known)
-        without = condition._replace(action=torch.full_like(condition.action, self.no_action))
+        guided = self.config.guidance != 1
+        if guided:  # both velocities in one pass
+            without = condition._replace(action=torch.full_like(condition.action, self.no_action))
+            condition = join(condition, without)
         track = torch.randn(known.shape, generator=generator).to(device)
         for step in range(steps):
-            moment = torch.full((len(track),), step / steps, device=device)
-            velocity = self(track, moment, condition)
-            if self.config.guidance != 1:
-                other = self(track, moment, without)
-                velocity = other + self.config.guidance * (velocity - other)
+            both = torch.cat([track, track]) if guided else track
+            velocity = self(both, torch.full((len(both),), step / steps, device=device), condition)
+            if guided:
+                asked, free = velocity.chunk(2)
+                velocity = torch.lerp(free, asked, self.config.guidance)
             track = track + velocity / steps
-        seen = torch.arange(track.shape[1], device=device)[None] < condition.given[:, None]
+        seen = torch.arange(track.shape[1], device=device)[None] < condition.given[: len(track), None]
         return torch.where(seen[..., None], known, track) * self.scale
+
+
+def join(one: Condition, other: Condition) -> Condition:
+    """Two conditions as one of more tracks."""
+    first = Keypoints(*(torch.cat(parts) for parts in zip(one.first, other.first, strict=True)))
+    return Condition(first, *(torch.cat(parts) for parts in zip(one[1:], other[1:], strict=True)))
 
 
 # --- tracks ---------------------------------------------------------------------------------------------------------
