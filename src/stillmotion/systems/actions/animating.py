@@ -96,6 +96,13 @@ class Actions(System):
             str(side) if side in (self.config.sides or ()) else None,
         )
 
+    @torch.inference_mode()
+    def detect_keypoints(self, frames: np.ndarray) -> np.ndarray:
+        """Keypoints of frames, T x H x W x 3 `uint8`, as of a still; T x K x 2, normalised, `float32`."""
+        labeller = self.for_inference().networks.labeller()
+        small = (to_network(frame, self.config.size, self.device) for frame in frames)
+        return np.stack([labeller(each)[0, :, :2].float().cpu().numpy() for each in small])
+
     def rollout(self, still: np.ndarray, control: Control | None, output: Output) -> Rollout:
         """Start a roll-out; see `System.open`.
 
