@@ -245,14 +245,12 @@ def test_only_the_last_frame_of_drags_counts_in_their_block() -> None:
 
 
 def test_noise_does_not_decide_between_the_outcomes_of_drags() -> None:
-    """Right where the two clearly differ, and wrong by 10 grey levels all over the background."""
+    """Right where the two clearly differ, and wrong by 20 grey levels all over the background."""
     clip = replace(square_clip(), meta={"poke": {"kind": "drag"}})
     own = by_kind(clip)["own"]
     assert own.other_last is not None
-    shifted = own.other_last.astype(int) + np.where(own.other_last == 40, 10, 0)
-    noisy = replace(
-        own, other_last=np.where(own.target[-1] == own.other_last, shifted, own.other_last).astype(np.uint8)
-    )
+    same = own.target[-1] == own.other_last
+    noisy = replace(own, other_last=own.other_last + np.where(same, 20, 0).astype(np.uint8))
     made = noisy.target.copy()
     made[-1] = np.where(same, noisy.other_last, made[-1])
     column = next(column for column in COLUMNS if column.name == f"counterfactual accuracy ({DRAGS})")

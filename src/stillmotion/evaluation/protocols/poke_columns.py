@@ -151,7 +151,7 @@ def _clear_outcomes(prediction: Prediction) -> tuple[Any, ...] | None:
     found = _outcomes(prediction)
     if found is None:
         return None
-    clear = (found[1] - found[2]).abs().amax(-1) > CHANGED_ABOVE / 255
+    clear = (found[1] - found[2]).abs().amax(-1) > (CHANGED_ABOVE + 0.5) / 255
     return tuple(frame[clear] for frame in found)
 
 
