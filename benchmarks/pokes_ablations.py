@@ -13,7 +13,7 @@ perceptual distance is that of a VGG-16 of fixed random weights, which needs no 
 of the steps. `--set` changes these for all: `--set losses.perceptual.network=none --set losses.frame_gan=0 --set
 losses.clip_gan=0 --set losses.clip_features=0 --set encoder.width=128` takes minutes. `--minutes` is turned into
 steps once, by timing the stage, and kept in RUNS/plan.json. LPIPS and Frechet distances need `--network`, as
-`stillmotion evaluate` does: `--network video=worlds` has a file in the package.
+`stillmotion evaluate` does.
 
 Run it again after Ctrl-C or a crash: a finished variant is not trained again, a begun one goes on.
 """
