@@ -24,20 +24,9 @@ from stillmotion.evaluation.metrics.poke import BackgroundDisplacement, ChangedP
 from stillmotion.evaluation.protocols import PROTOCOLS
 from stillmotion.evaluation.protocols.base import Predictor
 from stillmotion.evaluation.protocols.columns import FeatureCache, Prediction, Sample, add_case
-from stillmotion.evaluation.protocols.pokes import (
-    CLEARANCE,
-    COLUMNS,
-    LENGTH,
-    PROTOCOL,
-    PokeCase,
-    field_of,
-    moved_patch,
-    poke_cases,
-    simulated_poke,
-    still_picture,
-    true_clip,
-    true_field,
-)
+from stillmotion.evaluation.protocols.poke_cases import CLEARANCE, LENGTH, PokeCase, poke_cases, simulated_poke
+from stillmotion.evaluation.protocols.poke_columns import COLUMNS, DRAGS, field_of, true_field
+from stillmotion.evaluation.protocols.pokes import PROTOCOL, moved_patch, still_picture, true_clip
 from stillmotion.evaluation.report import evaluate_models
 from stillmotion.options import Control, option
 from stillmotion.systems.base import Output, Rollout, Step
@@ -231,6 +220,47 @@ def test_a_perfect_prediction_and_the_still() -> None:
     assert (still["targeted end-point error"] or 0) == pytest.approx(1)
 
 
+def test_only_the_last_frame_of_drags_counts_in_their_block() -> None:
+    """Two pokes that hold: one prediction goes nowhere until the last frame, where it is right."""
+    drag, push = (replace(square_clip(), meta={"poke": {"kind": kind}}) for kind in ("drag", "push"))
+
+    def late(case: PokeCase, sample: int = 0) -> Sample:
+        right, still = perfect(case), still_picture(case)
+        frames, field = still.frames.copy(), still.facts["displacement"].copy()
+        frames[-1], field[-1] = right.frames[-1], right.facts["displacement"][-1]
+        return Sample(frames, {"displacement": field})
+
+    found, still = measured(late, drag), measured(still_picture, drag)  # type: ignore[arg-type]
+    names = [name for name in found if name.endswith(f" ({DRAGS})")]
+    assert [found[name] for name in names] == pytest.approx([0, 0, 0, 100])
+    assert [still[name] for name in names] == pytest.approx([1, 1, 1, 50])
+    for name in ("flow EPE (relative)", "L1 of changed pixels / copy the still"):  # all ten frames
+        assert (found[name] or 0) > 0.5
+    pushed = measured(late, push)  # type: ignore[arg-type]
+    assert [pushed[name] for name in names] == [None] * 4
+    both = measured(lambda case, sample: late(case) if case.clip is drag else still_picture(case), drag, push)
+    assert [both[name] for name in names] == [found[name] for name in names]
+    background = [case for case in poke_cases([drag]) if case.name.endswith("--background")]
+    assert [column.applies(case) for column in COLUMNS if column.name in names for case in background] == [False] * 4
+
+
+def test_noise_does_not_decide_between_the_outcomes_of_drags() -> None:
+    """Right where the two clearly differ, and wrong by 20 grey levels all over the background."""
+    clip = replace(square_clip(), meta={"poke": {"kind": "drag"}})
+    own = by_kind(clip)["own"]
+    assert own.other_last is not None
+    same = own.target[-1] == own.other_last
+    noisy = replace(own, other_last=own.other_last + np.where(same, 20, 0).astype(np.uint8))
+    made = noisy.target.copy()
+    made[-1] = np.where(same, noisy.other_last, made[-1])
+    column = next(column for column in COLUMNS if column.name == f"counterfactual accuracy ({DRAGS})")
+    prediction = Prediction(noisy, made, FeatureCache({}))
+    arguments = column.arguments(prediction)
+    assert arguments is not None
+    assert [len(frame) for frame in arguments] == [2 * SIDE * SIDE] * 3  # the squares of both outcomes alone
+    assert column.build(None)(*arguments) == 100
+
+
 def test_the_outcome_of_the_other_poke_is_wrong() -> None:
     pairs = by_kind(square_clip())
     swapped = {"own": pairs["other"].target, "other": pairs["own"].target, "background": pairs["own"].target}
@@ -357,6 +387,11 @@ def test_a_report_of_pokes(tmp_path: Path) -> None:
     assert report["means"]["baseline: the true clip"]["flow EPE"] is None
     assert report["per_clip"]["baseline: moved patch"]["square--background"]["poke error"] is None
     assert "followed by 10 frames" in text
+    first, block = (line for line in text.splitlines() if line.startswith("|") and " flow EPE (relative) |" in line)
+    assert first.startswith("|  | L1 |")
+    assert "last frame" not in first
+    assert block.startswith(f"| {DRAGS} | poke error | flow EPE (relative) |")
+    assert report["means"]["baseline: copy the still"][f"poke error ({DRAGS})"] is None  # the square is not dragged
     assert "FVD (needs an I3D trained on Kinetics-400" in text
     assert "Frechet video distance (world network) (needs the network trained on the worlds' clips" in text
     assert PROTOCOLS["pokes"] is PROTOCOL

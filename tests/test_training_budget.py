@@ -118,6 +118,22 @@ def test_the_console_counts_the_steps_that_fit(
     ]  # fmt: skip
 
 
+def test_the_time_left_is_that_of_the_steps_or_of_the_budget(
+    clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Steps become twice as slow: five of one second, then of two, and lines after 3, 6, 9 and so on."""
+
+    def left(steps: int, budget: float | None) -> list[str]:
+        stage, made = timed(clock, 1.0, steps=steps)
+        stage.before_step.append(lambda _: clock.move(1.0 if len(made) >= 5 else 0.0))
+        train(tmp_path / f"{steps}-{budget}", [stage], time_budget_s=budget)
+        return [line.split()[-2] for line in capsys.readouterr().err.splitlines()]
+
+    assert left(12, None) == ["00:09", "00:08", "00:06", "00:00"]
+    assert left(1000, 17.0) == ["00:14", "00:10", "00:04", "00:00"]  # after 3, 7, 13 and 17 seconds
+    assert left(11, 1000.0)[0] == "00:08"  # the steps end before the budget
+
+
 # --- stopping and resuming -----------------------------------------------------------------------------------------
 def test_ctrl_c_stops_and_resuming_goes_on_with_what_is_left(clock: Clock, tmp_path: Path) -> None:
     stage, before = timed(clock, 1.0)
@@ -185,7 +201,7 @@ def test_a_budget_that_is_spent_is_refused(clock: Clock, tmp_path: Path) -> None
 
 
 # --- schedules -----------------------------------------------------------------------------------------------------
-def test_a_schedule_is_that_of_the_share_and_falls_to_zero_besides(clock: Clock, tmp_path: Path) -> None:
+def test_a_schedule_is_that_of_the_share_and_falls_to_zero_at_the_end(clock: Clock, tmp_path: Path) -> None:
     """A tenth of the rate from a half of the stage on; 1000 steps of which 10 are made."""
     stage, rates = timed(clock, 1.0)
     own = scheduler(stage.optimizers["generator"], Schedule(kind="milestone", milestones=(0.5,)), 1000)
@@ -195,7 +211,22 @@ def test_a_schedule_is_that_of_the_share_and_falls_to_zero_besides(clock: Clock,
     train(tmp_path, [stage], time_budget_s=10.0)
     shares = [k / 10 for k in range(10)]
     assert places == pytest.approx([1000 * share for share in shares])  # what a stage takes its own course from
-    assert rates == pytest.approx([0.01 * (1.0 if share < 0.5 else 0.1) * (1 - share) for share in shares])
+    assert rates == pytest.approx([0.01 * min(1.0 if share < 0.5 else 0.1, 1 - share) for share in shares], abs=1e-9)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.25])
+def test_a_linear_schedule_falls_as_the_budget_does_and_not_twice(clock: Clock, tmp_path: Path, floor: float) -> None:
+    """Also after a resume, whose optimiser has groups of its own."""
+    rates = list[float]()
+    for resume in (False, True):
+        stage, made = timed(clock, 1.0)
+        own = scheduler(stage.optimizers["generator"], Schedule(kind="linear", floor=floor), 1000)
+        stage.schedulers = {"generator": own}
+        if not resume:
+            stage.before_step.append(ctrl_c_at(4))
+        train(tmp_path, [stage], time_budget_s=10.0, resume=resume)
+        rates += made
+    assert rates == pytest.approx([0.01 * (1 - k / 10) for k in range(10)], abs=1e-9)
 
 
 def test_several_updates_per_step_have_the_rates_of_the_share(clock: Clock, tmp_path: Path) -> None:
@@ -216,11 +247,11 @@ def test_several_updates_per_step_have_the_rates_of_the_share(clock: Clock, tmp_
     train(tmp_path, [stage], time_budget_s=10.0)
     shares = [k / 5 for k in range(5) for _ in range(2)]
     # The second update of the first step is one further in the schedule; later steps are far beyond their number.
-    assert rates == pytest.approx([0.01 * (1 - share) ** 2 for share in shares], abs=1e-5)
+    assert rates == pytest.approx([0.01 * (1 - share) for share in shares], abs=1e-5)
     assert updates.count == 10
 
 
-def test_a_plateau_lowers_the_rate_beside_the_fall_to_zero(clock: Clock, tmp_path: Path) -> None:
+def test_a_plateau_lowers_the_rate_below_the_fall_to_zero(clock: Clock, tmp_path: Path) -> None:
     """Epochs of two steps and patience 0: the second epoch is no better, and the rate is a tenth from step 4 on."""
     stage, rates = timed(clock, 1.0)
     plateau = EpochPlateau(stage.optimizers["generator"], steps_per_epoch=2, patience=0)
@@ -228,7 +259,7 @@ def test_a_plateau_lowers_the_rate_beside_the_fall_to_zero(clock: Clock, tmp_pat
     stage.before_step.append(lambda _: plateau.observe(torch.tensor(1.0)))
     train(tmp_path, [stage], time_budget_s=6.0)
     own = [1.0] * 4 + [0.1] * 2
-    assert rates == pytest.approx([0.01 * o * (1 - k / 6) for k, o in enumerate(own)])
+    assert rates == pytest.approx([0.01 * min(o, 1 - k / 6) for k, o in enumerate(own)])
 
 
 def test_a_followed_schedule_warms_up_by_steps() -> None:

@@ -269,15 +269,15 @@ def test_the_console_has_a_bar_on_a_terminal_and_lines_elsewhere():
     console = Console("motion", 0, 10, plain)
     for _ in range(5):
         console.advance()
-    console.losses(5, {"d": 0.5, "g": 1.25}, 12.0)
+    console.losses(5, {"d": 0.5, "g": 1.25}, 12.0, 65.0)
     console.close()
-    assert plain.getvalue().startswith("motion 5/10  d 0.5  g 1.25  12.0 samples/s  00:00 left\n")
+    assert plain.getvalue().startswith("motion 5/10  d 0.5  g 1.25  12.0 samples/s  01:05 left\n")
     terminal = Terminal()
     console = Console("motion", 3, 10, terminal)
     console.advance()
     console.line("4 of 10")
     console.total = 8  # no more than a time budget leaves
-    console.losses(4, {"d": 0.5}, 12.0)
+    console.losses(4, {"d": 0.5}, 12.0, 9.0)
     console.line("a sentence")
     console.close()
     assert "4/10" in terminal.getvalue()

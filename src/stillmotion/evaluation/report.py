@@ -197,6 +197,7 @@ def summarise(
         "metrics": {key: metric.definition for key, metric in next(iter(rows.values())).metrics.items()},
         "means": means,
         "tables": {name: found for name, found in tables.items() if found},
+        "blocks": list(protocol.blocks),
     }
 
 
@@ -229,7 +230,6 @@ def curves_of(rows: Mapping[str, Row]) -> dict[str, Any]:
 
 def as_text(report: Mapping[str, Any]) -> str:
     """The report as a Markdown table with its definitions."""
-    columns = list(next(iter(report["means"].values())))
     data = report["data"]
     size = "various sizes" if data["size"] is None else f"{data['size'][0]} x {data['size'][1]}"
     rate = "various rates" if data["fps"] is None else f"{data['fps']:g} frames per second"
@@ -241,12 +241,8 @@ def as_text(report: Mapping[str, Any]) -> str:
         f"{decoder}; {report['cases']} cases{samples}, {report['frames']} frames.",
         f"Input: {report['input']}.",
         "",
-        "| | " + " | ".join(columns) + " |",
-        "|---|" + "---|" * len(columns),
+        *means_tables(report["means"], report["blocks"]),
     ]
-    for name, values in report["means"].items():
-        cells = ("n/a" if values[column] is None else f"{values[column]:.4f}" for column in columns)
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += ["", *(f"{name}: {definition}." for name, definition in report["metrics"].items())]
     lines += [f"Network {name}: {description}." for name, description in report["networks"].items()]
     if "curves" in report:
@@ -260,6 +256,22 @@ def as_text(report: Mapping[str, Any]) -> str:
         entries = (f"{', '.join(names)} (needs {need})" for need, names in by_need.items())
         lines.append(f"Not measured: {'; '.join(entries)}.")
     return "\n".join(lines)
+
+
+def means_tables(means: Mapping[str, Mapping[str, float | None]], blocks: Sequence[str] = ()) -> list[str]:
+    """A Markdown table of the columns, and one more for each block, which are those whose names end in it."""
+    left, lines = list(next(iter(means.values()))), list[str]()
+    tables = {}
+    for block in blocks:
+        tables[block] = [column for column in left if column.endswith(f" ({block})")]
+        left = [column for column in left if column not in tables[block]]
+    for block, columns in {"": left, **tables}.items():
+        heads = [column.removesuffix(f" ({block})") for column in columns]
+        lines += ["", *[f"| {block} | " + " | ".join(heads) + " |", "|---|" + "---|" * len(columns)]]
+        for name, values in means.items():
+            cells = ("n/a" if values[column] is None else f"{values[column]:.4f}" for column in columns)
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines[1:]
 
 
 def curve_table(curves: Mapping[str, Any], shown: int = 8) -> list[str]:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -128,7 +127,6 @@ class Console:
         self.stage = stage
         self.total = total
         self._bar: Any = None
-        self._since = (time.perf_counter(), start)
         if self.stream.isatty():
             self._bar = tqdm(total=total, initial=start, desc=stage, unit="step", file=self.stream)
 
@@ -137,19 +135,15 @@ class Console:
         if self._bar is not None:
             self._bar.update()
 
-    def losses(self, step: int, losses: Mapping[str, float], samples_per_s: float) -> None:
-        """Show the mean losses at a step, the rate and the time left of the stage."""
+    def losses(self, step: int, losses: Mapping[str, float], samples_per_s: float, left: float) -> None:
+        """Show the mean losses at a step, the rate and the seconds left of the stage."""
         shown = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
         if self._bar is not None:
             self._bar.total = self.total
             self._bar.set_postfix_str(shown)
             return
-        now, (before, last) = time.perf_counter(), self._since
-        rate = (step - last) / max(now - before, 1e-9)
-        self._since = (now, step)
-        left = tqdm.format_interval((self.total - step) / rate) if rate > 0 else "?"
         text = f"{self.stage} {step}/{self.total}  {shown}  {samples_per_s:.1f} samples/s"
-        self.line(f"{text}  {left} left")
+        self.line(f"{text}  {tqdm.format_interval(left)} left")
 
     def line(self, text: str) -> None:
         """Print a sentence without breaking the bar."""

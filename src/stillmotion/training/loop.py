@@ -273,7 +273,7 @@ def _step(session: Session, progress: Progress, batch: Batch) -> None:
     progress.updater.step = progress.step + 1
     progress.updater.batch = batch
     if session.settings.time_budget_s is not None:
-        # The stage's own schedule at this share, and beside it an even fall to zero, whatever the schedule ends with.
+        # The stage's own schedule at this share, below an even fall to zero, whatever the schedule ends with.
         progress.updater.decay = 1 - progress.share
         for scheduler in optional(progress.stage, "schedulers").values():
             if isinstance(scheduler, StepSchedule):

@@ -77,6 +77,11 @@ class Progress:
     stopped: bool = False
     last_log: tuple[float, int] = (0.0, 0)  # seconds, step
 
+    def seconds_left(self, now: float, steps_per_s: float) -> float:
+        """What the steps that are left take at this rate, or the budget allows; `now` in the session's seconds."""
+        by_steps = (self.stage.steps - self.step) / steps_per_s
+        return 0.0 if self.finished else max(0.0, min(by_steps, self.started + self.seconds_given - now))
+
 
 @contextlib.contextmanager
 def displays(session: Session, progress: Progress) -> Iterator[None]:
@@ -102,14 +107,15 @@ def log(session: Session, progress: Progress) -> None:
         return
     stage, (seconds, step) = progress.stage, progress.last_log
     losses = {name: total / count for name, (total, count) in sums.items()}
-    rate = (progress.step - step) * stage.batch / max(session.seconds - seconds, 1e-9)
+    steps_per_s = (progress.step - step) / max(session.seconds - seconds, 1e-9)
+    rate, left = steps_per_s * stage.batch, progress.seconds_left(session.seconds, steps_per_s)
     progress.last_log = (session.seconds, progress.step)
     rates = dict(progress.updater.rates)
     line = {"stage": stage.name, "step": progress.step, "losses": losses, "lr": rates}
     session.log.write(line | {"samples_per_s": round(rate, 3), "seconds": round(session.seconds, 3)})
     if progress.console is not None and progress.tensorboard is not None:
         progress.console.total = round(progress.step / progress.share)  # a time budget leaves fewer than configured
-        progress.console.losses(progress.step, losses, rate)
+        progress.console.losses(progress.step, losses, rate, left)
         progress.tensorboard.scalars(progress.step, losses | {f"lr/{name}": value for name, value in rates.items()})
 
 

@@ -113,7 +113,7 @@ class StepSchedule:
         share = factor(self.schedule, self.count, self.steps, self.last_epoch)
         for optimizer, rates in self._rates:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * share
+                group["lr"], group["initial_lr"] = rate * share, rate  # the name is that of torch's schedulers
 
 
 class UpdateSchedule(StepSchedule):

@@ -21,7 +21,7 @@ class Updater:
 
     Attributes:
         step: number of the running step, from 1; the loop sets it.
-        decay: factor of every learning rate, beside the schedulers'; the loop sets it under a time budget.
+        decay: the largest share of every learning rate; the loop lets it fall under a time budget.
         rates: the learning rate of each optimiser's last step.
         batch: this process's samples in it; the loop sets them.
     """
@@ -65,11 +65,14 @@ class Updater:
         torch.clear_autocast_cache()
 
     def _step(self, name: str) -> None:
-        """Step an optimiser with its rates times `decay`, which its scheduler does not see."""
+        """Step an optimiser with its rates bounded by `decay`, which its scheduler does not see.
+
+        The bound is a share of the rate that the optimiser began with, which schedulers note in its groups.
+        """
         optimizer = self.stage.optimizers[name]
         own = [group["lr"] for group in optimizer.param_groups]
         for group, rate in zip(optimizer.param_groups, own, strict=True):
-            group["lr"] = rate * self.decay
+            group["lr"] = min(rate, group.get("initial_lr", rate) * self.decay)
         self.rates[name] = float(optimizer.param_groups[0]["lr"])
         optimizer.step()
         for group, rate in zip(optimizer.param_groups, own, strict=True):

@@ -39,6 +39,8 @@ class Protocol:
     curves: Mapping[str, Callable[[], Curve]] = field(default_factory=dict)
     # whether a case's target is the true outcome of its control
     has_truth: Callable[[Case], bool] = lambda case: True
+    # columns whose names end in one of these, in brackets, stand in a table of their own in the text
+    blocks: Sequence[str] = ()
 
 
 def feed(

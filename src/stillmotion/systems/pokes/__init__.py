@@ -113,7 +113,7 @@ class Poke(Control):
     Attributes:
         moves: one or several, each a text `x,y>x,y` or `x,y>x,y@frame`, or ((x, y), (x, y)) with perhaps a frame
             behind, or a `Push`: from where to where, in pixels of the still given, and how many frames later.
-        rise: frames until it is there; None: as many as the model learned from.
+        rise: frames until it is there; None: as many as the model learned from, for a poke of this length.
         release: frames after its start at which the hand lets go; None: it holds on.
     """
 

@@ -26,7 +26,7 @@ from stillmotion.systems.pokes.data import farthest_move, is_poked
 from stillmotion.systems.pokes.field_network import FieldNetwork
 from stillmotion.systems.pokes.handles import Hand, Interaction, Oscillators, one_handle, sample_at
 from stillmotion.systems.pokes.networks import StateGenerator, phi_factors
-from stillmotion.systems.pokes.poking import SimulatedPoke, normalise_flow, poke_map
+from stillmotion.systems.pokes.poking import SimulatedPoke, answer_frames, normalise_flow, poke_map
 from stillmotion.systems.pokes.visualization import (
     draw_displacement,
     draw_handles,
@@ -193,7 +193,7 @@ class PokesRollout(Rollout):
             self.release()
         self._planned += [Planned(now + push.frame, push, control) for push in pushes]
         if self.output.frames is None:
-            self._end = max(now + push.frame + self._duration(control) for push in pushes)
+            self._end = max(now + push.frame + self._duration(control, push) for push in pushes)
 
     def release(self) -> None:
         """Let go of everything that is held."""
@@ -233,7 +233,7 @@ class PokesRollout(Rollout):
                 interaction.push(now, seen + back, -back, vector, plan.control.duration)
             else:
                 release = None if plan.control.release is None else now + plan.control.release
-                interaction.add(now, seen + back, -back, vector, self._rise(plan.control), release)
+                interaction.add(now, seen + back, -back, vector, self._rise(plan.control, plan.push), release)
             self._planned.remove(plan)
 
     def _answer(self, player: FieldPlayer | StatePlayer) -> Step:
@@ -270,14 +270,15 @@ class PokesRollout(Rollout):
         maps = self._fields.displacement.permute(0, 3, 1, 2)
         return np.asarray(sample_at(maps, one_handle(place, maps.device))[0, 0].cpu().numpy(), np.float64)
 
-    def _rise(self, control: Poke) -> int:
-        return control.rise or self.system.config.clip.frames
+    def _rise(self, control: Poke, push: Push) -> int:
+        config, pixels = self.system.config, float(np.hypot(*push.vector)) / self._canvas.scale
+        return control.rise or answer_frames(pixels, config.poke, config.clip.frames)
 
-    def _duration(self, control: Poke | Impulse) -> int:
+    def _duration(self, control: Poke | Impulse, push: Push) -> int:
         """Frames that the answer to a push takes."""
         if isinstance(control, Impulse):
             return control.duration + SWINGING
-        return self._rise(control) if control.release is None else control.release + SWINGING
+        return self._rise(control, push) if control.release is None else control.release + SWINGING
 
 
 class FieldPlayer:
@@ -329,10 +330,12 @@ class StatePlayer:
     def interaction_of(self, hands: Sequence[Hand], frame: int) -> Tensor:
         """Latent interaction of a frame: pokes that began together are one map, with the factor of its time."""
         config, size = self.system.config, (self.small.shape[2], self.small.shape[3])
-        half, factors = (np.array(size[::-1]) - 1) / 2, phi_factors(config.poke, config.clip.frames)
+        half = (np.array(size[::-1]) - 1) / 2
         phi = torch.zeros_like(self.states[0])
         for begin in sorted({hand.begin for hand in hands}):
             together = [hand for hand in hands if hand.begin == begin]
+            frames = max(hand.rise for hand in together) if config.poke.lengths else config.clip.frames
+            factors = phi_factors(config.poke, frames)
             pokes = [poke_at((hand.place + 1) * half, hand.vector * half, size) for hand in together]
             phi = phi + factors[min(frame - begin, len(factors)) - 1] * self.encode(pokes)
         return phi

@@ -38,12 +38,16 @@ class PokeConfig:
     """Pokes, simulated from the flow between a clip's first and last frame (Sec. 3.2, B.1)."""
 
     interpretation: Literal["shift", "impulse"] = "shift"  # a target location, or an initial force (appendix B)
-    largest: Positive = 16.0  # impulses: pixels of the networks' frames that a vector of length 1 stands for
+    largest: Positive = 16.0  # impulses, `lengths`: pixels of the networks' frames that a length of 1 stands for
     patch: Count = 3  # side in pixels of the square that carries the vector; odd
     rule: Literal["paper", "release"] = "paper"  # which pixels are foreground; see poking.py
     mask: Literal["none", "grabcut"] = "none"  # foreground pixels also lie in the mask (iPER and Tai-Chi)
     background: Share = 0.1  # of the pokes are on the background, and their answer is a still video
     most: Count = 1  # pokes per clip are drawn from one to so many
+    # Release, variable length: clips have so many lengths, up to `clip.frames`. The longer the poke the longer the
+    # clip, evenly up to `cutoff` times `largest`. 0: all have `clip.frames`.
+    lengths: Steps = 0
+    cutoff: Positive = 0.4  # release: PokingPlants 0.4, iPER 0.6, Human3.6M 0.3, Tai-Chi 0.1
     # Factor of phi at each step (appendix B): all ones, one at the first step alone, falling evenly to zero, or ones;
     # the last two are zero for the last `rest` steps.
     schedule: Literal["constant", "first", "decay", "pause"] = "constant"
@@ -205,6 +209,10 @@ class PokesConfig:
             (
                 self.generator.fields and self.size % (1 << self.generator.blocks) != 0,
                 f"size must be divisible by {1 << self.generator.blocks} for so many generator.blocks.",
+            ),
+            (
+                self.poke.lengths > self.clip.frames or (self.generator.fields and self.poke.lengths > 0),
+                "poke.lengths must be at most clip.frames, and needs generator.fields=false.",
             ),
             (
                 self.generator.fields and any(s.steps for s in self.state_stages),

@@ -88,14 +88,15 @@ class PokeDataset(WindowDataset):
     """Windows of `clip.frames` + 1 frames with a simulated poke (Sec. 3.2): `frames`, and `poke`, 2 x H x W pixels.
 
     A poke on the background has the still repeated as its video. Impulses have lengths of 0 to 1, small ones in clips
-    that move little and large ones in those that move much (appendix B.1).
+    that move little and large ones in those that move much (appendix B.1). With `poke.lengths` windows are as long as
+    their poke asks for, and all of a batch equally long (release).
     """
 
-    def __init__(self, clips: Sequence[Clip], config: PokesConfig, seed: int):
-        augmentation = replace(find_augmentation(config.clip.augmentation), time_flip=0.0)
-        step = config.clip.frame_step
-        super().__init__(clips, seed, config.clip.frames + 1, augmentation, step=step, extra=self.simulate)
-        self.config, self.estimate = config, find_flow()
+    def __init__(self, clips: Sequence[Clip], config: PokesConfig, seed: int, batch: int = 1):
+        augment, step = replace(find_augmentation(config.clip.augmentation), time_flip=0.0), config.clip.frame_step
+        super().__init__(clips, seed, config.clip.frames + 1, augment, step=step, extra=self.simulate)
+        self.config, self.estimate, self.batch = config, find_flow(), batch
+        self.length: int | None = None  # the class of the sample that is made
         self.quantiles: dict[str, float] = {}
         if config.poke.interpretation == "impulse":
             amounts = {clip.name: self.motion_of(clip) for clip in clips}
@@ -107,6 +108,9 @@ class PokeDataset(WindowDataset):
         return motion_amount([flow_of(clip, int(t), int(t) + 1, self.estimate) for t in times])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        if lengths := self.config.poke.lengths:
+            self.length = int(np.random.default_rng([self.seed, index // self.batch]).integers(lengths))
+            self.size = self.config.clip.frames - lengths + 2 + self.length
         for attempt in range(TRIES):
             sample = super().__getitem__(index + attempt * len(self))
             if sample["poke"] is None:
@@ -114,7 +118,8 @@ class PokeDataset(WindowDataset):
             if sample.pop("background"):
                 sample["frames"] = sample["frames"][:1].expand_as(sample["frames"]).clone()
             return sample
-        raise StillmotionError(f"{TRIES} clips in a row have no pixel to poke: use clips that move.")
+        way = "change poke.cutoff" if lengths else "use clips that move"
+        raise StillmotionError(f"{TRIES} clips in a row have no pixel to poke: {way}.")
 
     def simulate(self, clip: Clip, indices: np.ndarray, params: AugmentParams) -> dict[str, Any]:
         """The poke of a window, whose flow is that between its first and last frame; None if there is none."""
@@ -123,7 +128,8 @@ class PokeDataset(WindowDataset):
         rng, poke = _sample_rng(self.seed, clip, indices), self.config.poke
         if poke.interpretation == "impulse":
             flow = normalise_flow(flow, poke.largest)
-        found = simulate_pokes(flow, np.asarray(clip.frames[first]), poke, rng, self.quantiles.get(clip.name))
+        still, quantile = np.asarray(clip.frames[first]), self.quantiles.get(clip.name)
+        found = simulate_pokes(flow, still, poke, rng, quantile, self.length)
         if found is None:
             return {"poke": None, "background": False}
         drawn = poke_map(found.pokes, params.out, poke.patch)
@@ -136,8 +142,6 @@ def _sample_rng(seed: int, clip: Clip, indices: np.ndarray) -> np.random.Generat
 
 
 # --- fields ---------------------------------------------------------------------------------------------------------
-
-
 class Moves(NamedTuple):
     """Handles of a clip at K frames, in pixels of its frames."""
 
@@ -270,8 +274,7 @@ def farthest_move(clip: Clip, last: int) -> tuple[tuple[float, float], tuple[flo
 
 def motion_of(clip: Clip, indices: np.ndarray, params: AugmentParams, flows: Flows) -> dict[str, Tensor]:
     """Motion as `motion_truths` gives it: the clip's own where it knows it, else estimated."""
-    known = knows_motion(clip)
-    return motion_truths(clip, indices, params) if known else estimated(clip, indices, params, flows)
+    return motion_truths(clip, indices, params) if knows_motion(clip) else estimated(clip, indices, params, flows)
 
 
 def estimated(clip: Clip, indices: np.ndarray, params: AugmentParams, flows: Flows) -> dict[str, Tensor]:
@@ -292,8 +295,8 @@ def estimated(clip: Clip, indices: np.ndarray, params: AugmentParams, flows: Flo
         moving = augment_labels(trusted & (length > MOVES), sources).astype(np.float32)
         parts["moving"].append(torch.from_numpy(moving))
         parts["visibility"].append(torch.from_numpy(augment_labels(shown, sources).astype(np.int64)))
-    stacked = {name: torch.stack(values) for name, values in parts.items()}
-    return stacked | {"figure": torch.full((1, *params.out), -1.0)}
+    figure = torch.full((1, *params.out), -1.0)
+    return {**{name: torch.stack(values) for name, values in parts.items()}, "figure": figure}
 
 
 def background_moves(clip: Clip, indices: np.ndarray, rng: np.random.Generator, flows: Flows | None = None) -> Moves:
@@ -351,8 +354,7 @@ def swing_targets(clip: Clip, params: AugmentParams) -> dict[str, Tensor]:
         the force of each frame would hold; `swing_path`, T x 2, the offsets; `swing_known`, T, 1 where they are
         known, which is nowhere in a clip that does not know its poke.
     """
-    known, offsets, pull, start = (np.zeros(shape) for shape in (SWING, (SWING, 2), (SWING, 2), (2, 2)))
-    place = np.zeros(2)
+    known, offsets, pull, start, place = (np.zeros(s) for s in (SWING, (SWING, 2), (SWING, 2), (2, 2), 2))
     if is_poked(clip) and clip.meta["poke"]["kind"] != "drag":
         path, poke = np.asarray(clip.tracks["path"], np.float64), clip.meta["poke"]
         place, first = path[0], max(0, int(np.ceil(release_frame(clip))))

@@ -43,6 +43,7 @@ def simulate_pokes(
     config: PokeConfig,
     rng: np.random.Generator,
     motion_quantile: float | None = None,
+    length: int | None = None,
 ) -> SimulatedPokes | None:
     """Draw the pokes of one clip, or None where the rule leaves no pixel.
 
@@ -53,6 +54,7 @@ def simulate_pokes(
         rng: of the sample.
         motion_quantile: the rank of the clip's motion in the data set, 0 to 1 (see `motion_quantiles`); impulses
             are drawn near it (appendix B). None draws from all candidates.
+        length: the class of length that the vectors must have (see `length_classes`); None for any.
 
     Raises:
         StillmotionError: the flow has another size than the still, or the patch does not fit.
@@ -61,10 +63,14 @@ def simulate_pokes(
     mask = foreground_mask(still, config.patch) if config.mask == "grabcut" else None
     background = bool(rng.random() < config.background)
     count = int(rng.integers(1, config.most + 1))
+    fitting = np.ones(flow.shape[:2], bool)
+    if length is not None:
+        unit = 1.0 if config.interpretation == "impulse" else config.largest
+        fitting = length_classes(_magnitude(flow) / unit, config) == length
     if background:
-        pokes = _background_pokes(flow, config, mask, count, rng)
+        pokes = _background_pokes(flow, config, mask, count, rng, fitting)
     else:
-        pokes = _foreground_pokes(flow, config, mask, count, rng, motion_quantile)
+        pokes = _foreground_pokes(flow, config, mask, count, rng, fitting, motion_quantile)
     return SimulatedPokes(pokes, background) if pokes else None
 
 
@@ -180,7 +186,7 @@ def normalise_flow(flow: np.ndarray, largest: float) -> np.ndarray:
 
     Args:
         flow: ... x 2 pixels.
-        largest: the largest magnitude in the data set between frames so far apart; see `largest_magnitude`.
+        largest: the largest magnitude in the data set between frames so far apart.
 
     Raises:
         StillmotionError: `largest` is not above zero.
@@ -189,11 +195,6 @@ def normalise_flow(flow: np.ndarray, largest: float) -> np.ndarray:
         raise StillmotionError("No clip of the data set moves, so there is no largest motion to divide by.")
     magnitude = np.maximum(_magnitude(flow), largest)[..., None]
     return np.asarray(flow / magnitude, np.float32)
-
-
-def largest_magnitude(flows: Iterable[np.ndarray]) -> float:
-    """The largest magnitude in flows of ... x 2 pixels; 0.0 without any."""
-    return max((float(_magnitude(flow).max()) for flow in flows), default=0.0)
 
 
 def motion_amount(flows: np.ndarray | Sequence[np.ndarray]) -> float:
@@ -235,6 +236,28 @@ def near_quantile(flow: np.ndarray, candidates: np.ndarray, quantile: float) -> 
     return chosen
 
 
+# --- clips as long as their poke (release) --------------------------------------------------------------------------
+def length_classes(magnitudes: np.ndarray | float, config: PokeConfig) -> np.ndarray:
+    """The class of every magnitude, 0 for the shortest clips to `config.lengths` - 1.
+
+    The classes part the magnitudes up to `config.cutoff` evenly. The release draws no longer ones; here they are of
+    the last class, for a person may poke as far as they like.
+
+    Args:
+        magnitudes: of any shape, as shares of `config.largest`.
+        config: with one length at least.
+    """
+    classes = np.asarray(magnitudes) / config.cutoff * config.lengths
+    return np.minimum(classes, config.lengths - 1).astype(int)
+
+
+def answer_frames(pixels: float, config: PokeConfig, longest: int) -> int:
+    """Frames of the answer to a poke that is so many of the networks' pixels long; `longest` is `clip.frames`."""
+    if not config.lengths:
+        return longest
+    return longest - config.lengths + 1 + int(length_classes(pixels / config.largest, config))
+
+
 # --- parts ----------------------------------------------------------------------------------------------------------
 def _foreground_pokes(
     flow: np.ndarray,
@@ -242,9 +265,10 @@ def _foreground_pokes(
     mask: np.ndarray | None,
     count: int,
     rng: np.random.Generator,
+    fitting: np.ndarray,
     motion_quantile: float | None,
 ) -> tuple[SimulatedPoke, ...]:
-    candidates = foreground_candidates(flow, config, mask)
+    candidates = foreground_candidates(flow, config, mask) & fitting
     if motion_quantile is not None and candidates.any():
         candidates = near_quantile(flow, candidates, motion_quantile)
     places = _draw(candidates, count, rng)
@@ -252,9 +276,14 @@ def _foreground_pokes(
 
 
 def _background_pokes(
-    flow: np.ndarray, config: PokeConfig, mask: np.ndarray | None, count: int, rng: np.random.Generator
+    flow: np.ndarray,
+    config: PokeConfig,
+    mask: np.ndarray | None,
+    count: int,
+    rng: np.random.Generator,
+    fitting: np.ndarray,
 ) -> tuple[SimulatedPoke, ...]:
-    vectors = _places(vector_candidates(flow, config, mask))
+    vectors = _places(vector_candidates(flow, config, mask) & fitting)
     if not len(vectors):
         return ()
     places = _draw(background_candidates(flow, config, mask), count, rng)

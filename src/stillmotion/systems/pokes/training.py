@@ -59,7 +59,7 @@ def stages(
             made.append(FieldStage(system.networks, config, usable, preview_clips or usable, own))
         else:
             assert isinstance(system.networks, StateGenerator)
-            dataset = PokeDataset(usable, config, own)
+            dataset = PokeDataset(usable, config, own, getattr(config, name).batch)
             made.append(STATE_STAGES[name](name, system.networks, config, dataset, own))
     return made
 
