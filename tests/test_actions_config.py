@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from actions_tools import changed
+from stillmotion.data.augment import find_augmentation
 from stillmotion.errors import StillmotionError
 from stillmotion.files import parse_settings
-from stillmotion.systems.actions.config import PENN_ACTIONS, PRESETS, ActionsConfig
+from stillmotion.systems.actions.config import PENN_ACTIONS, PRESETS, ActionsConfig, TrackConfig
 from stillmotion.training.schedules import factor
 
 PAPER, RELEASE = PRESETS["paper"], PRESETS["release"]
@@ -22,7 +23,7 @@ PAPER, RELEASE = PRESETS["paper"], PRESETS["release"]
     [
         ({"size": 60}, "divisible by 8"),
         ({"size": 8}, "size"),
-        ({"actions": ("walk", "run", "walk")}, "different names, not walk, run, walk"),
+        ({"actions": ("walk", "run", "walk")}, "different names, not all or any: walk, run, walk"),
         ({"actions": ("walk", "")}, "actions"),
         ({"keypoints__readout": "hard"}, "keypoints.readout"),
         ({"keypoints__sharpness": 0.0}, "keypoints.sharpness"),
@@ -32,8 +33,13 @@ PAPER, RELEASE = PRESETS["paper"], PRESETS["release"]
         ({"losses__perceptual__network": "resnet"}, "losses.perceptual.network"),
         ({"losses__perceptual__inputs": "raw"}, "losses.perceptual.inputs"),
         ({"pairs__gap": (11, 8)}, "pairs.gap must be a range"),
-        ({"pairs__filters__contrast": (3.0, 0.7)}, "pairs.filters.contrast must be a range"),
-        ({"pairs__rotation": 181}, "pairs.rotation"),
+        ({"actions": ("walk", "all")}, "not all or any"),
+        ({"actions": ("any", "walk")}, "not all or any"),
+        ({"sides": ("left", "right")}, "sides need tracks"),
+        ({"sides": None}, "sides need tracks"),
+        ({"tracks": asdict(TrackConfig())}, "tracks need fields"),
+        ({"sequences__rotation": 181}, "sequences.rotation"),
+        ({"sequences__speed": (1.2, 0.7)}, "sequences.speed must be a range"),
         ({"sequences__scale": (1.2, 0.7)}, "sequences.scale must be a range"),
         ({"motion_losses__kl_ramp": 1.5}, "kl_ramp"),
     ],
@@ -59,9 +65,9 @@ def test_no_number_may_be_negative(name: str) -> None:
 
 
 def test_settings_come_as_text() -> None:
-    text = {"motion__input_every_step": "true", "motion__hidden": "32", "pairs__filters": None}
+    text = {"motion__input_every_step": "true", "motion__hidden": "32", "pairs__balance": "true"}
     config = changed(PAPER, **text)
-    assert (config.motion.input_every_step, config.motion.hidden, config.pairs.filters) == (True, 32, None)
+    assert (config.motion.input_every_step, config.motion.hidden, config.pairs.balance) == (True, 32, True)
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=[*PRESETS])
@@ -121,7 +127,9 @@ def test_the_papers_numbers() -> None:
         0,
         False,
     )
-    assert (PAPER.pairs.gap, PAPER.pairs.test_gap, PAPER.pairs.rotation, PAPER.pairs.flip) == ((8, 11), 10, 10, 0.5)
+    assert (PAPER.pairs.gap, PAPER.pairs.augmentation, PAPER.pairs.balance) == ((8, 11), "penn", False)
+    penn = find_augmentation(PAPER.pairs.augmentation)
+    assert (penn.rotation, penn.horizontal_flip, penn.filters) == ((-10, 10), 0.5, True)
     assert (PAPER.sequences.rotation, PAPER.sequences.flip, PAPER.sequences.scale) == (15, 0.5, (0.7, 1.2))
     for stage in (PAPER.keypoint_training, PAPER.motion_training):
         assert (stage.learning_rate, stage.momenta, stage.batch) == (1e-4, (0.5, 0.999), 32)

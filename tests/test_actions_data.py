@@ -19,11 +19,10 @@ from stillmotion.data.clip import Clip
 from stillmotion.data.sampling import loader
 from stillmotion.errors import StillmotionWarning
 from stillmotion.geometry import to_normalised
+from stillmotion.systems.actions.config import PairConfig, SequenceConfig
 from stillmotion.systems.actions.data import (
     TRACK,
     KeypointSequences,
-    PairConfig,
-    SequenceConfig,
     action_names,
     check_action_count,
     choose_pair,
@@ -183,14 +182,14 @@ def test_clips_of_other_shapes_are_labelled_from_their_centre(tmp_path: Path) ->
 def test_long_clips_give_33_frames_at_a_gap_of_their_length_over_33(length: int) -> None:
     gap, starts = length // 33, set()
     for seed in range(400):
-        times, valid = sequence_times(length, SequenceConfig(), np.random.default_rng(seed))
+        times, valid = sequence_times(length, SequenceConfig(), 33, np.random.default_rng(seed))
         assert len(times) == 33
         assert valid.all()
         assert (np.diff(times) == gap).all()
         starts.add(int(times[0]))
         assert times[-1] <= length - 1
     assert starts == set(range(length - 33 * gap + 1))
-    assert sequence_times(length, SequenceConfig())[0].tolist() == [gap * t for t in range(33)]
+    assert sequence_times(length, SequenceConfig(), 33)[0].tolist() == [gap * t for t in range(33)]
 
 
 @pytest.mark.parametrize("length", [17, 18, 32])
@@ -198,7 +197,7 @@ def test_shorter_clips_give_17_frames_and_their_midpoints(length: int) -> None:
     values = np.random.default_rng(0).normal(size=(length, 2, 2))
     starts = set()
     for seed in range(300):
-        times, valid = sequence_times(length, SequenceConfig(), np.random.default_rng(seed))
+        times, valid = sequence_times(length, SequenceConfig(), 33, np.random.default_rng(seed))
         start = int(times[0])
         starts.add(start)
         assert valid.all()
@@ -206,28 +205,28 @@ def test_shorter_clips_give_17_frames_and_their_midpoints(length: int) -> None:
         assert np.array_equal(found[::2], values[start : start + 17])
         assert np.allclose(found[1::2], (values[start : start + 16] + values[start + 1 : start + 17]) / 2)
     assert starts == set(range(length - 16))
-    assert sequence_times(length, SequenceConfig())[0][0] == 0
+    assert sequence_times(length, SequenceConfig(), 33)[0][0] == 0
 
 
 @pytest.mark.parametrize("length", [2, 9, 16])
 def test_clips_under_17_frames_are_stretched_whole(length: int) -> None:
-    times, valid = sequence_times(length, SequenceConfig(), np.random.default_rng(0))
+    times, valid = sequence_times(length, SequenceConfig(), 33, np.random.default_rng(0))
     assert np.allclose(times, np.linspace(0, length - 1, 33))
     assert valid.all()
 
 
 def test_at_a_fixed_step_speed_is_real_and_what_a_clip_lacks_is_not_valid() -> None:
-    config = SequenceConfig(frames=5, step=3)
-    drawn = [sequence_times(20, config, np.random.default_rng(seed)) for seed in range(200)]
+    config = SequenceConfig(step=3)
+    drawn = [sequence_times(20, config, 5, np.random.default_rng(seed)) for seed in range(200)]
     assert all((np.diff(times) == 3).all() and valid.all() for times, valid in drawn)
     assert {int(times[0]) for times, _ in drawn} == set(range(8))
-    times, valid = sequence_times(8, config, np.random.default_rng(0))
+    times, valid = sequence_times(8, config, 5, np.random.default_rng(0))
     assert times.tolist() == [0, 3, 6, 7, 7]
     assert valid.tolist() == [True, True, True, False, False]
 
 
 def test_items_hold_the_still_and_the_32_that_follow() -> None:
-    item = KeypointSequences([labelled(70)], STILL, 0, augment=False)[0]
+    item = KeypointSequences([labelled(70)], STILL, 33, 0, augment=False)[0]
     assert item.keys() == {"first", "points", "valid", "action", "name"}
     assert item["first"].shape == (3, 2)
     assert item["points"].shape == (32, 3, 2)
@@ -236,7 +235,7 @@ def test_items_hold_the_still_and_the_32_that_follow() -> None:
     assert torch.allclose(item["points"][:, 1, 0], 2 * torch.arange(1, 33) / 100)
     assert torch.allclose(item["points"][:, 2, 1], torch.tensor(0.2))
     assert item["action"] == -1
-    short = KeypointSequences([labelled(6)], replace(STILL, step=1), 0)[0]
+    short = KeypointSequences([labelled(6)], replace(STILL, step=1), 33, 0)[0]
     assert short["valid"].tolist() == [1.0] * 5 + [0.0] * 27
     assert torch.equal(short["points"][5:], short["points"][4:5].expand(27, -1, -1))
 
@@ -245,7 +244,7 @@ def test_changes_are_the_same_over_time_within_their_ranges_and_a_function_of_th
     """The keypoint (0.5, 0) at all times: its length is the scale, its direction the rotation and the flip."""
     keypoints = np.tile(np.float32([0.5, 0.0]), (40, 1, 1))
     clips = [replace(labelled(40, name), tracks={TRACK: keypoints}) for name in "ab"]
-    dataset, scales, degrees, flips = KeypointSequences(clips, SequenceConfig(), 3), set(), set(), 0
+    dataset, scales, degrees, flips = KeypointSequences(clips, SequenceConfig(), 33, 3), set(), set(), 0
     for n in range(1500):
         item = dataset[n]
         assert torch.allclose(item["points"], item["first"].expand(32, -1, -1))
@@ -256,22 +255,22 @@ def test_changes_are_the_same_over_time_within_their_ranges_and_a_function_of_th
     assert scales == {round(0.7 + 0.01 * k, 2) for k in range(51)}
     assert degrees == set(range(-15, 16))
     assert 680 < flips < 820
-    again = KeypointSequences(clips, SequenceConfig(), 3)
+    again = KeypointSequences(clips, SequenceConfig(), 33, 3)
     assert all(torch.equal(again[n]["points"], dataset[n]["points"]) for n in (0, 5, 77))
-    assert not torch.equal(KeypointSequences(clips, SequenceConfig(), 4)[5]["points"], dataset[5]["points"])
+    assert not torch.equal(KeypointSequences(clips, SequenceConfig(), 33, 4)[5]["points"], dataset[5]["points"])
     assert len(dataset) == 2
     assert {dataset[0]["name"], dataset[1]["name"]} == {"a", "b"}
 
 
 def test_without_augmentation_sequences_start_at_0_and_are_unchanged() -> None:
-    dataset = KeypointSequences([labelled(60)], SequenceConfig(), 0, augment=False)
+    dataset = KeypointSequences([labelled(60)], SequenceConfig(), 33, 0, augment=False)
     for n in range(10):
         assert torch.allclose(dataset[n]["first"], torch.tensor([[0, 0], [0, 0.1], [0, 0.2]]))
 
 
 def test_batches_and_workers_get_the_same_items() -> None:
     clips = [labelled(20 + n, f"c{n}", action="walk") for n in range(4)]
-    dataset = KeypointSequences(clips, SequenceConfig(), 0, actions=("run", "walk"))
+    dataset = KeypointSequences(clips, SequenceConfig(), 33, 0, actions=("run", "walk"))
     batch = next(iter(loader(dataset, start_step=1, steps=1, batch=4)))
     assert batch["points"].shape == (4, 32, 3, 2)
     assert batch["action"].dtype == torch.int64
@@ -281,19 +280,19 @@ def test_batches_and_workers_get_the_same_items() -> None:
 
 def test_short_clips_are_counted_once_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     clips = [labelled(n, f"c{n}") for n in (16, 9, 17, 40)]
-    dataset = KeypointSequences(clips, STILL, 0)
+    dataset = KeypointSequences(clips, STILL, 33, 0)
     assert [dataset[n]["points"].shape[0] for n in range(4)] == [32] * 4
     assert capsys.readouterr().err == "2 of 4 clips have fewer than 17 frames; they are played slower.\n"
-    KeypointSequences(clips, replace(STILL, step=1), 0)
+    KeypointSequences(clips, replace(STILL, step=1), 33, 0)
     assert capsys.readouterr().err.startswith("3 of 4 clips have fewer than 33 frames; the frames they lack")
-    KeypointSequences(clips[2:], STILL, 0)
+    KeypointSequences(clips[2:], STILL, 33, 0)
     assert capsys.readouterr().err == ""
 
 
 def test_clips_that_cannot_be_used_are_named_in_one_sentence() -> None:
-    assert "'c' has no track 'keypoints'" in refused(KeypointSequences, [counting(name="c")], STILL, 0)
-    assert "'c' has one frame" in refused(KeypointSequences, [labelled(1, "c")], STILL, 0)
-    assert "no clips" in refused(KeypointSequences, [], STILL, 0)
+    assert "'c' has no track 'keypoints'" in refused(KeypointSequences, [counting(name="c")], STILL, 33, 0)
+    assert "'c' has one frame" in refused(KeypointSequences, [labelled(1, "c")], STILL, 33, 0)
+    assert "no clips" in refused(KeypointSequences, [], STILL, 33, 0)
     refuses("sequences.scale must", SequenceConfig, scale=(1.2, 0.7), error=ValueError)
     refuses("pairs.gap must", PairConfig, gap=(9, 3), error=ValueError)
 
@@ -329,12 +328,12 @@ def test_actions_are_sorted_and_a_single_clip_is_warned_of() -> None:
 
 def test_items_hold_the_index_of_the_action_and_unknown_ones_are_named() -> None:
     clips = [labelled(name="a", action="run"), labelled(name="b", action="jump")]
-    dataset = KeypointSequences(clips, STILL, 0, actions=("bow", "jump", "run"))
+    dataset = KeypointSequences(clips, STILL, 33, 0, actions=("bow", "jump", "run"))
     assert {dataset[n]["name"]: dataset[n]["action"] for n in range(2)} == {"a": 2, "b": 1}
-    message = refused(KeypointSequences, clips, STILL, 0, actions=("bow", "run"))
+    message = refused(KeypointSequences, clips, STILL, 33, 0, actions=("bow", "run"))
     assert "'b' shows 'jump'" in message
     assert "bow, run" in message
-    assert "'c' has no 'action'" in refused(KeypointSequences, [labelled(name="c")], STILL, 0, actions=("run",))
+    assert "'c' has no 'action'" in refused(KeypointSequences, [labelled(name="c")], STILL, 33, 0, actions=("run",))
 
 
 def test_a_list_of_other_length_than_the_models_is_refused() -> None:
@@ -346,9 +345,9 @@ def test_a_list_of_other_length_than_the_models_is_refused() -> None:
 def test_sequences_are_balanced_over_actions_if_asked() -> None:
     clips = [labelled(name=f"w{i}", action="walk") for i in range(5)] + [labelled(name="jump", action="jump")]
     settings = {"actions": ("jump", "nap", "walk")}
-    balanced = KeypointSequences(clips, replace(STILL, balance=True), 0, **settings)
+    balanced = KeypointSequences(clips, replace(STILL, balance=True), 33, 0, **settings)
     assert Counter(balanced[n]["action"] for n in range(20)) == {0: 10, 2: 10}
-    plain = KeypointSequences(clips, STILL, 0, **settings)
+    plain = KeypointSequences(clips, STILL, 33, 0, **settings)
     assert Counter(plain[n]["action"] for n in range(24)) == {0: 4, 2: 20}
 
 
@@ -357,16 +356,16 @@ def test_the_side_is_exchanged_by_a_flip() -> None:
     sides = side_names(clips)
     assert sides == ("back", "left", "right")
     for flip, expected in ((0.0, "left"), (1.0, "right")):
-        dataset = KeypointSequences(clips, replace(STILL, flip=flip), 0, sides=sides)
+        dataset = KeypointSequences(clips, replace(STILL, flip=flip), 33, 0, sides=sides)
         found = {dataset[n]["name"]: sides[dataset[n]["side"]] for n in range(2)}
         assert found == {"a": expected, "b": "back"}
-    assert "'a' is seen from 'left'" in refused(KeypointSequences, clips, STILL, 0, sides=("back", "left"))
+    assert "'a' is seen from 'left'" in refused(KeypointSequences, clips, STILL, 33, 0, sides=("back", "left"))
 
 
 def test_without_sides_in_meta_the_side_is_the_flip() -> None:
     clips = [labelled()]
     assert side_names(clips) == ("filmed", "mirrored")
-    dataset = KeypointSequences(clips, replace(STILL, flip=0.5), 0, sides=side_names(clips))
+    dataset = KeypointSequences(clips, replace(STILL, flip=0.5), 33, 0, sides=side_names(clips))
     found = [dataset[n] for n in range(40)]
     assert {item["side"] for item in found} == {0, 1}
     assert all((item["points"][-1, 0, 0] < 0) == bool(item["side"]) for item in found)

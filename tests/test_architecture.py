@@ -46,6 +46,7 @@ LAZY = {"options"}
 
 ROOMS = {"__init__", "config", "networks", "losses", "data", "training", "animating", "visualization"}
 MORE_ROOMS = {
+    "actions": {"motion", "tracks", "performing"},
     "driving": {"transfer", "masking"},
     "strokes": {"object_frame", "stroke_encoding", "compositing"},
     "pokes": {"poking", "handles", "field_network"},

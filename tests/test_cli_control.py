@@ -8,6 +8,7 @@ import pytest
 from stillmotion.cli import control_from, parser
 from stillmotion.errors import StillmotionError
 from stillmotion.options import Control
+from stillmotion.systems.actions import Act, Pose, Remove
 from stillmotion.systems.driving import Drive, Predict
 from stillmotion.systems.strokes import Stroke, StrokeFrom
 
@@ -54,6 +55,9 @@ def fields_of(control: Control) -> dict[str, Any]:
             },
         ),
         ("--predict", Predict, {}),
+        ("--action walk --side left", Act, {"action": "walk", "side": "left"}),
+        ("--pose-of b.png --pose-frames 4", Pose, {"picture": "b.png", "rise": 4}),
+        ("--remove", Remove, {}),
         ("--stroke 1,2&3,4 --fps 5 --attach", Stroke, {"fps": 5.0, "attach": True}),
         ("--stroke-from a.mp4 --tracker points:person", StrokeFrom, {"video": "a.mp4", "tracker": "points:person"}),
     ],
@@ -71,8 +75,8 @@ def test_there_is_one_control(words: str) -> None:
     with pytest.raises(StillmotionError) as caught:
         control_of(*words.split())
     assert str(caught.value) == (
-        "Say what the still should follow: one of --drive VIDEO, --predict, --poke X,Y>X,Y, "
-        "--impulse X,Y:DX,DY, --stroke POINTS and --stroke-from VIDEO."
+        "Say what the still should follow: one of --action NAME, --pose-of PICTURE, --remove, --drive VIDEO, "
+        "--predict, --poke X,Y>X,Y, --impulse X,Y:DX,DY, --stroke POINTS and --stroke-from VIDEO."
     )
 
 
@@ -81,6 +85,8 @@ def test_there_is_one_control(words: str) -> None:
     [
         ("--predict --keep-background", "--keep-background belongs to --drive; leave it out with --predict."),
         ("--drive a.mp4 --attach", "--attach belongs to --stroke and --stroke-from; leave it out with --drive."),
+        ("--remove --side left", "--side belongs to --action; leave it out with --remove."),
+        ("--action walk --pose-frames 3", "--pose-frames belongs to --pose-of; leave it out with --action."),
         ("--predict --fps 3", "--fps belongs to --stroke and --stroke-from; leave it out with --predict."),
         ("--stroke 1,2 --tracker x", "--tracker belongs to --stroke-from; leave it out with --stroke."),
         ("--stroke 1,2 --adapt-variance", "--adapt-covariance belongs to --drive; leave it out with --stroke."),

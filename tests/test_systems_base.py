@@ -275,7 +275,7 @@ def test_a_system_is_a_package_with_its_controls_declared() -> None:
 
 def test_an_unknown_system_is_told_with_those_known() -> None:
     for name in ("dancing", "", "base", "driving.animating", "../driving"):
-        refuses(f"no system '{name}'; known are driving", find_system, name)
+        refuses(f"no system '{name}'; known are actions, driving", find_system, name)
 
 
 @pytest.mark.parametrize("name", system_names())
