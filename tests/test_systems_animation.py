@@ -11,8 +11,8 @@ from refusals import refuses
 from stillmotion import media
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.base import Animation, Output, Rollout, Step
-from stillmotion.systems.driving.transfer import in_batches
 from stillmotion.systems.driving.animating import Driving
+from stillmotion.systems.driving.transfer import in_batches
 
 
 class Counting(Rollout):
