@@ -9,7 +9,7 @@ prepare "${PENN:?set PENN to the folder of strips}" "$data/penn-all" --layout pe
 prepare "$PENN" "$data/penn" --layout penn-strips --size 64 --licence research "${joints[@]}"
 train "$runs/actions-pairs" actions "$data/penn-all@40" "$data/penn@40" "$data/puppets" --preset small --stages truth \
   --from driving-weizmann --parts detector,generator --workers 1
-train "$runs/actions-penn" actions "$data/penn-all" --preset small --stages motion --steps 2500 \
+train "$runs/actions-penn" actions "$data/penn-all" --preset people --stages motion \
   --from "$runs/actions-pairs" --parts detector,generator
 
 pack "$runs/actions-penn" actions-penn --licence "Apache-2.0, data: research" --world puppets --action wave2

@@ -5,7 +5,7 @@ source "$(dirname "$0")/common.sh" "$@"
 
 prepare "${WEIZMANN:?set WEIZMANN to the folder of strips}" "$data/weizmann" --layout weizmann --hold-out subject=4 \
   --licence research
-train "$runs/actions-weizmann" actions "$data/weizmann" --preset small --stages motion --steps 2500 \
+train "$runs/actions-weizmann" actions "$data/weizmann" --preset people --stages motion \
   --from driving-weizmann --parts detector,generator
 
 pack "$runs/actions-weizmann" actions-weizmann --licence "Apache-2.0, data: research" --world puppets --action wave2

@@ -129,7 +129,8 @@ class ActionsRollout(Rollout):
 
     def __init__(self, system: Actions, still: np.ndarray, control: Control | None, output: Output):
         self.system, self.still, self.output = system, still, output
-        self.networks, self.fps = system.networks, system.clip_fps
+        self.networks = system.networks
+        self.fps = system.clip_fps / max(1, system.config.sequences.step)
         self._random = torch.Generator().manual_seed(output.seed or 0)
         self._performer: Performer | None = None
         self._targets: Iterator[Keypoints] = iter(())

@@ -282,6 +282,12 @@ PRESETS: dict[str, ActionsConfig] = {
     ),
     # Ours: fields for the renderer and a rectified flow over tracks; the actions are those of the training clips.
     "small": _SMALL,
+    # actions-weizmann and actions-penn: real people, whose actions take two or three seconds.
+    "people": replace(
+        _SMALL,
+        sequences=replace(_SMALL.sequences, step=2),
+        motion_training=replace(_SMALL.motion_training, steps=3_000),
+    ),
     # actions-sprites: game characters, whose keypoints nobody knows; clips are short, and seen from four sides.
     "sprites": replace(
         _SMALL,
