@@ -23,11 +23,12 @@ from stillmotion.systems.actions.networks import ActionsNetworks, FieldActionsNe
 from stillmotion.systems.actions.tracks import Condition, from_track, to_track
 from stillmotion.systems.base import Output
 
-WIDE = 0.3
+WIDE = 0.2
 """Deviation of a keypoint, normalised, from which on it belongs to no one place: two figures share it."""
 
-UNSURE = 1 / 3
-"""Share of such keypoints from which on the still is said to show several figures."""
+UNSURE = 0.25
+"""Share of such keypoints from which on the still is said to show several figures. Of 56 single people no one has so
+many; of two people side by side nine in ten do with actions-weizmann, and six in ten with actions-puppets."""
 
 
 class Drawn(NamedTuple):
