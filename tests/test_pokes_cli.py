@@ -34,6 +34,19 @@ def explain(shelf: Path, out: Path, *more: str, model: str = "tiny") -> list[str
     return ["explain", str(shelf / "me.png"), "--model", str(shelf / model), "-o", str(out), *more]
 
 
+def test_places_may_begin_with_a_minus(shelf: Path, tmp_path: Path, capsys: Capture) -> None:
+    """Centres of pixels are at integers, so half of the first pixel is left of 0."""
+    for number, flag, text in ((0, "--poke", "-0.4,12>6,9"), (1, "--impulse", "-.25,-0.5:4,2")):
+        out = tmp_path / f"{number}.png"
+        assert run(animate(shelf, out, flag, text, "--frames", "4")) == 0
+        control = Poke(text) if flag == "--poke" else Impulse(text)
+        frames, _ = media.read_video(out, frame_width=48)
+        assert np.array_equal(frames, load(shelf / "tiny")(shelf / "me.png", control, 4).frames())
+    capsys.readouterr()
+    assert run(animate(shelf, tmp_path / "x.png", "--poke", "1,2>3,4", "-q")) == 2
+    assert "-q" in sentence(capsys)
+
+
 # --- animate -------------------------------------------------------------------------------------------------------
 def test_the_command_line_makes_the_frames_that_python_makes(shelf: Path, tmp_path: Path, capsys: Capture) -> None:
     options = ["--poke", "10,12>16,9", "--poke", "30,20>34,20@2", "--rise", "3", "--release", "5", "--frames", "9"]

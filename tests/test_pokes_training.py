@@ -1,5 +1,6 @@
 """The stages of a training: which there are, and that the network of ours learns to answer."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,10 +9,13 @@ from torch import Tensor
 from pokes_state_tools import changed
 from pokes_tools import TINY_FIELDS, poked_clip
 from refusals import refused
+from stillmotion.files import load_tensors
 from stillmotion.systems.pokes.animating import Pokes
 from stillmotion.systems.pokes.config import PokesConfig
 from stillmotion.systems.pokes.data import PokeDataset
 from stillmotion.systems.pokes.training import FieldStage, PretrainingStage
+from stillmotion.training import LoopSettings, checkpoint, fit
+from stopping import ctrl_c
 
 LEARNING = changed(
     TINY_FIELDS,
@@ -71,6 +75,36 @@ def test_it_learns_that_the_square_goes_with_the_hand() -> None:
     bright = steps[-1].frame[..., 0].astype(float).clip(120) - 120
     columns = bright.sum(0) @ range(32) / bright.sum()
     assert abs(columns - (13 + 6)) < 1.5  # the middle of the square was in column 13, and goes 6 to the right
+
+
+def test_a_resumed_training_is_that_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    """Weights, averages and moments are the same bit for bit; stopped after one of three steps."""
+    clips = [poked_clip(f"c{i}", by=(6, i), corner=(9 + i, 10)) for i in range(3)]
+    settings = LoopSettings(preview_every=0, precision="fp32", threads=1)
+    config = changed(LEARNING, fields__steps=3, clip__augmentation="varied")
+
+    def trained(run: Path, resume: bool = False) -> tuple[bool, dict[str, Tensor], dict[str, Tensor]]:
+        torch.manual_seed(3)
+        (stage,) = Pokes.build(config).stages(clips)
+        outcome = fit([stage], run, settings, config={}, resume=resume)
+        made = checkpoint.find_last(run, ["fields"])
+        assert made is not None
+        tensors = {
+            f"{file.stem}/{name}": value
+            for file in sorted(made.folder.glob("*.safetensors"))
+            for name, value in load_tensors(file).items()
+        }
+        return outcome.finished, dict(stage.model.state_dict()), tensors
+
+    finished, weights, stored = trained(tmp_path / "whole")
+    assert finished
+    with ctrl_c():
+        assert not trained(tmp_path / "parts")[0]
+    finished, again, stored_again = trained(tmp_path / "parts", resume=True)
+    assert finished
+    for one, other in ((weights, again), (stored, stored_again)):
+        assert list(one) == list(other)
+        assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
 def test_previews_show_two_rows_per_clip() -> None:

@@ -7,6 +7,7 @@ controls that the systems declare.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 import warnings
@@ -134,6 +135,11 @@ VERBS = (Animate, Explain, Models, Prepare, World, Train, Evaluate, Bench)
 
 class _Parser(argparse.ArgumentParser):
     """Says what to do in one sentence instead of repeating the usage."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        # What begins with a negative number is a value, and no option: a place in the first half pixel, `-0.4,12`.
+        self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"stillmotion: {message}; see {self.prog} --help.\n")
