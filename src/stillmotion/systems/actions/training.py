@@ -172,6 +172,10 @@ class SequenceTraining:
         self.generators = {"noise": torch.Generator()}  # seeded and stored by the loop
         self.optimizers: dict[str, Optimizer] = {"motion": adam(self.motion.parameters(), stage)}
         self.schedulers = {"motion": scheduler(self.optimizers["motion"], stage.schedule, stage.steps)}
+        self.set_up()
+
+    def set_up(self) -> None:
+        """Add what a kind has beside the generator."""
 
     def begin(self, folder: Path) -> None:
         """Label all clips, now that the detector has its final weights."""
@@ -203,15 +207,9 @@ class MotionTraining(SequenceTraining):
 
     motion: MotionGenerator
 
-    def __init__(
-        self,
-        model: ActionsNetworks | FieldActionsNetworks,
-        config: ActionsConfig,
-        clips: Sequence[Any],
-        preview_clips: Sequence[Any],
-        seed: int,
-    ):
-        super().__init__(model, config, clips, preview_clips, seed)
+    def set_up(self) -> None:
+        """Build the discriminator, unless an ablation leaves it out."""
+        config = self.config
         self.discriminator = SequenceDiscriminator(config) if config.motion.sequence_discriminator else None
         if self.discriminator is not None:
             stage = config.motion_training
@@ -253,15 +251,8 @@ class TrackTraining(SequenceTraining):
 
     motion: TrackFlow
 
-    def __init__(
-        self,
-        model: ActionsNetworks | FieldActionsNetworks,
-        config: ActionsConfig,
-        clips: Sequence[Any],
-        preview_clips: Sequence[Any],
-        seed: int,
-    ):
-        super().__init__(model, config, clips, preview_clips, seed)
+    def set_up(self) -> None:
+        """Average the weights."""
         self.ema: Mapping[str, nn.Module] = {"motion": self.motion}
 
     def begin(self, folder: Path) -> None:
