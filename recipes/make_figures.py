@@ -2,6 +2,7 @@
 
 python recipes/make_figures.py docs/demo.gif              animated: the stills, their directions, the animations
 python recipes/make_figures.py docs/strokes-demo.png      one still, two strokes
+python recipes/make_figures.py docs/pokes-demo.gif        animated: made plants, dragged and let go, plucked, pushed
 python recipes/make_figures.py docs/sharpness.png BEFORE  made people: still, truth, an earlier version's frame, ours
 """
 
@@ -10,13 +11,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from stillmotion import Drive, Stroke, media
+from stillmotion import Drive, Impulse, Poke, Stroke, media
 from stillmotion.animate import load
-from stillmotion.options import read_points
+from stillmotion.options import Control, read_points
+from stillmotion.systems.pokes.visualization import HAND
 from stillmotion.systems.strokes.visualization import draw_stroke
+from stillmotion.worlds import sample_clip
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SIZE, GAP = 112, 6
@@ -75,6 +79,34 @@ def _row(cells: list[np.ndarray]) -> np.ndarray:
     return sheet
 
 
+def plants(count: int = 44) -> list[np.ndarray]:
+    """Frames of made plants side by side, 256 pixels each; an arrow says where to, as long as something acts on them.
+
+    The first is dragged, held and let go, the second is plucked, the third pushed. None was trained on.
+    """
+    columns = [poked(12, 8, count, 20), poked(12, 14, count, 7, rise=6), poked(12, 9, count, 6, force=True)]
+    wall = np.full((256, GAP, 3), WALL, np.uint8)
+    return [np.concatenate([a, wall, b, wall, c], axis=1) for a, b, c in zip(*columns, strict=True)]
+
+
+def poked(
+    seed: int, index: int, count: int, acting: int, rise: int | None = None, force: bool = False
+) -> list[np.ndarray]:
+    """A plant of the world under the poke of its own clip, or a force of that vector that lasts `acting` frames."""
+    clip = sample_clip("plants", seed, index, size=256, frames=12, action="drag")
+    start, end = (tuple(float(value) for value in clip.tracks["path"][t]) for t in (0, 10))
+    move = (start, end)
+    control: Control = Poke([move], rise=rise, release=acting)
+    if force:
+        control = Impulse([(start, tuple(b - a for a, b in zip(*move, strict=True)))], duration=acting)
+    made = load("pokes-plants")(clip.frames[0], control, count).frames()
+    first, last = ([round(value) for value in point] for point in move)
+    shown = [frame.copy() for frame in made]
+    for frame in shown[:acting]:
+        cv2.arrowedLine(frame, first, last, HAND, 3, cv2.LINE_AA, tipLength=0.25)
+    return shown
+
+
 def sharpness(before: Path, shown: int = 4, time: int = 16, seed: int = 99) -> np.ndarray:
     """The first people of a seed in rows: still, true frame, the frame of an earlier version, and ours.
 
@@ -101,7 +133,9 @@ def sharpness(before: Path, shown: int = 4, time: int = 16, seed: int = 99) -> n
 
 if __name__ == "__main__":
     target = Path(sys.argv[1])
-    if target.suffix == ".gif":
+    if target.stem == "pokes-demo":
+        media.write_video(target, iter(plants()), fps=12.5, overwrite=True)
+    elif target.suffix == ".gif":
         media.write_video(target, iter(demo()), fps=12.5, overwrite=True)
     else:
         made = sharpness(Path(sys.argv[2])) if target.stem == "sharpness" else walks()
