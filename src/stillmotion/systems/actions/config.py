@@ -172,6 +172,9 @@ class SequenceConfig:
     scale: tuple[Positive, Positive] = (0.7, 1.2)  # factor of the points, about the origin
     speed: tuple[Positive, Positive] = (1.0, 1.0)  # ours, with `step`: factor of it
     balance: bool = False  # actions come equally often, and not clips (ours)
+    # Ours: frames in which half of the sequences come from the pose of another clip; 0: they all start with their own.
+    # Without it a still's pose decides the action, where all clips of an action start alike.
+    transition: Steps = 0
 
     def __post_init__(self) -> None:
         _check_range("sequences.scale", self.scale)
@@ -259,7 +262,7 @@ _SMALL = ActionsConfig(
     actions=None,
     fields=SMALL,
     tracks=TrackConfig(),
-    sequences=SequenceConfig(step=1, rotation=0, scale=(0.8, 1.15), speed=(0.85, 1.2), balance=True),
+    sequences=SequenceConfig(step=1, rotation=0, scale=(0.8, 1.15), speed=(0.85, 1.2), balance=True, transition=10),
     keypoint_supervision=SupervisionStage(steps=5_000),
     pair_stages=SMALL_STAGES,
     motion_training=StageConfig(
@@ -285,7 +288,7 @@ PRESETS: dict[str, ActionsConfig] = {
     # actions-weizmann and actions-penn: real people, whose actions take two or three seconds.
     "people": replace(
         _SMALL,
-        sequences=replace(_SMALL.sequences, step=2),
+        sequences=replace(_SMALL.sequences, step=2, transition=6),
         motion_training=replace(_SMALL.motion_training, steps=3_000),
     ),
     # actions-sprites: game characters, whose keypoints nobody knows; clips are short, and seen from four sides.

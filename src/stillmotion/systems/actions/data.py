@@ -165,6 +165,9 @@ class KeypointSequences(Dataset[dict[str, Any]]):
         times, valid = sequence_times(len(self.keypoints[clip]), self.config, self.frames, rng)
         keypoints, mirror = interpolate(self.keypoints[clip], times), False
         if rng is not None:
+            if self.config.transition and rng.random() < 0.5:
+                other = self.keypoints[int(rng.integers(len(self)))]
+                keypoints = come_from(other[int(rng.integers(len(other)))], keypoints, self.config.transition)
             degrees, mirror, scale = _sample_changes(self.config, rng)
             keypoints = transform_keypoints(keypoints, degrees, mirror, scale)
             if mirror and self.partners:
@@ -215,6 +218,21 @@ def interpolate(values: np.ndarray, times: np.ndarray) -> np.ndarray:
     after = np.minimum(before + 1, len(values) - 1)
     share = (times - before)[:, None, None]
     return np.asarray((1 - share) * values[before] + share * values[after])
+
+
+def come_from(pose: np.ndarray, keypoints: np.ndarray, frames: int) -> np.ndarray:
+    """A sequence that starts in a pose and takes so many frames to get into its own; K x C and T x K x C to T x K x C.
+
+    The pose is brought to the place and size that the sequence has at first: those of its keypoints' mean and spread.
+    """
+    (centre, size), (there, extent) = ((each[:, :2].mean(0), each[:, :2].std()) for each in (pose, keypoints[0]))
+    factor = extent / max(size, 1e-3)
+    placed = np.array(pose)
+    placed[:, :2] = (pose[:, :2] - centre) * factor + there
+    placed[:, 2:] *= factor**2
+    share = np.clip(np.arange(len(keypoints)) / frames, 0, 1)[:, None, None]
+    share = share**2 * (3 - 2 * share)
+    return np.asarray((1 - share) * placed + share * keypoints)
 
 
 def transform_keypoints(keypoints: np.ndarray, degrees: float, mirror: bool, scale: float) -> np.ndarray:
