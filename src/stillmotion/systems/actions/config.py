@@ -172,7 +172,7 @@ class SequenceConfig:
     scale: tuple[Positive, Positive] = (0.7, 1.2)  # factor of the points, about the origin
     speed: tuple[Positive, Positive] = (1.0, 1.0)  # ours, with `step`: factor of it
     balance: bool = False  # actions come equally often, and not clips (ours)
-    # Ours: frames in which half of the sequences come from the pose of another clip; 0: they all start with their own.
+    # Ours: frames in which half of the sequences come from the pose of another clip; 0: all start with their own.
     # Without it a still's pose decides the action, where all clips of an action start alike.
     transition: Steps = 0
 

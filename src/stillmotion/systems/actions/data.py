@@ -221,12 +221,12 @@ def interpolate(values: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def come_from(pose: np.ndarray, keypoints: np.ndarray, frames: int) -> np.ndarray:
-    """A sequence that starts in a pose and takes so many frames to get into its own; K x C and T x K x C to T x K x C.
+    """A sequence that starts in a pose and takes so many frames to get into its own; T x K x C.
 
-    The pose is brought to the place and size that the sequence has at first: those of its keypoints' mean and spread.
+    The pose, K x C, is brought to the place and size that the sequence has at first: its keypoints' mean and spread.
     """
-    (centre, size), (there, extent) = ((each[:, :2].mean(0), each[:, :2].std()) for each in (pose, keypoints[0]))
-    factor = extent / max(size, 1e-3)
+    centre, there = pose[:, :2].mean(0), keypoints[0, :, :2].mean(0)
+    factor = np.std(keypoints[0, :, :2] - there) / max(np.std(pose[:, :2] - centre), 1e-3)
     placed = np.array(pose)
     placed[:, :2] = (pose[:, :2] - centre) * factor + there
     placed[:, 2:] *= factor**2
