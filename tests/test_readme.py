@@ -34,12 +34,14 @@ def commands() -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with me.png, digit.png, far.png, wave.mp4 and my-videos/, and nothing else."""
+    """A folder with the pictures that are named, wave.mp4 and my-videos/, and nothing else."""
     rng = np.random.default_rng(0)
     frames = np.repeat(np.repeat(rng.integers(0, 256, (4, 16, 16, 3), dtype=np.uint8), 6, 1), 6, 2)
     media.write_picture(tmp_path / "me.png", frames[0])
     walker = sample_clip("puppets", 7, 0, size=256, frames=1, far=True, action="walk")
     media.write_picture(tmp_path / "far.png", walker.frames[0])
+    for name in ("hero.png", "other.png"):
+        media.write_picture(tmp_path / name, frames[1])
     media.write_picture(tmp_path / "plant.png", sample_clip("plants", 7, 0, size=256, frames=1).frames[0])
     media.write_picture(tmp_path / "digit.png", sample_clip("digits", 0, 0, size=96, frames=1).frames[0])
     media.write_video(tmp_path / "wave.mp4", iter(frames), fps=25)
