@@ -341,8 +341,8 @@ def test_warnings_are_printed_as_sentences(capsys: Capture) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with printed_warnings():
-            warnings.warn("It will not fit.", StillmotionWarning, stacklevel=1)
-            warnings.warn("It will not fit.", StillmotionWarning, stacklevel=1)
-    assert capsys.readouterr().err == "stillmotion: It will not fit.\n" * 2
+            for text in ("It will not fit.", "It is dark.", "It will not fit."):
+                warnings.warn(text, StillmotionWarning, stacklevel=1)
+    assert capsys.readouterr().err == "stillmotion: It will not fit.\nstillmotion: It is dark.\n"
     with pytest.warns(RuntimeWarning, match="other"), printed_warnings():
         warnings.warn("other", RuntimeWarning, stacklevel=1)

@@ -67,6 +67,38 @@ class Animator:
             pixels, control, frames, seed=seed, size=size, layers=layers, mask=mask, plate=plate
         )
 
+    def grid(
+        self,
+        still: Picture,
+        control: Control,
+        samples: int,
+        frames: int | None = None,
+        seed: int | None = None,
+        **options: Any,
+    ) -> Animation:
+        """Several animations of a control side by side, with the seeds `seed`, `seed` + 1, ....
+
+        Args:
+            still: see `Picture`.
+            control: as for a single one.
+            samples: how many, at most `systems.grid.MOST`.
+            frames: see `__call__`.
+            seed: of the first; None for 0.
+            options: see `System.open`.
+
+        Raises:
+            StillmotionError: too many, or as for a single one.
+        """
+        from stillmotion.systems.base import Animation
+        from stillmotion.systems.grid import Grid, check_count
+
+        check_count(samples)
+        pixels, system = to_pixels(still), self.system.for_inference()  # one copy of the networks for all
+        seeds = [(seed or 0) + number for number in range(samples)]
+        return Animation(
+            lambda: Grid([system.open(pixels, control, frames=frames, seed=each, **options) for each in seeds])
+        )
+
     def open(self, still: Picture, control: Control | None = None, **options: Any) -> Rollout:
         """Start an animation that runs without end and takes new controls while it does; see `System.open`.
 

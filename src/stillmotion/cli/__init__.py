@@ -15,9 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, NoReturn, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from stillmotion.animate import declared_controls, describe_models, load
+from stillmotion.animate import declared_controls, describe_models, load, to_pixels
 from stillmotion.cli.evaluating import Bench, Evaluate
 from stillmotion.cli.explaining import Explain
 from stillmotion.cli.preparing import Prepare, World
@@ -25,6 +26,9 @@ from stillmotion.cli.training import Train
 from stillmotion.errors import StillmotionError, StillmotionWarning
 from stillmotion.options import Control, add_option, device_option, made_from, option, option_name, options_of, whole
 from stillmotion.version import __version__
+
+if TYPE_CHECKING:
+    from stillmotion.systems.base import Animation
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,6 +80,14 @@ class Animate:
     seed: int | None = option(
         "--seed", default=None, metavar="S", parse=int, help="for systems that draw random numbers"
     )
+    samples: int | None = option(
+        "--samples",
+        default=None,
+        metavar="K",
+        parse=whole,
+        help="K videos, OUT-001 ..., with the seeds S, S + 1, ...",
+    )
+    grid: bool = option("--grid", default=False, help="all --samples side by side in one video")
     size: str = option(
         "--size", default="native", choices=("native", "model"), help="the still's own size or the network's"
     )
@@ -96,21 +108,47 @@ class Animate:
 
     def run(self) -> None:
         """Animate and save."""
-        animator = load(self.model, self.precision, self.device)
-        layers = self.layers is not None
-        animation = animator(
-            self.still,
-            self.control,
-            self.frames,
-            self.seed,
-            size=self.size,
-            layers=layers,
-            mask=self.mask,
-            plate=self.plate,
-        )
-        with printed_warnings(), Progress("frames", self.frames) as progress:
-            count = animation.save(self.out, layers=self.layers, overwrite=self.overwrite, progress=progress.reached)
-        print(f"{self.out}: {count} frames at {animation.fps:g} per second")
+        if self.grid and self.samples is None:
+            raise StillmotionError("--grid shows several videos: say how many with --samples K.")
+        several = self.samples is not None and not self.grid
+        if several:
+            self._check_places()
+        with printed_warnings():
+            self._animate(several)
+
+    def _animate(self, several: bool) -> None:
+        animator, still = load(self.model, self.precision, self.device), to_pixels(self.still)
+        options: dict[str, Any] = {"size": self.size, "layers": self.layers is not None}
+        options |= {"mask": self.mask, "plate": self.plate}
+        if self.grid and self.samples is not None:
+            grid = animator.grid(still, self.control, self.samples, self.frames, self.seed, **options)
+            self._save(grid, self.out, self.layers)
+            return
+        for number, (out, layers) in enumerate(self._places() if several else [(self.out, self.layers)]):
+            seed = (self.seed or 0) + number if several else self.seed
+            self._save(animator(still, self.control, self.frames, seed, **options), out, layers)
+
+    def _save(self, animation: Animation, out: str, layers: str | None) -> None:
+        with Progress("frames", self.frames) as progress:
+            count = animation.save(out, layers=layers, overwrite=self.overwrite, progress=progress.reached)
+        print(f"{out}: {count} frames at {animation.fps:g} per second")
+
+    def _places(self) -> Iterator[tuple[str, str | None]]:
+        """Where each of several videos and its layers go."""
+        count = self.samples or 0
+        for number in range(1, count + 1):
+            word = f"{number:0{max(3, len(str(count)))}d}"
+            path = Path(self.out)
+            out = path.with_name(f"{path.stem}-{word}{path.suffix}")
+            yield str(out), None if self.layers is None else f"{self.layers}-{word}"
+
+    def _check_places(self) -> None:
+        """Refuse before any work what cannot be numbered, or is there already."""
+        if not Path(self.out).name:
+            raise StillmotionError(f"{self.out!r} is not a file name; choose another one.")
+        for out, _ in self._places():
+            if Path(out).exists() and not self.overwrite:
+                raise StillmotionError(f"{out!r} already exists; pass --overwrite (-y) or choose another name.")
 
 
 @dataclass(frozen=True)
@@ -218,7 +256,8 @@ def _as_typed(control: type[Control]) -> str:
 
 @contextmanager
 def printed_warnings() -> Iterator[None]:
-    """Print the library's own warnings on stderr, a sentence each, without file and line."""
+    """Print the library's own warnings on stderr, a sentence each and each once, without file and line."""
+    told: set[str] = set()
     with warnings.catch_warnings():
         warnings.simplefilter("always", StillmotionWarning)
         others = warnings.showwarning
@@ -232,7 +271,9 @@ def printed_warnings() -> Iterator[None]:
             line: str | None = None,
         ) -> None:
             if issubclass(category, StillmotionWarning):
-                print(f"stillmotion: {message}", file=sys.stderr)
+                if str(message) not in told:
+                    print(f"stillmotion: {message}", file=sys.stderr)
+                told.add(str(message))
             else:
                 others(message, category, filename, lineno, file, line)
 

@@ -6,11 +6,14 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
+from weakref import WeakSet
 
 import torch
 from torch import nn
 
 Network = TypeVar("Network", bound=nn.Module)
+
+_FOLDED: WeakSet[nn.Module] = WeakSet()
 
 
 @contextmanager
@@ -30,9 +33,13 @@ def eval_mode(*networks: nn.Module) -> Iterator[None]:
 def folded(network: Network) -> Network:
     """A copy for inference: every part that has a method `fold` folds itself, weights are laid channels-last.
 
-    Equal but for rounding. The copy cannot be trained on, and its weights have other names.
+    Equal but for rounding. The copy cannot be trained on, and its weights have other names. Of such a copy it is the
+    copy itself.
     """
+    if network in _FOLDED:
+        return network
     made = copy.deepcopy(network).eval().requires_grad_(False)
     for part in list(made.modules()):
         getattr(part, "fold", lambda: None)()
-    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _FOLDED.add(made.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+    return made

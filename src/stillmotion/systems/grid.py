@@ -23,8 +23,7 @@ class Grid(Rollout):
     """
 
     def __init__(self, rollouts: Sequence[Rollout]):
-        if not 1 <= len(rollouts) <= MOST:
-            raise StillmotionError(f"A grid holds 1 to {MOST} animations, not {len(rollouts)}.")
+        check_count(len(rollouts))
         self.rollouts, self.fps = list(rollouts), rollouts[0].fps
         self.columns = math.ceil(math.sqrt(len(rollouts)))
 
@@ -51,3 +50,9 @@ class Grid(Rollout):
         """Close all."""
         for rollout in self.rollouts:
             rollout.close()
+
+
+def check_count(count: int) -> None:
+    """Refuse a grid of none or of too many."""
+    if not 1 <= count <= MOST:
+        raise StillmotionError(f"A grid holds 1 to {MOST} animations, not {count}.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import torch
 
+from stillmotion import media
 from stillmotion.errors import StillmotionError, StillmotionWarning
 from stillmotion.keypoints.networks import Keypoints
 from stillmotion.options import Control
@@ -98,10 +99,10 @@ class Actions(System):
 
     @torch.inference_mode()
     def detect_keypoints(self, frames: np.ndarray) -> np.ndarray:
-        """Keypoints of frames, T x H x W x 3 `uint8`, as of a still; T x K x 2, normalised, `float32`."""
-        labeller = self.for_inference().networks.labeller()
-        small = (to_network(frame, self.config.size, self.device) for frame in frames)
-        return np.stack([labeller(each)[0, :, :2].float().cpu().numpy() for each in small])
+        """The keypoints of T frames, T x H x W x 3 `uint8`, whatever their size; T x K x 2, normalised."""
+        networks = self.networks.labeller()
+        found = [networks(to_network(frame, self.config.size, self.device)).cpu() for frame in frames]
+        return torch.cat(found)[..., :2].float().numpy()
 
     def rollout(self, still: np.ndarray, control: Control | None, output: Output) -> Rollout:
         """Start a roll-out; see `System.open`.
@@ -197,7 +198,12 @@ class ActionsRollout(Rollout):
         else:
             targets = next(self._targets, None) or self._plan(performer)
         for i, drawn in enumerate(performer.draw(targets)):
-            yield as_step(drawn), targets.rows(slice(i, i + 1))
+            shown = drawn if self._frame else drawn._replace(frame=self._own_frame(performer))
+            yield as_step(shown), targets.rows(slice(i, i + 1))
+
+    def _own_frame(self, performer: Performer) -> np.ndarray:
+        canvas = performer.renderer.canvas
+        return canvas.picture.copy() if self.output.native else media.to_pictures(canvas.small)[0]
 
     def _plan(self, performer: Performer) -> Keypoints:
         """The first batch of what the control asks for next; the others wait in `_targets`."""
@@ -222,8 +228,6 @@ class ActionsRollout(Rollout):
         return next_window(self.networks, config, past, action, side, self._random)
 
     def _pose_of(self, control: Pose, performer: Performer) -> Keypoints:
-        from stillmotion import media
-
         given = control.picture
         picture = given if isinstance(given, np.ndarray) else media.read_picture(given)
         return performer.find(to_network(picture, self.system.config.size, self.system.device))

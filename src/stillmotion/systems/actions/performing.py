@@ -14,7 +14,7 @@ from stillmotion.errors import StillmotionError
 from stillmotion.keypoints.networks import Keypoints
 from stillmotion.keypoints.playing import Player, encode, pick
 from stillmotion.keypoints.visualization import draw_layers
-from stillmotion.rendering.canvas import Canvas
+from stillmotion.rendering.canvas import Canvas, to_network
 from stillmotion.rendering.compositing import Renderer
 from stillmotion.rendering.fields import PAINT, PLATE, STATIC, Fields
 from stillmotion.systems.actions.config import ActionsConfig
@@ -87,9 +87,13 @@ class FieldPerformer:
 
     def empty(self) -> Drawn:
         """The plate where the figure is; the still's own pixels elsewhere."""
-        if self.renderer.backdrop is None or self.player.figure is None:
+        backdrop, size, figure = self.renderer.backdrop, self.player.canvas.size, self.player.figure
+        if backdrop is None:
             raise StillmotionError("There is no clear figure in this still to remove; give one with --mask.")
-        figure = (self.player.figure > 0.2).float()
+        if figure is None:  # a person gave its mask
+            alpha = np.repeat(media.to_uint8(backdrop.alpha)[..., None], 3, axis=2)
+            figure = to_network(alpha, size, self.player.canvas.small.device)[:, :1]
+        figure = (figure > 0.2).float()
         shares = torch.zeros_like(figure).repeat(1, 4, 1, 1)
         shares[:, PLATE], shares[:, STATIC] = figure[:, 0], 1 - figure[:, 0]
         small = self.player.canvas.small
