@@ -155,8 +155,7 @@ def test_keypoint_supervision_moves_the_detector_only() -> None:
     stage.step(batch_of(stage, [0, 1]), stepper(stage))
     moved = {n for (n, p), b in zip(networks.named_parameters(), before, strict=True) if not torch.equal(p, b)}
     assert {name.partition(".")[0] for name in moved} == {"detector"}
-    defaults = stage.optimizers["detector"].defaults
-    assert (defaults["lr"], defaults["betas"]) == (1e-3, (0.9, 0.999))
+    assert [stage.optimizers["detector"].defaults[name] for name in ("lr", "betas")] == [1e-3, (0.9, 0.999)]
 
 
 def test_motion_may_be_learned_beside_joints_and_clips_without_them_have_no_say() -> None:
