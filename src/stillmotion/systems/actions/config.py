@@ -142,8 +142,9 @@ class TrackConfig:
     dropout: Share = 0.0
     known: Count = 8  # at most so many first frames of a window may be given, when it continues another
     unconditional: Share = 0.1  # of the training samples, which are given no action
-    guidance: Positive = 1.5  # how far the velocity goes beyond that without an action; 1: not
+    guidance: Positive = 2.5  # how far the velocity goes beyond that without an action; 1: not
     steps: Count = 16  # from noise to a track
+    smoothing: Weight = 1.3  # deviation of a gaussian over the frames of what is sampled, in frames; 0: none
 
     def __post_init__(self) -> None:
         if self.width % (2 * self.heads):
@@ -295,6 +296,7 @@ PRESETS: dict[str, ActionsConfig] = {
     "sprites": replace(
         _SMALL,
         sides=None,
+        tracks=TrackConfig(smoothing=0.0),
         motion=MotionConfig(frames=8),
         sequences=SequenceConfig(step=1, rotation=0, scale=(1.0, 1.0), balance=True),
         keypoint_supervision=SupervisionStage(),

@@ -133,6 +133,7 @@ class TrackFlow(nn.Module):
                 velocity = torch.lerp(free, asked, self.config.guidance)
             track = track + velocity / steps
         seen = torch.arange(track.shape[1], device=device)[None] < condition.given[: len(track), None]
+        track = smooth(torch.where(seen[..., None], known, track), self.config.smoothing)
         return torch.where(seen[..., None], known, track) * self.scale
 
 
@@ -198,6 +199,18 @@ def covariance_of(shape: Tensor) -> Tensor:
     b = a * shape[..., 2].clamp(-4, 4)
     rows = torch.stack([a * a, a * b], dim=-1), torch.stack([a * b, b * b + c * c], dim=-1)
     return torch.stack(rows, dim=-2)
+
+
+def smooth(track: Tensor, deviation: float) -> Tensor:
+    """A gaussian of so many frames over time, ends replicated; N x T x D. What is sampled trembles, people do not."""
+    if not deviation:
+        return track
+    reach = math.ceil(2.5 * deviation)
+    places = torch.arange(-reach, reach + 1, device=track.device)
+    weights = torch.softmax(-0.5 * (places / deviation).square(), dim=0).to(track)
+    padded = F.pad(track.mT, (reach, reach), mode="replicate")  # N x D x (T + 2 reach)
+    smoothed = F.conv1d(padded.flatten(0, 1)[:, None], weights[None, None])  # N D x 1 x T
+    return smoothed.view(track.shape[0], track.shape[2], -1).mT
 
 
 def sinusoids(positions: Tensor, width: int) -> Tensor:
