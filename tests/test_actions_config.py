@@ -68,6 +68,10 @@ def test_settings_come_as_text() -> None:
     text = {"motion__input_every_step": "true", "motion__hidden": "32", "pairs__balance": "true"}
     config = changed(PAPER, **text)
     assert (config.motion.input_every_step, config.motion.hidden, config.pairs.balance) == (True, 32, True)
+    config = changed(PAPER, actions="()", pairs__gap="3, 5")
+    assert (config.actions, config.classes, config.pairs.gap) == ((), 0, (3, 5))
+    assert changed(PAPER, actions="walk,jog").actions == ("walk", "jog")
+    assert changed(PAPER, actions="none").actions is None
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=[*PRESETS])
