@@ -145,7 +145,7 @@ def change_settings(settings: Settings, changes: Mapping[str, Any], where: str) 
         if kind is None or not isinstance(place, dict):
             raise StillmotionError(f"{where}: {unknown_setting(name, _dotted(values))}")
         place[last] = None if value in ("none", "None") and NoneType in get_args(kind) else value
-        if isinstance(place[last], str) and tuple in map(get_origin, (kind, *get_args(kind))):
+        if isinstance(place[last], str) and any(get_origin(each) is tuple for each in (kind, *get_args(kind))):
             place[last] = [part.strip() for part in value.strip("()").split(",") if part.strip()]  # `()`, `walk,run`
     return parse_settings(type(settings), values, where)
 
