@@ -290,6 +290,7 @@ PRESETS: dict[str, ActionsConfig] = {
     "people": replace(
         _SMALL,
         sequences=replace(_SMALL.sequences, step=2, transition=6),
+        tracks=TrackConfig(smoothing=0.8),
         motion_training=replace(_SMALL.motion_training, steps=3_000),
     ),
     # actions-sprites: game characters, whose keypoints nobody knows; clips are short, and seen from four sides.
