@@ -29,9 +29,10 @@ class Golden:
         self.facts: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
         self.values = np.load(FOLDER / f"{name}.npz")
 
-    def weights(self) -> dict[str, Tensor]:
-        """The authors' state, filled by the rule."""
-        return {name: _filled(name, shape) for name, shape in self.facts["parameters"]}
+    def weights(self, network: str = "") -> dict[str, Tensor]:
+        """The authors' state, filled by the rule; of one `network` where there are several."""
+        entries = self.facts["parameters"]
+        return {name: _filled(name, shape) for name, shape in (entries[network] if network else entries)}
 
     def inputs(self) -> list[Tensor]:
         """Inputs of the kind `range`."""

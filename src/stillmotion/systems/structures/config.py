@@ -36,8 +36,8 @@ class ClipConfig:
 
     frame_step: Count = 1  # frames of a clip per time step
     augmentation: str = "none"
-    # `jump`: a random frame and another one a random jump away (paper, Sec. 3.2); `first`: from the first frame to any
-    # frame of the clip, itself included (release).
+    # `jump`: a random frame and another one a random jump away (paper, Sec. 3.2); `first`: from the first frame to
+    # any frame of the clip, itself included (release).
     pairs: Literal["jump", "first"] = "jump"
     largest_jump: Steps = 0  # frames; 0: as far as the clip goes (Villegas et al.: 29)
 
@@ -206,8 +206,8 @@ class StructuresConfig:
                 raise StillmotionError(sentence)
 
 
-# The paper states no lengths. The release's default is 20 epochs; one of the 27,786 frames of its list in batches of 32
-# has 868 steps.
+# The paper states no lengths. The release's default is 20 epochs; one of the 27,786 frames of its list in batches of
+# 32 has 868 steps.
 _STATED = StageConfig(steps=17_360)
 
 PRESETS: dict[str, StructuresConfig] = {

@@ -9,6 +9,7 @@ and from both structure maps, where the paper mentions those from the still alon
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import NamedTuple
 
@@ -85,8 +86,8 @@ class ForecastNetwork(nn.Module):
         context = _repeated(context, len(targets) // len(context.still))
         target = self.structure_encoder(targets)
         vector = target.vector - context.structure.vector + context.image.vector
-        skips = [torch.cat(maps, dim=1) for maps in zip(context.image.maps, target.maps, context.structure.maps)]
-        content, mask = self.decoder(vector, skips)
+        levels = zip(context.image.maps, target.maps, context.structure.maps, strict=True)
+        content, mask = self.decoder(vector, [torch.cat(maps, dim=1) for maps in levels])
         if self.residual == "mask":
             frame = mask * content + (1 - mask) * context.still
         elif self.residual == "difference":  # Eq. 1; frames in [-1, 1] differ by up to 2
@@ -118,7 +119,7 @@ class Encoder(nn.Module):
         """Args: channels; `widths` of the levels; s; the vector's length; `slope` of leaky ReLU, 0 for ReLU."""
         super().__init__()
         self.first = _conv(inputs, widths[0])
-        self.blocks = nn.ModuleList(SubsampleBlock(a, b, slope) for a, b in zip(widths, widths[1:]))
+        self.blocks = nn.ModuleList(SubsampleBlock(a, b, slope) for a, b in itertools.pairwise(widths))
         self.code = nn.Linear(widths[-1] * (size >> len(self.blocks)) ** 2, outputs)
 
     def forward(self, x: Tensor) -> Code:
@@ -159,7 +160,7 @@ class Decoder(nn.Module):
             Content N x 3 x s x s in (-1, 1), and mask N x 1 x s x s in (0, 1), or ones without a mask.
         """
         outputs = [self.first(vector).unflatten(1, (-1, self.side, self.side))]
-        for block, skip in zip(self.blocks, reversed(skips)):
+        for block, skip in zip(self.blocks, reversed(skips[1:]), strict=True):
             read = outputs if self.dense else outputs[-1:]
             enlarged = [F.interpolate(x, size=skip.shape[2:], mode="nearest") for x in read]
             outputs.append(block(torch.cat([skip, *enlarged], dim=1)))
@@ -244,6 +245,34 @@ class PosePredictor(nn.Module):
         return torch.sigmoid(shown) * torch.tanh(cell), cell
 
 
+class FaceRegressor(nn.Module):
+    """From faces to the numbers of a morphable model: MobileNet-v1 (3DDFA), whose weights the release asks for.
+
+    Of its 62 outputs, whitened, 12 are a pose (3 x 4, row by row), 40 an identity and 10 an expression.
+    """
+
+    def __init__(self, outputs: int = 62):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 32, 3, 2, 1, bias=False), BatchNorm2d(32)
+        inputs, blocks = 32, []
+        for width, stride in _REGRESSOR_BLOCKS:
+            depthwise = nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False)
+            pointwise = nn.Conv2d(inputs, width, 1, bias=False)
+            blocks += [depthwise, BatchNorm2d(inputs), nn.ReLU(), pointwise, BatchNorm2d(width), nn.ReLU()]
+            inputs = width
+        self.blocks, self.fc = nn.Sequential(*blocks), nn.Linear(inputs, outputs)
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """N x 3 x 120 x 120, BGR, (value - 127.5) / 128, to N x outputs."""
+        x = self.blocks(F.relu(self.bn1(self.conv1(faces))))  # N x 1024 x 4 x 4
+        numbers: Tensor = self.fc(x.mean((2, 3)))
+        return numbers
+
+
+_REGRESSOR_BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
+"""Width and stride of each."""
+
+
 def level_widths(width: int, largest: int, halvings: int) -> list[int]:
     """Channels of all levels: `width` at full size, twice as many after each halving, up to `largest`."""
     return [min(width << level, largest) for level in range(halvings + 1)]
@@ -297,7 +326,7 @@ _RELEASE_NAMES = (
 
 
 def rename_release(name: str) -> str:
-    """The name in a `ForecastNetwork` or `ImageCritic` of a tensor of the release's, e.g. of `img_encoder.fc_z.bias`."""
+    """The name here of a tensor of the release's generator or critic, e.g. of `img_encoder.fc_z.bias`."""
     for pattern, ours in _RELEASE_NAMES:
         name = re.sub(pattern, ours, name)
     return name

@@ -9,8 +9,9 @@ ones up, kernels of four, no pooling. It adds skip connections and states no num
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,12 +41,12 @@ class RefinementNetwork(nn.Module):
         widths = [refinement.width << level for level in range(refinement.levels)]  # of the maps at s/2, s/4, ...
         self.down = nn.ModuleList(
             DownBlock(a, b, norm=level > 0)
-            for level, (a, b) in enumerate(zip([3 + config.structure.channels, *widths], widths))
+            for level, (a, b) in enumerate(itertools.pairwise([3 + config.structure.channels, *widths]))
         )
         # Blocks from the smallest maps up; all but the first also read the maps of their own size.
         self.up = nn.ModuleList(
             UpBlock(b if level == refinement.levels - 1 else 2 * b, a)
-            for level, (a, b) in reversed(list(enumerate(zip(widths, widths[1:]), 1)))
+            for level, (a, b) in reversed(list(enumerate(itertools.pairwise(widths), 1)))
         )
         last = 2 * widths[0] if refinement.levels > 1 else widths[0]
         self.heads = nn.ConvTranspose3d(last, 4, 4, 2, 1)
@@ -62,7 +63,7 @@ class RefinementNetwork(nn.Module):
         for block in self.down:
             x = block(x)
             maps.append(x)
-        for block, skip in zip(self.up, reversed(maps[:-1])):
+        for block, skip in zip(self.up, reversed(maps[:-1]), strict=True):
             x = torch.cat([block(x), skip], dim=1)
         heads = self.heads(x).transpose(1, 2)  # N x K x 4 x s x s
         content, mask = torch.tanh(heads[:, :, :3]), torch.sigmoid(heads[:, :, 3:])
@@ -78,10 +79,9 @@ class VideoCritic(nn.Module):
     def __init__(self, config: StructuresConfig):
         super().__init__()
         refinement = config.refinement
-        widths = [refinement.critic_width << level for level in range(refinement.levels)]
-        self.convs = nn.ModuleList(
-            nn.Conv3d(a, b, 4, 2, 1) for a, b in zip([3 + config.structure.channels, *widths], widths)
-        )
+        widths = [3 + config.structure.channels]
+        widths += [refinement.critic_width << level for level in range(refinement.levels)]
+        self.convs = nn.ModuleList(nn.Conv3d(a, b, 4, 2, 1) for a, b in itertools.pairwise(widths))
         side, frames = config.size >> refinement.levels, refinement.frames >> refinement.levels
         self.score = nn.Linear(widths[-1] * frames * side**2, 1)
         _initialise(self)
@@ -185,6 +185,6 @@ def _initialise(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv3d | nn.ConvTranspose3d | nn.Linear):
             nn.init.normal_(module.weight, 0, 0.01)
-            nn.init.zeros_(module.bias)
+            nn.init.zeros_(cast(Tensor, module.bias))
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1, 0.02)

@@ -1,10 +1,10 @@
-"""Structure maps, which condition frames (Sec. 3.1): heat maps of joints and of points on limbs, normal maps of faces.
+"""Structure maps, which condition frames (Sec. 3.1): heat maps of joints and of points on limbs, normals of faces.
 
 Poses are in the order of Penn Action: head, then left and right shoulders, elbows, wrists, hips, knees and ankles,
 each (x, y, visibility) in pixels, pixel centres at integers. A joint with visibility 0 is not there.
 
-Normals follow the release. They are those of the model's own frame, so a head that turns moves them on the picture and
-does not change them; they point into the head, and are exactly (0, 0, 0) where there is no face.
+Normals follow the release. They are those of the model's own frame, so a head that turns moves them on the picture
+and does not change them; they point into the head, and are exactly (0, 0, 0) where there is no face.
 """
 
 from __future__ import annotations
