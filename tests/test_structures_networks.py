@@ -33,7 +33,7 @@ def forecast(seed: int = 0, **changes: Any) -> ForecastNetwork:
     network = ForecastNetwork(changed(TINY, **changes)).eval()
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.normal_(module.weight, 0, 0.3)
+            nn.init.normal_(module.weight, 0, 0.1)
     return network
 
 
@@ -279,21 +279,21 @@ def test_the_pose_predictor_is_an_lstm_that_then_reads_zeros() -> None:
 def test_the_pose_predictor_learns_a_sine_wave() -> None:
     """Line 18: it overfits one made pose; a joint that is never visible may be anywhere."""
     torch.manual_seed(0)
-    network = PosePredictor(PoseConfig(width=64))
+    network = PosePredictor(PoseConfig(width=32))
     time, joint = torch.arange(42.0)[:, None], torch.arange(26.0)
     poses = (0.5 * torch.sin(0.4 * time + joint))[None]
     visible = torch.ones(1, 32, 13)
     visible[..., 4] = 0
     target = poses[:, 10:].clone()
     target[..., [4, 17]] = 5.0
-    optimizer = torch.optim.RMSprop(network.parameters(), 2e-3)
-    for _ in range(250):
+    optimizer = torch.optim.RMSprop(network.parameters(), 5e-3)
+    for _ in range(120):
         optimizer.zero_grad()
         loss = pose_loss(network(poses[:, :10], 32), target, visible)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 25)
         optimizer.step()
-    assert loss.item() < 0.1 * poses.var().item()
+    assert loss.item() < 0.2 * poses.var().item()
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
