@@ -10,7 +10,10 @@ PAPER, POSES, RELEASE = (PRESETS[name] for name in ("paper", "paper-poses", "rel
 
 
 def test_sizes_and_maps_of_the_presets() -> None:
-    assert [(p.size, p.structure.channels, p.refinement.frames) for p in (PAPER, POSES)] == [(96, 3, 32), (64, 48, 16)]
+    assert [(p.size, p.structure.channels, p.refinement.frames) for p in (PAPER, POSES)] == [
+        (96, 3, 32),
+        (64, 48, 16),
+    ]
     assert (RELEASE.size, RELEASE.structure.channels, RELEASE.structure.depth) == (64, 3, "radius")
     assert changed(POSES, structure__kind="joints").structure.channels == 13
     assert (POSES.pose.observed, POSES.pose.predicted) == (10, 32)
