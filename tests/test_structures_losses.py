@@ -167,9 +167,10 @@ def test_one_step_of_each_side_changes_that_side_alone() -> None:
     with torch.no_grad():
         coarse = forecasts(still, maps[:, 0], maps[0]).frame[None]
     output = refiner(coarse, maps)
-    image = critic_loss(critics[0], *sample_frame(true, output.frames, maps, generator()), 10.0, generator())
-    clips = (x.transpose(1, 2) for x in (true, output.frames, maps))
-    video = critic_loss(critics[1], *clips, 10.0, generator())
+    real, fake, structures = sample_frame(true, output.frames, maps, generator())
+    image = critic_loss(critics[0], real, fake, structures, 10.0, generator())
+    clips = [x.transpose(1, 2) for x in (true, output.frames, maps)]
+    video = critic_loss(critics[1], clips[0], clips[1], clips[2], 10.0, generator())
     torch.stack([*image.values(), *video.values()]).sum().backward()
     assert all(p.grad is not None for p in critics.parameters())
     assert all(p.grad is None for p in refiner.parameters())

@@ -88,7 +88,7 @@ def test_the_critic_and_its_losses_equal_the_authors(size: int, monkeypatch: pyt
     both = [torch.cat([frames, structures], dim=1) for frames in (real, fake)]
     golden.check("score_real", critic(both[0]))
     golden.check("score_fake", critic(both[1]))
-    golden.check("gradient_penalty", losses.gradient_penalty(critic, *both, generator))
+    golden.check("gradient_penalty", losses.gradient_penalty(critic, both[0], both[1], generator))
     terms = critic_loss(critic, real, fake, structures, RELEASE.critic.penalty, generator)
     total = terms["wasserstein"] + terms["penalty"]
     golden.check("critic_loss", total)
@@ -106,18 +106,19 @@ def test_the_critic_and_its_losses_equal_the_authors(size: int, monkeypatch: pyt
 
 @pytest.mark.slow
 def test_the_generators_step_equals_the_authors() -> None:
+    """In float64: in float32 single ReLUs flip, and gradients of the decoder are 2e-4 off."""
     golden = Golden("structures/generator_step64")
-    network = forecast_network(64, golden.weights("generator")).train()
-    critic = image_critic(64, golden.weights("critic")).requires_grad_(False)
-    still, true, source, target = golden.inputs()
+    network = forecast_network(64, golden.weights("generator")).train().double()
+    critic = image_critic(64, golden.weights("critic")).requires_grad_(False).double()
+    still, true, source, target = (x.double() for x in golden.inputs())
     output = network(still, source, target)
     golden.check("frame", output.frame)
     golden.check("mask", output.mask)
     terms = forecast_losses(output, true, target, critic, RELEASE.losses)
     total = torch.stack(list(terms.values())).sum()
     golden.check("generator_loss", total)
-    golden.check("after_forward.decoder.bn.running_mean", network.decoder.norm.running_mean)
-    golden.check("after_forward.decoder.bn.running_var", network.decoder.norm.running_var)
+    for name in ("running_mean", "running_var"):
+        golden.check(f"after_forward.decoder.bn.{name}", network.decoder.norm.get_buffer(name))
     total.backward()
     parts = {"img_encoder": network.image_encoder, "norm_encoder": network.structure_encoder}
     for name, part in {**parts, "decoder": network.decoder}.items():
