@@ -1,5 +1,7 @@
 """Settings of `structures`: presets, what paper and release have, refusals."""
 
+from typing import Any
+
 import pytest
 
 from refusals import refuses
@@ -84,7 +86,7 @@ def test_maps_are_halved_until_they_are_below_eight(size: int, halvings: int) ->
         ({"forecast__densee": True}, "forecast.dense"),
     ],
 )
-def test_wrong_settings_are_refused(changes: dict[str, object], words: str) -> None:
+def test_wrong_settings_are_refused(changes: dict[str, Any], words: str) -> None:
     refuses(words, changed, PAPER, **changes)
 
 

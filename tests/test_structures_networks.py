@@ -83,7 +83,8 @@ def test_parameter_counts_for_poses(kind: str, total: int, critic: int) -> None:
 def test_input_widths_of_the_decoders_blocks(size: int, dense: bool, widths: list[int]) -> None:
     """Line 2."""
     network = on_meta(size, forecast__dense=dense)
-    assert [block.conv1.in_channels for block in network.decoder.blocks] == widths
+    blocks: Any = network.decoder.blocks
+    assert [block.conv1.in_channels for block in blocks] == widths
     if not dense:
         assert parameters(network.decoder) == 35_476_292
 
@@ -108,7 +109,7 @@ def test_a_frame_is_content_where_the_mask_is_and_the_still_elsewhere() -> None:
     assert network.decoder.mask is not None
     nn.init.zeros_(network.decoder.mask.weight)
     for bias, expected in ((-200.0, still), (200.0, output.content)):
-        nn.init.constant_(network.decoder.mask.bias, bias)
+        nn.init.constant_(network.decoder.mask.bias, bias)  # type: ignore[arg-type]
         assert torch.equal(network(still, source, target).frame, expected)
 
 
@@ -242,7 +243,7 @@ def test_initial_weights_are_the_releases() -> None:
             assert module.weight.mean().item() == pytest.approx(1, abs=0.01)
             assert module.weight.std().item() == pytest.approx(0.02, rel=0.3)
             assert module.bias.abs().max() == 0
-    assert network.decoder.content.bias.abs().max() > 1e-3
+    assert network.decoder.content.bias.abs().max() > 1e-3  # type: ignore[union-attr]
 
 
 # --- poses ----------------------------------------------------------------------------------------------------------
@@ -262,7 +263,7 @@ def test_the_pose_predictor_is_an_lstm_that_then_reads_zeros() -> None:
     network = PosePredictor(PoseConfig(embedding=5, width=7), joints=2)
     for value in network.parameters():
         nn.init.normal_(value, 0, 0.5)
-    reference = nn.LSTM(5, 7, batch_first=True)
+    reference: Any = nn.LSTM(5, 7, batch_first=True)
     reference.weight_ih_l0.copy_(network.gates.weight[:, :5])
     reference.weight_hh_l0.copy_(network.gates.weight[:, 5:])
     reference.bias_ih_l0.copy_(network.gates.bias)

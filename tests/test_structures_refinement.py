@@ -1,5 +1,7 @@
 """The refinement network, the video critic, and clips blended to videos."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -58,10 +60,10 @@ def test_a_clip_is_content_where_the_mask_is_and_the_forecast_elsewhere() -> Non
     torch.testing.assert_close(output.frames, output.mask * output.content + (1 - output.mask) * coarse)
     assert 0 < output.mask.min() < output.mask.max() < 1
     assert output.frames.abs().max() <= 1
-    for value in (network.heads.weight[:, 3:], network.heads.bias[3:]):
-        value.zero_()
+    bias_of_mask = network.heads.bias[3:]  # type: ignore[index]
+    network.heads.weight[:, 3:].zero_()
     for bias, expected in ((-200.0, coarse), (200.0, output.content)):
-        network.heads.bias[3] = bias
+        bias_of_mask.fill_(bias)
         assert torch.equal(network(coarse, maps).frames, expected)
 
 
@@ -94,7 +96,8 @@ def test_skips_join_maps_of_the_same_size() -> None:
 def test_statistics_are_over_time_too() -> None:
     """Time is folded into the rows; the result is that of a 3-D batch norm."""
     network = refinement().train()
-    block, reference = network.up[0], nn.BatchNorm3d(4).train()
+    block: Any = network.up[0]
+    reference = nn.BatchNorm3d(4).train()
     reference.load_state_dict(block.norm.state_dict())
     x = uniform(2, 8, 1, 4, 4)
     torch.testing.assert_close(block(x), torch.relu(reference(block.conv(x))))
