@@ -171,7 +171,7 @@ def feature_loss(
     Returns:
         A scalar.
     """
-    persons, wanted = (crop_boxes((frames + 1) / 2, boxes, side) for frames in (generated, target.detach()))
+    persons, wanted = (crop_boxes((frames + 1) / 2, boxes, side) for frames in (generated, target))
     total = persons.new_zeros(())
     for network in networks:
         network = network.to(persons.device)
