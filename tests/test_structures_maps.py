@@ -211,3 +211,5 @@ def test_normals_and_distances_of_triangles_by_hand() -> None:
     assert centre_distances(vertices, triangles)[0].item() == pytest.approx(4 / 9 + 1 + 1)
     flat = visible_triangles(vertices, triangles[2:], (4, 4))
     assert flat.max() == -1
+    shown = normal_map(triangle_normals(vertices, triangles), torch.tensor([[-1, 0]]))
+    assert shown[:, 0].T.tolist() == [[0, 0, 0], [0, 0, 1]]
