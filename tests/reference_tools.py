@@ -30,7 +30,7 @@ class Golden:
         self.values = np.load(FOLDER / f"{name}.npz")
 
     def weights(self, network: str = "") -> dict[str, Tensor]:
-        """The authors' state, filled by the rule, of one `network` where there are several; TensorFlow's in its layout."""
+        """The authors' state, filled by the rule, of one `network` where there are several."""
         fill = _filled_tensorflow if "tensorflow" in self.facts["ran_with"] else _filled
         entries = self.facts["parameters"]
         weights = {name: fill(name, shape) for name, shape in (entries[network] if network else entries)}
