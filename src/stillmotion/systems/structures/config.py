@@ -50,7 +50,10 @@ class StructureConfig:
     # not say which of the last two it has; Villegas et al. have `limbs`.
     kind: Literal["normals", "joints", "limbs"] = "normals"
     sigma: Positive = 1 / 32  # of heat maps, as a share of their side: 8 pixels of a crop of 256 (Villegas et al.)
-    depth: Literal["depth", "radius"] = "depth"  # which triangle shows: the nearest (ours), or the release's rule
+    # Of normals: smooth ones that point out of the head, of the nearest surface (ours), or the release's, which are
+    # flat, point into it, and show the triangle farthest from the model's origin.
+    depth: Literal["depth", "radius"] = "depth"
+    model: str = "ict"  # of faces: a shipped one, `ict` or `faces`, or the .mat file of a Basel Face Model
 
     @property
     def channels(self) -> int:
