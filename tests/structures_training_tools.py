@@ -74,7 +74,7 @@ def system_of(config: StructuresConfig, seed: int = 0) -> Any:
     networks = nn.Module()
     networks.forecast = ForecastNetwork(config)
     networks.refinement = RefinementNetwork(config)
-    networks.pose = PosePredictor(config.pose)
+    networks.predictor = PosePredictor(config.pose)
     return SimpleNamespace(config=config, networks=networks.eval())
 
 

@@ -14,7 +14,7 @@ from stillmotion.data.augment import AugmentParams, affine_matrix
 from stillmotion.data.clip import Clip
 from stillmotion.data.pose import JOINTS
 from stillmotion.morphable.camera import Pose, rotation_matrices, rotation_vectors
-from stillmotion.morphable.model import shipped_model
+from stillmotion.morphable.model import MorphableModel, shipped_model
 from stillmotion.morphable.rendering import render_normals
 from stillmotion.systems.structures import data
 from stillmotion.systems.structures.data import (
@@ -23,8 +23,8 @@ from stillmotion.systems.structures.data import (
     PoseWindows,
     choose_pair,
     clip_face,
-    face_maps,
-    face_model,
+    normal_maps,
+    open_model,
     pairs,
     person_boxes,
     structure_maps,
@@ -36,7 +36,7 @@ from stillmotion.systems.structures.structure_maps import pose_maps, pose_vector
 from structures_tools import TINY, changed
 from structures_training_tools import LEARNING, counting, face_clip, square_clip
 
-FACES = changed(TINY, size=32, structure__kind="normals", structure__model="faces", pose_prediction__steps=0)
+FACES = changed(TINY, size=32, structure__kind="normals", structure__face_model="faces", pose_prediction__steps=0)
 
 
 def number(frame: Any) -> int:
@@ -121,6 +121,11 @@ def test_joints_that_are_not_known_are_nowhere() -> None:
     assert structure_maps({"poses": item["poses"][None]}, TINY)[:, :, 4].max() == 0
 
 
+def maps_of(model: MorphableModel, vertices: np.ndarray, pose: Pose, size: int, depth: str = "depth") -> np.ndarray:
+    """T x S x S x 3."""
+    return normal_maps(model, vertices, pose, size, depth).permute(0, 2, 3, 1).numpy()
+
+
 def posed(degrees: float = 0.0, factor: float = 1.0, x: float = 0.0, turn: float = 0.3) -> Pose:
     """A head turned aside, then rotated in the picture, enlarged about the middle of 48 pixels and shifted."""
     about_z = rotation_matrices(np.array([[0.0, 0.0, -np.radians(degrees)]]))
@@ -131,12 +136,12 @@ def posed(degrees: float = 0.0, factor: float = 1.0, x: float = 0.0, turn: float
 def test_normal_maps_follow_rotations_scales_and_shifts_of_the_frames() -> None:
     """Line 14: they are those of a head in the moved pose; vectors do not change."""
     model, vertices = shipped_model("faces"), shipped_model("faces").mean[None]
-    maps = face_maps(vertices, model, posed(), 48).astype(np.float16)
+    maps = maps_of(model, vertices, posed(), 48).astype(np.float16)
     clip = Clip("face", np.zeros((1, 48, 48, 3), np.uint8), 25.0, {TRACK: maps}, {"track_kinds": {TRACK: "normals"}})
     affine = affine_matrix((48, 48), rotation=20, scale=(1.1, 1.1), shift=(3, 0))
     params = AugmentParams((48, 48), (48, 48), affine=affine)
     found = structures_of(clip, np.array([0]), params, "normals")["normals"][0].permute(1, 2, 0).numpy()
-    truth = face_maps(vertices, model, posed(20, 1.1, 3), 48)[0]
+    truth = maps_of(model, vertices, posed(20, 1.1, 3), 48)[0]
     both = (found != 0).any(-1) & (truth != 0).any(-1)
     assert (((found != 0) ^ (truth != 0)).any(-1)).mean() < 0.02
     assert both.mean() > 0.15
@@ -147,7 +152,7 @@ def test_normal_maps_follow_rotations_scales_and_shifts_of_the_frames() -> None:
 def test_a_mirrored_normal_map_is_that_of_the_mirrored_head() -> None:
     model = shipped_model("faces")
     vertices = model.vertices(np.linspace(-1, 1, 24), np.zeros(16))[None]
-    maps = face_maps(vertices, model, posed(), 48).astype(np.float16)
+    maps = maps_of(model, vertices, posed(), 48).astype(np.float16)
     clip = Clip("face", np.zeros((1, 48, 48, 3), np.uint8), 25.0, {TRACK: maps}, {"track_kinds": {TRACK: "normals"}})
     params = AugmentParams((48, 48), (48, 48), mirror=True)
     found = structures_of(clip, np.array([0]), params, "normals")["normals"][0].permute(1, 2, 0).numpy()
@@ -255,13 +260,13 @@ def test_clips_without_the_joints_of_penn_action_are_refused(tmp_path: Path) -> 
 
 # --- faces ----------------------------------------------------------------------------------------------------------
 def test_the_faces_world_knows_its_coefficients() -> None:
-    clip, model = face_clip(), face_model("faces")
+    clip, model = face_clip(), open_model("faces")
     fit = clip_face(clip, model)
     assert np.array_equal(fit.expression, clip.tracks["expression"])
     assert np.array_equal(fit.identity, clip.tracks["identity"][0])
     assert fit.error.max() < 0.02  # of a pixel; the pose is solved for
     vertices = model.vertices(fit.identity, fit.expression)
-    maps = face_maps(vertices, model, fit.pose, 32)
+    maps = maps_of(model, vertices, fit.pose, 32)
     truth = clip.tracks["normals"].astype(np.float32)
     both = (maps != 0).any(-1) & (truth != 0).any(-1)
     cosines = (maps * truth).sum(-1)[both]
@@ -272,11 +277,11 @@ def test_the_faces_world_knows_its_coefficients() -> None:
 def test_other_faces_are_fitted_to_their_landmarks() -> None:
     clip = face_clip()
     given = replace(clip, tracks={"landmarks": clip.tracks["landmarks"]}, meta={})
-    fit = clip_face(given, face_model("ict"))
+    fit = clip_face(given, open_model("ict"))
     assert fit.expression.shape == (4, 55)
     assert (fit.error < 1.5).all()
     lost = replace(given, tracks={"landmarks": np.full((4, 68, 2), np.nan)})
-    assert "Clip 'faces'" in refused(clip_face, lost, face_model("ict"))
+    assert "Clip 'faces'" in refused(clip_face, lost, open_model("ict"))
 
 
 def test_normal_maps_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,15 +304,15 @@ def test_normal_maps_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(data, "clip_face", fail)
     again = with_structures(clips, FACES, tmp_path)
     assert np.array_equal(again[0].tracks[TRACK], maps)
-    for changes in ({"structure__depth": "radius"}, {"structure__model": "ict"}, {"size": 48}):
+    for changes in ({"structure__depth": "radius"}, {"structure__face_model": "ict"}, {"size": 48}):
         with pytest.raises(AssertionError):
             with_structures(clips, changed(FACES, **changes), tmp_path)
 
 
 def test_the_releases_maps_are_flat_and_point_into_the_head() -> None:
-    model, vertices = face_model("ict"), face_model("ict").mean[None]
+    model, vertices = open_model("ict"), open_model("ict").mean[None]
     pose = Pose(np.array([1.6]), np.zeros((1, 3)), np.full((1, 2), 23.5))
-    ours, theirs = (face_maps(vertices, model, pose, 48, depth)[0] for depth in ("depth", "radius"))
+    ours, theirs = (maps_of(model, vertices, pose, 48, depth)[0] for depth in ("depth", "radius"))
     assert theirs.dtype == np.float32
     both = (ours != 0).any(-1) & (theirs != 0).any(-1)
     assert both.mean() > 0.2

@@ -50,10 +50,11 @@ class StructureConfig:
     # not say which of the last two it has; Villegas et al. have `limbs`.
     kind: Literal["normals", "joints", "limbs"] = "normals"
     sigma: Positive = 1 / 32  # of heat maps, as a share of their side: 8 pixels of a crop of 256 (Villegas et al.)
-    # Of normals: smooth ones that point out of the head, of the nearest surface (ours), or the release's, which are
-    # flat, point into it, and show the triangle farthest from the model's origin.
-    depth: Literal["depth", "radius"] = "depth"
-    model: str = "ict"  # of faces: a shipped one, `ict` or `faces`, or the .mat file of a Basel Face Model
+    depth: Literal["depth", "radius"] = "depth"  # which triangle shows: the nearest (ours), or the release's rule
+    # The face model that normals are of: `ict`, `faces`, or a Basel Face Model's file; see expressions.py.
+    face_model: str = "ict"
+    # Side of the crop of a face over that of its landmarks' box; 0: whole pictures, as they are. 1.34: the release.
+    face_crop: Weight = 1.34
 
     @property
     def channels(self) -> int:

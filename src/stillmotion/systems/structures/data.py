@@ -65,7 +65,7 @@ def with_structures(clips: Sequence[Clip], config: StructuresConfig, folder: Pat
         )
     if settings.kind != "normals" or not lacking:
         return clips
-    model = face_model(settings.model)
+    model = open_model(settings.face_model)
     key = f"{_model_digest(model)} {config.size} {settings.depth}"
     make = partial(_clip_normals, model=model, size=config.size, depth=settings.depth)
     return derived_track(clips, TRACK, make, kind="normals", key=key, folder=folder)
@@ -214,7 +214,7 @@ class PoseWindows(Dataset[dict[str, Any]]):
 # --- faces ----------------------------------------------------------------------------------------------------------
 
 
-def face_model(name: str) -> MorphableModel:
+def open_model(name: str) -> MorphableModel:
     """A shipped face model by its name, or a Basel Face Model from its .mat file.
 
     Raises:
@@ -261,25 +261,23 @@ def solve_pose(points: np.ndarray, places: np.ndarray) -> Pose:
     return Pose(scale, rotation_vectors(rotation), shift)
 
 
-def face_maps(vertices: np.ndarray, model: MorphableModel, pose: Pose, size: int, depth: str = "depth") -> np.ndarray:
-    """Normal maps of a head in T poses, the same for training and for animating.
+def normal_maps(model: MorphableModel, vertices: np.ndarray, pose: Pose, size: int, depth: str) -> Tensor:
+    """Normal maps of heads, T x 3 x S x S, `float32`: unit vectors, zero where there is no face.
 
     Args:
-        vertices: T x V x 3, in the model's axes.
-        model: whose triangles they are.
-        pose: of T frames, in pixels of a picture of `size`.
+        model: of the heads; only its triangles count.
+        vertices: T x V x 3.
+        pose: of T frames, in pixels of the maps.
         size: S.
-        depth: see `StructureConfig.depth`.
-
-    Returns:
-        T x S x S x 3, `float32`: unit vectors, zero where there is no face.
+        depth: `depth`: smooth normals out of the head, the nearest surface shows; `radius`: the release's flat ones
+            into the head, the triangle farthest from the model's origin shows, those on the border are left out.
     """
     if depth == "depth":
-        return render_normals(vertices, model.triangles, pose, size).normals
+        return to_tensor(render_normals(vertices, model.triangles, pose, size).normals)
     inwards = model.triangles[:, ::-1]
     placed = project(vertices, pose) + np.array([1, 1, 0])  # the release counts pixels from 1
     heads = zip(vertices, placed, strict=True)
-    return np.stack([release_normals(own, seen, inwards, size) for own, seen in heads]).astype(np.float32)
+    return to_tensor(np.stack([release_normals(own, seen, inwards, size) for own, seen in heads]))
 
 
 _FACE_TRACKS = frozenset({"identity", "expression", "landmarks"})
@@ -288,7 +286,7 @@ _FACE_TRACKS = frozenset({"identity", "expression", "landmarks"})
 def _clip_normals(clip: Clip, model: MorphableModel, size: int, depth: str) -> np.ndarray:
     fit = clip_face(clip, model)
     vertices = model.vertices(fit.identity, fit.expression)
-    return face_maps(vertices, model, fit.pose, size, depth).astype(np.float16)
+    return normal_maps(model, vertices, fit.pose, size, depth).permute(0, 2, 3, 1).half().numpy()
 
 
 def _model_digest(model: MorphableModel) -> str:

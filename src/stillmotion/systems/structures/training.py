@@ -51,8 +51,8 @@ def stages(
     """The training stages that have steps, in order.
 
     Args:
-        system: a `Structures` system; its networks `forecast`, `refinement` and `pose` are trained in place, the last
-            two None where the configuration has none.
+        system: a `Structures` system; its networks `forecast`, `refinement` and `predictor` are trained in place, the
+            last two None where the configuration has none.
         clips: clips of the networks' size, with a track `joints`, or of faces.
         preview_clips: what previews show; the training clips if empty.
         only: names of the stages to run; all that have steps if empty.
@@ -75,7 +75,7 @@ def stages(
         elif name == "refinement":
             made.append(RefinementTraining(networks.forecast, networks.refinement, *data))
         else:
-            made.append(PoseTraining(networks.pose, *data))
+            made.append(PoseTraining(networks.predictor, *data))
     return made
 
 
@@ -272,8 +272,8 @@ class PoseTraining(StructureStage):
         """Args: the pose predictor, trained in place; see `StructureStage`."""
         super().__init__(*data)
         self.model = model
-        self.networks = {"pose": model}
-        self.optimize(pose=RMSprop(model.parameters(), self.settings.learning_rate))
+        self.networks = {"predictor": model}
+        self.optimize(predictor=RMSprop(model.parameters(), self.settings.learning_rate))
 
     @property
     def least(self) -> int:
@@ -289,14 +289,14 @@ class PoseTraining(StructureStage):
 
         Args:
             batch: of `data.PoseWindows`.
-            update: called as `update("pose", loss, clip_grad=...)`.
+            update: called as `update("predictor", loss, clip_grad=...)`.
 
         Returns:
             `pose`, the loss; and `copy`, what it is of the last pose observed.
         """
         observed, future, visible = (batch[name] for name in ("observed", "future", "visible"))
         loss = losses.pose_loss(self.model(observed, future.shape[1]), future, visible)
-        update("pose", loss, clip_grad=self.settings.clip_grad or None)
+        update("predictor", loss, clip_grad=self.settings.clip_grad or None)
         return {"pose": loss.detach(), "copy": losses.pose_loss(observed[:, -1:].expand_as(future), future, visible)}
 
     def preview(self) -> dict[str, np.ndarray]:

@@ -21,13 +21,6 @@ COLUMNS = 8
 """Frames that a sheet shows of a clip or of poses."""
 
 
-def draw_structure(maps: Tensor) -> Tensor:
-    """Structure maps, N x C x s x s, as pictures N x 3 x s x s in [0, 1]: normals as colours, heat maps in grey."""
-    if maps.shape[1] == 3:
-        return (maps + 1) / 2 * (maps != 0).any(1, keepdim=True)
-    return maps.amax(1, keepdim=True).expand(-1, 3, -1, -1)
-
-
 @torch.no_grad()
 def forecast_sheet(
     network: ForecastNetwork, config: StructuresConfig, items: Sequence[Mapping[str, Any]]
@@ -39,7 +32,7 @@ def forecast_sheet(
             still, target = item["source"][None].to(device), item["driving"][None].to(device)
             maps = structure_maps(_batch(item, device), config)[0]  # 2 x C x s x s
             made = network(2 * still - 1, maps[:1], maps[1:])
-            shown = [still, *draw_structure(maps).split(1), _unit(made.frame), made.mask.expand(-1, 3, -1, -1)]
+            shown = [still, *_pictures(maps).split(1), _unit(made.frame), made.mask.expand(-1, 3, -1, -1)]
             rows.append(_row([*shown, _unit(made.content), target]))
     return np.concatenate(rows)
 
@@ -79,8 +72,15 @@ def pose_sheet(network: PosePredictor, config: StructuresConfig, items: Sequence
                 poses = vector_poses(vectors, config.size)
                 poses[..., 2] = visible.to(device)
                 maps = pose_maps(poses[times], "limbs", (config.size, config.size), 1 / config.size)
-                rows.append(_row(draw_structure(maps).split(1)))
+                rows.append(_row(_pictures(maps).split(1)))
     return np.concatenate(rows)
+
+
+def _pictures(maps: Tensor) -> Tensor:
+    """Structure maps, N x C x s x s, as pictures N x 3 x s x s in [0, 1]: normals as colours, heat maps in grey."""
+    if maps.shape[1] == 3:
+        return (maps + 1) / 2 * (maps != 0).any(1, keepdim=True)
+    return maps.amax(1, keepdim=True).expand(-1, 3, -1, -1)
 
 
 def _batch(item: Mapping[str, Any], device: torch.device) -> dict[str, Tensor]:
