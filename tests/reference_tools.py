@@ -29,10 +29,11 @@ class Golden:
         self.facts: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
         self.values = np.load(FOLDER / f"{name}.npz")
 
-    def weights(self) -> dict[str, Tensor]:
-        """The authors' state, filled by the rule; in the layout of TensorFlow where the golden is of that."""
+    def weights(self, network: str = "") -> dict[str, Tensor]:
+        """The authors' state, filled by the rule, of one `network` where there are several."""
         fill = _filled_tensorflow if "tensorflow" in self.facts["ran_with"] else _filled
-        weights = {name: fill(name, shape) for name, shape in self.facts["parameters"]}
+        entries = self.facts["parameters"]
+        weights = {name: fill(name, shape) for name, shape in (entries[network] if network else entries)}
         scales = self.facts.get("scale_changes", {})
         for name, scale in scales.items() if isinstance(scales, dict) else ():  # some are told in words
             weights[name] *= scale
@@ -65,7 +66,7 @@ class Golden:
         assert list(output.shape) == entry["shape"], name
         sample = output.detach().reshape(-1)[:: entry["stride"]]
         error = (sample - stored).abs().max() / stored.abs().max()
-        assert error <= max(tolerance, 10 * entry.get("fp32_vs_fp64_rel", 0)), f"{name}: {error:.2e}"
+        assert error <= max(tolerance, 10 * entry.get("fp32_vs_fp64_rel", 0.0)), f"{name}: {error:.2e}"
 
 
 def load(network: nn.Module, weights: Mapping[str, Tensor], rename: Callable[[str], str]) -> None:

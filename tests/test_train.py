@@ -145,6 +145,15 @@ def test_the_steps_of_a_stage_are_found_by_its_name(only: tuple[str, ...], names
     assert stage_steps(asdict(SEVERAL), only) == names
 
 
+def test_settings_of_a_stage_may_be_called_its_training() -> None:
+    values = {
+        "forecast": {"width": 4},
+        "forecast_training": {"steps": 0, "batch": 2},
+        "other": {"steps": 1, "batch": 2},
+    }
+    assert stage_steps(values, ["forecast"]) == ["forecast_training.steps"]
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

@@ -114,7 +114,9 @@ def stage_steps(values: Any, only: Sequence[str] = (), prefix: str = "") -> list
     if not isinstance(values, Mapping):
         return []
     name = prefix.rstrip(".").rpartition(".")[2]
-    runs = {"steps", "batch"} <= values.keys() and (name in only if only else values["steps"])
+    # The settings of a stage `forecast` may be called `forecast_training`, beside its network's.
+    named = not {name, name.removesuffix("_training")}.isdisjoint(only)
+    runs = {"steps", "batch"} <= values.keys() and (named if only else values["steps"])
     own = [f"{prefix}steps"] if runs else []
     return own + [name for key, value in values.items() for name in stage_steps(value, only, f"{prefix}{key}.")]
 

@@ -1,0 +1,1 @@
+"""`structures`: a still follows a sequence of poses or facial expressions."""

@@ -1,0 +1,296 @@
+"""What the stages learn from: pairs of frames, clips of frames, and poses over time, with their structures.
+
+Frames and structures are augmented alike. Joints follow every change. Normals are stored as maps and sampled where
+the frames are, bilinearly: they follow mirrors exactly (x is negated) and every affine map to within a pixel's
+interpolation, and since they are those of the head before its pose, a rotation in the picture does not change them.
+An elastic deformation or a stretch moves them without bending them. Where `black_border` (augmentation `penn`)
+blackens frames, a map repeats its border: choose another augmentation for faces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from stillmotion.data.augment import AugmentParams, find_augmentation, sample_params
+from stillmotion.data.clip import Clip
+from stillmotion.data.derived import derived_track
+from stillmotion.data.pose import JOINTS
+from stillmotion.data.sampling import ClipDataset, PairDataset, clip_index, sample_rng, to_tensor
+from stillmotion.data.track_augment import augment_tracks
+from stillmotion.errors import StillmotionError
+from stillmotion.morphable.basel import read_basel_model
+from stillmotion.morphable.camera import Pose, project, rotation_vectors
+from stillmotion.morphable.fitting import FaceFit, fit_landmarks
+from stillmotion.morphable.landmarks import find_landmarks
+from stillmotion.morphable.model import MorphableModel, shipped_model
+from stillmotion.morphable.release import release_normals
+from stillmotion.morphable.rendering import render_normals
+from stillmotion.systems.structures.config import StructuresConfig
+from stillmotion.systems.structures.structure_maps import pose_maps, pose_vectors
+
+TRACK = "structure"
+"""The derived track of normal maps: T x S x S x 3, `float16`, in the axes of the head before its pose."""
+
+MARGIN = 0.15
+"""Of a person's box around the joints, which lie inside of the body: a share of the box's longer side."""
+
+
+# --- clips with structures ------------------------------------------------------------------------------------------
+
+
+def with_structures(clips: Sequence[Clip], config: StructuresConfig, folder: Path | str) -> Sequence[Clip]:
+    """Clips that know their structures: joints are there or not, normal maps are made and stored in `folder`.
+
+    Raises:
+        StillmotionError: a clip lacks joints, no face is found in it or fits its landmarks, or the disk is full.
+    """
+    settings = config.structure
+    track = TRACK if settings.kind == "normals" else "joints"
+    lacking = [clip.name for clip in clips if track not in clip.tracks]
+    if settings.kind != "normals" and lacking:
+        raise StillmotionError(
+            f"{len(lacking)} of {len(clips)} clips have no track 'joints', as {lacking[0]}: prepare them with "
+            "--tracks joints."
+        )
+    if settings.kind != "normals" or not lacking:
+        return clips
+    model = open_model(settings.face_model)
+    key = f"{_model_digest(model)} {config.size} {settings.depth}"
+    make = partial(_clip_normals, model=model, size=config.size, depth=settings.depth)
+    return derived_track(clips, TRACK, make, kind="normals", key=key, folder=folder)
+
+
+def usable_clips(clips: Sequence[Clip], least: int, group: str = "") -> Sequence[Clip]:
+    """The clips of at least so many frames; says how many are left out.
+
+    Where clips state the authors' groups (meta `group`: `train` for the forecast, `val` for the refinement, as for
+    MUG), those of `group` alone: forecasts of people that G_M has learned are better than those that G_R will see.
+
+    Raises:
+        StillmotionError: there is none.
+    """
+    groups = {clip.meta.get("group") for clip in clips} if group else set()
+    chosen = [clip for clip in clips if clip.meta.get("group") == group] if {"train", "val"} <= groups else clips
+    kept = [clip for clip in chosen if len(clip) >= least]
+    if not kept:
+        raise StillmotionError(f"No clip has the {least} frames that this stage needs: prepare longer clips.")
+    if len(kept) < len(chosen):
+        print(
+            f"Left out {len(chosen) - len(kept)} of {len(chosen)} clips, which are shorter than {least} frames.",
+            file=sys.stderr,
+        )
+    return clips if len(kept) == len(clips) else kept
+
+
+def structures_of(clip: Clip, indices: np.ndarray, params: AugmentParams, kind: str) -> dict[str, Tensor]:
+    """The structures of frames, augmented as they are; an `extra` of the samplers.
+
+    Returns:
+        `normals`, T x 3 x S x S, or `poses`, T x 13 x 3: (x, y, visibility) in pixels, in the order of Penn Action.
+    """
+    if kind == "normals":
+        return {"normals": to_tensor(augment_tracks(clip, (TRACK,), indices, params)[TRACK])}
+    moved, names = augment_tracks(clip, ("joints",), indices, params)["joints"], clip.meta.get("joints", JOINTS)
+    if not set(JOINTS) <= set(names) or len(names) != moved.shape[1]:
+        raise StillmotionError(
+            f"The joints of clip {clip.name!r} are not the {len(JOINTS)} of Penn Action: map them to "
+            f"{', '.join(JOINTS)}."
+        )
+    # The place of a joint that nobody sees may be NaN, and NaN times zero is NaN.
+    return {"poses": torch.from_numpy(moved[:, [list(names).index(name) for name in JOINTS]]).nan_to_num()}
+
+
+def structure_maps(batch: Mapping[str, Tensor], config: StructuresConfig) -> Tensor:
+    """The structure maps of a batch, N x T x C x s x s, out of what `structures_of` gave."""
+    if "normals" in batch:
+        return batch["normals"]
+    return pose_maps(batch["poses"], config.structure.kind, (config.size, config.size), config.structure.sigma)
+
+
+def person_boxes(batch: Mapping[str, Tensor], size: int) -> Tensor:
+    """Squares around the persons of a batch, N x T x 4, see `losses.crop_boxes`; all of a frame without joints."""
+    if "poses" not in batch:
+        first = batch["normals"]
+        return first.new_tensor([-0.5, -0.5, size - 0.5, size - 0.5]).expand(*first.shape[:2], 4)
+    places, visible = batch["poses"][..., :2], batch["poses"][..., 2:] > 0
+    low = torch.where(visible, places, torch.inf).amin(-2)
+    high = torch.where(visible, places, -torch.inf).amax(-2)
+    none = ~visible.any(-2)
+    low, high = torch.where(none, -0.5, low), torch.where(none, size - 0.5, high)
+    half = (high - low).amax(-1, keepdim=True) * torch.where(none, 0.5, 0.5 + MARGIN)
+    middle = (low + high) / 2
+    return torch.cat([middle - half, middle + half], dim=-1)
+
+
+# --- samples --------------------------------------------------------------------------------------------------------
+
+
+def pairs(clips: Sequence[Clip], config: StructuresConfig, seed: int) -> PairDataset:
+    """Pairs of frames, `source` and `driving`, 3 x s x s in [0, 1], with the structures of both (Sec. 3.2)."""
+    return PairDataset(
+        clips,
+        seed,
+        find_augmentation(config.clip.augmentation),
+        choose=partial(choose_pair, config=config),
+        extra=partial(structures_of, kind=config.structure.kind),
+    )
+
+
+def choose_pair(length: int, rng: np.random.Generator, config: StructuresConfig) -> tuple[int, int]:
+    """Frames t and t + k of a clip of at least two time steps.
+
+    Both are random, k from one step up to `largest_jump`; or t is 0 and k may be 0 (release).
+    """
+    step, first = config.clip.frame_step, config.clip.pairs == "first"
+    start = 0 if first else int(rng.integers(length - step))
+    most = (length - 1 - start) // step
+    if config.clip.largest_jump:
+        most = min(most, max(config.clip.largest_jump // step, 1))
+    return start, start + step * int(rng.integers(0 if first else 1, most, endpoint=True))
+
+
+class ClipWindows(ClipDataset):
+    """Clips of K frames for the refinement (Sec. 3.3), with a still from which they are forecast.
+
+    Items hold `frames`, (1 + K) x 3 x s x s in [0, 1], of which the first is the still: frame 0, or any frame from
+    `largest_jump` before the clip up to its first one; and the structures of all. Clips are never played backwards:
+    D_V judges motion.
+    """
+
+    def __init__(self, clips: Sequence[Clip], config: StructuresConfig, seed: int):
+        augmentation = replace(find_augmentation(config.clip.augmentation), time_flip=0.0)
+        super().__init__(clips, seed, augmentation, extra=partial(structures_of, kind=config.structure.kind))
+        self.config, self.count = config.clip, config.refinement.frames
+
+    def choose_frames(self, clip: Clip, rng: np.random.Generator) -> np.ndarray:
+        """Draw the still and the clip."""
+        step = self.config.frame_step
+        start = int(rng.integers(len(clip) - (self.count - 1) * step))
+        lowest = max(0, start - self.config.largest_jump) if self.config.largest_jump else 0
+        still = 0 if self.config.pairs == "first" else int(rng.integers(lowest, start, endpoint=True))
+        return np.array([still, *(start + step * np.arange(self.count))])
+
+
+class PoseWindows(Dataset[dict[str, Any]]):
+    """Poses over time for the pose predictor (Sec. 3.1); item n is a pure function of the seed and n.
+
+    Items are dicts of `observed`, T x 26, and `future`, U x 26, see `pose_vectors`; `visible`, U x 13, 0 also behind
+    a clip's end; and `name`. Time never runs backwards.
+    """
+
+    def __init__(self, clips: Sequence[Clip], config: StructuresConfig, seed: int):
+        """Args: clips with joints, of more frames than are observed."""
+        self.clips, self.config, self.seed = clips, config, seed
+        self.augmentation = replace(find_augmentation(config.clip.augmentation), time_flip=0.0)
+
+    def __len__(self) -> int:
+        """Samples per epoch, one per clip."""
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        clip = self.clips[clip_index(len(self), index, self.seed)]
+        rng, observed = sample_rng(self.seed, index), self.config.pose.observed
+        times = self.config.clip.frame_step * np.arange(observed + self.config.pose.predicted)
+        times += rng.integers(max(len(clip) - times[-1], 1))
+        params = sample_params((clip.frames.shape[1], clip.frames.shape[2]), rng, self.augmentation)
+        poses = structures_of(clip, times.clip(max=len(clip) - 1), params, "joints")["poses"]
+        poses[torch.from_numpy(times >= len(clip))] = 0  # visible nowhere
+        vectors = pose_vectors(poses, self.config.size)
+        visible = (poses[observed:, :, 2] > 0).float()
+        return {"observed": vectors[:observed], "future": vectors[observed:], "visible": visible, "name": clip.name}
+
+
+# --- faces ----------------------------------------------------------------------------------------------------------
+
+
+def open_model(name: str) -> MorphableModel:
+    """A shipped face model by its name, or a Basel Face Model from its .mat file.
+
+    Raises:
+        StillmotionError: there is no such model, or the file cannot be used.
+    """
+    return read_basel_model(Path(name)) if name.endswith(".mat") else shipped_model(name)
+
+
+def clip_face(clip: Clip, model: MorphableModel) -> FaceFit:
+    """The coefficients and poses of a clip's face.
+
+    Clips of the `faces` world know their coefficients, if the model is theirs; only the poses are solved for. Of
+    others the model is fitted to the track `landmarks`, or to landmarks that are detected.
+
+    Raises:
+        StillmotionError: no face is found, or none fits.
+    """
+    known = {name: np.asarray(track, np.float64) for name, track in clip.tracks.items() if name in _FACE_TRACKS}
+    names = tuple(clip.meta.get("actions", ()))
+    if known.keys() == _FACE_TRACKS and names == model.expression_names:
+        identity, expression = known["identity"][0], known["expression"]
+        places = model.only_landmarks().vertices(identity, expression).astype(np.float64)
+        pose = solve_pose(places, known["landmarks"][..., :2])
+        away = project(places, pose)[..., :2] - known["landmarks"][..., :2]
+        return FaceFit(identity, expression, pose, np.sqrt((away**2).sum(-1).mean(1)))
+    try:
+        return fit_landmarks(model, known["landmarks"] if "landmarks" in known else find_landmarks(clip.frames))
+    except StillmotionError as error:
+        raise StillmotionError(f"Clip {clip.name!r}: {error}") from error
+
+
+def solve_pose(points: np.ndarray, places: np.ndarray) -> Pose:
+    """The poses in which points of a head, T x N x 3, are at places in the picture, T x N x 2; exact if there are.
+
+    Solves for the affine camera by least squares, and takes the nearest scaled rotation.
+    """
+    middle, centre = points.mean(1, keepdims=True), places.mean(1, keepdims=True)
+    flipped = (places - centre) * [1, -1]
+    affine = (np.linalg.pinv(points - middle) @ flipped).transpose(0, 2, 1)  # T x 2 x 3
+    left, stretch, right = np.linalg.svd(affine, full_matrices=False)
+    rows, scale = left @ right, stretch.mean(1)
+    rotation = np.concatenate([rows, np.cross(rows[:, 0], rows[:, 1])[:, None]], axis=1)
+    shift = centre[:, 0] - scale[:, None] * np.einsum("tij,tj->ti", rows, middle[:, 0]) * [1, -1]
+    return Pose(scale, rotation_vectors(rotation), shift)
+
+
+def normal_maps(model: MorphableModel, vertices: np.ndarray, pose: Pose, size: int, depth: str) -> Tensor:
+    """Normal maps of heads, T x 3 x S x S, `float32`: unit vectors, zero where there is no face.
+
+    Args:
+        model: of the heads; only its triangles count.
+        vertices: T x V x 3.
+        pose: of T frames, in pixels of the maps.
+        size: S.
+        depth: `depth`: smooth normals out of the head, the nearest surface shows; `radius`: the release's flat ones
+            into the head, the triangle farthest from the model's origin shows, those on the border are left out.
+    """
+    if depth == "depth":
+        return to_tensor(render_normals(vertices, model.triangles, pose, size).normals)
+    inwards = model.triangles[:, ::-1]
+    placed = project(vertices, pose) + np.array([1, 1, 0])  # the release counts pixels from 1
+    heads = zip(vertices, placed, strict=True)
+    return to_tensor(np.stack([release_normals(own, seen, inwards, size) for own, seen in heads]))
+
+
+_FACE_TRACKS = frozenset({"identity", "expression", "landmarks"})
+
+
+def _clip_normals(clip: Clip, model: MorphableModel, size: int, depth: str) -> np.ndarray:
+    fit = clip_face(clip, model)
+    vertices = model.vertices(fit.identity, fit.expression)
+    return normal_maps(model, vertices, fit.pose, size, depth).permute(0, 2, 3, 1).half().numpy()
+
+
+def _model_digest(model: MorphableModel) -> str:
+    digest = hashlib.sha256()
+    for values in (model.mean, model.identity_basis, model.expression_basis, model.triangles, model.landmarks):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,314 @@
+"""Training stages (Sec. 3 and 4.1): forecasts, then their refinement, and the pose predictor.
+
+1. `forecast`: G_M against D_I, on pairs of frames.
+2. `refinement`: G_R against D_I and D_V, on clips of forecasts of the finished G_M, which does not change.
+3. `pose_prediction`: the LSTM, on poses alone.
+
+In each step of 1 and 2 the critics are updated once, then the generator once, on the same generated frames. Both
+stages have a D_I of their own: the paper does not say whether the second goes on with that of the first, which is no
+part of a finished model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer, RMSprop
+from torch.utils.data import Dataset
+
+from stillmotion.data.augment import find_augmentation
+from stillmotion.nn.modes import eval_mode
+from stillmotion.systems.base import System
+from stillmotion.systems.structures import losses
+from stillmotion.systems.structures.config import StageConfig, StructuresConfig
+from stillmotion.systems.structures.data import (
+    ClipWindows,
+    PoseWindows,
+    pairs,
+    person_boxes,
+    structure_maps,
+    usable_clips,
+    with_structures,
+)
+from stillmotion.systems.structures.networks import ForecastNetwork, ImageCritic, PosePredictor
+from stillmotion.systems.structures.refinement import RefinementNetwork, VideoCritic
+from stillmotion.systems.structures.visualization import forecast_sheet, pose_sheet, refinement_sheet
+from stillmotion.training.schedules import StepSchedule, scheduler
+from stillmotion.training.stage import Batch, Update, check_clips, chosen_stages, stage_seed
+
+SHOWN = 6
+"""Clips of a preview."""
+
+
+def stages(
+    system: System, clips: Sequence[Any], preview_clips: Sequence[Any] = (), only: Sequence[str] = (), seed: int = 0
+) -> list[Any]:
+    """The training stages that have steps, in order.
+
+    Args:
+        system: a `Structures` system; its networks `forecast`, `refinement` and `predictor` are trained in place, the
+            last two None where the configuration has none.
+        clips: clips of the networks' size, with a track `joints`, or of faces.
+        preview_clips: what previews show; the training clips if empty.
+        only: names of the stages to run; all that have steps if empty.
+        seed: of the samples' order and augmentation.
+
+    Raises:
+        StillmotionError: no clips, clips of another size than the configuration's, an augmentation or a stage that
+            is not there or has no steps, or a loss without the weights of its network.
+    """
+    config: StructuresConfig = system.config
+    networks: Any = system.networks
+    check_clips(clips, config.size)
+    find_augmentation(config.clip.augmentation)
+    steps = {name: getattr(config, field).steps for name, field in _SETTINGS.items()}
+    made: list[Any] = []
+    for name in chosen_stages(steps, only):
+        data = (config, clips, preview_clips, stage_seed(seed, name))
+        if name == "forecast":
+            made.append(ForecastTraining(networks.forecast, *data))
+        elif name == "refinement":
+            made.append(RefinementTraining(networks.forecast, networks.refinement, *data))
+        else:
+            made.append(PoseTraining(networks.predictor, *data))
+    return made
+
+
+_SETTINGS = {
+    "forecast": "forecast_training",
+    "refinement": "refinement_training",
+    "pose_prediction": "pose_prediction",
+}
+"""The stages, in order, and where their numbers stand in the configuration."""
+
+
+class StructureStage:
+    """What all stages share: clips with structures, which are made when the stage begins."""
+
+    name: ClassVar[str]
+    group: ClassVar[str] = ""  # of the authors' groups, see `usable_clips`
+    networks: dict[str, nn.Module]
+
+    def __init__(self, config: StructuresConfig, clips: Sequence[Any], preview_clips: Sequence[Any], seed: int):
+        """Args: the system's configuration; what it learns from; what previews show, if not that; of the samples."""
+        self.config, self.clips, self.preview_clips, self.seed = config, clips, preview_clips, seed
+        self.settings = getattr(config, _SETTINGS[self.name])
+        self.steps, self.batch = self.settings.steps, self.settings.batch
+        self.dataset = self.shown = self.samples(usable_clips(clips, self.least, self.group))
+        self.generators: dict[str, torch.Generator] = {}
+        self.optimizers: dict[str, Optimizer] = {}
+        self.schedulers: dict[str, StepSchedule] = {}
+
+    @property
+    def least(self) -> int:
+        """Frames that a clip must have."""
+        raise NotImplementedError
+
+    def samples(self, clips: Sequence[Any]) -> Dataset[Any]:
+        """What the stage learns from."""
+        raise NotImplementedError
+
+    def begin(self, folder: Path) -> None:
+        """Make the normal maps that are not stored yet."""
+        clips = with_structures(self.clips, self.config, folder)
+        if clips is not self.clips:
+            self.dataset = self.samples(usable_clips(clips, self.least, self.group))
+        previews = with_structures(self.preview_clips, self.config, folder / "preview")
+        long = [clip for clip in previews if len(clip) >= self.least]
+        self.shown = self.samples(long) if long else self.dataset
+
+    def optimize(self, **optimizers: Optimizer) -> None:
+        """Set the optimisers, which all follow the stage's schedule."""
+        self.optimizers = optimizers
+        self.schedulers = {name: scheduler(o, self.settings.schedule, self.steps) for name, o in optimizers.items()}
+
+    def examples(self) -> list[Mapping[str, Any]]:
+        """Samples for previews."""
+        count: int = len(self.shown)  # type: ignore[arg-type]
+        return [self.shown[i] for i in range(min(SHOWN, count))]
+
+
+class ForecastTraining(StructureStage):
+    """Stage 1: G_M against D_I (Eq. 4 to 9), and feature similarity if it has a weight (Eq. 15).
+
+    Of the paper's two networks of Eq. 15 there is the first; no weights of an hourglass network are at hand.
+    """
+
+    name, group = "forecast", "train"
+
+    def __init__(self, model: ForecastNetwork, *data: Any):
+        """Args: G_M, trained in place; see `StructureStage`."""
+        super().__init__(*data)
+        self.model, self.critic = model, ImageCritic(self.config)
+        self.features = [losses.appearance_network(self.config.features)] if self.config.features.weight else []
+        self.networks = {"forecast": model, "critic": self.critic}
+        self.generators = {"penalty": torch.Generator()}  # seeded and stored by the loop
+        self.optimize(forecast=adam(self.settings, model), critic=adam(self.settings, self.critic))
+
+    @property
+    def least(self) -> int:
+        """One frame if it may be forecast from itself, else a time step."""
+        return 1 if self.config.clip.pairs == "first" else self.config.clip.frame_step + 1
+
+    def samples(self, clips: Sequence[Any]) -> Dataset[Any]:
+        """Pairs of frames."""
+        return pairs(clips, self.config, self.seed)
+
+    def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
+        """Update D_I, then G_M on the same frames.
+
+        Args:
+            batch: of `data.pairs`.
+            update: called as `update("critic", loss)` and `update("forecast", loss)`.
+
+        Returns:
+            Every loss term, weighted, detached; and `copy`, what `reconstruction` is of the still.
+        """
+        still, target = 2 * batch["source"] - 1, 2 * batch["driving"] - 1
+        maps = structure_maps(batch, self.config)  # N x 2 x C x s x s
+        output, weights = self.model(still, maps[:, 0], maps[:, 1]), self.config.losses
+        told = losses.critic_loss(
+            self.critic, target, output.frame, maps[:, 1], self.config.critic.penalty, self.generators["penalty"]
+        )
+        update("critic", total(told))
+        terms = losses.forecast_losses(output, target, maps[:, 1], self.critic, weights)
+        if self.features:
+            settings, boxes = self.config.features, person_boxes(batch, self.config.size)[:, 1]
+            similarity = losses.feature_loss(self.features, output.frame, target, boxes, settings.side)
+            terms["features"] = settings.weight * similarity
+        update("forecast", total(terms))
+        told["copy"] = weights.reconstruction * losses.reconstruction_loss(still, target)
+        return {name: value.detach() for name, value in (terms | told).items()}
+
+    def preview(self) -> dict[str, np.ndarray]:
+        """Frames forecast from stills of the clips."""
+        return {"forecasts": forecast_sheet(self.model, self.config, self.examples())}
+
+
+class RefinementTraining(StructureStage):
+    """Stage 2: G_R against D_I and D_V (Eq. 11 to 14), on clips of forecasts.
+
+    Forecasts are made in the step and not once for all: stills and augmentations differ from sample to sample, and
+    G_M is fixed, in eval mode, so they are what it gives when it animates.
+    """
+
+    name, group = "refinement", "val"
+
+    def __init__(self, forecast: ForecastNetwork, model: RefinementNetwork, *data: Any):
+        """Args: G_M, fixed; G_R, trained in place; see `StructureStage`."""
+        super().__init__(*data)
+        self.forecast, self.model = forecast, model
+        self.image_critic, self.video_critic = ImageCritic(self.config), VideoCritic(self.config)
+        self.networks = {"refinement": model, "image_critic": self.image_critic, "video_critic": self.video_critic}
+        self.generators = {"penalty": torch.Generator(), "moments": torch.Generator()}
+        critics = adam(self.settings, self.image_critic, self.video_critic)
+        self.optimize(refinement=adam(self.settings, model), critics=critics)
+
+    @property
+    def least(self) -> int:
+        """K frames."""
+        return (self.config.refinement.frames - 1) * self.config.clip.frame_step + 1
+
+    def samples(self, clips: Sequence[Any]) -> Dataset[Any]:
+        """Clips of K frames."""
+        return ClipWindows(clips, self.config, self.seed)
+
+    def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
+        """Update D_I and D_V, then G_R on the same clips.
+
+        Args:
+            batch: of `data.ClipWindows`.
+            update: called as `update("critics", loss)` and `update("refinement", loss)`.
+
+        Returns:
+            Every loss term, weighted, detached; and `coarse`, what `reconstruction` is of the forecasts.
+        """
+        frames, maps = 2 * batch["frames"] - 1, structure_maps(batch, self.config)
+        true, coarse = frames[:, 1:], self.forecasts(frames[:, 0], maps)  # N x K x 3 x s x s
+        structures, weights = maps[:, 1:], self.config.refinement_losses
+        output = self.model(coarse, structures)
+        told = self.critic_losses(true, output.frames, structures)
+        update("critics", total(told))
+        terms = losses.refinement_losses(output, true, structures, self.image_critic, self.video_critic, weights)
+        update("refinement", total(terms))
+        told["coarse"] = weights.reconstruction * losses.reconstruction_loss(coarse, true)
+        return {name: value.detach() for name, value in (terms | told).items()}
+
+    @torch.no_grad()
+    def forecasts(self, stills: Tensor, maps: Tensor) -> Tensor:
+        """Coarse clips, N x K x 3 x s x s: of N stills and N x (1 + K) structure maps, a clip at a time."""
+        forecast = self.forecast.to(stills.device)
+        with eval_mode(forecast):
+            clips = [forecast(still[None], own[:1], own[1:]).frame for still, own in zip(stills, maps, strict=True)]
+        return torch.stack(clips)
+
+    def critic_losses(self, true: Tensor, refined: Tensor, structures: Tensor) -> dict[str, Tensor]:
+        """What D_I minimises, on one random moment of each clip, and D_V, on the clips."""
+        penalty = self.config.critic.penalty
+        real, fake, maps = losses.sample_frame(true, refined, structures, self.generators["moments"])
+        image = losses.critic_loss(self.image_critic, real, fake, maps, penalty, self.generators["penalty"])
+        real, fake, maps = (each.transpose(1, 2) for each in (true, refined, structures))  # N x ... x K x s x s
+        video = losses.critic_loss(self.video_critic, real, fake, maps, penalty, self.generators["penalty"])
+        kinds = {"image": image, "video": video}
+        return {f"{kind}_{name}": value for kind, terms in kinds.items() for name, value in terms.items()}
+
+    def preview(self) -> dict[str, np.ndarray]:
+        """Clips before and after."""
+        items = self.examples()[: SHOWN // 2]
+        return {"refinement": refinement_sheet(self.forecast, self.model, self.config, items)}
+
+
+class PoseTraining(StructureStage):
+    """The LSTM learns to predict poses (Sec. 3.1; Villegas et al.)."""
+
+    name = "pose_prediction"
+
+    def __init__(self, model: PosePredictor, *data: Any):
+        """Args: the pose predictor, trained in place; see `StructureStage`."""
+        super().__init__(*data)
+        self.model = model
+        self.networks = {"predictor": model}
+        self.optimize(predictor=RMSprop(model.parameters(), self.settings.learning_rate))
+
+    @property
+    def least(self) -> int:
+        """One pose to predict."""
+        return self.config.pose.observed * self.config.clip.frame_step + 1
+
+    def samples(self, clips: Sequence[Any]) -> Dataset[Any]:
+        """Poses over time."""
+        return PoseWindows(clips, self.config, self.seed)
+
+    def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
+        """Update the predictor.
+
+        Args:
+            batch: of `data.PoseWindows`.
+            update: called as `update("predictor", loss, clip_grad=...)`.
+
+        Returns:
+            `pose`, the loss; and `copy`, what it is of the last pose observed.
+        """
+        observed, future, visible = (batch[name] for name in ("observed", "future", "visible"))
+        loss = losses.pose_loss(self.model(observed, future.shape[1]), future, visible)
+        update("predictor", loss, clip_grad=self.settings.clip_grad or None)
+        return {"pose": loss.detach(), "copy": losses.pose_loss(observed[:, -1:].expand_as(future), future, visible)}
+
+    def preview(self) -> dict[str, np.ndarray]:
+        """Poses predicted after those that some clips show."""
+        return {"poses": pose_sheet(self.model, self.config, self.examples())}
+
+
+def adam(stage: StageConfig, *networks: nn.Module) -> Adam:
+    """The paper's optimiser (Sec. 4.1)."""
+    return Adam([p for network in networks for p in network.parameters()], stage.learning_rate, stage.betas)
+
+
+def total(terms: Mapping[str, Tensor]) -> Tensor:
+    """The sum of weighted terms."""
+    return torch.stack(list(terms.values())).sum()

@@ -1,0 +1,96 @@
+"""Contact sheets of what the stages learn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stillmotion import media
+from stillmotion.nn.modes import eval_mode
+from stillmotion.systems.structures.config import StructuresConfig
+from stillmotion.systems.structures.data import structure_maps
+from stillmotion.systems.structures.networks import ForecastNetwork, PosePredictor
+from stillmotion.systems.structures.refinement import RefinementNetwork
+from stillmotion.systems.structures.structure_maps import pose_maps, vector_poses
+
+COLUMNS = 8
+"""Frames that a sheet shows of a clip or of poses."""
+
+
+@torch.no_grad()
+def forecast_sheet(
+    network: ForecastNetwork, config: StructuresConfig, items: Sequence[Mapping[str, Any]]
+) -> np.ndarray:
+    """A row per pair of `data.pairs`: still, its structure, the target's, the frame, its mask, content, the truth."""
+    device, rows = next(network.parameters()).device, []
+    with eval_mode(network):
+        for item in items:
+            still, target = item["source"][None].to(device), item["driving"][None].to(device)
+            maps = structure_maps(_batch(item, device), config)[0]  # 2 x C x s x s
+            made = network(2 * still - 1, maps[:1], maps[1:])
+            shown = [still, *_pictures(maps).split(1), _unit(made.frame), made.mask.expand(-1, 3, -1, -1)]
+            rows.append(_row([*shown, _unit(made.content), target]))
+    return np.concatenate(rows)
+
+
+@torch.no_grad()
+def refinement_sheet(
+    forecast: ForecastNetwork,
+    refinement: RefinementNetwork,
+    config: StructuresConfig,
+    items: Sequence[Mapping[str, Any]],
+) -> np.ndarray:
+    """Four rows per item of `data.ClipWindows`: forecasts, refined frames, their mask, the truth; over time."""
+    device, rows = next(refinement.parameters()).device, []
+    with eval_mode(forecast, refinement):
+        for item in items:
+            frames = item["frames"].to(device)  # (1 + K) x 3 x s x s
+            maps = structure_maps(_batch(item, device), config)[0]
+            coarse = forecast.to(device)(2 * frames[:1] - 1, maps[:1], maps[1:]).frame
+            made = refinement(coarse[None], maps[None, 1:])
+            times = np.linspace(0, len(coarse) - 1, min(len(coarse), COLUMNS)).round().astype(int)
+            mask = made.mask[0].expand(-1, 3, -1, -1)
+            for video in (_unit(coarse), _unit(made.frames[0]), mask, frames[1:]):
+                rows.append(_row(video[times].split(1)))
+    return np.concatenate(rows)
+
+
+@torch.no_grad()
+def pose_sheet(network: PosePredictor, config: StructuresConfig, items: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Two rows per item of `data.PoseWindows`, drawn as limbs over time: predicted poses, and the true ones."""
+    device, rows = next(network.parameters()).device, []
+    with eval_mode(network):
+        for item in items:
+            future = item["future"].to(device)
+            predicted = network(item["observed"][None].to(device), len(future))[0]
+            times = np.linspace(0, len(future) - 1, min(len(future), COLUMNS)).round().astype(int)
+            for vectors, visible in ((predicted, torch.ones_like(item["visible"])), (future, item["visible"])):
+                poses = vector_poses(vectors, config.size)
+                poses[..., 2] = visible.to(device)
+                maps = pose_maps(poses[times], "limbs", (config.size, config.size), 1 / config.size)
+                rows.append(_row(_pictures(maps).split(1)))
+    return np.concatenate(rows)
+
+
+def _pictures(maps: Tensor) -> Tensor:
+    """Structure maps, N x C x s x s, as pictures N x 3 x s x s in [0, 1]: normals as colours, heat maps in grey."""
+    if maps.shape[1] == 3:
+        return (maps + 1) / 2 * (maps != 0).any(1, keepdim=True)
+    return maps.amax(1, keepdim=True).expand(-1, 3, -1, -1)
+
+
+def _batch(item: Mapping[str, Any], device: torch.device) -> dict[str, Tensor]:
+    return {name: item[name][None].to(device) for name in ("normals", "poses") if name in item}
+
+
+def _unit(frames: Tensor) -> Tensor:
+    return (frames.float() + 1) / 2
+
+
+def _row(cells: Sequence[Tensor]) -> np.ndarray:
+    """Pictures 1 x 3 x s x s in [0, 1] side by side, s x n s x 3, `uint8`."""
+    return np.concatenate(list(media.to_pictures(torch.cat([cell.float() for cell in cells]))), axis=1)
