@@ -91,7 +91,7 @@ def read_poses(path: Path) -> PoseFile:
         poses = np.array(told["poses"], float)  # None becomes NaN
     except (TypeError, ValueError) as error:
         raise StillmotionError(f"The poses in {path} are not numbers in even rows ({error}).") from error
-    return PoseFile(poses, joints, size and (size[0], size[1]), fps)
+    return PoseFile(poses, joints, None if size is None else (size[0], size[1]), fps)
 
 
 def _positive(value: Any) -> bool:
@@ -135,7 +135,7 @@ def to_track(poses: np.ndarray, joints: str | None = None) -> np.ndarray:
 
 def _middle(joints: np.ndarray) -> np.ndarray:
     """The middle of those of the joints that are visible, T x 1 x 3."""
-    seen = joints[..., 2:] > 0
+    seen: np.ndarray = joints[..., 2:] > 0
     count = seen.sum(1, keepdims=True)
     mean = np.where(seen, joints, 0).sum(1, keepdims=True) / np.maximum(count, 1)
     return np.asarray(mean)
@@ -157,9 +157,9 @@ def with_middles(track: np.ndarray) -> np.ndarray:
 def bone_vectors(track: np.ndarray) -> np.ndarray:
     """From start to end of each of `BONES`, ... x 14 x 2; NaN where an end is not visible."""
     points, ends = with_middles(track), np.array(BONES)
-    seen = (points[..., ends, 2] > 0).all(-1)
+    seen = points[..., ends, 2].min(-1) > 0
     vectors = points[..., ends[:, 1], :2] - points[..., ends[:, 0], :2]
-    return np.where(seen[..., None], vectors, np.nan)
+    return np.where(np.asarray(seen)[..., None], vectors, np.nan)
 
 
 def bone_lengths(track: np.ndarray) -> np.ndarray:
@@ -252,7 +252,7 @@ def align_first(track: np.ndarray, still: np.ndarray) -> np.ndarray:
     one, other = with_middles(track), with_middles(still)
     # Trunks are compared where they can be: arms and legs may be anywhere.
     for anchors in ([PELVIS], [NECK], range(len(JOINTS))):
-        common = (one[:, anchors, 2] > 0) & (other[anchors, 2] > 0)
+        common: np.ndarray = (one[:, anchors, 2] > 0) & (other[anchors, 2] > 0)
         if common.any():
             t = int(common.any(1).argmax())
             here = np.asarray(anchors)[common[t]]

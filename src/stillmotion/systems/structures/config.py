@@ -51,6 +51,10 @@ class StructureConfig:
     kind: Literal["normals", "joints", "limbs"] = "normals"
     sigma: Positive = 1 / 32  # of heat maps, as a share of their side: 8 pixels of a crop of 256 (Villegas et al.)
     depth: Literal["depth", "radius"] = "depth"  # which triangle shows: the nearest (ours), or the release's rule
+    # The face model that normals are of: `ict`, `faces`, or a Basel Face Model's file; see expressions.py.
+    face_model: str = "ict"
+    # Side of the crop of a face over that of its landmarks' box; 0: whole pictures, as they are. 1.34: the release.
+    face_crop: Weight = 1.34
 
     @property
     def channels(self) -> int:
