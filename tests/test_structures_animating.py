@@ -210,7 +210,7 @@ def told(detector: dict[int, Any], track: np.ndarray, first: int = 100) -> None:
 
 def test_poses_of_a_video_come_to_the_stills_body(detector: dict[int, Any]) -> None:
     """Twice as large and elsewhere in the video: proportions, place and size are the still's, angles the driver's."""
-    track, own = 2 * figure(6) + [50, 80], figure(1, 5)[0]
+    track, own = 2 * figure(6) + np.array([50, 80]), figure(1, 5)[0]
     own[11:] += [0, 3]  # longer shins
     told(detector, track)
     told(detector, own[None], first=int(still()[0, 0, 0]))

@@ -90,7 +90,7 @@ def canvas(crop: Any = None, size: int = 32) -> Canvas:
 def test_maps_are_the_fitted_head_where_the_still_shows_it() -> None:
     plan = FacePlan(face(), np.repeat(face().fit.expression, 3, 0), posed(3, turn=0.1), 25, CONFIG)
     small = posed(3, turn=0.1)
-    small = Pose(small.scale / 5, small.rotation, (small.shift + [0.5, 20.5]) / 5 - 0.5)  # padded by 20
+    small = Pose(small.scale / 5, small.rotation, (small.shift + np.array([0.5, 20.5])) / 5 - 0.5)  # padded by 20
     shape = MODEL.vertices(face().fit.identity, face().fit.expression)
     expected = render_normals(np.repeat(shape, 3, 0), MODEL.triangles, small, 32).normals.transpose(0, 3, 1, 2)
     made = plan.maps(canvas(), 0, 3)
@@ -111,7 +111,7 @@ def test_the_rule_of_the_release() -> None:
         np.array([9.0]), np.zeros((1, 3)), np.array([[15.5, 15.5]])
     )  # fmt: skip
     made = expressions.normal_maps(MODEL, vertices, pose, 32, "radius")[0].numpy()
-    placed = project(vertices, pose)[0] + [1, 1, 0]
+    placed = project(vertices, pose)[0] + np.array([1, 1, 0])
     assert np.allclose(made.transpose(1, 2, 0), release_normals(vertices[0], placed, MODEL.triangles[:, ::-1], 32))
     ours = expressions.normal_maps(MODEL, vertices, pose, 32, "depth")[0].numpy()
     assert ours[2][ours[2] != 0].mean() > 0.4
@@ -162,7 +162,7 @@ def test_expressions_go_on_from_what_is_shown() -> None:
 # --- retargeting ----------------------------------------------------------------------------------------------------
 @cache
 def driver() -> tuple[np.ndarray, np.ndarray]:
-    """Landmarks of somebody else who shows anger and turns the head, and the true coefficients; neutral in frame 2."""
+    """Landmarks of somebody else who shows anger and turns the head, and the truth; neutral in frame 2."""
     strength = np.abs(np.arange(8) - 2) / 6
     shown = strength[:, None] * coefficients("anger")
     return seen(person(7), shown, posed(8, scale=55.0, turn=0.04)), shown

@@ -232,7 +232,7 @@ def retarget(track: np.ndarray, still: np.ndarray) -> np.ndarray:
             made[:, start] = made[:, end] - vector
         else:
             made[:, end] = made[:, start] + vector
-    known = np.isfinite(made).all(-1)[:, : len(JOINTS)]
+    known = np.isfinite(made[:, : len(JOINTS)].sum(-1))
     return np.concatenate(
         [np.where(known[..., None], made[:, : len(JOINTS)], 0), (track[..., 2] * known)[..., None]], axis=-1
     )
