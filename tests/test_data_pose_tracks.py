@@ -302,7 +302,7 @@ def test_poses_of_a_picture_of_another_size_are_scaled() -> None:
 def test_poses_of_another_picture_are_refused() -> None:
     track = moving(30)
     pose_tracks.check_inside(track, (300, 300))
-    assert "--align-first" in refused(pose_tracks.check_inside, track + [500, 0, 0], (300, 300))
+    assert "--align-first" in refused(pose_tracks.check_inside, track + np.array([500, 0, 0]), (300, 300))
     assert "no visible joint" in refused(pose_tracks.check_inside, track * 0, (300, 300))
 
 

@@ -305,7 +305,8 @@ def test_a_clips_own_control_makes_it_again() -> None:
     assert isinstance(control, Poses)
     assert control.fps == 5
     assert np.array_equal(control.poses, clip.tracks["joints"])  # type: ignore[arg-type]
-    assert not (control.keep_proportions or control.align_first or control.smooth or control.fill_gaps)
+    switches = (control.keep_proportions, control.align_first, control.smooth, control.fill_gaps)
+    assert not any(switches)
     bare = type(clip)(clip.name, clip.frames, clip.fps)
     assert "has no joints" in refused(made.control_of, bare)
     faces = system(changed(COARSE, structure__kind="normals"))
