@@ -50,6 +50,7 @@ MORE_ROOMS = {
     "driving": {"transfer", "masking"},
     "strokes": {"object_frame", "stroke_encoding", "compositing"},
     "pokes": {"poking", "handles", "field_network"},
+    "structures": {"refinement", "structure_maps", "expressions"},
 }
 """At most three more, each explained in the system's README."""
 

@@ -76,7 +76,9 @@ def test_there_is_one_control(words: str) -> None:
         control_of(*words.split())
     assert str(caught.value) == (
         "Say what the still should follow: one of --action NAME, --pose-of PICTURE, --remove, --drive VIDEO, "
-        "--predict, --poke X,Y>X,Y, --impulse X,Y:DX,DY, --stroke POINTS and --stroke-from VIDEO."
+        "--predict, --poke X,Y>X,Y, "
+        "--impulse X,Y:DX,DY, --stroke POINTS, --stroke-from VIDEO, --poses FILE, --poses-from VIDEO, "
+        "--observe VIDEO, --expression NAME[:STRENGTH][@SECONDS],... and --retarget VIDEO."
     )
 
 
@@ -87,7 +89,11 @@ def test_there_is_one_control(words: str) -> None:
         ("--drive a.mp4 --attach", "--attach belongs to --stroke and --stroke-from; leave it out with --drive."),
         ("--remove --side left", "--side belongs to --action; leave it out with --remove."),
         ("--action walk --pose-frames 3", "--pose-frames belongs to --pose-of; leave it out with --action."),
-        ("--predict --fps 3", "--fps belongs to --stroke and --stroke-from; leave it out with --predict."),
+        (
+            "--predict --fps 3",
+            "--fps belongs to --stroke and --stroke-from and --poses and --poses-from and --observe and --expression "
+            "and --retarget; leave it out with --predict.",
+        ),
         ("--stroke 1,2 --tracker x", "--tracker belongs to --stroke-from; leave it out with --stroke."),
         ("--stroke 1,2 --adapt-variance", "--adapt-covariance belongs to --drive; leave it out with --stroke."),
     ],

@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from refusals import refuses
-from stillmotion.media import Limits, MediaError, open_video, read_video, write_picture, write_video
+from stillmotion.media import (
+    Limits,
+    MediaError,
+    open_video,
+    read_video,
+    video_batches,
+    write_picture,
+    write_video,
+)
 from stillmotion.media.decoding import DamagedError, constant_fps
 from stillmotion.media.reading import resample
 from stillmotion.media.sequences import natural_key
@@ -358,3 +366,16 @@ def test_files_whose_names_look_like_addresses_are_just_files(
     for name in ("concat:a|b", "-", "list.m3u8", "%03d.png"):
         encode(tmp_path / "video.mp4", grey_frames(2)).rename(name)
         assert numbers(read_video(name)[0]) == [0, 1]
+
+
+def test_a_video_is_read_a_few_frames_at_a_time(tmp_path: Path) -> None:
+    frames = np.arange(7, dtype=np.uint8)[:, None, None, None] * np.full((1, 16, 16, 3), 30, np.uint8)
+    write_video(tmp_path / "a.png", frames, 12)
+    for source, rate in ((frames, 25), (tmp_path / "a.png", 12)):
+        with video_batches(source, size=3) as (batches, fps):
+            parts = list(batches)
+        assert [len(part) for part in parts] == [3, 3, 1]
+        assert np.array_equal(np.concatenate(parts), frames)
+        assert fps == rate
+        with video_batches(source, 4, size=3) as (batches, _):
+            assert [len(part) for part in batches] == [3, 1]

@@ -276,3 +276,11 @@ def test_best_times_are_the_smallest_of_each_in_turns() -> None:
 
     assert best_times(once, repeats=2) == {"fp32": 1.0, "bf16": 2.0}
     assert asked == ["fp32", "bf16"] * 2
+
+
+def test_folding_leaves_three_dimensional_convolutions_as_they_are() -> None:
+    network = nn.Sequential(nn.Conv3d(2, 3, 3), nn.Flatten(1, 2), nn.Conv2d(3, 4, 1))
+    made = folded(network)
+    assert made[2].weight.is_contiguous(memory_format=torch.channels_last)
+    x = torch.rand(1, 2, 3, 5, 5)
+    assert torch.allclose(made(x), network(x), atol=1e-6)

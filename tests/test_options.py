@@ -293,3 +293,17 @@ def test_help_tells_defaults_and_survives_a_percent_sign() -> None:
 def test_a_parser_refuses_values_that_cannot_be(words: list[str]) -> None:
     with pytest.raises((argparse.ArgumentError, SystemExit)):
         parser_of(Toy, required=False).parse_args(words)
+
+
+def test_a_switch_may_be_typed_as_its_opposite() -> None:
+    @dataclass(frozen=True)
+    class Switches:
+        on: bool = option("--on", default=True, negatable=True)
+        off: bool = option("--off", default=False, negatable=True)
+
+    parser = argparse.ArgumentParser()
+    for each, about in options_of(Switches):
+        add_option(parser, each, about)
+    for words, values in (("", (True, False)), ("--no-on --off", (False, True)), ("--on --no-off", (True, False))):
+        made = made_from(Switches, vars(parser.parse_args(words.split())))
+        assert (made.on, made.off) == values

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from refusals import refused
-from stillmotion.rendering.canvas import Canvas, to_network
+from stillmotion.rendering.canvas import Canvas, square_box, to_network
 
 CPU = torch.device("cpu")
 S = 64
@@ -114,3 +114,11 @@ def test_the_enlarger_is_that_of_interpolate() -> None:
     values = torch.rand(S, S, generator=torch.Generator().manual_seed(0))
     expected = F.interpolate(values[None, None], (150, 150), mode="bilinear", align_corners=False)[0, 0]
     torch.testing.assert_close(rows @ values @ columns.T, expected, atol=1e-5, rtol=0)
+
+
+def test_a_square_part_lies_in_the_picture() -> None:
+    assert square_box(np.array([49.5, 39.5]), 20, (80, 100)) == (40, 30, 20, 20)
+    assert square_box(np.array([5, 75]), 20.4, (80, 100)) == (0, 60, 20, 20)
+    assert square_box(np.array([99, 0]), 20, (80, 100)) == (80, 0, 20, 20)
+    assert square_box(np.array([50, 40]), 71, (80, 100)) == (15, 5, 71, 71)
+    assert square_box(np.array([50, 40]), 72, (80, 100)) is None

@@ -38,6 +38,7 @@ class Option:
     at_least: float | None = None  # the value must be at least this number
     check: Callable[[str, Any], Any] | None = None  # `check(name, value)` returns the value to keep, or raises
     as_many_as: str | None = None  # the value is as long as this other field
+    negatable: bool = False  # a switch that can be typed as `--no-...` as well
     many: str = ""  # typed several times (`append`), or for a positional argument `+` or `*`
 
 
@@ -128,16 +129,17 @@ def add_option(
         return
     # Controls of several systems share a parser, and only their options' names tell their fields apart.
     settings |= {"dest": each.name if required else option_name(about.flags[0])}
-    if each.default is False:
-        parser.add_argument(*about.flags, action="store_true", **settings)
+    if each.default is False or about.negatable:
+        action: Any = argparse.BooleanOptionalAction if about.negatable else "store_true"
+        parser.add_argument(*about.flags, action=action, **settings)
         return
     settings |= {"required": required and each.default is MISSING}
     if about.choices:
         parser.add_argument(*about.flags, choices=about.choices, **settings)
     else:
-        action = "append" if about.many else "store"
+        stored = "append" if about.many else "store"
         parser.add_argument(
-            *about.flags, action=action, metavar=about.metavar or "VALUE", type=about.parse, **settings
+            *about.flags, action=stored, metavar=about.metavar or "VALUE", type=about.parse, **settings
         )
 
 

@@ -18,11 +18,11 @@ from stillmotion.media.pictures import (
     to_uint8,
     write_picture,
 )
-from stillmotion.media.reading import VideoReader, open_video, read_video, sniff
+from stillmotion.media.reading import VideoReader, open_video, read_video, sniff, video_batches
 from stillmotion.media.writing import VideoWriter, open_writer, write_video
 
 __all__ = [
     "Limits", "MediaError", "VideoReader", "VideoWriter", "crop", "fit_square", "open_video", "open_writer",
     "pad_square", "read_picture", "read_video", "resize", "sniff", "to_float", "to_pictures", "to_tensor", "to_uint8",
-    "write_picture", "write_video",
+    "video_batches", "write_picture", "write_video",
 ]  # fmt: skip

@@ -245,6 +245,32 @@ def read_video(
     return frames[:count], reader.fps
 
 
+@contextlib.contextmanager
+def video_batches(
+    source: str | Path | np.ndarray, max_frames: int | None = None, size: int = 32
+) -> Iterator[tuple[Iterator[np.ndarray], float]]:
+    """A video's frames, read a few at a time as they are needed, however long it is.
+
+    Args:
+        source: as for `open_video`, or frames, `uint8` T x H x W x 3.
+        max_frames: at most so many in all.
+        size: at most so many at a time.
+
+    Returns:
+        A context: (N x H x W x 3 each, frames per second; 25 of frames given as an array).
+
+    Raises:
+        MediaError: as `open_video`.
+    """
+    if isinstance(source, np.ndarray):
+        frames = source[:max_frames]
+        yield (frames[i : i + size] for i in range(0, len(frames), size)), 25.0
+        return
+    with open_video(source) as reader:
+        some = itertools.islice(reader, max_frames)
+        yield (np.stack(batch) for batch in iter(lambda: list(itertools.islice(some, size)), [])), reader.fps
+
+
 def sniff(source: str | Path) -> Literal["picture", "video", "folder"]:
     """Return what `source` holds: one still picture, a video (or animation), or a folder.
 

@@ -44,13 +44,34 @@ def find_landmarks(frames: np.ndarray, tracking: bool = True) -> np.ndarray:
     Raises:
         StillmotionError: mediapipe is not installed, or no face is found in any frame.
     """
-    frames = frames[None] if frames.ndim == 3 else frames
+    return fill_landmarks(detect_landmarks(frames[None] if frames.ndim == 3 else frames, tracking))
+
+
+def detect_landmarks(frames: np.ndarray, tracking: bool = True) -> np.ndarray:
+    """The landmarks of one face in each frame, T x 68 x 2; NaN where no face is found.
+
+    Args:
+        frames: `uint8`, T x H x W x 3.
+        tracking: see `find_landmarks`.
+
+    Raises:
+        StillmotionError: mediapipe is not installed.
+    """
     found = np.full((len(frames), len(_PAIRS), 2), np.nan, np.float32)
     with _detector(tracking and len(frames) > 1) as detector:
         for t, frame in enumerate(frames):
             mesh = _mesh(detector, frame)
             if mesh is not None:
                 found[t] = mesh[_PAIRS].mean(1)
+    return found
+
+
+def fill_landmarks(found: np.ndarray) -> np.ndarray:
+    """Landmarks with gaps, T x 68 x 2 with frames of NaN, filled linearly in time.
+
+    Raises:
+        StillmotionError: all frames are NaN.
+    """
     seen = np.flatnonzero(~np.isnan(found[:, 0, 0]))
     if len(seen) == 0:
         raise StillmotionError("No face is found in any frame: give its 68 landmarks, or another picture.")

@@ -41,5 +41,8 @@ def folded(network: Network) -> Network:
     made = copy.deepcopy(network).eval().requires_grad_(False)
     for part in list(made.modules()):
         getattr(part, "fold", lambda: None)()
-    _FOLDED.add(made.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+    for tensor in (*made.parameters(), *made.buffers()):
+        if tensor.ndim == 4:  # `Module.to` fails at weights of three-dimensional convolutions
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    _FOLDED.add(made)
     return made

@@ -97,3 +97,24 @@ def to_network(picture: np.ndarray, size: int, device: torch.device) -> Tensor:
     """A picture as the networks want it: H x W x 3 `uint8` to 1 x 3 x size x size in [0, 1]."""
     square = media.resize(media.pad_square(picture)[0], (size, size))
     return media.to_tensor(square[None]).to(device)
+
+
+def square_box(middle: np.ndarray, side: float, size: geometry.Size) -> Box | None:
+    """A square part of a picture around a place, moved so that it lies within.
+
+    Args:
+        middle: (x, y) in pixels.
+        side: in pixels.
+        size: (height, width) of the picture.
+
+    Returns:
+        (x, y, width, height); None for a square of nine tenths of the shorter side or more: all of it, then.
+    """
+    if side >= 0.9 * min(size):
+        return None
+    whole = max(1, round(side))
+    x, y = (
+        int(np.clip(round(float(place) + 0.5 - side / 2), 0, length - whole))
+        for place, length in zip(middle, size[::-1], strict=True)
+    )
+    return x, y, whole, whole

@@ -109,7 +109,7 @@ def refinement_gan(frames: Tensor, structures: Tensor, image_critic: Critic, vid
 def critic_loss(
     critic: Critic, real: Tensor, fake: Tensor, structures: Tensor, penalty: float, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """What D_I minimises (Eq. 8 and 9), and D_V (Eq. 13 and 14).
+    """What D_I minimises (Eq. 8 and Eq. 9), and D_V (Eq. 13 and Eq. 14).
 
     The penalty is taken between real and generated samples under the same structure maps, whose channels count in
     the norm of the gradient.

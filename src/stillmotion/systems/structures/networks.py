@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from stillmotion.nn.norm import BatchNorm2d
 from stillmotion.systems.structures.config import PoseConfig, StructuresConfig
+from stillmotion.systems.structures.refinement import RefinementNetwork
 
 CRITIC_SLOPE = 0.01
 """Of the critic's leaky ReLU."""
@@ -45,6 +46,19 @@ class ForecastOutput(NamedTuple):
     frame: Tensor  # N x 3 x s x s; in [-1, 1] if the residual is masked or none
     mask: Tensor  # N x 1 x s x s in (0, 1); all ones where no mask is predicted
     content: Tensor  # N x 3 x s x s in (-1, 1)
+
+
+class StructuresNetworks(nn.Module):
+    """What animating needs: G_M, and where the configuration has them G_R and the pose predictor.
+
+    The stages that train critics build them.
+    """
+
+    def __init__(self, config: StructuresConfig):
+        super().__init__()
+        self.forecast = ForecastNetwork(config)
+        self.refinement = RefinementNetwork(config) if config.refinement.enabled else None
+        self.predictor = PosePredictor(config.pose) if config.pose_prediction.steps > 0 else None
 
 
 class ForecastNetwork(nn.Module):

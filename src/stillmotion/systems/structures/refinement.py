@@ -153,6 +153,11 @@ def clip_starts(frames: int, length: int, overlap: int) -> list[int]:
     return [*range(0, frames - length, length - overlap), frames - length]
 
 
+def next_clip(start: int, frames: int, length: int, overlap: int) -> int | None:
+    """The clip after the one that begins at `start`, as `clip_starts` has them; None after the last."""
+    return min(start + length - overlap, frames - length) if start + length < frames else None
+
+
 def blend_clips(clips: Sequence[Tensor], starts: Sequence[int]) -> Tensor:
     """One video of overlapping clips: over the frames that two share, the earlier fades into the later evenly.
 

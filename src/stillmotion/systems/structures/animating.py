@@ -1,0 +1,379 @@
+"""Still plus poses or expressions to frames: structure maps, forecasts, refined clips, the still's own size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stillmotion import media
+from stillmotion.data.examples import moving_square
+from stillmotion.errors import StillmotionError
+from stillmotion.options import Box, Control
+from stillmotion.rendering.canvas import Canvas, to_network
+from stillmotion.rendering.compositing import Renderer, hold
+from stillmotion.rendering.fields import PAINT, STATIC, Fields
+from stillmotion.systems.base import Output, Rollout, Step, System
+from stillmotion.systems.structures import (
+    CONTROLS,
+    FACE_CONTROLS,
+    POSE_CONTROLS,
+    Express,
+    Observe,
+    Poses,
+    PosesFrom,
+    Retarget,
+    expressions,
+    structure_maps,
+)
+from stillmotion.systems.structures.config import PRESETS, StructuresConfig
+from stillmotion.systems.structures.expressions import Face, FacePlan
+from stillmotion.systems.structures.networks import PosePredictor, StructuresNetworks
+from stillmotion.systems.structures.refinement import blend_clips, next_clip
+from stillmotion.systems.structures.structure_maps import PosePlan
+
+if TYPE_CHECKING:
+    from stillmotion.data.clip import Clip
+
+BATCH = 16
+"""Frames that are forecast together."""
+
+FEATHER = 2
+"""Pixels of the networks over which an animated part fades into the rest of the still."""
+
+Plan = PosePlan | FacePlan
+
+
+class Structures(System):
+    """Forecast and refine: a still follows a sequence of poses or of facial expressions."""
+
+    name: ClassVar[str] = "structures"
+    controls: ClassVar[tuple[type[Control], ...]] = CONTROLS
+    config_class: ClassVar[type] = StructuresConfig
+    presets: ClassVar[Mapping[str, Any]] = PRESETS
+    protocol: ClassVar[str] = "reconstruction"
+    layer_captions: ClassVar[Mapping[str, str]] = {
+        "structure": "the structure map that the frame follows",
+        "mask": "what is replaced of the still: white",
+        "content": "what the forecast puts there",
+        "forecast": "the frame before it is refined",
+    }
+    config: StructuresConfig
+    networks: StructuresNetworks
+
+    @classmethod
+    def build(cls, config: StructuresConfig, card: Mapping[str, Any] | None = None) -> Self:
+        """The system with fresh weights."""
+        return cls(config, StructuresNetworks(config), card)
+
+    @property
+    def main_stage(self) -> str:
+        """G_M's."""
+        return "forecast"
+
+    def check_control(self, control: Control) -> None:
+        """Refuse expressions for a model of poses and the reverse, and what needs a pose predictor."""
+        super().check_control(control)
+        faces = self.config.structure.kind == "normals"
+        if not isinstance(control, FACE_CONTROLS if faces else POSE_CONTROLS):
+            follows, known = ("expressions", FACE_CONTROLS) if faces else ("poses", POSE_CONTROLS)
+            raise StillmotionError(
+                f"This model follows {follows} ({', '.join(each.given_by for each in known)}), not "
+                f"{type(control).__name__}."
+            )
+        if isinstance(control, Observe) and self.networks.predictor is None:
+            raise StillmotionError(
+                "This model has no pose predictor: train one (pose_prediction.steps), or give poses with --poses."
+            )
+
+    def control_of(self, clip: Clip) -> Control:
+        """The clip's own poses, or the expressions and head poses of its own face.
+
+        Raises:
+            StillmotionError: the model follows poses, and the clip has no track `joints`.
+        """
+        if self.config.structure.kind == "normals":
+            marks = clip.tracks.get("landmarks")
+            own = None if marks is None else np.asarray(marks)[..., :2]
+            return Retarget(
+                np.asarray(clip.frames), None if own is None else own[0], own, own_neutral=False, head="video",
+                smooth=False, fps=clip.fps, crop="none",
+            )  # fmt: skip
+        if "joints" not in clip.tracks:
+            raise StillmotionError(f"The clip {clip.name!r} has no joints, which this model follows.")
+        return Poses(np.asarray(clip.tracks["joints"]), fps=clip.fps)
+
+    def example_clip(self, frames: int) -> Clip:
+        """See `System`; for faces with the landmarks of a face that turns on the square's place."""
+        clip = moving_square(self.config.size, frames)
+        if self.config.structure.kind != "normals":
+            return clip
+        return replace(clip, tracks={**clip.tracks, "landmarks": expressions.example_landmarks(self.config, frames)})
+
+    def rollout(self, still: np.ndarray, control: Control | None, output: Output) -> Rollout:
+        """Start a roll-out; see `System.open`. Nothing is random: `seed` changes nothing.
+
+        Returns:
+            Steps whose `facts` hold the `pose` (13 x 3, pixels of the still), or `identity`, `expression` and the
+            head's `rotation`, `scale` and `shift`; the `mask` (1 x S x S, what is replaced), and the `shares` of the
+            sources of each pixel (4 x S x S).
+
+        Raises:
+            StillmotionError: a mask or a plate is given; or what the control says cannot be used.
+        """
+        if output.mask or output.plate:
+            raise StillmotionError("This model paints what changes: leave --mask and --plate out.")
+        return StructuresRollout(self.for_inference(), still, control, output)
+
+
+class Frames(NamedTuple):
+    """N frames of a still as the networks give them."""
+
+    frame: Tensor  # N x 3 x S x S in [-1, 1]
+    kept: Tensor  # N x 1 x S x S in [0, 1], the share of the still's own pixels
+    content: Tensor  # N x 3 x S x S, G_M's
+    structure: Tensor  # N x C x S x S
+    coarse: Tensor  # N x 3 x S x S, before refinement
+
+    def rows(self, index: slice) -> Frames:
+        """Some of them."""
+        return Frames(*(part[index] for part in self))
+
+
+class StructuresRollout(Rollout):
+    """A still that follows one control after the other, without end and in memory that does not grow.
+
+    Frames are forecast each on its own, a few at a time, or as many as a clip that is refined has. When a control is
+    carried out, its last pose or expression is held.
+    """
+
+    def __init__(self, system: Structures, still: np.ndarray, control: Control | None, output: Output):
+        self.system, self.still, self.output = system, still, output
+        self.fps = system.clip_fps
+        self.plan: Plan | None = None
+        self.canvas: Canvas | None = None
+        self._face: Face | None = None
+        self._painter: Painter | None = None
+        self._steps: Iterator[Step] = iter(())
+        self._frame, self._next, self._end = -1, 0, (output.frames or 1) - 1
+        if control is not None:
+            self.send(control)
+
+    @torch.inference_mode()
+    def send(self, control: Control) -> None:
+        """Follow another control from the next step on; expressions go on from the one shown."""
+        self.system.check_control(control)
+        crop: Box | str | None = getattr(control, "crop", None)
+        if self.canvas is not None and crop not in (None, "auto", "none", self.canvas.crop):
+            raise StillmotionError("The crop cannot change while an animation runs; open another one.")
+        plan = self._make_plan(control)
+        if self.canvas is None:
+            self.canvas = Canvas.prepare(self.still, self.system.config.size, self._crop(plan, crop), self.device)
+        self.plan, self.fps, self._steps, self._next = plan, plan.fps, iter(()), 0
+        self._end = self._frame + len(plan)
+        if self.output.frames is not None:
+            self._end = min(self._end, self.output.frames - 1)
+
+    @property
+    def device(self) -> torch.device:
+        """Of the networks."""
+        return self.system.device
+
+    @property
+    def done(self) -> bool:
+        """Whether the control has been carried out."""
+        return self._frame >= self._end
+
+    def close(self) -> None:
+        """Drop what has been made ahead."""
+        self._steps, self._painter = iter(()), None
+
+    @torch.inference_mode()
+    def __next__(self) -> Step:
+        """Make the next step; without a control the still rests."""
+        self._frame += 1
+        if self.plan is None or self.canvas is None:
+            size = self.system.config.size
+            small = media.to_pictures(to_network(self.still, size, torch.device("cpu")))[0]
+            return Step(self.still.copy() if self.output.native else small)
+        step = next(self._steps, None)
+        if step is None:
+            self._painter = self._painter or Painter(self.system, self.still, self.canvas, self.output)
+            left = max(self._end - self._frame + 1, 1) if self._next < len(self.plan) else None
+            self._steps = self._painter.run(self.plan, self._next, left)
+            step = next(self._steps)
+        self._next += 1
+        return step
+
+    def _make_plan(self, control: Control) -> Plan:
+        config, most = self.system.config, self.output.frames
+        if isinstance(control, Express | Retarget):
+            if self._face is None:
+                model = expressions.open_model(config.structure.face_model)
+                self._face = expressions.find_face(model, self.still, control.landmarks)
+            if isinstance(control, Retarget):
+                return expressions.plan_retargeting(control, self._face, config.structure, most)
+            shown = self.plan.expression[self._shown] if isinstance(self.plan, FacePlan) else None
+            return expressions.plan_expressions(
+                control, self._face, config.structure, self.system.clip_fps, shown, most
+            )
+        if isinstance(control, Observe):
+            return self._predict(control)
+        assert isinstance(control, Poses | PosesFrom)
+        return structure_maps.plan_poses(control, self.still, config.structure, self.system.clip_fps, most)
+
+    @property
+    def _shown(self) -> int:
+        """The frame of the plan that was given last."""
+        assert self.plan is not None
+        return min(max(self._next - 1, 0), len(self.plan) - 1)
+
+    def _predict(self, control: Observe) -> PosePlan:
+        """The poses that the LSTM predicts after those that it observes (Sec. 3.1)."""
+        config, predictor = self.system.config, self.system.networks.predictor
+        assert isinstance(predictor, PosePredictor)
+        own, observed, fps = structure_maps.observed_poses(control, self.still, config.pose.observed)
+        steps = config.pose.predicted if self.output.frames is None else max(self.output.frames - 1, 1)
+        canvas = self.canvas or Canvas.prepare(self.still, config.size, None, self.device)
+        vectors = structure_maps.pose_vectors(structure_maps.to_small(observed, canvas), canvas.size)
+        with self.system.autocast():
+            predicted = predictor(vectors[None].to(canvas.small), steps)[0].float()
+        poses = structure_maps.vector_poses(predicted, canvas.size).cpu().double().numpy()
+        poses[..., :2] = canvas.to_given(poses[..., :2])
+        poses = np.concatenate([own[None], poses])[: self.output.frames]
+        return PosePlan(own, poses, fps or self.system.clip_fps, config.structure)
+
+    def _crop(self, plan: Plan, asked: Box | str | None) -> Box | None:
+        """The part of the still that is animated; None for all of it."""
+        size = (self.still.shape[0], self.still.shape[1])
+        if isinstance(asked, tuple):
+            return asked
+        if asked != "auto":
+            return None
+        if isinstance(plan, PosePlan):
+            return structure_maps.pose_box(plan, size)
+        return expressions.face_box(plan.face.marks, self.system.config.structure, size)
+
+
+class Painter:
+    """Makes steps of one still from structure maps."""
+
+    def __init__(self, system: Structures, still: np.ndarray, canvas: Canvas, output: Output):
+        self.system, self.still, self.canvas, self.output = system, still, canvas, output
+        self.networks, self.renderer = system.networks, Renderer(canvas, None)
+        self.border = feather(canvas)
+
+    def run(self, plan: Plan, start: int, count: int | None) -> Iterator[Step]:
+        """Steps of a plan.
+
+        Args:
+            plan: what is shown; its last frame stays.
+            start: the first of its frames.
+            count: how many frames; None: as many as are made together.
+        """
+        with self.system.autocast():
+            context = self.networks.forecast.encode(2 * self.canvas.small - 1, plan.own(self.canvas))
+
+        def forecast(first: int, stop: int) -> Frames:
+            maps = plan.maps(self.canvas, first, min(stop, len(plan))) if first < len(plan) else plan.maps(
+                self.canvas, len(plan) - 1, len(plan)
+            )  # fmt: skip
+            with self.system.autocast():
+                made = self.networks.forecast.decode(context, maps)
+            parts = made.frame, 1 - made.mask, made.content, maps, made.frame
+            order = torch.arange(stop - first, device=maps.device).clamp_max(len(maps) - 1)
+            return Frames(*(part.float()[order] for part in parts))
+
+        chunks = self._refined(forecast, start, count) if self.networks.refinement else plain(forecast, start, count)
+        shown = start
+        for made in chunks:
+            for i in range(len(made.frame)):
+                yield self._step(made.rows(slice(i, i + 1)), plan.facts(min(shown, len(plan) - 1)))
+                shown += 1
+
+    def _refined(self, forecast: Any, start: int, count: int | None) -> Iterator[Frames]:
+        """Frames refined clip by clip, as `refinement.refine` does with all of them at once (Sec. 3.3)."""
+        config, network = self.system.config.refinement, self.networks.refinement
+        assert network is not None
+        length = config.frames
+        count = length if count is None else count
+        coarse: Frames | None = None  # forecasts from the clip's first frame on
+        tail: Frames | None = None  # refined frames from there on, of the clips before
+        first: int | None = 0
+        while first is not None:
+            known = 0 if coarse is None else len(coarse.frame)
+            fresh = forecast(start + first + known, start + first + length)
+            coarse = fresh if coarse is None else joined(coarse, fresh)
+            made = self._refine(network, coarse)
+            if tail is not None:
+                made = Frames(*(blend_clips([a[None], b[None]], [0, 0])[0] for a, b in zip(tail, made, strict=True)))
+            after = next_clip(first, count, length, config.overlap)
+            stop = (count if after is None else after) - first
+            yield made.rows(slice(stop))
+            if after is not None:
+                coarse, tail = coarse.rows(slice(stop, None)), made.rows(slice(stop, None))
+            first = after
+
+    def _refine(self, network: Any, coarse: Frames) -> Frames:
+        with self.system.autocast():
+            made = network(coarse.frame[None], coarse.structure[None])
+        return coarse._replace(frame=made.frames[0].float(), kept=(1 - made.mask[0].float()) * coarse.kept)
+
+    def _step(self, made: Frames, facts: Mapping[str, np.ndarray]) -> Step:
+        """One step out of one frame: what is kept are the still's own pixels, the rest is paint."""
+        kept, small = made.kept, self.canvas.small
+        seen = (made.frame + 1) / 2
+        paint = ((seen - kept * small) / (1 - kept).clamp_min(1e-3)).clamp(0, 1)
+        shares = torch.zeros_like(kept).repeat(1, 4, 1, 1)
+        shares[:, STATIC], shares[:, PAINT] = kept[:, 0], 1 - kept[:, 0]
+        fields = hold(Fields(torch.zeros_like(seen).movedim(1, -1)[..., :2], shares, paint), self.border)
+        if self.output.native:
+            frame = self.still.copy()
+            x, y, width, height = self.canvas.crop
+            frame[y : y + height, x : x + width] = self.renderer.render(fields)
+        else:
+            frame = media.to_pictures(seen)[0]
+        layers: Mapping[str, np.ndarray] = {}
+        if self.output.layers:
+            from stillmotion.systems.structures.visualization import draw_layers
+
+            coarse = made.coarse[0] if self.networks.refinement else None
+            kind = self.system.config.structure.kind
+            layers = draw_layers(made.structure[0], kind, 1 - kept[0], made.content[0], coarse)
+        masks = {"mask": (1 - kept[0]).cpu().numpy(), "shares": fields.shares[0].cpu().numpy()}
+        return Step(frame, layers, {**facts, **masks})
+
+
+def plain(forecast: Any, start: int, count: int | None) -> Iterator[Frames]:
+    """Forecasts as they are, a few at a time."""
+    stop = start + (1 if count is None else count)
+    for first in range(start, stop, BATCH):
+        yield forecast(first, min(first + BATCH, stop))
+
+
+def joined(one: Frames, other: Frames) -> Frames:
+    """Frames one after the other."""
+    return Frames(*(torch.cat(parts) for parts in zip(one, other, strict=True)))
+
+
+def feather(canvas: Canvas) -> Tensor:
+    """How far an animated part shows, 1 x 1 x S x S: it fades at sides where the still goes on."""
+    (left, top, width, height), (x0, y0, x1, y1) = canvas.crop, canvas.box
+    cells = torch.arange(canvas.size, device=canvas.small.device)
+    # Distances of the networks' pixels from the first ones along each side of the part, which is padded to a square.
+    after_x, after_y = cells - x0 / canvas.scale, cells - y0 / canvas.scale
+    before_x, before_y = x1 / canvas.scale - 1 - cells, y1 / canvas.scale - 1 - cells
+    weight = torch.ones_like(canvas.small[:, :1])
+    for distance, goes_on in (
+        (after_x, left > 0),
+        (before_x, left + width < canvas.given[1]),
+        (after_y[:, None], top > 0),
+        (before_y[:, None], top + height < canvas.given[0]),
+    ):
+        if goes_on:
+            weight = weight * (distance / FEATHER).clamp(0, 1)
+    return weight
