@@ -240,7 +240,7 @@ class MotionTraining(SequenceTraining):
         own = losses.motion_losses(output, future, self.discriminator, self.config.motion_losses, done)
         update("motion", sum(own.values(), torch.zeros((), device=first.device)))
         nats = losses.kl_divergence(output.mean, output.std).mean(0).sum()
-        if done > 0.5 and float(nats) < LEAST_NATS and not self._told_collapse:
+        if done > 0.5 and float(nats.detach()) < LEAST_NATS and not self._told_collapse:
             self._told_collapse = True
             print(f"The posterior has collapsed: its divergence is {float(nats):.2f} nats in all.", file=sys.stderr)
         return {name: value.detach() for name, value in (terms | own | {"nats": nats}).items()}
