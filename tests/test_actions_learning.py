@@ -94,7 +94,7 @@ def test_a_whole_performance_has_32_frames_each_from_the_still() -> None:
     frames = system.animate(still, Act("left"), size="model").frames()
     assert frames.shape == (33, 32, 32, 3)
     with torch.inference_mode():
-        own = system.networks.encode(2 * torch.from_numpy(still.copy()).permute(2, 0, 1)[None] / 255 - 1)
+        own = system.networks.encode(torch.from_numpy(still.copy()).permute(2, 0, 1)[None] / 127.5 - 1)
         assert all(torch.allclose(each, own.features.expand_as(each), atol=1e-4) for each in seen)
         made = system.networks(own, system.networks.detector(own.still))
     assert made.frame.abs().max() <= 1

@@ -39,7 +39,10 @@ def test_weights_of_paper_and_release() -> None:
     assert [p.critic.penalty for p in PRESETS.values()] == [10] * len(PRESETS)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+PUBLISHED = [name for name in PRESETS if name != "small"]
+
+
+@pytest.mark.parametrize("preset", PUBLISHED)
 def test_adam_of_all_adversarial_stages(preset: str) -> None:
     """Line 11: learning rate 1e-4, betas (0.0, 0.9), batches of 32."""
     for stage in (PRESETS[preset].forecast_training, PRESETS[preset].refinement_training):
@@ -47,7 +50,9 @@ def test_adam_of_all_adversarial_stages(preset: str) -> None:
 
 
 def test_stages_of_the_presets() -> None:
-    steps = {n: (p.forecast_training.steps, p.refinement_training.steps) for n, p in PRESETS.items()}
+    steps = {
+        n: (p.forecast_training.steps, p.refinement_training.steps) for n, p in PRESETS.items() if n in PUBLISHED
+    }
     assert steps == {"paper": (17_360, 17_360), "paper-poses": (17_360, 17_360), "release": (17_360, 0)}
     stage = POSES.pose_prediction
     assert (stage.steps, stage.batch, stage.learning_rate, stage.clip_grad) == (37_500, 256, 1e-3, 25)

@@ -228,6 +228,21 @@ PRESETS: dict[str, StructuresConfig] = {
         refinement_training=_STATED,
         pose_prediction=PoseStageConfig(steps=37_500),
     ),
+    # The paper's networks for poses, narrowed until a laptop trains them. No weights are shipped yet.
+    "small": StructuresConfig(
+        size=64,
+        clip=ClipConfig(augmentation="strong", largest_jump=29),
+        structure=StructureConfig(kind="limbs"),
+        forecast=ForecastConfig(width=24, max_width=128),
+        critic=CriticConfig(width=24, max_width=128),
+        refinement=RefinementConfig(frames=16, overlap=4, width=16, critic_width=16),
+        pose=PoseConfig(width=256),
+        losses=RELEASE_LOSSES,
+        refinement_losses=RELEASE_LOSSES,
+        forecast_training=StageConfig(steps=8_000, batch=8),
+        refinement_training=StageConfig(steps=2_000, batch=4),
+        pose_prediction=PoseStageConfig(steps=2_000),
+    ),
     # What was published: faces at 64 pixels, no refinement.
     "release": StructuresConfig(
         size=64,
