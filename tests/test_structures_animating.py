@@ -325,3 +325,29 @@ def test_a_model_survives_its_folder(tmp_path: Path) -> None:
     again = Structures.from_pretrained(tmp_path / "model")
     one, other = (steps_of(each, Poses(figure(3)))[2].frame for each in (made, again))
     assert np.array_equal(one, other)
+
+
+def test_the_last_observed_pose_is_brought_to_the_still() -> None:
+    track = figure(10) + 3.0 * np.arange(10)[:, None, None]
+    control = Observe(track, still_pose=figure(1)[0], keep_proportions=False, smooth=False)
+    own, observed, _ = structure_maps.observed_poses(control, still(), 10)
+    assert np.array_equal(own[:, :2], figure(1)[0])
+    assert np.allclose(observed[-1, 7:, :2], figure(1)[0, 7:])
+    assert np.allclose(np.diff(observed[:, 7, :2], axis=0), 3)
+
+
+def test_refined_frames_keep_what_both_masks_keep() -> None:
+    made, track = system(REFINED), figure(4, 2)
+    steps = steps_of(made, Poses(track))
+    rollout = made.open(still(), Poses(track))
+    maps = structure_maps.plan_poses(Poses(track), still(), REFINED.structure, 25, None).maps(
+        rollout.canvas,  # type: ignore[attr-defined]
+        0,
+        4,
+    )
+    with torch.no_grad():
+        first = made.networks.forecast(2 * rollout.canvas.small - 1, maps[:1], maps)  # type: ignore[attr-defined]
+        assert made.networks.refinement is not None
+        second = made.networks.refinement(first.frame[None], maps[None])
+    kept = (1 - first.mask) * (1 - second.mask[0])
+    assert np.allclose(np.stack([step.facts["mask"] for step in steps]), 1 - kept.numpy(), atol=1e-4)
