@@ -3,19 +3,21 @@
 python recipes/make_figures.py docs/demo.gif              animated: the stills, their directions, the animations
 python recipes/make_figures.py docs/strokes-demo.png      one still, two strokes
 python recipes/make_figures.py docs/pokes-demo.gif        animated: made plants, dragged and let go, plucked, pushed
+python recipes/make_figures.py docs/actions-demo.gif      animated: one still each, several actions
 python recipes/make_figures.py docs/sharpness.png BEFORE  made people: still, truth, an earlier version's frame, ours
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from stillmotion import Drive, Impulse, Poke, Stroke, media
+from stillmotion import Act, Drive, Impulse, Poke, Stroke, media
 from stillmotion.animate import load
 from stillmotion.options import Control, read_points
 from stillmotion.systems.pokes.visualization import HAND
@@ -107,6 +109,35 @@ def poked(
     return shown
 
 
+def performances(count: int = 27) -> list[np.ndarray]:
+    """Frames of three rows, each a still and what it performs, 128 pixels a cell; game characters start anew."""
+    rows = [
+        performed("actions-sprites", "stills/sprite-front.png", ("walk", "slash", "spellcast", "thrust"), count, 9),
+        performed("actions-sprites", "stills/sprite-side.png", ("walk", "slash", "spellcast", "shoot"), count, 9),
+        performed("actions-puppets", "stills/wave2.png", ("jack", "bend", "squat", "swing"), count, count),
+    ]
+    return [np.concatenate([row[t] for row in rows]) for t in range(count)]
+
+
+def performed(model: str, still: str, actions: Sequence[str], count: int, length: int) -> list[np.ndarray]:
+    """A row of cells: the still, and under each action what the model makes of it, over and over."""
+    picture, animator = still_of(still), load(model)
+    columns = [animator(picture, Act(action), length, seed=0).frames() for action in actions]
+    return [cells([picture, *(column[t % length] for column in columns)]) for t in range(count)]
+
+
+def cells(pictures: Sequence[np.ndarray], side: int = 128) -> np.ndarray:
+    """Pictures side by side; small ones are enlarged pixel by pixel."""
+    sized = []
+    for picture in pictures:
+        factor = side // picture.shape[0]
+        large = (
+            np.repeat(np.repeat(picture, factor, 0), factor, 1) if factor > 1 else media.resize(picture, (side, side))
+        )
+        sized.append(np.pad(large, ((0, GAP), (0, GAP), (0, 0)), constant_values=WALL))
+    return np.concatenate(sized, axis=1)
+
+
 def sharpness(before: Path, shown: int = 4, time: int = 16, seed: int = 99) -> np.ndarray:
     """The first people of a seed in rows: still, true frame, the frame of an earlier version, and ours.
 
@@ -135,6 +166,8 @@ if __name__ == "__main__":
     target = Path(sys.argv[1])
     if target.stem == "pokes-demo":
         media.write_video(target, iter(plants()), fps=12.5, overwrite=True)
+    elif target.stem == "actions-demo":
+        media.write_video(target, iter(performances()), fps=10, overwrite=True)
     elif target.suffix == ".gif":
         media.write_video(target, iter(demo()), fps=12.5, overwrite=True)
     else:
