@@ -97,7 +97,7 @@ class TrackFlow(nn.Module):
         Args:
             track: N x T x D, of clips.
             valid: N x T, 0 behind a clip's end.
-            condition: with `known` = `track`; an action is left out now and then, for guidance.
+            condition: with `known` = `track`; action and side are left out now and then, for guidance and for who does not say.
             generator: of noise, moments and what is left out; on the CPU.
         """
         n, device = len(track), track.device
@@ -105,10 +105,11 @@ class TrackFlow(nn.Module):
         noise = torch.randn(track.shape, generator=generator).to(device)
         # More often in the middle of the way than at its ends, where the velocity is easy (Esser et al., 2024).
         moment = torch.sigmoid(torch.randn(n, generator=generator)).to(device)
-        left_out = (torch.rand(n, generator=generator) < self.config.unconditional).to(device)
-        action = torch.where(left_out, torch.full_like(condition.action, self.no_action), condition.action)
+        left_out = (torch.rand(2, n, generator=generator) < self.config.unconditional).to(device)
+        action = torch.where(left_out[0], torch.full_like(condition.action, self.no_action), condition.action)
+        side = torch.where(left_out[1], torch.full_like(condition.side, self.no_side), condition.side)
         mixed = torch.lerp(noise, track, moment[:, None, None])
-        velocity = self(mixed, moment, condition._replace(action=action, known=track))
+        velocity = self(mixed, moment, condition._replace(action=action, side=side, known=track))
         frames = torch.arange(track.shape[1], device=device)
         counts = valid * (frames[None] >= condition.given[:, None]).to(valid)
         error = (velocity - (track - noise)).square().mean(-1)
