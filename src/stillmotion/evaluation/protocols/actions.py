@@ -75,10 +75,11 @@ PLACES = 16  # side of the pictures whose change is compared for diversity in pi
 
 
 def act_control(system: System, case: ActionCase) -> Control | None:
-    """The case's action as the system's own control, the one with a field `action`."""
+    """The case's action as the system's own control, the one with a field `action`; seen from the clip's side."""
+    own = system.control_of(case.clip)
     for kind in system.controls:
         if "action" in {field.name for field in dataclasses.fields(kind)}:
-            make: Callable[..., Control] = kind
+            make: Callable[..., Control] = partial(dataclasses.replace, own) if isinstance(own, kind) else kind
             return make(action=case.action)
     return None
 
