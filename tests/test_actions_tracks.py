@@ -23,11 +23,12 @@ from stillmotion.systems.actions.tracks import (
     from_track,
     shape_of,
     sinusoids,
+    smooth,
     to_track,
 )
 
 K, T, ACTIONS, SIDES = 3, 6, 2, 2
-SMALL = TrackConfig(width=16, blocks=1, heads=2, known=3, steps=3, guidance=1.5)
+SMALL = TrackConfig(smoothing=0.0, width=16, blocks=1, heads=2, known=3, steps=3, guidance=1.5)
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -240,7 +241,9 @@ def test_the_action_is_left_out_of_some_samples() -> None:
 def test_it_learns_which_action_goes_where() -> None:
     """Tracks that rise with action 0 and fall with action 1: so do samples, whatever the noise."""
     torch.manual_seed(0)
-    network = TrackFlow(K, ACTIONS, SIDES, TrackConfig(width=32, blocks=1, heads=2, steps=6, known=2, guidance=1.0))
+    network = TrackFlow(
+        K, ACTIONS, SIDES, TrackConfig(smoothing=0.0, width=32, blocks=1, heads=2, steps=6, known=2, guidance=1.0)
+    )
     optimizer = torch.optim.Adam(network.parameters(), 5e-3)
     way = torch.linspace(0, 2, T)[:, None].expand(T, 5 * K)
     signs = torch.tensor([1.0, -1.0] * 8)
@@ -253,3 +256,22 @@ def test_it_learns_which_action_goes_where() -> None:
         optimizer.step()
     made = network.eval().sample(asked._replace(known=torch.zeros_like(track)), generator(9))
     assert (made[:, -1].mean(-1) * signs > 1).all()
+
+
+# --- smoothing -----------------------------------------------------------------------------------------------------
+def test_smoothing_keeps_what_is_steady_and_damps_what_trembles() -> None:
+    steady = torch.arange(20.0)[None, :, None].expand(2, -1, 5)
+    torch.testing.assert_close(smooth(steady, 1.0)[:, 3:-3], steady[:, 3:-3])
+    trembling = torch.tensor([1.0, -1.0]).repeat(10)[None, :, None]
+    assert smooth(trembling, 1.3).abs()[:, 4:-4].max() < 0.01
+    assert smooth(trembling, 0.0) is trembling
+    impulse = torch.zeros(1, 9, 1)
+    impulse[0, 4] = 1
+    assert smooth(impulse, 1.0).sum() == pytest.approx(1, abs=1e-5)
+    assert smooth(impulse, 1.0)[0, 5, 0] / smooth(impulse, 1.0)[0, 4, 0] == pytest.approx(math.exp(-0.5), rel=1e-3)
+
+
+def test_known_frames_stay_when_the_rest_is_smoothed() -> None:
+    known = numbers(2, T, 5 * K).float()
+    made = flow(smoothing=2.0).sample(condition(known, 3), generator())
+    torch.testing.assert_close(made[:, :3], known[:, :3])

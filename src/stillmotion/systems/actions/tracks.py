@@ -97,8 +97,8 @@ class TrackFlow(nn.Module):
         Args:
             track: N x T x D, of clips.
             valid: N x T, 0 behind a clip's end.
-            condition: with `known` = `track`; action and side are left out now and then, for guidance and for those who
-                do not say.
+            condition: with `known` = `track`; action and side are left out now and then, for guidance and for people
+                who do not say them.
             generator: of noise, moments and what is left out; on the CPU.
         """
         n, device = len(track), track.device
