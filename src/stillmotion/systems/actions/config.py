@@ -297,7 +297,7 @@ PRESETS: dict[str, ActionsConfig] = {
     "sprites": replace(
         _SMALL,
         sides=None,
-        tracks=TrackConfig(smoothing=0.0),
+        tracks=TrackConfig(guidance=1.5, smoothing=0.0),
         motion=MotionConfig(frames=8),
         sequences=SequenceConfig(step=1, rotation=0, scale=(1.0, 1.0), balance=True),
         keypoint_supervision=SupervisionStage(),
