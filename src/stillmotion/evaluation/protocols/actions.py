@@ -75,12 +75,20 @@ PLACES = 16  # side of the pictures whose change is compared for diversity in pi
 
 
 def act_control(system: System, case: ActionCase) -> Control | None:
-    """The case's action as the system's own control, the one with a field `action`; seen from the clip's side."""
+    """The case's action as the system's own control, the one with a field `action`; None if it cannot be asked for.
+
+    It is to be seen from the clip's side, if the system knows sides.
+    """
     own = system.control_of(case.clip)
     for kind in system.controls:
         if "action" in {field.name for field in dataclasses.fields(kind)}:
             make: Callable[..., Control] = partial(dataclasses.replace, own) if isinstance(own, kind) else kind
-            return make(action=case.action)
+            control = make(action=case.action)
+            try:
+                system.check_control(control)
+            except StillmotionError:  # an action that the model does not know
+                return None
+            return control
     return None
 
 
