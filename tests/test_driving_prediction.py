@@ -293,7 +293,7 @@ def test_the_command_line_predicts(place: Path, tmp_path: Path, capsys: pytest.C
     assert cli.main([*common, "--model", str(place / "run"), "--frames", "4"]) == 0
     assert "4 frames at 25 per second" in capsys.readouterr().out
     for more, words in (
-        (["--drive", "x.mp4"], "one of --drive VIDEO"),
+        (["--drive", "x.mp4"], "--drive VIDEO"),
         (["--keep-background"], "--keep-background belongs to --drive"),
     ):
         assert cli.main([*common, "--model", str(place / "run"), "-y", *more]) == 2

@@ -78,9 +78,9 @@ def test_a_stroke_that_begins_with_a_minus_is_a_stroke(shelf: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("more", "word"),
     [
-        ([], "--stroke POINTS and --stroke-from VIDEO"),
-        (["--stroke", "1,2 3,4", "--predict"], "one of --drive VIDEO"),
-        (["--stroke", "1,2 3,4", "--stroke-from", "{shelf}/walk.png"], "one of --drive VIDEO"),
+        ([], "--stroke POINTS, --stroke-from VIDEO"),
+        (["--stroke", "1,2 3,4", "--predict"], "--drive VIDEO"),
+        (["--stroke", "1,2 3,4", "--stroke-from", "{shelf}/walk.png"], "--drive VIDEO"),
         (["--stroke", "hello"], "'10,20 40,35'"),
         (["--stroke", "1,2"], "points must be 2 to 10000"),
         (["--stroke", "{shelf}/bad.json"], "points must be 2 to 10000"),
