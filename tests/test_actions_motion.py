@@ -68,7 +68,6 @@ def test_the_same_latent_and_action_give_the_same_sequence_and_others_another() 
     action = torch.tensor([1])
     sequence = network.sample(initial(), action, latent)
     assert sequence.shape == (1, 5, 3, 2)
-    assert sequence.abs().max() < 1
     assert torch.equal(sequence, network.sample(initial(), action, latent))
     for other in (
         network.sample(initial(), action, latent + 1),
@@ -76,6 +75,15 @@ def test_the_same_latent_and_action_give_the_same_sequence_and_others_another() 
         network.sample(initial() / 2, action, latent),
     ):
         assert (sequence - other).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_keypoints_stay_within_the_frame() -> None:
+    network = generator_of()
+    network.decoder.output.bias.fill_(4.0)
+    sequence = network.sample(initial(), torch.tensor([1]), uniform(1, 6))
+    assert sequence.max() < 1
+    torch.testing.assert_close(sequence, torch.full_like(sequence, math.tanh(4)), atol=0.1, rtol=0)
 
 
 @torch.no_grad()

@@ -107,6 +107,9 @@ def test_both_readouts_are_equal_on_separable_maps_and_differ_on_others() -> Non
     torch.testing.assert_close(read_out(over_x + over_y, "separable"), read_out(over_x + over_y, "full"))
     other = 3 * uniform(2, 4, 10, 12, seed=2)
     assert (read_out(other, "separable") - read_out(other, "full")).abs().max() > 0.1
+    x = (other.mean(2).softmax(-1) * torch.linspace(-1, 1, 12)).sum(-1)  # logits are averaged, not their softmax
+    y = (other.mean(3).softmax(-1) * torch.linspace(-1, 1, 10)).sum(-1)
+    torch.testing.assert_close(read_out(other, "separable"), torch.stack([x, y], -1))
 
 
 @pytest.mark.parametrize("readout", ["separable", "full"])

@@ -49,7 +49,7 @@ def perceptual_loss(network: nn.Module, generated: Tensor, target: Tensor) -> Te
         target: the same shape.
     """
     maps = network.to(generated.device)((generated.float() + 1) / 2)
-    wanted = network((target.detach().float() + 1) / 2)
+    wanted = network((target.float() + 1) / 2)
     return losses.feature_matching(maps, wanted, [1 / len(maps)] * len(maps))
 
 
