@@ -55,9 +55,7 @@ class SequenceConfig:
     """Sequences of keypoints for stage 2."""
 
     frames: Annotated[int, Field(ge=2)] = 33  # the first one, and those to predict
-    step: Annotated[int, Field(ge=0)] = (
-        0  # frames between two of them, so that speed is real (ours); 0: span the clip
-    )
+    step: Annotated[int, Field(ge=0)] = 0  # frames between two, so that speed is real (ours); 0: span the clip
     rotation: Annotated[int, Field(ge=0)] = 15  # whole degrees, at most so many to either side
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5  # probability of mirroring left and right
     scale: tuple[float, float] = (0.70, 1.20)  # factor about the middle, in steps of 0.01
