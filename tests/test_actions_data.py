@@ -91,8 +91,6 @@ def test_pairs_hold_the_frames_that_were_chosen() -> None:
         gaps[(driving - source) % 30] += 1
     assert set(gaps) == {8, 9, 10, 11}
     assert min(gaps.values()) > 25  # uniform: 50 each
-    wide = pairs([counting(30, size=(SIZE, 2 * SIZE))], 0, PairConfig(augmentation="none"), SIZE // 2)
-    assert wide[0]["source"].shape == (3, SIZE // 2, SIZE // 2)
 
 
 def test_both_frames_of_a_pair_are_augmented_alike() -> None:
@@ -104,6 +102,14 @@ def test_both_frames_of_a_pair_are_augmented_alike() -> None:
     assert len({item["source"].numpy().tobytes() for item in found}) == 40
     assert found[0]["source"].shape == (3, SIZE, SIZE)
     assert torch.equal(pairs([still], 0, PairConfig(), SIZE)[7]["source"], found[7]["source"])
+
+
+def test_the_short_side_is_whole_under_any_augmentation() -> None:
+    """A pixel's value is its row; half of the rows remain."""
+    rows = np.broadcast_to(np.arange(SIZE, dtype=np.uint8)[:, None, None], (30, SIZE, 2 * SIZE, 3))
+    source = pairs([Clip("rows", rows, 25.0)], 0, PairConfig(augmentation="none"), SIZE // 2)[0]["source"]
+    assert source.shape == (3, SIZE // 2, SIZE // 2)
+    assert (255 * source[0, :, 0]).round().tolist() == list(range(1, SIZE, 2))
 
 
 def test_pairs_are_balanced_over_actions_if_asked() -> None:
