@@ -96,7 +96,8 @@ def run(code: str) -> dict[str, Any]:
 
 def test_models_the_readme_names_are_shipped():
     named = set(re.findall(r"\b(?:driving|strokes|pokes|actions)-[a-z]+\b", README))
-    assert named == set(shipped_models()) | {"strokes-demo", "pokes-demo", "actions-demo"}  # the last three are pictures
+    pictures = {"strokes-demo", "pokes-demo", "actions-demo"}
+    assert named == set(shipped_models()) | pictures
 
 
 def test_settings_the_readme_names_exist():
