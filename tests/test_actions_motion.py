@@ -178,9 +178,9 @@ def test_released_layers_end_in_relus_and_linear_ones_do_not() -> None:
     assert theirs.std.min() == 0
 
     torch.manual_seed(0)
-    judges = [SequenceDiscriminator(config) for config in (TINY, LINEAR)]
-    judges[1].load_state_dict(judges[0].state_dict())
-    scores = [judge(future) for judge in judges]
+    networks = [SequenceDiscriminator(config) for config in (TINY, LINEAR)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    scores = [network(future) for network in networks]
     assert scores[0].shape == (64, 1)
     assert scores[1].min() < 0
     assert torch.equal(scores[0], scores[1].relu())

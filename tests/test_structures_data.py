@@ -23,8 +23,6 @@ from stillmotion.systems.structures.data import (
     PoseWindows,
     choose_pair,
     clip_face,
-    normal_maps,
-    open_model,
     pairs,
     person_boxes,
     structure_maps,
@@ -32,6 +30,7 @@ from stillmotion.systems.structures.data import (
     usable_clips,
     with_structures,
 )
+from stillmotion.systems.structures.expressions import normal_maps, open_model
 from stillmotion.systems.structures.structure_maps import pose_maps, pose_vectors
 from structures_tools import TINY, changed
 from structures_training_tools import LEARNING, counting, face_clip, square_clip

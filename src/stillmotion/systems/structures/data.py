@@ -29,14 +29,12 @@ from stillmotion.data.pose import JOINTS
 from stillmotion.data.sampling import ClipDataset, PairDataset, clip_index, sample_rng, to_tensor
 from stillmotion.data.track_augment import augment_tracks
 from stillmotion.errors import StillmotionError
-from stillmotion.morphable.basel import read_basel_model
 from stillmotion.morphable.camera import Pose, project, rotation_vectors
 from stillmotion.morphable.fitting import FaceFit, fit_landmarks
 from stillmotion.morphable.landmarks import find_landmarks
-from stillmotion.morphable.model import MorphableModel, shipped_model
-from stillmotion.morphable.release import release_normals
-from stillmotion.morphable.rendering import render_normals
+from stillmotion.morphable.model import MorphableModel
 from stillmotion.systems.structures.config import StructuresConfig
+from stillmotion.systems.structures.expressions import normal_maps, open_model
 from stillmotion.systems.structures.structure_maps import pose_maps, pose_vectors
 
 TRACK = "structure"
@@ -165,7 +163,7 @@ class ClipWindows(ClipDataset):
 
     Items hold `frames`, (1 + K) x 3 x s x s in [0, 1], of which the first is the still: frame 0, or any frame from
     `largest_jump` before the clip up to its first one; and the structures of all. Clips are never played backwards:
-    D_V judges motion.
+    D_V scores motion.
     """
 
     def __init__(self, clips: Sequence[Clip], config: StructuresConfig, seed: int):
@@ -214,15 +212,6 @@ class PoseWindows(Dataset[dict[str, Any]]):
 # --- faces ----------------------------------------------------------------------------------------------------------
 
 
-def open_model(name: str) -> MorphableModel:
-    """A shipped face model by its name, or a Basel Face Model from its .mat file.
-
-    Raises:
-        StillmotionError: there is no such model, or the file cannot be used.
-    """
-    return read_basel_model(Path(name)) if name.endswith(".mat") else shipped_model(name)
-
-
 def clip_face(clip: Clip, model: MorphableModel) -> FaceFit:
     """The coefficients and poses of a clip's face.
 
@@ -259,25 +248,6 @@ def solve_pose(points: np.ndarray, places: np.ndarray) -> Pose:
     rotation = np.concatenate([rows, np.cross(rows[:, 0], rows[:, 1])[:, None]], axis=1)
     shift = centre[:, 0] - scale[:, None] * np.einsum("tij,tj->ti", rows, middle[:, 0]) * [1, -1]
     return Pose(scale, rotation_vectors(rotation), shift)
-
-
-def normal_maps(model: MorphableModel, vertices: np.ndarray, pose: Pose, size: int, depth: str) -> Tensor:
-    """Normal maps of heads, T x 3 x S x S, `float32`: unit vectors, zero where there is no face.
-
-    Args:
-        model: of the heads; only its triangles count.
-        vertices: T x V x 3.
-        pose: of T frames, in pixels of the maps.
-        size: S.
-        depth: `depth`: smooth normals out of the head, the nearest surface shows; `radius`: the release's flat ones
-            into the head, the triangle farthest from the model's origin shows, those on the border are left out.
-    """
-    if depth == "depth":
-        return to_tensor(render_normals(vertices, model.triangles, pose, size).normals)
-    inwards = model.triangles[:, ::-1]
-    placed = project(vertices, pose) + np.array([1, 1, 0])  # the release counts pixels from 1
-    heads = zip(vertices, placed, strict=True)
-    return to_tensor(np.stack([release_normals(own, seen, inwards, size) for own, seen in heads]))
 
 
 _FACE_TRACKS = frozenset({"identity", "expression", "landmarks"})
