@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from stillmotion.morphable.regressor import FaceRegressor
 from stillmotion.systems.structures.config import PRESETS, PoseConfig
 from stillmotion.systems.structures.losses import pose_loss
 from stillmotion.systems.structures.networks import (
-    FaceRegressor,
     ForecastNetwork,
     ImageCritic,
     PosePredictor,

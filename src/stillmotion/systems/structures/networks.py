@@ -259,34 +259,6 @@ class PosePredictor(nn.Module):
         return torch.sigmoid(shown) * torch.tanh(cell), cell
 
 
-class FaceRegressor(nn.Module):
-    """From faces to the numbers of a morphable model: MobileNet-v1 (3DDFA), whose weights the release asks for.
-
-    Of its 62 outputs, whitened, 12 are a pose (3 x 4, row by row), 40 an identity and 10 an expression.
-    """
-
-    def __init__(self, outputs: int = 62):
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 32, 3, 2, 1, bias=False), BatchNorm2d(32)
-        inputs, blocks = 32, []
-        for width, stride in _REGRESSOR_BLOCKS:
-            depthwise = nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False)
-            pointwise = nn.Conv2d(inputs, width, 1, bias=False)
-            blocks += [depthwise, BatchNorm2d(inputs), nn.ReLU(), pointwise, BatchNorm2d(width), nn.ReLU()]
-            inputs = width
-        self.blocks, self.fc = nn.Sequential(*blocks), nn.Linear(inputs, outputs)
-
-    def forward(self, faces: Tensor) -> Tensor:
-        """N x 3 x 120 x 120, BGR, (value - 127.5) / 128, to N x outputs."""
-        x = self.blocks(F.relu(self.bn1(self.conv1(faces))))  # N x 1024 x 4 x 4
-        numbers: Tensor = self.fc(x.mean((2, 3)))
-        return numbers
-
-
-_REGRESSOR_BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
-"""Width and stride of each."""
-
-
 def level_widths(width: int, largest: int, halvings: int) -> list[int]:
     """Channels of all levels: `width` at full size, twice as many after each halving, up to `largest`."""
     return [min(width << level, largest) for level in range(halvings + 1)]
