@@ -12,7 +12,7 @@ from torch import Tensor
 from stillmotion import media
 from stillmotion.errors import StillmotionError
 from stillmotion.keypoints.networks import Keypoints
-from stillmotion.keypoints.playing import Player, encode, pick
+from stillmotion.keypoints.playing import Player, autocast, encode, pick
 from stillmotion.keypoints.visualization import draw_layers
 from stillmotion.rendering.canvas import Canvas, to_network
 from stillmotion.rendering.compositing import Renderer
@@ -110,14 +110,10 @@ class TranslatorPerformer:
 
     def __init__(self, networks: ActionsNetworks, canvas: Canvas, output: Output, precision: str):
         self.networks, self.canvas, self.output, self.precision = networks, canvas, output, precision
-        with self.autocast():
+        with autocast(canvas, precision):
             self.context = networks.encode(2 * canvas.small - 1)
         self.own = bare(self.context.keypoints.float())
         self.renderer = Renderer(canvas, None)
-
-    def autocast(self) -> torch.autocast:
-        """The context that calls of the networks belong in."""
-        return torch.autocast(self.canvas.small.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def find(self, small: Tensor) -> Keypoints:
         """See `Performer`."""
@@ -125,7 +121,7 @@ class TranslatorPerformer:
 
     def draw(self, targets: Keypoints) -> Iterator[Drawn]:
         """See `Performer`."""
-        with self.autocast():
+        with autocast(self.canvas, self.precision):
             made = self.networks(self.context, targets.mean)
         for i in range(len(targets.mean)):
             here = slice(i, i + 1)
