@@ -14,6 +14,8 @@ under autocast, since bfloat16 cannot tell neighbouring pixels apart beyond 256 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -190,6 +192,19 @@ def gaussian_map(mean: Tensor, covariance: Tensor, size: Size, exponent: float =
         + (precision[..., 0, 1] + precision[..., 1, 0])[..., None, None] * dy[:, :, :, None] * dx[:, :, None, :]
     )
     return torch.exp(-exponent * form)
+
+
+class Place(NamedTuple):
+    """Where a body is and how large, in the unit of its points."""
+
+    centre: Tensor  # N x 2
+    size: Tensor  # N, the root mean square distance of the points from the centre
+
+
+def place(points: Tensor) -> Place:
+    """Centre and size of N bodies of K points; N x K x 2."""
+    centre = points.mean(dim=1)
+    return Place(centre, (points - centre[:, None]).square().sum(-1).mean(1).sqrt())
 
 
 def hull_area(points: Tensor) -> Tensor:

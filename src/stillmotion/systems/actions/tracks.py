@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stillmotion import geometry
 from stillmotion.keypoints.networks import Keypoints
 from stillmotion.systems.actions.config import TrackConfig
 
@@ -150,9 +151,8 @@ def join(one: Condition, other: Condition) -> Condition:
 
 def body(mean: Tensor) -> tuple[Tensor, Tensor]:
     """Centres, N x 1 x 2, and sizes, N x 1 x 1 (root mean square distance from it), of keypoints N x K x 2."""
-    centre = mean.mean(1, keepdim=True)
-    size = (mean - centre).square().sum(-1).mean(1).sqrt().clamp_min(LEAST_SIZE)
-    return centre, size[:, None, None]
+    centre, size = geometry.place(mean)
+    return centre[:, None], size.clamp_min(LEAST_SIZE)[:, None, None]
 
 
 def describe(first: Keypoints) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -107,13 +107,6 @@ def in_batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-class Place(NamedTuple):
-    """Where a body is and how large, in the unit of the points."""
-
-    centre: Tensor  # N x 2
-    size: Tensor  # N, the root mean square distance of the keypoints from the centre
-
-
 @dataclass(frozen=True)
 class Match:
     """The driving frame whose layout is nearest the still's.
@@ -171,15 +164,9 @@ class Fit:
         )
 
 
-def place(mean: Tensor) -> Place:
-    """Centre and size of keypoints; N x K x 2."""
-    centre = mean.mean(dim=1)
-    return Place(centre, (mean - centre[:, None]).square().sum(-1).mean(1).sqrt())
-
-
 def layout(mean: Tensor) -> Tensor:
     """Keypoints without place and size; N x K x 2 to N x K x 2. Keypoints that coincide are all at zero."""
-    centre, size = place(mean)
+    centre, size = geometry.place(mean)
     return (mean - centre[:, None]) / size.clamp_min(NO_BODY)[:, None, None]
 
 
@@ -227,7 +214,7 @@ def compare(still: Tensor, points: Tensor, driving: Tensor, size: geometry.Size,
     Returns:
         The fit; None where the keypoints of either lie in one point and have no size.
     """
-    own, aim = place(still[None]), place(driving[None])
+    own, aim = geometry.place(still[None]), geometry.place(driving[None])
     if not (float(own.size) > NO_BODY and float(aim.size) > NO_BODY):
         return None
     crop, whole = suggest_crop(points, driving, size, side)
@@ -250,8 +237,8 @@ def suggest_crop(still: Tensor, driving: Tensor, size: geometry.Size, side: int)
     Returns:
         (x, y, width, height) in pixels of the still, and whether it is whole, that is, lay within the picture.
     """
-    (centre,), (extent,) = place(still[None])
-    (aim,), (aimed,) = place(driving[None])
+    (centre,), (extent,) = geometry.place(still[None])
+    (aim,), (aimed,) = geometry.place(driving[None])
     # In pixels of the networks, whose outer edges are the part's.
     scale = float(extent) / (max(float(aimed), NO_BODY) * (side - 1) / 2)
     length = max(2, round(side * scale))
