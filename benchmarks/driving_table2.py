@@ -41,7 +41,7 @@ from variants import (
     setting,
     steps_in,
     tested_on,
-    train_each,
+    train_and_measure,
 )
 
 from stillmotion.animate import load
@@ -163,21 +163,16 @@ def run(options: argparse.Namespace) -> int:
     loop = LoopSettings(preview_every=0, precision="fp32", threads=options.threads)
     extractors = open_extractors(options.network)  # before the trainings: one that is missing is told now
     plan = agreed_plan(options, loop)
-    failed, stopped = train_each(
+    return train_and_measure(
         NAME,
-        options.only or list(VARIANTS),
-        lambda key: plan.request(VARIANTS[key], options.out / key),
-        plan.steps,
+        plan,
+        VARIANTS,
+        options,
         loop,
         train,
         finished,
+        lambda done: write_table(plan, options.out, done, extractors),
     )
-    if stopped:
-        return 130
-    done = [key for key in VARIANTS if finished(options.out / key, plan.steps)]
-    if done:
-        print(write_table(plan, options.out, done, extractors))
-    return 1 if failed else 0
 
 
 def agreed_plan(options: argparse.Namespace, loop: LoopSettings) -> Plan:

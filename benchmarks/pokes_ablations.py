@@ -38,7 +38,7 @@ from variants import (
     setting,
     steps_in,
     tested_on,
-    train_each,
+    train_and_measure,
 )
 
 from stillmotion.animate import load
@@ -151,21 +151,16 @@ def run(options: Any) -> int:
     minutes = None if options.steps else options.minutes
     plan = Plan(tuple(options.data), test, options.preset, dict(options.set), minutes, options.steps or 0)
     plan = agreed(options.out / "plan.json", plan, lambda plan: _steps(plan, loop))
-    failed, stopped = train_each(
+    return train_and_measure(
         NAME,
-        options.only or list(VARIANTS),
-        lambda key: plan.request(VARIANTS[key], options.out / key),
-        plan.steps,
+        plan,
+        VARIANTS,
+        options,
         loop,
         train,
         finished,
+        lambda done: write_table(plan, options.out, done, extractors),
     )
-    if stopped:
-        return 130
-    done = [key for key in VARIANTS if finished(options.out / key, plan.steps)]
-    if done:
-        print(write_table(plan, options.out, done, extractors))
-    return 1 if failed else 0
 
 
 def _steps(plan: Plan, loop: LoopSettings) -> int:

@@ -38,7 +38,7 @@ from variants import (
     log_lines,
     steps_in,
     tested_on,
-    train_each,
+    train_and_measure,
 )
 
 from stillmotion.animate import load
@@ -153,26 +153,13 @@ def run(options: Any) -> int:
         torch.set_num_threads(options.threads)
     loop = LoopSettings(preview_every=0, precision="fp32", threads=options.threads)
     settings = dict(options.set)
-    chosen = options.only or list(VARIANTS)
-    test = tested_on(options, not_settable(chosen))
+    test = tested_on(options, not_settable(options.only or list(VARIANTS)))
     minutes = None if options.steps else options.minutes
     plan = Plan(tuple(options.data), test, options.preset, settings, minutes, options.steps or 0)
     plan = agreed(options.out / "plan.json", plan, lambda plan: _steps(plan, loop))
-    failed, stopped = train_each(
-        NAME,
-        chosen,
-        lambda key: plan.request(VARIANTS[key], options.out / key),
-        plan.steps,
-        loop,
-        train,
-        finished,
+    return train_and_measure(
+        NAME, plan, VARIANTS, options, loop, train, finished, lambda done: write_table(plan, options.out, done)
     )
-    if stopped:
-        return 130
-    done = [key for key in VARIANTS if finished(options.out / key, plan.steps)]
-    if done:
-        print(write_table(plan, options.out, done))
-    return 1 if failed else 0
 
 
 def _steps(plan: Plan, loop: LoopSettings) -> int:

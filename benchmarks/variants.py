@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -120,6 +120,40 @@ def train_each(
             print(f"{name}: stopped; the same command goes on from there.", file=sys.stderr)
             return failed, True
     return failed, False
+
+
+def train_and_measure(
+    name: str,
+    plan: Any,
+    variants: Mapping[str, Any],
+    options: argparse.Namespace,
+    loop: LoopSettings,
+    train: Train,
+    finished: Callable[[Path, int], bool],
+    table: Callable[[Sequence[str]], str],
+) -> int:
+    """Train what is not trained yet, measure what is; 0 if every variant asked for is in the table, see `main`s.
+
+    Args:
+        name: of the benchmark, for messages.
+        plan: agreed, with `steps` and `request(variant, run)`.
+        variants: by their keys, in the order of the table.
+        options: `only`, what is asked for, and `out`, the folder of the runs.
+        loop: how to train.
+        train: trains.
+        finished: tells whether a folder holds a variant with so many steps.
+        table: measures the variants of these keys, and returns the Markdown.
+    """
+    wanted = options.only or list(variants)
+    failed, stopped = train_each(
+        name, wanted, lambda key: plan.request(variants[key], options.out / key), plan.steps, loop, train, finished
+    )
+    if stopped:
+        return 130
+    done = [key for key in variants if finished(options.out / key, plan.steps)]
+    if done:
+        print(table(done))
+    return 1 if failed else 0
 
 
 def finished(folder: Path, steps: int) -> bool:
