@@ -12,7 +12,8 @@ from torch.utils.data import default_collate
 from stillmotion.data.clip import Clip
 from stillmotion.data.pose import JOINTS
 from stillmotion.systems.structures.config import StructuresConfig
-from stillmotion.systems.structures.networks import ForecastNetwork, PosePredictor
+from stillmotion.systems.structures.fields import FieldForecast
+from stillmotion.systems.structures.forecasting import ForecastNetwork, PosePredictor
 from stillmotion.systems.structures.refinement import RefinementNetwork
 from stillmotion.systems.structures.training import stages
 from stillmotion.training.update import Updater
@@ -72,7 +73,7 @@ def system_of(config: StructuresConfig, seed: int = 0) -> Any:
     """What `stages` needs of a system."""
     torch.manual_seed(seed)
     networks = nn.Module()
-    networks.forecast = ForecastNetwork(config)
+    networks.forecast = FieldForecast(config) if config.forecast.fields else ForecastNetwork(config)
     networks.refinement = RefinementNetwork(config)
     networks.predictor = PosePredictor(config.pose)
     return SimpleNamespace(config=config, networks=networks.eval())

@@ -12,8 +12,9 @@ from refusals import refused
 from stillmotion import media
 from stillmotion.data.examples import moving_square
 from stillmotion.systems.base import Step
-from stillmotion.systems.structures import Express, Observe, Poses, PosesFrom, Retarget, structure_maps
-from stillmotion.systems.structures.animating import BATCH, Structures
+from stillmotion.systems.structures import Express, Observe, Poses, PosesFrom, Retarget, poses, structure_maps
+from stillmotion.systems.structures.animating import Structures
+from stillmotion.systems.structures.painting import BATCH
 from stillmotion.systems.structures.refinement import clip_starts, next_clip, refine
 from structures_tools import TINY, changed
 
@@ -98,8 +99,8 @@ def test_a_crop_goes_back_into_the_still() -> None:
         change = np.abs(step.frame.astype(int) - still())[9:27, 8:28].mean(-1)
         sides = (change[0], change[-1], change[:, 0], change[:, -1])
         assert max(side.mean() for side in sides) < 0.25 * change[5:-5, 5:-5].mean()  # it fades in
-    plan = structure_maps.plan_poses(Poses(track), still(), COARSE.structure, 25, None)
-    found = structure_maps.pose_box(plan, SIZE)
+    plan = poses.plan_poses(Poses(track), still(), COARSE.structure, 25, None)
+    found = poses.pose_box(plan, SIZE)
     assert found is not None
     places = track.reshape(-1, 2) - found[:2]
     assert (places > 0).all()
@@ -116,7 +117,7 @@ def test_refined_frames_are_those_of_the_whole_video_refined_at_once(frames: int
     shown = steps_of(made, Poses(track), size="model", layers=True)
     coarse = system(REFINED)
     coarse.networks.refinement = None
-    plan = structure_maps.plan_poses(Poses(track), still(), REFINED.structure, 25, None)
+    plan = poses.plan_poses(Poses(track), still(), REFINED.structure, 25, None)
     rollout = coarse.open(still(), Poses(track))
     maps = plan.maps(rollout.canvas, 0, frames)  # type: ignore[attr-defined]
     small = 2 * rollout.canvas.small - 1  # type: ignore[attr-defined]
@@ -192,7 +193,7 @@ def detector(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
         found = [known.get(int(frame[0, 0, 0]), np.full((13, 3), np.nan)) for frame in frames]
         return np.stack(found)
 
-    monkeypatch.setattr(structure_maps, "find_joints", find)
+    monkeypatch.setattr(poses, "find_joints", find)
     return known
 
 
@@ -216,7 +217,7 @@ def test_poses_of_a_video_come_to_the_stills_body(detector: dict[int, Any]) -> N
     told(detector, own[None], first=int(still()[0, 0, 0]))
     steps = steps_of(system(), PosesFrom(video(6, (200, 200)), smooth=False))
     made = np.stack([step.facts["pose"] for step in steps])
-    lengths, angles = structure_maps.pose_tracks.bone_lengths, structure_maps.pose_tracks.bone_angles
+    lengths, angles = poses.pose_tracks.bone_lengths, poses.pose_tracks.bone_angles
     own3, track3 = (np.concatenate([x, np.ones((*x.shape[:-1], 1))], -1) for x in (own, track))
     whole = [0, 1, 2, 3, 8, 9, 10, 11, 12, 13]  # bones that the driver does not foreshorten
     assert np.allclose(lengths(made)[:, whole], lengths(own3)[whole])
@@ -330,7 +331,7 @@ def test_a_model_survives_its_folder(tmp_path: Path) -> None:
 def test_the_last_observed_pose_is_brought_to_the_still() -> None:
     track = figure(10) + 3.0 * np.arange(10)[:, None, None]
     control = Observe(track, still_pose=figure(1)[0], keep_proportions=False, smooth=False)
-    own, observed, _ = structure_maps.observed_poses(control, still(), 10)
+    own, observed, _ = poses.observed_poses(control, still(), 10)
     assert np.array_equal(own[:, :2], figure(1)[0])
     assert np.allclose(observed[-1, 7:, :2], figure(1)[0, 7:])
     assert np.allclose(np.diff(observed[:, 7, :2], axis=0), 3)
@@ -340,7 +341,7 @@ def test_refined_frames_keep_what_both_masks_keep() -> None:
     made, track = system(REFINED), figure(4, 2)
     steps = steps_of(made, Poses(track))
     rollout = made.open(still(), Poses(track))
-    maps = structure_maps.plan_poses(Poses(track), still(), REFINED.structure, 25, None).maps(
+    maps = poses.plan_poses(Poses(track), still(), REFINED.structure, 25, None).maps(
         rollout.canvas,  # type: ignore[attr-defined]
         0,
         4,

@@ -11,6 +11,7 @@ from refusals import refuses
 from stillmotion.files import save_tensors
 from stillmotion.nn import vgg
 from stillmotion.systems.structures.config import PRESETS, FeatureConfig, LossConfig
+from stillmotion.systems.structures.forecasting import ForecastNetwork, ForecastOutput, ImageCritic
 from stillmotion.systems.structures.losses import (
     appearance_network,
     critic_loss,
@@ -23,7 +24,6 @@ from stillmotion.systems.structures.losses import (
     refinement_losses,
     sample_frame,
 )
-from stillmotion.systems.structures.networks import ForecastNetwork, ForecastOutput, ImageCritic
 from stillmotion.systems.structures.refinement import RefinementNetwork, RefinementOutput, VideoCritic, to_3d
 from structures_tools import TINY, uniform
 
@@ -67,7 +67,7 @@ def test_the_refiners_loss_by_hand() -> None:
         return 100 * samples[:, 3].mean((1, 2, 3))
 
     weights = LossConfig(reconstruction=2.0, mask=3.0, gan=0.5)
-    terms = refinement_losses(output, frames - 1, structures, image_critic, video_critic, weights)
+    terms = refinement_losses(output, frames - 1, structures, (image_critic, video_critic), weights)
     assert seen == {"image": (8, 16, 4, 4), "video": (2, 16, 4, 4, 4)}
     assert {name: value.item() for name, value in terms.items()} == pytest.approx(
         {"reconstruction": 2 * 1, "mask": 3 * 0.2, "gan": -0.5 * (50 + 1.5 + 5)}
@@ -174,7 +174,7 @@ def test_one_step_of_each_side_changes_that_side_alone() -> None:
     torch.stack([*image.values(), *video.values()]).sum().backward()
     assert all(p.grad is not None for p in critics.parameters())
     assert all(p.grad is None for p in refiner.parameters())
-    terms = refinement_losses(output, true, maps, critics[0], critics[1], TINY.losses)
+    terms = refinement_losses(output, true, maps, (critics[0], critics[1]), TINY.losses)
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is not None for p in refiner.parameters())
     assert all(p.grad is None for p in forecasts.parameters())

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from stillmotion.morphable.regressor import FaceRegressor
 from stillmotion.systems.structures.config import PRESETS, PoseConfig
-from stillmotion.systems.structures.losses import pose_loss
-from stillmotion.systems.structures.networks import (
+from stillmotion.systems.structures.forecasting import (
     ForecastNetwork,
     ImageCritic,
     PosePredictor,
     rename_release,
 )
+from stillmotion.systems.structures.losses import pose_loss
 from structures_tools import TINY, changed, parameters, uniform
 
 MAPS = 13

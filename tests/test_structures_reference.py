@@ -8,19 +8,13 @@ from reference_tools import Golden, load, needs_reference
 from stillmotion import losses
 from stillmotion.morphable.regressor import FaceRegressor
 from stillmotion.systems.structures.config import PRESETS
-from stillmotion.systems.structures.losses import critic_loss, forecast_losses
-from stillmotion.systems.structures.networks import (
+from stillmotion.systems.structures.forecasting import (
     ForecastNetwork,
     ForecastOutput,
     ImageCritic,
     rename_release,
 )
-from stillmotion.systems.structures.structure_maps import (
-    centre_distances,
-    normal_map,
-    triangle_normals,
-    visible_triangles,
-)
+from stillmotion.systems.structures.losses import critic_loss, forecast_losses
 from structures_tools import changed
 
 RELEASE = PRESETS["release"]
@@ -135,27 +129,6 @@ def ellipsoid() -> Tensor:
     return torch.tensor(found)
 
 
-def test_normals_and_the_map_equal_the_authors() -> None:
-    """Line 14, release: centre distance instead of depth; their pixels count from 1."""
-    golden = Golden("structures/geometry")
-    vertices, raster = (torch.from_numpy(golden.values[n]).view(3, -1) for n in ("vertices", "vertices_raster"))
-    triangles = ellipsoid()
-    normals, distances = triangle_normals(vertices, triangles), centre_distances(vertices, triangles)
-    golden.check("triangle_normals", normals)
-    placed = raster - raster.new_tensor([[1], [1], [0]])
-    shown = visible_triangles(placed, triangles, (64, 64), distances, whole=True)
-    golden.check("triangle_index", (shown + 1)[..., None])
-    golden.check("normal_map", normal_map(normals, shown).permute(1, 2, 0).double())
-    # The same in another box of the photo, which cuts the mesh.
-    old, new = (torch.tensor(golden.facts["settings"][n]).double() for n in ("out_box", "out_box_cut"))
-    place = raster[:2] * (old[2] - old[0]) / 64 + old[:2, None]
-    cut = torch.cat([(place - new[:2, None]) * 64 / (new[2] - new[0]) - 1, raster[2:]])
-    shown = visible_triangles(cut, triangles, (64, 64), distances, whole=True)
-    golden.check("normal_map_cut", normal_map(normals, shown).permute(1, 2, 0).double())
-
-
-# --- the face regressor ---------------------------------------------------------------------------------------------
-@torch.no_grad()
 def test_the_face_regressor_equals_the_authors() -> None:
     golden = Golden("structures/face_regressor")
     network = FaceRegressor().eval()

@@ -175,7 +175,7 @@ def test_clips_are_forecast_from_their_stills_as_when_animating() -> None:
     stage.forecast.train()
     batch = batch_of(stage)
     maps, stills = structure_maps(batch, stage.config), 2 * batch["frames"][:, 0] - 1
-    coarse = stage.forecasts(stills, maps)
+    coarse = stage.forecasts(stills, maps, batch)
     stage.forecast.eval()
     with torch.no_grad():
         expected = stage.forecast(stills, maps[:, 0], maps[:, 1:].flatten(0, 1)).frame.unflatten(0, (2, 4))
@@ -279,7 +279,7 @@ def test_faces_are_learned_from_normal_maps_that_are_made_when_a_stage_begins(tm
         assert all(np.isfinite(float(value)) for value in terms.values())
         assert len(stage.shown) == 1
         assert stage.preview()
-    assert len(list(tmp_path.rglob("chunk-*"))) == 2  # of both stages, and of previews
+    assert len(list(tmp_path.rglob("chunk-*"))) == 4  # coefficients and maps, of both stages and of previews
 
 
 def run_of(folder: Path, resume: bool = False) -> Mapping[str, Tensor]:

@@ -23,7 +23,7 @@ def reconstruction_losses(
     source: Tensor,
     driving: Tensor,
     weights: PairLossConfig,
-    config: NetworkConfig,
+    config: NetworkConfig | None = None,
     visibility: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Photometric terms, weighted: how far the output is from the driving frames.
@@ -33,7 +33,7 @@ def reconstruction_losses(
         source: the stills, N x 3 x S x S in [0, 1].
         driving: the targets, the same shape.
         weights: of the stage.
-        config: the system's.
+        config: of the networks that find the masks whose mixture counts, if it does.
         visibility: N x S x S, what each pixel shows of the still, see `data.motion_truth`. Where it is known, the
             warped still is compared with what it can show, and the paint with what it alone can.
     """
@@ -51,6 +51,7 @@ def reconstruction_losses(
     if weights.mask_mixture and output.motion.mixture is not None:
         # The flow's gradient is local. The mixture compares whole shifts with the target, so a mask learns which
         # keypoint's shift brings the right pixels from afar.
+        assert config is not None
         smaller = None if pixels is None else shrink(pixels, config)
         mixture = losses.weighted_l1(output.motion.mixture, shrink(driving, config), smaller)
         terms["mask_mixture"] = weights.mask_mixture * mixture

@@ -15,10 +15,11 @@ from stillmotion.keypoints.networks import (
     Motion,
     StepInputs,
 )
-from stillmotion.rendering.backdrop import Wanted, find_backdrop, left_places
+from stillmotion.rendering.backdrop import Wanted
 from stillmotion.rendering.canvas import Canvas
-from stillmotion.rendering.compositing import Renderer, hold
+from stillmotion.rendering.compositing import hold
 from stillmotion.rendering.fields import WARPED, Fields, alone, blend
+from stillmotion.rendering.scene import Scene
 
 
 class Player:
@@ -35,13 +36,13 @@ class Player:
     def __init__(
         self, networks: KeypointNetworks, canvas: Canvas, inputs: StepInputs, wanted: Wanted, precision: str = "fp32"
     ):
-        self.networks, self.canvas, self.wanted, self.precision = networks, canvas, wanted, precision
-        self.figure: Tensor | None = None  # of the still, 1 x 1 x S x S; not where a person gives the mask
-        self.left: Tensor | None = None  # places that the figure has left, 1 x 1 x S x S
+        self.networks, self.canvas, self.precision = networks, canvas, precision
+        figure: Tensor | None = None
         if isinstance(networks.generator, FieldGenerator) and wanted.mask is None:
             with autocast(canvas, precision):
-                self.figure = torch.sigmoid(networks.generator.figure(inputs.features))
-        self.renderer = Renderer(canvas, find_backdrop(canvas, self.figure, wanted))
+                figure = torch.sigmoid(networks.generator.figure(inputs.features))
+        self.scene = Scene(canvas, figure, wanted)
+        self.renderer = self.scene.renderer
         self.inputs = inputs._replace(plate=self.renderer.small_plate)
 
     def generate(self, target: Keypoints) -> GeneratorOutput:
@@ -51,17 +52,8 @@ class Player:
         return output
 
     def reveal(self, one: GeneratorOutput) -> GeneratorOutput:
-        """Find the plate again where a frame shows that more of the still is figure; the frame with that plate.
-
-        Frame by frame, so that a frame does not depend on which others go through the networks with it.
-        """
-        if one.fields is None or self.figure is None or self.renderer.backdrop is None:
-            return one
-        left = left_places(one.fields.shares, self.figure, self.left)
-        if left is not None:
-            self.left = left
-            self.renderer.show(find_backdrop(self.canvas, self.figure, self.wanted, left, self.renderer.backdrop))
-        if self.left is None:
+        """The frame with the plate that is known once it has been seen; see `Scene.reveal`."""
+        if one.fields is None or not self.scene.reveal(one.fields.shares):
             return one
         return one._replace(frame=blend(one.fields, one.warped, self.canvas.small, self.renderer.small_plate))
 

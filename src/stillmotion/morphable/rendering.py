@@ -72,6 +72,30 @@ def render_normals(
     return NormalMaps(normals, np.isfinite(depth), depth)
 
 
+def surface_displacement(still: np.ndarray, frames: np.ndarray, triangles: np.ndarray, size: int) -> np.ndarray:
+    """Where the surface that frames show was in the still: the exact motion of a face between two of its shapes.
+
+    Args:
+        still: V x 2 or V x 3, the still's vertices in the picture, in pixels (`camera.project`).
+        frames: T x V x 3, those of T frames.
+        triangles: N x 3, as `render_normals` has them.
+        size: S.
+
+    Returns:
+        T x S x S x 3, `float32`: (x, y) to the place in the still, in pixels, and 1 where there is face; else 0.
+    """
+    made = np.zeros((len(frames), size * size, 3), np.float32)
+    for picture, placed in zip(made, frames, strict=True):
+        seen = triangles[_facing(placed, triangles)]
+        found = fragments(placed, seen, size)
+        best = nearest(found, _blend(placed[:, 2], seen[found.triangle], found.weights))
+        corners, weights, pixel = seen[found.triangle[best]], found.weights[:, best], found.pixel[best]
+        for axis in range(2):
+            picture[pixel, axis] = _blend(still[:, axis] - placed[:, axis], corners, weights)
+        picture[pixel, 2] = 1
+    return made.reshape(len(frames), size, size, 3)
+
+
 def _draw(
     placed: np.ndarray, normals: np.ndarray, triangles: np.ndarray, size: int, samples: int
 ) -> tuple[np.ndarray, np.ndarray]:

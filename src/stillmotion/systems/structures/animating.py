@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from stillmotion import media
 from stillmotion.data.examples import moving_square
 from stillmotion.errors import StillmotionError
 from stillmotion.options import Box, Control
 from stillmotion.rendering.canvas import Canvas, to_network
-from stillmotion.rendering.compositing import Renderer, hold
-from stillmotion.rendering.fields import PAINT, STATIC, Fields
 from stillmotion.systems.base import Output, Rollout, Step, System
 from stillmotion.systems.structures import (
     CONTROLS,
@@ -32,20 +29,13 @@ from stillmotion.systems.structures import (
 )
 from stillmotion.systems.structures.config import PRESETS, StructuresConfig
 from stillmotion.systems.structures.expressions import Face, FacePlan
-from stillmotion.systems.structures.networks import PosePredictor, StructuresNetworks
-from stillmotion.systems.structures.refinement import blend_clips, next_clip
-from stillmotion.systems.structures.structure_maps import PosePlan
+from stillmotion.systems.structures.forecasting import PosePredictor
+from stillmotion.systems.structures.networks import StructuresNetworks
+from stillmotion.systems.structures.painting import Painter, Plan
+from stillmotion.systems.structures.poses import PosePlan, observed_poses, plan_poses, pose_box, to_small
 
 if TYPE_CHECKING:
     from stillmotion.data.clip import Clip
-
-BATCH = 16
-"""Frames that are forecast together."""
-
-FEATHER = 2
-"""Pixels of the networks over which an animated part fades into the rest of the still."""
-
-Plan = PosePlan | FacePlan
 
 
 class Structures(System):
@@ -125,23 +115,9 @@ class Structures(System):
         Raises:
             StillmotionError: a mask or a plate is given; or what the control says cannot be used.
         """
-        if output.mask or output.plate:
+        if (output.mask or output.plate) and not self.config.forecast.fields:
             raise StillmotionError("This model paints what changes: leave --mask and --plate out.")
         return StructuresRollout(self.for_inference(), still, control, output)
-
-
-class Frames(NamedTuple):
-    """N frames of a still as the networks give them."""
-
-    frame: Tensor  # N x 3 x S x S in [-1, 1]
-    kept: Tensor  # N x 1 x S x S in [0, 1], the share of the still's own pixels
-    content: Tensor  # N x 3 x S x S, G_M's
-    structure: Tensor  # N x C x S x S
-    coarse: Tensor  # N x 3 x S x S, before refinement
-
-    def rows(self, index: slice) -> Frames:
-        """Some of them."""
-        return Frames(*(part[index] for part in self))
 
 
 class StructuresRollout(Rollout):
@@ -202,7 +178,15 @@ class StructuresRollout(Rollout):
             return Step(self.still.copy() if self.output.native else small)
         step = next(self._steps, None)
         if step is None:
-            self._painter = self._painter or Painter(self.system, self.still, self.canvas, self.output)
+            if self._painter is None:
+                self._painter = Painter(
+                    self.system.networks,
+                    self.system.config,
+                    self.still,
+                    self.canvas,
+                    self.output,
+                    self.system.precision,
+                )
             left = max(self._end - self._frame + 1, 1) if self._next < len(self.plan) else None
             self._steps = self._painter.run(self.plan, self._next, left)
             step = next(self._steps)
@@ -224,7 +208,7 @@ class StructuresRollout(Rollout):
         if isinstance(control, Observe):
             return self._predict(control)
         assert isinstance(control, Poses | PosesFrom)
-        return structure_maps.plan_poses(control, self.still, config.structure, self.system.clip_fps, most)
+        return plan_poses(control, self.still, config.structure, self.system.clip_fps, most)
 
     @property
     def _shown(self) -> int:
@@ -236,10 +220,10 @@ class StructuresRollout(Rollout):
         """The poses that the LSTM predicts after those that it observes (Sec. 3.1)."""
         config, predictor = self.system.config, self.system.networks.predictor
         assert isinstance(predictor, PosePredictor)
-        own, observed, fps = structure_maps.observed_poses(control, self.still, config.pose.observed)
+        own, observed, fps = observed_poses(control, self.still, config.pose.observed)
         steps = config.pose.predicted if self.output.frames is None else max(self.output.frames - 1, 1)
         canvas = self.canvas or Canvas.prepare(self.still, config.size, None, self.device)
-        vectors = structure_maps.pose_vectors(structure_maps.to_small(observed, canvas), canvas.size)
+        vectors = structure_maps.pose_vectors(to_small(observed, canvas), canvas.size)
         with self.system.autocast():
             predicted = predictor(vectors[None].to(canvas.small), steps)[0].float()
         poses = structure_maps.vector_poses(predicted, canvas.size).cpu().double().numpy()
@@ -255,125 +239,5 @@ class StructuresRollout(Rollout):
         if asked != "auto":
             return None
         if isinstance(plan, PosePlan):
-            return structure_maps.pose_box(plan, size)
+            return pose_box(plan, size)
         return expressions.face_box(plan.face.marks, self.system.config.structure, size)
-
-
-class Painter:
-    """Makes steps of one still from structure maps."""
-
-    def __init__(self, system: Structures, still: np.ndarray, canvas: Canvas, output: Output):
-        self.system, self.still, self.canvas, self.output = system, still, canvas, output
-        self.networks, self.renderer = system.networks, Renderer(canvas, None)
-        self.border = feather(canvas)
-
-    def run(self, plan: Plan, start: int, count: int | None) -> Iterator[Step]:
-        """Steps of a plan.
-
-        Args:
-            plan: what is shown; its last frame stays.
-            start: the first of its frames.
-            count: how many frames; None: as many as are made together.
-        """
-        with self.system.autocast():
-            context = self.networks.forecast.encode(2 * self.canvas.small - 1, plan.own(self.canvas))
-
-        def forecast(first: int, stop: int) -> Frames:
-            maps = plan.maps(self.canvas, first, min(stop, len(plan))) if first < len(plan) else plan.maps(
-                self.canvas, len(plan) - 1, len(plan)
-            )  # fmt: skip
-            with self.system.autocast():
-                made = self.networks.forecast.decode(context, maps)
-            parts = made.frame, 1 - made.mask, made.content, maps, made.frame
-            order = torch.arange(stop - first, device=maps.device).clamp_max(len(maps) - 1)
-            return Frames(*(part.float()[order] for part in parts))
-
-        chunks = self._refined(forecast, start, count) if self.networks.refinement else plain(forecast, start, count)
-        shown = start
-        for made in chunks:
-            for i in range(len(made.frame)):
-                yield self._step(made.rows(slice(i, i + 1)), plan.facts(min(shown, len(plan) - 1)))
-                shown += 1
-
-    def _refined(self, forecast: Any, start: int, count: int | None) -> Iterator[Frames]:
-        """Frames refined clip by clip, as `refinement.refine` does with all of them at once (Sec. 3.3)."""
-        config, network = self.system.config.refinement, self.networks.refinement
-        assert network is not None
-        length = config.frames
-        count = length if count is None else count
-        coarse: Frames | None = None  # forecasts from the clip's first frame on
-        tail: Frames | None = None  # refined frames from there on, of the clips before
-        first: int | None = 0
-        while first is not None:
-            known = 0 if coarse is None else len(coarse.frame)
-            fresh = forecast(start + first + known, start + first + length)
-            coarse = fresh if coarse is None else joined(coarse, fresh)
-            made = self._refine(network, coarse)
-            if tail is not None:
-                made = Frames(*(blend_clips([a[None], b[None]], [0, 0])[0] for a, b in zip(tail, made, strict=True)))
-            after = next_clip(first, count, length, config.overlap)
-            stop = (count if after is None else after) - first
-            yield made.rows(slice(stop))
-            if after is not None:
-                coarse, tail = coarse.rows(slice(stop, None)), made.rows(slice(stop, None))
-            first = after
-
-    def _refine(self, network: Any, coarse: Frames) -> Frames:
-        with self.system.autocast():
-            made = network(coarse.frame[None], coarse.structure[None])
-        return coarse._replace(frame=made.frames[0].float(), kept=(1 - made.mask[0].float()) * coarse.kept)
-
-    def _step(self, made: Frames, facts: Mapping[str, np.ndarray]) -> Step:
-        """One step out of one frame: what is kept are the still's own pixels, the rest is paint."""
-        kept, small = made.kept, self.canvas.small
-        seen = (made.frame + 1) / 2
-        paint = ((seen - kept * small) / (1 - kept).clamp_min(1e-3)).clamp(0, 1)
-        shares = torch.zeros_like(kept).repeat(1, 4, 1, 1)
-        shares[:, STATIC], shares[:, PAINT] = kept[:, 0], 1 - kept[:, 0]
-        fields = hold(Fields(torch.zeros_like(seen).movedim(1, -1)[..., :2], shares, paint), self.border)
-        if self.output.native:
-            frame = self.still.copy()
-            x, y, width, height = self.canvas.crop
-            frame[y : y + height, x : x + width] = self.renderer.render(fields)
-        else:
-            frame = media.to_pictures(seen)[0]
-        layers: Mapping[str, np.ndarray] = {}
-        if self.output.layers:
-            from stillmotion.systems.structures.visualization import draw_layers
-
-            coarse = made.coarse[0] if self.networks.refinement else None
-            kind = self.system.config.structure.kind
-            layers = draw_layers(made.structure[0], kind, 1 - kept[0], made.content[0], coarse)
-        masks = {"mask": (1 - kept[0]).cpu().numpy(), "shares": fields.shares[0].cpu().numpy()}
-        return Step(frame, layers, {**facts, **masks})
-
-
-def plain(forecast: Any, start: int, count: int | None) -> Iterator[Frames]:
-    """Forecasts as they are, a few at a time."""
-    stop = start + (1 if count is None else count)
-    for first in range(start, stop, BATCH):
-        yield forecast(first, min(first + BATCH, stop))
-
-
-def joined(one: Frames, other: Frames) -> Frames:
-    """Frames one after the other."""
-    return Frames(*(torch.cat(parts) for parts in zip(one, other, strict=True)))
-
-
-def feather(canvas: Canvas) -> Tensor:
-    """How far an animated part shows, 1 x 1 x S x S: it fades at sides where the still goes on."""
-    (left, top, width, height), (x0, y0, x1, y1) = canvas.crop, canvas.box
-    cells = torch.arange(canvas.size, device=canvas.small.device)
-    # Distances of the networks' pixels from the first ones along each side of the part, which is padded to a square.
-    after_x, after_y = cells - x0 / canvas.scale, cells - y0 / canvas.scale
-    before_x, before_y = x1 / canvas.scale - 1 - cells, y1 / canvas.scale - 1 - cells
-    weight = torch.ones_like(canvas.small[:, :1])
-    for distance, goes_on in (
-        (after_x, left > 0),
-        (before_x, left + width < canvas.given[1]),
-        (after_y[:, None], top > 0),
-        (before_y[:, None], top + height < canvas.given[0]),
-    ):
-        if goes_on:
-            weight = weight * (distance / FEATHER).clamp(0, 1)
-    return weight

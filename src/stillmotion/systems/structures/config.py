@@ -8,6 +8,7 @@ predictor, which it takes from Villegas et al. (2017). "Ours" marks what none of
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -15,6 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from stillmotion.errors import StillmotionError
 from stillmotion.files import STRICT
+from stillmotion.keypoints.config import PairLossConfig
 from stillmotion.training.schedules import Schedule
 
 Count = Annotated[int, Field(ge=1)]
@@ -66,6 +68,8 @@ class StructureConfig:
 class ForecastConfig:
     """G_M: a still and two structure maps to a frame (Sec. 3.2)."""
 
+    # Ours: the still is moved, and painted where that fails (fields.py); of what follows it has the widths alone.
+    fields: bool = False
     width: Count = 64  # channels at full size; they double with each halving, up to `max_width`
     max_width: Count = 512
     code: Count = 128  # length of the latent code
@@ -94,6 +98,7 @@ class RefinementConfig:
     width: Count = 64  # of the first level; it doubles with each level
     levels: Count = 4  # each halves time and space
     critic_width: Count = 64
+    mask_start: float = 0.0  # ours: initial logit of the mask; below zero, refinement starts from "keep the forecast"
 
     def __post_init__(self) -> None:
         if self.frames % (1 << self.levels) != 0:
@@ -133,7 +138,8 @@ class LossConfig:
 
     reconstruction: Weight = 1.0  # L1 (Eq. 5)
     mask: Weight = 1.0  # L1 of the mask (Eq. 6)
-    gan: Weight = 1.0  # minus the critic's score (Eq. 7, 12)
+    gan: Weight = 1.0  # minus the critic's score (Eq. 7, 12); of the refinement 0: no critics
+    temporal: Weight = 0.0  # ours, of the refinement: L1 of what changes from frame to frame
 
 
 RELEASE_LOSSES = LossConfig(reconstruction=3.0, mask=0.05)
@@ -148,6 +154,7 @@ class StageConfig:
     learning_rate: Positive = 1e-4
     betas: tuple[Share, Share] = (0.0, 0.9)  # of Adam
     schedule: Schedule = Schedule()
+    clip_grad: Weight = 0.0  # ours: largest norm of the generator's gradient; 0: no limit
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -174,6 +181,7 @@ class StructuresConfig:
     pose: PoseConfig = PoseConfig()
     features: FeatureConfig = FeatureConfig()
     losses: LossConfig = LossConfig()
+    field_losses: PairLossConfig = PairLossConfig()  # ours: in place of `losses` where forecast.fields is set
     refinement_losses: LossConfig = LossConfig()
     forecast_training: StageConfig = StageConfig()  # G_M and D_I
     refinement_training: StageConfig = StageConfig()  # G_R, D_I and D_V, on forecasts of a fixed G_M
@@ -214,6 +222,31 @@ class StructuresConfig:
 # 32 has 868 steps.
 _STATED = StageConfig(steps=17_360)
 
+_SMALL = StructuresConfig(
+    size=64,
+    clip=ClipConfig(augmentation="strong"),
+    structure=StructureConfig(kind="joints", sigma=0.04),
+    forecast=ForecastConfig(fields=True, width=24, max_width=128),
+    refinement=RefinementConfig(frames=16, overlap=4, width=16, mask_start=-4.0),
+    pose=PoseConfig(width=256),
+    field_losses=PairLossConfig(
+        warp=2.0, paint=5.0, pyramid=10.0, motion_weighting=1.0, displacement=15.0, visibility=1.0, figure=1.0
+    ),
+    refinement_losses=LossConfig(reconstruction=3.0, mask=0.02, gan=0.0, temporal=3.0),
+    forecast_training=StageConfig(
+        steps=15_000,
+        batch=8,
+        learning_rate=1e-3,
+        betas=(0.5, 0.999),
+        schedule=Schedule(kind="linear", warmup=200),
+        clip_grad=1.5,
+    ),
+    refinement_training=StageConfig(
+        steps=1_500, batch=2, learning_rate=5e-4, betas=(0.5, 0.999), schedule=Schedule(kind="linear", warmup=50)
+    ),
+    pose_prediction=PoseStageConfig(steps=2_000),
+)
+
 PRESETS: dict[str, StructuresConfig] = {
     # Sec. 4.1 and 4.2: facial expressions, losses as they are written.
     "paper": StructuresConfig(forecast_training=_STATED, refinement_training=_STATED),
@@ -228,8 +261,16 @@ PRESETS: dict[str, StructuresConfig] = {
         refinement_training=_STATED,
         pose_prediction=PoseStageConfig(steps=37_500),
     ),
-    # The paper's networks for poses, narrowed until a laptop trains them. No weights are shipped yet.
-    "small": StructuresConfig(
+    # Ours, see fields.py: what is shipped is made with it.
+    "small": _SMALL,
+    "small-faces": replace(
+        _SMALL,
+        clip=ClipConfig(augmentation="varied"),
+        structure=StructureConfig(face_model="faces", face_crop=2.1),
+        pose_prediction=PoseStageConfig(),
+    ),
+    # The paper's networks for poses, narrowed until a laptop trains them.
+    "narrow": StructuresConfig(
         size=64,
         clip=ClipConfig(augmentation="strong", largest_jump=29),
         structure=StructureConfig(kind="limbs"),

@@ -25,20 +25,27 @@ from torch.utils.data import Dataset
 from stillmotion.data.augment import AugmentParams, find_augmentation, sample_params
 from stillmotion.data.clip import Clip
 from stillmotion.data.derived import derived_track
+from stillmotion.data.motion_truth import motion_truths
+from stillmotion.data.plates import Plates
 from stillmotion.data.pose import JOINTS
-from stillmotion.data.sampling import ClipDataset, PairDataset, clip_index, sample_rng, to_tensor
-from stillmotion.data.track_augment import augment_tracks
+from stillmotion.data.sampling import ClipDataset, Extra, PairDataset, clip_index, sample_rng, to_tensor
+from stillmotion.data.track_augment import augment_flow, augment_labels, augment_tracks, source_places
 from stillmotion.errors import StillmotionError
 from stillmotion.morphable.camera import Pose, project, rotation_vectors
 from stillmotion.morphable.fitting import FaceFit, fit_landmarks
 from stillmotion.morphable.landmarks import find_landmarks
 from stillmotion.morphable.model import MorphableModel
+from stillmotion.morphable.rendering import surface_displacement
 from stillmotion.systems.structures.config import StructuresConfig
+from stillmotion.systems.structures.displacements import limb_displacement, surface_coarse
 from stillmotion.systems.structures.expressions import normal_maps, open_model
 from stillmotion.systems.structures.structure_maps import pose_maps, pose_vectors
 
 TRACK = "structure"
 """The derived track of normal maps: T x S x S x 3, `float16`, in the axes of the head before its pose."""
+
+FACE = "face"
+"""What they are made of, T x (K + E + 7): identity, expression, scale, rotation, shift, error; derived as well."""
 
 MARGIN = 0.15
 """Of a person's box around the joints, which lie inside of the body: a share of the box's longer side."""
@@ -64,9 +71,11 @@ def with_structures(clips: Sequence[Clip], config: StructuresConfig, folder: Pat
     if settings.kind != "normals" or not lacking:
         return clips
     model = open_model(settings.face_model)
-    key = f"{_model_digest(model)} {config.size} {settings.depth}"
+    digest = _model_digest(model)
+    known = derived_track(clips, FACE, partial(_face_track, model=model), kind="values", key=digest, folder=folder)
+    key = f"{digest} {config.size} {settings.depth}"
     make = partial(_clip_normals, model=model, size=config.size, depth=settings.depth)
-    return derived_track(clips, TRACK, make, kind="normals", key=key, folder=folder)
+    return derived_track(known, TRACK, make, kind="normals", key=key, folder=folder)
 
 
 def usable_clips(clips: Sequence[Clip], least: int, group: str = "") -> Sequence[Clip]:
@@ -116,6 +125,41 @@ def structure_maps(batch: Mapping[str, Tensor], config: StructuresConfig) -> Ten
     return pose_maps(batch["poses"], config.structure.kind, (config.size, config.size), config.structure.sigma)
 
 
+def known_of(
+    clip: Clip, indices: np.ndarray, params: AugmentParams, config: StructuresConfig, plates: Plates
+) -> dict[str, Tensor]:
+    """What fields learn from beside the frames.
+
+    Returns:
+        `structures_of`; of the first frame the `plate`, of all others `motion_truths`, and of faces the `motion` of
+        their surface, T - 1 x S x S x 3 (pixels; 1 where there is face).
+    """
+    known = structures_of(clip, indices, params, config.structure.kind)
+    if config.structure.kind == "normals" and FACE in clip.tracks:
+        known["motion"] = surface_motion(clip, indices, params, open_model(config.structure.face_model))
+    return known | motion_truths(clip, indices, params) | {"plate": plates(clip, indices, params)}
+
+
+def surface_motion(clip: Clip, indices: np.ndarray, params: AugmentParams, model: MorphableModel) -> Tensor:
+    """Where the face in frames was in the first of them, after an augmentation; see `known_of`."""
+    order = np.asarray(indices)[::-1] if params.reverse else np.asarray(indices)
+    fit = clip_face(clip, model)
+    placed = project(model.vertices(fit.identity, fit.expression[order]), fit.pose[order])
+    moved = surface_displacement(placed[0], placed[1:], model.triangles, clip.frames.shape[1])
+    sources = source_places(params)
+    flow = np.stack([augment_flow(frame[..., :2], params, sources) for frame in moved])
+    face = np.stack([augment_labels(frame[..., 2:], sources) for frame in moved])
+    return torch.from_numpy(np.concatenate([flow, face], axis=-1).astype(np.float32))
+
+
+def coarse_displacement(batch: Mapping[str, Tensor], config: StructuresConfig) -> Tensor:
+    """The coarse displacements of a batch's frames but the first, N x T x s x s x 3; see displacements.py."""
+    if "poses" in batch:
+        poses = batch["poses"]
+        return limb_displacement(poses[:, :1], poses[:, 1:], config.size)
+    return surface_coarse(batch["motion"])
+
+
 def person_boxes(batch: Mapping[str, Tensor], size: int) -> Tensor:
     """Squares around the persons of a batch, N x T x 4, see `losses.crop_boxes`; all of a frame without joints."""
     if "poses" not in batch:
@@ -135,14 +179,23 @@ def person_boxes(batch: Mapping[str, Tensor], size: int) -> Tensor:
 
 
 def pairs(clips: Sequence[Clip], config: StructuresConfig, seed: int) -> PairDataset:
-    """Pairs of frames, `source` and `driving`, 3 x s x s in [0, 1], with the structures of both (Sec. 3.2)."""
+    """Pairs of frames, `source` and `driving`, 3 x s x s in [0, 1], with the structures of both (Sec. 3.2).
+
+    For fields with all that `known_of` says.
+    """
     return PairDataset(
         clips,
         seed,
         find_augmentation(config.clip.augmentation),
         choose=partial(choose_pair, config=config),
-        extra=partial(structures_of, kind=config.structure.kind),
+        extra=_extra(config),
     )
+
+
+def _extra(config: StructuresConfig) -> Extra:
+    if config.forecast.fields:
+        return partial(known_of, config=config, plates=Plates())
+    return partial(structures_of, kind=config.structure.kind)
 
 
 def choose_pair(length: int, rng: np.random.Generator, config: StructuresConfig) -> tuple[int, int]:
@@ -168,7 +221,7 @@ class ClipWindows(ClipDataset):
 
     def __init__(self, clips: Sequence[Clip], config: StructuresConfig, seed: int):
         augmentation = replace(find_augmentation(config.clip.augmentation), time_flip=0.0)
-        super().__init__(clips, seed, augmentation, extra=partial(structures_of, kind=config.structure.kind))
+        super().__init__(clips, seed, augmentation, extra=_extra(config))
         self.config, self.count = config.clip, config.refinement.frames
 
     def choose_frames(self, clip: Clip, rng: np.random.Generator) -> np.ndarray:
@@ -221,6 +274,8 @@ def clip_face(clip: Clip, model: MorphableModel) -> FaceFit:
     Raises:
         StillmotionError: no face is found, or none fits.
     """
+    if FACE in clip.tracks:
+        return _face_of(np.asarray(clip.tracks[FACE], np.float64), model)
     known = {name: np.asarray(track, np.float64) for name, track in clip.tracks.items() if name in _FACE_TRACKS}
     names = tuple(clip.meta.get("actions", ()))
     if known.keys() == _FACE_TRACKS and names == model.expression_names:
@@ -233,6 +288,19 @@ def clip_face(clip: Clip, model: MorphableModel) -> FaceFit:
         return fit_landmarks(model, known["landmarks"] if "landmarks" in known else find_landmarks(clip.frames))
     except StillmotionError as error:
         raise StillmotionError(f"Clip {clip.name!r}: {error}") from error
+
+
+def _face_track(clip: Clip, model: MorphableModel) -> np.ndarray:
+    fit = clip_face(clip, model)
+    identity = np.broadcast_to(fit.identity, (len(fit.pose), len(fit.identity)))
+    pose = fit.pose.scale[:, None], fit.pose.rotation, fit.pose.shift
+    return np.concatenate([identity, fit.expression, *pose, fit.error[:, None]], axis=1).astype(np.float32)
+
+
+def _face_of(track: np.ndarray, model: MorphableModel) -> FaceFit:
+    ends = np.cumsum([len(model.identity_std), len(model.expression_std), 1, 3, 2])
+    identity, expression, scale, rotation, shift, error = np.split(track, ends, axis=1)
+    return FaceFit(identity[0], expression, Pose(scale[:, 0], rotation, shift), error[:, 0])
 
 
 def solve_pose(points: np.ndarray, places: np.ndarray) -> Pose:

@@ -25,11 +25,12 @@ from stillmotion.morphable.camera import Pose, framing, project, rotation_matric
 from stillmotion.morphable.expressions import expression_sequence
 from stillmotion.morphable.fitting import FaceFit, check_landmarks, fit_landmarks
 from stillmotion.morphable.model import MorphableModel, shipped_model
-from stillmotion.morphable.rendering import render_normals
+from stillmotion.morphable.rendering import render_normals, surface_displacement
 from stillmotion.options import Box
 from stillmotion.rendering.canvas import Canvas, square_box
 from stillmotion.systems.structures import Express, Retarget, check_expressions
 from stillmotion.systems.structures.config import StructureConfig, StructuresConfig
+from stillmotion.systems.structures.displacements import surface_coarse
 
 HELD = 0.5
 """Seconds for which the last expression of a sequence is shown."""
@@ -113,6 +114,19 @@ class FacePlan:
         """Structure maps of some frames, N x 3 x S x S."""
         return self._maps(canvas, self.expression[start:stop], self.pose[start:stop])
 
+    def coarse(self, canvas: Canvas, start: int, stop: int) -> Tensor:
+        """Where the face of some frames was in the still, N x S x S x 3; see displacements.py."""
+        fit = self.face.fit
+        (own,), frames = (
+            project(self.face.model.vertices(fit.identity, expression), self._small(pose, canvas))
+            for expression, pose in (
+                (fit.expression, fit.pose),
+                (self.expression[start:stop], self.pose[start:stop]),
+            )
+        )
+        motion = surface_displacement(own, frames, self.face.model.triangles, canvas.size)
+        return surface_coarse(torch.from_numpy(motion).to(canvas.small.device))
+
     def facts(self, t: int) -> dict[str, np.ndarray]:
         """The numbers of a frame: `identity`, `expression`, and the head's `rotation`, `scale` and `shift`."""
         pose = {name: np.asarray(getattr(self.pose, name)[t]) for name in ("rotation", "scale", "shift")}
@@ -120,8 +134,12 @@ class FacePlan:
 
     def _maps(self, canvas: Canvas, expression: np.ndarray, pose: Pose) -> Tensor:
         vertices = self.face.model.vertices(self.face.fit.identity, expression)
-        small = Pose(pose.scale / canvas.scale, pose.rotation, canvas.to_small(pose.shift))
+        small = self._small(pose, canvas)
         return normal_maps(self.face.model, vertices, small, canvas.size, self.config.depth).to(canvas.small.device)
+
+    def _small(self, pose: Pose, canvas: Canvas) -> Pose:
+        """Poses in pixels of the networks' frames."""
+        return Pose(pose.scale / canvas.scale, pose.rotation, canvas.to_small(pose.shift))
 
 
 def normal_maps(model: MorphableModel, vertices: np.ndarray, pose: Pose, size: int, depth: str) -> Tensor:

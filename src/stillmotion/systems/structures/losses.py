@@ -6,7 +6,7 @@ The paper writes norms; all of these are means, as in the release. The forms of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,12 @@ from stillmotion import losses
 from stillmotion.errors import StillmotionError
 from stillmotion.files import fill_from_file
 from stillmotion.geometry import to_normalised, warp
+from stillmotion.keypoints import losses as photometric
+from stillmotion.keypoints.config import PairLossConfig
+from stillmotion.keypoints.networks import GeneratorOutput, Motion
 from stillmotion.nn import vgg
 from stillmotion.systems.structures.config import FeatureConfig, LossConfig
-from stillmotion.systems.structures.networks import ForecastOutput
+from stillmotion.systems.structures.forecasting import ForecastOutput
 from stillmotion.systems.structures.refinement import RefinementOutput, to_3d
 
 Critic = Callable[[Tensor], Tensor]
@@ -41,15 +44,18 @@ def forecast_losses(
         weights: of the terms.
     """
     scores = critic(torch.cat([output.frame, structures], dim=1))
-    return _generator_losses(output.frame, target, output.mask, losses.wgan_generator(scores), weights)
+    return {
+        "reconstruction": weights.reconstruction * reconstruction_loss(output.frame, target),
+        "mask": weights.mask * mask_loss(output.mask),
+        "gan": weights.gan * losses.wgan_generator(scores),
+    }
 
 
 def refinement_losses(
     output: RefinementOutput,
     target: Tensor,
     structures: Tensor,
-    image_critic: Critic,
-    video_critic: Critic,
+    critics: tuple[Critic, Critic] | None,
     weights: LossConfig,
 ) -> dict[str, Tensor]:
     """What G_R minimises, weighted (Eq. 11).
@@ -58,22 +64,45 @@ def refinement_losses(
         output: of N clips.
         target: N x K x 3 x s x s, the true clips.
         structures: N x K x C x s x s, their structure maps.
-        image_critic: D_I.
-        video_critic: D_V.
+        critics: D_I and D_V; None without an adversarial loss.
         weights: of the terms.
     """
-    gan = refinement_gan(output.frames, structures, image_critic, video_critic)
-    return _generator_losses(output.frames, target, output.mask, gan, weights)
-
-
-def _generator_losses(
-    generated: Tensor, target: Tensor, mask: Tensor, gan: Tensor, weights: LossConfig
-) -> dict[str, Tensor]:
-    return {
-        "reconstruction": weights.reconstruction * reconstruction_loss(generated, target),
-        "mask": weights.mask * mask_loss(mask),
-        "gan": weights.gan * gan,
+    terms = {
+        "reconstruction": weights.reconstruction * reconstruction_loss(output.frames, target),
+        "mask": weights.mask * mask_loss(output.mask),
     }
+    if critics is not None:
+        terms["gan"] = weights.gan * refinement_gan(output.frames, structures, *critics)
+    if weights.temporal:
+        changes = reconstruction_loss(output.frames.diff(dim=1), target.diff(dim=1))
+        terms["temporal"] = weights.temporal * changes
+    return terms
+
+
+def field_losses(
+    output: ForecastOutput,
+    figure: Tensor,
+    still: Tensor,
+    target: Tensor,
+    known: Mapping[str, Tensor],
+    weights: PairLossConfig,
+) -> dict[str, Tensor]:
+    """Ours: what fields minimise, weighted; see `keypoints.losses`.
+
+    Args:
+        output: of N frames, with fields.
+        figure: logits of the stills' figures, N x 1 x s x s.
+        still: N x 3 x s x s in [0, 1].
+        target: the true frames, the same shape.
+        known: what `data.motion_truth` gives, of N pairs.
+        weights: of the terms.
+    """
+    assert output.fields is not None
+    assert output.warped is not None
+    motion = Motion(output.fields.displacement, None)
+    made = GeneratorOutput((output.frame + 1) / 2, motion, output.warped, output.fields)
+    terms = photometric.reconstruction_losses(made, still, target, weights, visibility=known["visibility"])
+    return terms | photometric.truth_losses(made, figure, known, weights)
 
 
 def reconstruction_loss(generated: Tensor, target: Tensor) -> Tensor:

@@ -51,6 +51,7 @@ class RefinementNetwork(nn.Module):
         last = 2 * widths[0] if refinement.levels > 1 else widths[0]
         self.heads = nn.ConvTranspose3d(last, 4, 4, 2, 1)
         _initialise(self)
+        nn.init.constant_(cast(Tensor, self.heads.bias)[3:], refinement.mask_start)
 
     def forward(self, coarse: Tensor, structures: Tensor) -> RefinementOutput:
         """Refine a clip.

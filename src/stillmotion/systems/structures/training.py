@@ -29,13 +29,16 @@ from stillmotion.systems.structures.config import StageConfig, StructuresConfig
 from stillmotion.systems.structures.data import (
     ClipWindows,
     PoseWindows,
+    coarse_displacement,
     pairs,
     person_boxes,
     structure_maps,
     usable_clips,
     with_structures,
 )
-from stillmotion.systems.structures.networks import ForecastNetwork, ImageCritic, PosePredictor
+from stillmotion.systems.structures.fields import FieldForecast
+from stillmotion.systems.structures.forecasting import ForecastNetwork, ImageCritic, PosePredictor
+from stillmotion.systems.structures.networks import predict
 from stillmotion.systems.structures.refinement import RefinementNetwork, VideoCritic
 from stillmotion.systems.structures.visualization import forecast_sheet, pose_sheet, refinement_sheet
 from stillmotion.training.schedules import StepSchedule, scheduler
@@ -71,7 +74,8 @@ def stages(
     for name in chosen_stages(steps, only):
         data = (config, clips, preview_clips, stage_seed(seed, name))
         if name == "forecast":
-            made.append(ForecastTraining(networks.forecast, *data))
+            kind = FieldTraining if config.forecast.fields else ForecastTraining
+            made.append(kind(networks.forecast, *data))
         elif name == "refinement":
             made.append(RefinementTraining(networks.forecast, networks.refinement, *data))
         else:
@@ -190,6 +194,52 @@ class ForecastTraining(StructureStage):
         return {"forecasts": forecast_sheet(self.model, self.config, self.examples())}
 
 
+class FieldTraining(StructureStage):
+    """Stage 1 of ours: fields learn from what frames look like, and from the exact motion of clips that know it."""
+
+    name, group = "forecast", "train"
+
+    def __init__(self, model: FieldForecast, *data: Any):
+        """Args: trained in place; see `StructureStage`."""
+        super().__init__(*data)
+        self.model = model
+        self.networks = {"forecast": model}
+        self.optimize(forecast=adam(self.settings, model))
+
+    @property
+    def least(self) -> int:
+        """One frame if it may be forecast from itself, else a time step."""
+        return 1 if self.config.clip.pairs == "first" else self.config.clip.frame_step + 1
+
+    def samples(self, clips: Sequence[Any]) -> Dataset[Any]:
+        """Pairs of frames."""
+        return pairs(clips, self.config, self.seed)
+
+    def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
+        """Update the network once.
+
+        Args:
+            batch: of `data.pairs`.
+            update: called as `update("forecast", loss, clip_grad=...)`.
+
+        Returns:
+            Every loss term, weighted, detached.
+        """
+        still, target, weights = batch["source"], batch["driving"], self.config.field_losses
+        maps, coarse = structure_maps(batch, self.config), coarse_displacement(batch, self.config)[:, 0]
+        context = self.model.encode(2 * still - 1, maps[:, 0], batch["plate"])
+        output = self.model.decode(context, maps[:, 1], coarse)
+        known = {name: batch[name][:, 0] for name in ("displacement", "moving", "visibility")}
+        known["figure"] = batch["figure"]
+        terms = losses.field_losses(output, self.model.figure(context), still, target, known, weights)
+        update("forecast", total(terms), clip_grad=self.settings.clip_grad or None)
+        return {name: value.detach() for name, value in terms.items()}
+
+    def preview(self) -> dict[str, np.ndarray]:
+        """Frames forecast from stills of the clips."""
+        return {"forecasts": forecast_sheet(self.model, self.config, self.examples())}
+
+
 class RefinementTraining(StructureStage):
     """Stage 2: G_R against D_I and D_V (Eq. 11 to 14), on clips of forecasts.
 
@@ -199,15 +249,19 @@ class RefinementTraining(StructureStage):
 
     name, group = "refinement", "val"
 
-    def __init__(self, forecast: ForecastNetwork, model: RefinementNetwork, *data: Any):
+    def __init__(self, forecast: ForecastNetwork | FieldForecast, model: RefinementNetwork, *data: Any):
         """Args: G_M, fixed; G_R, trained in place; see `StructureStage`."""
         super().__init__(*data)
         self.forecast, self.model = forecast, model
-        self.image_critic, self.video_critic = ImageCritic(self.config), VideoCritic(self.config)
-        self.networks = {"refinement": model, "image_critic": self.image_critic, "video_critic": self.video_critic}
-        self.generators = {"penalty": torch.Generator(), "moments": torch.Generator()}
-        critics = adam(self.settings, self.image_critic, self.video_critic)
-        self.optimize(refinement=adam(self.settings, model), critics=critics)
+        self.networks = {"refinement": model}
+        self.critics: tuple[ImageCritic, VideoCritic] | None = None
+        optimizers = {"refinement": adam(self.settings, model)}
+        if self.config.refinement_losses.gan:
+            self.critics = ImageCritic(self.config), VideoCritic(self.config)
+            self.networks |= dict(zip(("image_critic", "video_critic"), self.critics, strict=True))
+            self.generators = {"penalty": torch.Generator(), "moments": torch.Generator()}
+            optimizers["critics"] = adam(self.settings, *self.critics)
+        self.optimize(**optimizers)
 
     @property
     def least(self) -> int:
@@ -229,31 +283,44 @@ class RefinementTraining(StructureStage):
             Every loss term, weighted, detached; and `coarse`, what `reconstruction` is of the forecasts.
         """
         frames, maps = 2 * batch["frames"] - 1, structure_maps(batch, self.config)
-        true, coarse = frames[:, 1:], self.forecasts(frames[:, 0], maps)  # N x K x 3 x s x s
+        true, coarse = frames[:, 1:], self.forecasts(frames[:, 0], maps, batch)  # N x K x 3 x s x s
         structures, weights = maps[:, 1:], self.config.refinement_losses
         output = self.model(coarse, structures)
-        told = self.critic_losses(true, output.frames, structures)
-        update("critics", total(told))
-        terms = losses.refinement_losses(output, true, structures, self.image_critic, self.video_critic, weights)
+        told: dict[str, Tensor] = {}
+        if self.critics is not None:
+            told = self.critic_losses(true, output.frames, structures, *self.critics)
+            update("critics", total(told))
+        terms = losses.refinement_losses(output, true, structures, self.critics, weights)
         update("refinement", total(terms))
         told["coarse"] = weights.reconstruction * losses.reconstruction_loss(coarse, true)
         return {name: value.detach() for name, value in (terms | told).items()}
 
     @torch.no_grad()
-    def forecasts(self, stills: Tensor, maps: Tensor) -> Tensor:
+    def forecasts(self, stills: Tensor, maps: Tensor, batch: Batch) -> Tensor:
         """Coarse clips, N x K x 3 x s x s: of N stills and N x (1 + K) structure maps, a clip at a time."""
-        forecast = self.forecast.to(stills.device)
+        forecast, fields = self.forecast.to(stills.device), self.config.forecast.fields
+        coarse = coarse_displacement(batch, self.config) if fields else None
+        clips = []
         with eval_mode(forecast):
-            clips = [forecast(still[None], own[:1], own[1:]).frame for still, own in zip(stills, maps, strict=True)]
+            for i, (still, own) in enumerate(zip(stills, maps, strict=True)):
+                ours = (None, None) if coarse is None else (coarse[i], batch["plate"][i, None])
+                clips.append(predict(forecast, still[None], own[:1], own[1:], *ours).frame)
         return torch.stack(clips)
 
-    def critic_losses(self, true: Tensor, refined: Tensor, structures: Tensor) -> dict[str, Tensor]:
+    def critic_losses(
+        self,
+        true: Tensor,
+        refined: Tensor,
+        structures: Tensor,
+        image_critic: ImageCritic,
+        video_critic: VideoCritic,
+    ) -> dict[str, Tensor]:
         """What D_I minimises, on one random moment of each clip, and D_V, on the clips."""
         penalty = self.config.critic.penalty
         real, fake, maps = losses.sample_frame(true, refined, structures, self.generators["moments"])
-        image = losses.critic_loss(self.image_critic, real, fake, maps, penalty, self.generators["penalty"])
+        image = losses.critic_loss(image_critic, real, fake, maps, penalty, self.generators["penalty"])
         real, fake, maps = (each.transpose(1, 2) for each in (true, refined, structures))  # N x ... x K x s x s
-        video = losses.critic_loss(self.video_critic, real, fake, maps, penalty, self.generators["penalty"])
+        video = losses.critic_loss(video_critic, real, fake, maps, penalty, self.generators["penalty"])
         kinds = {"image": image, "video": video}
         return {f"{kind}_{name}": value for kind, terms in kinds.items() for name, value in terms.items()}
 
