@@ -128,8 +128,7 @@ class Plan:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0; 1 if a variant failed, 2 for what the user can mend, 130 after Ctrl-C."""
-    parser = common_parser(NAME, __doc__, list(VARIANTS))
-    parser.set_defaults(preset="paper")
+    parser = common_parser(NAME, __doc__, list(VARIANTS), preset="paper")
     parser.add_argument(
         "--network", action="append", type=setting, default=[], help="lpips=..., i3d=..., video=worlds"
     )

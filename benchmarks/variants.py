@@ -1,4 +1,4 @@
-"""What benchmarks share that train several variants of a system alike: one plan, equal steps, resuming."""
+"""What benchmarks share that train several variants of a system alike: one plan, equal steps or time, resuming."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Plan = TypeVar("Plan", bound=Any)
 Train = Callable[[TrainRequest, LoopSettings], str]
 
 
-def agreed(stored: Path, plan: Plan, find_steps: Callable[[Plan], int]) -> Plan:
+def agreed(stored: Path, plan: Plan, find_steps: Callable[[Plan], int | dict[str, int]]) -> Plan:
     """The plan with its steps: the stored one's where there is one, else found now and stored.
 
     Args:
         stored: RUNS/plan.json.
-        plan: a frozen dataclass with `minutes` and `steps`, 0 for not yet known.
-        find_steps: how many fit into the plan's minutes.
+        plan: a frozen dataclass with `minutes` and `steps`, 0 or empty for not yet known.
+        find_steps: how many fit into the plan's minutes; of each variant, where they differ.
 
     Raises:
         StillmotionError: the stored plan is another one.
@@ -85,7 +85,7 @@ def train_each(
     name: str,
     wanted: Sequence[str],
     request: Callable[[str], TrainRequest],
-    steps: int,
+    steps: Mapping[str, int],
     loop: LoopSettings,
     train: Train,
     finished: Callable[[Path, int], bool],
@@ -96,7 +96,7 @@ def train_each(
         name: of the benchmark, for messages.
         wanted: the variants.
         request: makes a variant's training.
-        steps: of every variant.
+        steps: of each variant.
         loop: how to train.
         train: trains.
         finished: tells whether a folder holds a variant with so many steps.
@@ -107,16 +107,16 @@ def train_each(
     failed = []
     for key in wanted:
         asked = request(key)
-        if finished(asked.run, steps):
+        if finished(asked.run, steps[key]):
             continue
-        print(f"{key}: {steps} steps", flush=True)
+        print(f"{key}: {steps[key]} steps", flush=True)
         try:
             print(train(asked, loop), flush=True)
         except StillmotionError as error:  # say it and go on: a loss that became NaN is a result too
             print(f"{key}: {error}", file=sys.stderr, flush=True)
             failed.append(key)
             continue
-        if not finished(asked.run, steps):  # Ctrl-C: the person wants the rest no more than this one
+        if not finished(asked.run, steps[key]):  # Ctrl-C: the person wants the rest no more than this one
             print(f"{name}: stopped; the same command goes on from there.", file=sys.stderr)
             return failed, True
     return failed, False
@@ -136,7 +136,7 @@ def train_and_measure(
 
     Args:
         name: of the benchmark, for messages.
-        plan: agreed, with `steps` and `request(variant, run)`.
+        plan: agreed, with `request(variant, run)` and `steps`: of all, or of each.
         variants: by their keys, in the order of the table.
         options: `only`, what is asked for, and `out`, the folder of the runs.
         loop: how to train.
@@ -145,12 +145,13 @@ def train_and_measure(
         table: measures the variants of these keys, and returns the Markdown.
     """
     wanted = options.only or list(variants)
+    steps = dict.fromkeys(variants, plan.steps) if isinstance(plan.steps, int) else plan.steps
     failed, stopped = train_each(
-        name, wanted, lambda key: plan.request(variants[key], options.out / key), plan.steps, loop, train, finished
+        name, wanted, lambda key: plan.request(variants[key], options.out / key), steps, loop, train, finished
     )
     if stopped:
         return 130
-    done = [key for key in variants if finished(options.out / key, plan.steps)]
+    done = [key for key in variants if finished(options.out / key, steps[key])]
     if done:
         print(table(done))
     return 1 if failed else 0
@@ -175,8 +176,10 @@ def folder_of(item: str) -> str:
     return folder if at and times.isdigit() and not Path(item).exists() else item
 
 
-def common_parser(name: str, text: str | None, variants: Sequence[str]) -> argparse.ArgumentParser:
-    """The options that all have."""
+def common_parser(
+    name: str, text: str | None, variants: Sequence[str], preset: str | None = "small"
+) -> argparse.ArgumentParser:
+    """The options that all have; without a preset to start with, the variants have their own."""
     parser = argparse.ArgumentParser(prog=name, description=text, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("data", nargs="+", help="prepared data to train on; FOLDER@N counts it N times")
     parser.add_argument("-o", dest="out", type=Path, required=True, metavar="RUNS", help="folder for all of it")
@@ -186,7 +189,8 @@ def common_parser(name: str, text: str | None, variants: Sequence[str]) -> argpa
     length.add_argument("--steps", type=count, help="per variant, instead of minutes")
     parser.add_argument("--threads", type=count, help="CPU threads")
     parser.add_argument("--only", nargs="+", choices=list(variants), help="train only these")
-    parser.add_argument("--preset", default="small")
+    if preset is not None:
+        parser.add_argument("--preset", default=preset)
     parser.add_argument("--set", action="append", type=setting, default=[], help="a setting for all: name=value")
     return parser
 

@@ -12,7 +12,8 @@ from actions_tools import changed
 from stillmotion.data.augment import find_augmentation
 from stillmotion.errors import StillmotionError
 from stillmotion.files import parse_settings
-from stillmotion.systems.actions.config import PENN_ACTIONS, PRESETS, ActionsConfig, TrackConfig
+from stillmotion.systems.actions.config import PENN_ACTIONS, PRESETS, STAGES, ActionsConfig, TrackConfig
+from stillmotion.train import stage_steps
 from stillmotion.training.schedules import factor
 
 PAPER, RELEASE = PRESETS["paper"], PRESETS["release"]
@@ -93,9 +94,9 @@ def test_paper_and_release_differ_as_the_sheet_says() -> None:
         "motion.mode": ("linear", "released"),
         "motion_losses.gan": (2.0, 1.0),
         "losses.perceptual.inputs": ("torchvision", "caffe"),
-        "keypoint_training.batch": (32, 16),
+        "keypoints_training.batch": (32, 16),
         "motion_training.batch": (32, 16),
-        "keypoint_training.schedule.kind": ("staircase", "exponential"),
+        "keypoints_training.schedule.kind": ("staircase", "exponential"),
         "motion_training.schedule.kind": ("staircase", "exponential"),
     }
     assert dict(differences(asdict(PAPER), asdict(RELEASE))) == expected
@@ -135,13 +136,24 @@ def test_the_papers_numbers() -> None:
     penn = find_augmentation(PAPER.pairs.augmentation)
     assert (penn.rotation, penn.horizontal_flip, penn.filters) == ((-10, 10), 0.5, True)
     assert (PAPER.sequences.rotation, PAPER.sequences.flip, PAPER.sequences.scale) == (15, 0.5, (0.7, 1.2))
-    for stage in (PAPER.keypoint_training, PAPER.motion_training):
+    for stage in (PAPER.keypoints_training, PAPER.motion_training):
         assert (stage.learning_rate, stage.momenta, stage.batch) == (1e-4, (0.5, 0.999), 32)
 
 
 def test_the_learning_rate_falls_in_steps_or_smoothly() -> None:
     """Sheet section 12, line 17: times 0.95 in 20,000 steps."""
-    stepped, smooth = PAPER.keypoint_training.schedule, RELEASE.keypoint_training.schedule
+    stepped, smooth = PAPER.keypoints_training.schedule, RELEASE.keypoints_training.schedule
     at = (0, 10_000, 19_999, 20_000, 50_000)
     assert [factor(stepped, step, 10**6) for step in at] == pytest.approx([1, 1, 1, 0.95, 0.95**2])
     assert [factor(smooth, step, 10**6) for step in at] == pytest.approx([0.95 ** (step / 20_000) for step in at])
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_the_steps_of_every_stage_are_found_by_its_name(preset: ActionsConfig) -> None:
+    """`train --stages NAME --steps N` sets these and no others."""
+    assert stage_steps(asdict(preset), ["keypoints"]) == ["keypoints_training.steps"]
+    assert stage_steps(asdict(preset), ["motion"]) == ["motion_training.steps"]
+    assert stage_steps(asdict(preset), ["keypoint_supervision"]) == ["keypoint_supervision.steps"]
+    for stage in preset.pair_stages:
+        assert stage_steps(asdict(preset), [stage.name]) == [f"pair_stages.{stage.name}.steps"]
+    assert {*STAGES} == {"keypoint_supervision", "keypoints", "motion"}

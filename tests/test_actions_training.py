@@ -46,7 +46,7 @@ LOOP = LoopSettings(checkpoint_every=2, preview_every=0, precision="fp32", threa
 STAGE = {"steps": 4, "batch": 4}
 TINY_PAPER = replace(
     changed(TINY, size=32, losses__perceptual__network="random-vgg16", actions=("left", "right")),
-    keypoint_training=replace(TINY.keypoint_training, **STAGE),
+    keypoints_training=replace(TINY.keypoints_training, **STAGE),
     motion_training=replace(TINY.motion_training, **STAGE),
 )
 NO_VGG = changed(TINY_PAPER, losses__perceptual__weight=0.0)

@@ -123,7 +123,7 @@ def test_every_reader_can_be_named() -> None:
         *("bair", "human36m", "iper", "kth", "mgif", "mug"),
         *("penn-action", "penn-action:actions", "penn-action:structures", "penn-strips"),
         *("poking-plants", "push", "sprites", "sprites:colour", "sprites:grass"),
-        *("tai-chi", "tai-chi-hd", "uva-nemo", "weizmann", "weizmann-videos"),
+        *("tai-chi", "tai-chi-hd", "uva-nemo", "webp", "weizmann", "weizmann-videos"),
     ]
 
 

@@ -32,6 +32,17 @@ def strips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def penn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made people in the form of the strips of Penn Action."""
+    folder = tmp_path_factory.mktemp("penn")
+    for number in (1, 2, 6):
+        for name, action in (("jumping_jacks", "jack"), ("golf_swing", "swing")):
+            clip = sample_clip("puppets", number, 0, size=64, frames=18, action=action)
+            media.write_picture(folder / f"{name}_{number}.png", np.concatenate(list(clip.frames), axis=1))
+    return folder
+
+
 def test_every_shipped_model_has_its_recipe() -> None:
     zoo = Path(__file__).parents[1] / "src" / "stillmotion" / "zoo"
     assert {path.stem for path in MODELS} == {folder.name for folder in zoo.iterdir() if folder.is_dir()}
@@ -39,8 +50,9 @@ def test_every_shipped_model_has_its_recipe() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", MODELS, ids=lambda path: path.stem)
-def test_recipe_runs_small(recipe: Path, strips: Path, tmp_path: Path) -> None:
-    settings = {**os.environ, "PYTHON": sys.executable, "WEIZMANN": str(strips), "DIGITS": ""}
+def test_recipe_runs_small(recipe: Path, strips: Path, penn: Path, tmp_path: Path) -> None:
+    folders = {"WEIZMANN": str(strips), "PENN": str(penn), "DIGITS": ""}
+    settings = {**os.environ, "PYTHON": sys.executable, **folders}
     done = subprocess.run(
         ["bash", str(recipe), "--smoke", str(tmp_path)], env=settings, capture_output=True, text=True, check=False
     )

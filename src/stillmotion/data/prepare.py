@@ -252,7 +252,13 @@ def _opened(source: Source, settings: ClipSettings) -> VideoReader:
         return VideoReader(rest, drawn[0], settings.fps or source.fps or DEFAULT_FPS, len(drawn))
     if source.kind != "video" and source.fps is None:
         return open_video(source.path, fps=settings.fps, frame_width=source.frame_width)
-    return open_video(source.path, fps=source.fps, frame_width=source.frame_width, resample_fps=settings.fps)
+    return open_video(
+        source.path,
+        fps=source.fps,
+        frame_width=source.frame_width,
+        resample_fps=settings.fps,
+        ground=source.ground,
+    )
 
 
 def _of_span(video: VideoReader, source: Source, settings: ClipSettings) -> Iterator[np.ndarray]:

@@ -16,7 +16,7 @@ import numpy as np
 from stillmotion.data.info import Quarantined
 from stillmotion.errors import StillmotionError
 from stillmotion.media import Limits, MediaError
-from stillmotion.media.pictures import open_image
+from stillmotion.media.pictures import WHITE, open_image
 
 Kind = Literal["video", "frames", "strip", "drawn"]
 
@@ -42,6 +42,7 @@ class Source:
     split: str | None = None  # `train`, `test`, or None while undecided
     fps: float | None = None  # frames per second, where only the data set's description tells, not the file
     frame_width: int | None = None  # of a strip, in pixels; None if frames are square
+    ground: tuple[int, int, int] = WHITE  # RGB, behind what is transparent in an animation
     # The part of the video that is the clip, (first frame, one past the last), counted from 0 at the source's own
     # rate; None for all of it. What lies behind the end of the video is not missed.
     span: tuple[int, int] | None = None

@@ -204,8 +204,11 @@ def decode_image(image: Image.Image, name: str) -> np.ndarray:
     return np.array(pixels, order="C")
 
 
-def image_to_rgb(image: Image.Image) -> np.ndarray:
-    """Decode a Pillow image of any mode to `uint8` H x W x 3; transparency is composited on white."""
+WHITE = (255, 255, 255)
+
+
+def image_to_rgb(image: Image.Image, ground: tuple[int, int, int] = WHITE) -> np.ndarray:
+    """Decode a Pillow image of any mode to `uint8` H x W x 3; transparency is composited on the ground."""
     if image.mode.startswith("I"):
         # Pillow's own conversion clips 16-bit grey at 255 instead of scaling it.
         grey = np.rint(np.clip(np.asarray(image).astype(np.float64), 0, 65535) / 257).astype(np.uint8)
@@ -214,7 +217,7 @@ def image_to_rgb(image: Image.Image) -> np.ndarray:
         rgba = np.asarray(image.convert("RGBA"))
         alpha = rgba[..., 3:].astype(np.uint16)
         # 255 * 255 + 127 still fits 16 bits; adding 127 makes the division round to nearest.
-        return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+        return ((rgba[..., :3] * alpha + np.array(ground, np.uint16) * (255 - alpha) + 127) // 255).astype(np.uint8)
     return np.asarray(image.convert("RGB"))
 
 

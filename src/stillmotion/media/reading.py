@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from stillmotion.media.decoding import DamagedError, TimedFrames, VideoInfo, open_video_file
-from stillmotion.media.pictures import FileType, Limits, MediaError, check_fps, file_type, plain_file
+from stillmotion.media.pictures import WHITE, FileType, Limits, MediaError, check_fps, file_type, plain_file
 from stillmotion.media.sequences import is_animated, open_animation, open_folder, open_strip
 
 
@@ -63,6 +63,7 @@ def open_video(
     fps: float | None = None,
     frame_width: int | None = None,
     resample_fps: float | None = None,
+    ground: tuple[int, int, int] = WHITE,
     limits: Limits | None = None,
 ) -> VideoReader:
     """Open an mp4, mov, webm, mkv, avi, gif or animated WebP file, a strip, or a folder of frames.
@@ -82,6 +83,7 @@ def open_video(
             their own.
         frame_width: the width of a strip's frames (default: the one stored, else the height of the strip).
         resample_fps: resample any video to this constant rate.
+        ground: RGB, behind what is transparent in an animated WebP or PNG.
         limits: sizes and lengths allowed, checked before decoding.
 
     Raises:
@@ -91,7 +93,7 @@ def open_video(
     fps = None if fps is None else check_fps(fps)
     resample_fps = None if resample_fps is None else check_fps(resample_fps)
     with contextlib.ExitStack() as stack:
-        info, timed = _open_source(source, fps, frame_width, limits, stack)
+        info, timed = _open_source(source, fps, frame_width, ground, limits, stack)
         stack.callback(timed.close)
         frames: Iterator[np.ndarray]
         if resample_fps is None and info.fps is not None:
@@ -108,7 +110,12 @@ def open_video(
 
 
 def _open_source(
-    source: str | Path, fps: float | None, frame_width: int | None, limits: Limits, stack: contextlib.ExitStack
+    source: str | Path,
+    fps: float | None,
+    frame_width: int | None,
+    ground: tuple[int, int, int],
+    limits: Limits,
+    stack: contextlib.ExitStack,
 ) -> tuple[VideoInfo, TimedFrames]:
     """Open `source` by what it holds; `stack` closes it."""
     if _is_folder(source):
@@ -117,7 +124,7 @@ def _open_source(
     if kind in ("mp4", "matroska", "avi", "gif"):
         return open_video_file(path, kind, limits, stack)
     if is_animated(path, kind, limits):
-        return open_animation(path, limits)
+        return open_animation(path, limits, ground)
     return open_strip(path, fps, frame_width, limits)
 
 

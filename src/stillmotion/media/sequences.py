@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from stillmotion.media.decoding import DamagedError, TimedFrames, VideoInfo, constant_fps
-from stillmotion.media.pictures import FileType, Limits, MediaError, decode_image, image_to_rgb, open_image
+from stillmotion.media.pictures import WHITE, FileType, Limits, MediaError, decode_image, image_to_rgb, open_image
 
 # Writes frames of one size: `next` opens files, `send` adds a frame (`uint8` H x W x 3), `send(None)` completes the
 # output and ends in StopIteration, `close` closes files without completing them.
@@ -114,7 +114,7 @@ def is_animated(path: Path, kind: FileType, limits: Limits) -> bool:
         return bool(getattr(image, "is_animated", False))
 
 
-def open_animation(path: Path, limits: Limits) -> tuple[VideoInfo, TimedFrames]:
+def open_animation(path: Path, limits: Limits, ground: tuple[int, int, int] = WHITE) -> tuple[VideoInfo, TimedFrames]:
     """Read an animated WebP or PNG; it is decoded twice, since only decoding shows how long frames last.
 
     Raises:
@@ -138,15 +138,17 @@ def open_animation(path: Path, limits: Limits) -> tuple[VideoInfo, TimedFrames]:
     end, frames = begins.pop(), len(begins)
     limits.check_length(str(path), frames, end)
     info = VideoInfo(constant_fps(begins, [frames / end]), frames / end, frames, end, frames == len(numbers))
-    return info, _animation_frames(path, limits, numbers, begins)
+    return info, _animation_frames(path, limits, numbers, begins, ground)
 
 
-def _animation_frames(path: Path, limits: Limits, numbers: range, begins: list[float]) -> TimedFrames:
+def _animation_frames(
+    path: Path, limits: Limits, numbers: range, begins: list[float], ground: tuple[int, int, int]
+) -> TimedFrames:
     with open_image(path, limits) as image:
         for number, begin in zip(numbers, begins, strict=False):
             try:
                 image.seek(number)
-                frame = np.array(image_to_rgb(image))
+                frame = np.array(image_to_rgb(image, ground))
             except Exception as error:
                 raise DamagedError from error
             yield begin, frame

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from stillmotion.data.readers.actions import penn_action, penn_strips
+from stillmotion.data.readers.animations import parse_colour, webp
 from stillmotion.data.readers.monkey_net import bair, mgif, tai_chi, uva_nemo, weizmann
 from stillmotion.data.readers.pokes import iper, poking_plants, tai_chi_hd
 from stillmotion.data.readers.sprites import sprites
@@ -44,21 +45,27 @@ READERS: Mapping[str, Callable[..., Found]] = {
     "sprites": sprites,
     "sprites:colour": partial(sprites, ground="colour"),
     "sprites:grass": partial(sprites, ground="grass"),
+    "webp": webp,
 }
 
 WITH_COUNT = ("sprites", "sprites:colour", "sprites:grass")
 """Take a number of characters, as `sprites=100`."""
 
+WITH_COLOUR = "webp"
+"""Takes what is put behind the figures, as `webp=20c040`."""
+
 
 def find_reader(layout: str) -> Reader | None:
-    """The reader of a key of `READERS`, with its `=COUNT` if any; None if there is none of this name.
+    """The reader of a key of `READERS`, with its `=COUNT` or `=COLOUR` if any; None if there is none of this name.
 
     Raises:
-        StillmotionError: the reader takes no count, or it is no whole number.
+        StillmotionError: the reader takes no value, or it is no whole number or colour.
     """
     name, equals, value = layout.partition("=")
     if name not in READERS or not equals:
         return READERS.get(name)
+    if name == WITH_COLOUR:
+        return partial(webp, ground=parse_colour(value))
     if name not in WITH_COUNT:
         raise StillmotionError(f"The layout {name!r} takes no value: leave {equals + value!r} out.")
     if not value.isdecimal():

@@ -77,9 +77,12 @@ PLACES = 16  # side of the pictures whose change is compared for diversity in pi
 def act_control(system: System, case: ActionCase) -> Control | None:
     """The case's action as the system's own control, the one with a field `action`; None if it cannot be asked for.
 
-    It is to be seen from the clip's side, if the system knows sides.
+    It is to be seen from the clip's side, if the system knows sides. A model without classes performs what it likes,
+    the paper's ablation, and is measured by the action asked for.
     """
     own = system.control_of(case.clip)
+    if getattr(system.config, "actions", None) == ():
+        return own
     for kind in system.controls:
         if "action" in {field.name for field in dataclasses.fields(kind)}:
             make: Callable[..., Control] = partial(dataclasses.replace, own) if isinstance(own, kind) else kind

@@ -212,7 +212,7 @@ class ActionsConfig:
     motion_losses: MotionLossConfig = MotionLossConfig()
     pairs: PairConfig = PairConfig()
     sequences: SequenceConfig = SequenceConfig()
-    keypoint_training: StageConfig = StageConfig()  # 1: detector, image encoder and translator
+    keypoints_training: StageConfig = StageConfig()  # 1: detector, image encoder and translator
     motion_training: StageConfig = StageConfig()  # 2: motion generator, on the keypoints that the first stage finds
     # Ours: a detector and a generator that ends in fields, in place of Q, E and T, and what trains them.
     fields: NetworkConfig | None = None
@@ -255,8 +255,10 @@ class ActionsConfig:
 
 # Stage 1 until the perceptual loss, stage 2 until the divergence has converged (Sec. 3.2). The release names this
 # number and is stopped by hand.
-_PAPER = ActionsConfig(keypoint_training=StageConfig(steps=30_000_000), motion_training=StageConfig(steps=30_000_000))
-_SMOOTH = replace(_PAPER.keypoint_training, batch=16, schedule=Schedule(kind="exponential", decay=0.95))
+_PAPER = ActionsConfig(
+    keypoints_training=StageConfig(steps=30_000_000), motion_training=StageConfig(steps=30_000_000)
+)
+_SMOOTH = replace(_PAPER.keypoints_training, batch=16, schedule=Schedule(kind="exponential", decay=0.95))
 
 _SMALL = ActionsConfig(
     size=64,
@@ -281,7 +283,7 @@ PRESETS: dict[str, ActionsConfig] = {
         motion=MotionConfig(mode="released"),
         losses=LossConfig(perceptual=PerceptualConfig(inputs="caffe")),
         motion_losses=MotionLossConfig(gan=1.0),
-        keypoint_training=_SMOOTH,
+        keypoints_training=_SMOOTH,
         motion_training=_SMOOTH,
     ),
     # Ours: fields for the renderer and a rectified flow over tracks; the actions are those of the training clips.

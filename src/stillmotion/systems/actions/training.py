@@ -68,7 +68,7 @@ def stages(
     paired = {stage.name: stage for stage in config.pair_stages} if config.fields else {}
     steps = {"keypoint_supervision": config.keypoint_supervision.steps if config.fields else 0}
     steps |= {name: stage.steps for name, stage in paired.items()}
-    steps |= {"keypoints": 0 if config.fields else config.keypoint_training.steps}
+    steps |= {"keypoints": 0 if config.fields else config.keypoints_training.steps}
     steps |= {"motion": config.motion_training.steps}
     made: list[Any] = []
     shown = preview_clips or clips
@@ -109,7 +109,7 @@ class TranslationTraining:
         preview_clips: Sequence[Any],
         seed: int,
     ):
-        stage = config.keypoint_training
+        stage = config.keypoints_training
         self.model, self.weights = model, config.losses
         self.steps, self.batch, self.preview_clips = stage.steps, stage.batch, preview_clips
         self.dataset = pairs(clips, seed, config.pairs, config.size)
@@ -239,8 +239,8 @@ class MotionTraining(SequenceTraining):
         done = self.schedulers["motion"].last_epoch / self.steps
         own = losses.motion_losses(output, future, self.discriminator, self.config.motion_losses, done)
         update("motion", sum(own.values(), torch.zeros((), device=first.device)))
-        nats = losses.kl_divergence(output.mean, output.std).mean(0).sum()
-        if done > 0.5 and float(nats.detach()) < LEAST_NATS and not self._told_collapse:
+        nats = losses.kl_divergence(output.mean, output.std).mean(0).sum().detach()
+        if done > 0.5 and float(nats) < LEAST_NATS and not self._told_collapse:
             self._told_collapse = True
             print(f"The posterior has collapsed: its divergence is {float(nats):.2f} nats in all.", file=sys.stderr)
         return {name: value.detach() for name, value in (terms | own | {"nats": nats}).items()}
