@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo pose test lint types unit setup clean
+.PHONY: demo pose test lint types unit mutants setup clean
 
 setup: $(READY)
 
@@ -37,5 +37,12 @@ types: $(READY)
 unit: $(READY)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -n 2
 
+# Hours, and no part of CI. Stopped and called again, it goes on where it was; `mutmut browse` shows what survived.
+mutants: $(READY)
+	UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[mutants]'
+	OMP_NUM_THREADS=1 STILLMOTION_REFERENCE="$${STILLMOTION_REFERENCE:-$(CURDIR)/../shared/reference}" \
+		$(BIN)/mutmut run --max-children 2
+	$(BIN)/mutmut results
+
 clean:
-	rm -rf .venv out .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv mutants out .mypy_cache .ruff_cache .pytest_cache

@@ -175,6 +175,15 @@ def test_kth_takes_the_parts_of_the_sequence_file(tmp_path: Path) -> None:
     assert "7-3" in reasons["walking/person22_walking_d1_uncomp.avi"]
 
 
+@pytest.mark.parametrize(("person", "split"), [(20, "train"), (21, "test"), (25, "test"), (16, "train")])
+def test_kth_keeps_the_persons_21_to_25_for_testing(person: int, split: str, tmp_path: Path) -> None:
+    """The split of the paper (Sec. IV-A)."""
+    (tmp_path / "00sequences.txt").write_text(f"person{person}_walking_d1\t\tframes\t1-4\n")
+    (tmp_path / "walking").mkdir()
+    empty(tmp_path / "walking" / f"person{person}_walking_d1_uncomp.avi")
+    assert [source.split for source in READERS["kth"](tmp_path).sources] == [split]
+
+
 def test_kth_needs_its_sequence_file(tmp_path: Path) -> None:
     empty(tmp_path / "kth" / "person01_walking_d1_uncomp.avi")
     with pytest.raises(StillmotionError, match=r"no 00sequences\.txt"):

@@ -49,6 +49,15 @@ def test_absolute_transfer_ignores_the_first_frame() -> None:
     assert not np.allclose(moved[0][1:], moved[1], atol=1e-4)
 
 
+def test_a_video_that_does_not_say_is_transferred_as_the_model_is_configured() -> None:
+    """The release's moving-gif takes keypoints as they are unless told otherwise (sheet, section 7)."""
+    absolute, relative = system(transfer="absolute"), system()
+    for driving, other in ((absolute, "relative"), (relative, "absolute")):
+        plain = means(driving.animate(STILL, Drive(VIDEO)))
+        assert np.array_equal(plain, means(driving.animate(STILL, Drive(VIDEO, transfer=driving.config.transfer))))
+        assert not np.allclose(plain, means(driving.animate(STILL, Drive(VIDEO, transfer=other))), atol=1e-3)
+
+
 def test_frames_fed_in_any_number_keep_the_first_driving_frame_as_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pitfall of the sheet: a reference per batch would make a still video."""
     driving = system()

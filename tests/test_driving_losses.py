@@ -74,6 +74,31 @@ def test_the_switch_stops_the_gradient_through_the_driving_heatmap(detached: boo
     assert (norm > 0) is flows
 
 
+class RealMaps(nn.Module):
+    """A discriminator whose maps are the keypoints for the real (dark) frame, and ones for the generated one."""
+
+    def forward(self, frame: Tensor, driving: Keypoints) -> list[Tensor]:
+        real = driving.mean.mean() * torch.ones(1, 1, 2, 2)
+        return [real if frame.mean() < 0.5 else torch.ones(1, 1, 2, 2)] * 6
+
+
+@pytest.mark.parametrize(("preset", "expected"), [("release", -41.0), ("paper", None)])
+def test_features_of_the_real_frame_send_the_detector_their_gradient_in_the_release(
+    preset: str, expected: float | None
+) -> None:
+    """Each map costs its weight times |1 - mean|; in the paper no gradient passes the heatmaps."""
+    mean = torch.zeros(1, 3, 2, requires_grad=True)
+    weights = PRESETS[preset].motion_stages[0].losses
+    terms = paper.adversarial_losses(RealMaps(), WHITE, BLACK, POINTS._replace(mean=mean), weights)  # type: ignore[arg-type]
+    assert terms["feature_matching"].item() == sum(weights.feature_matching)
+    if expected is None:
+        assert not terms["feature_matching"].requires_grad
+    else:
+        terms["feature_matching"].backward()
+        assert mean.grad is not None
+        assert mean.grad.sum().item() == pytest.approx(expected)
+
+
 # --- photometric ---------------------------------------------------------------------------------------------------
 def test_losses_without_a_weight_are_not_there() -> None:
     assert generated(training_of(**at("generator", fields=True)))[2] == {}

@@ -26,7 +26,7 @@ from stillmotion.keypoints.networks import Keypoints
 from stillmotion.systems.driving import Drive
 from stillmotion.systems.driving.animating import BATCH, Driving
 from stillmotion.systems.driving.config import DrivingConfig, PredictorConfig
-from stillmotion.systems.driving.networks import LEAST_VARIANCE, KeypointPredictor
+from stillmotion.systems.driving.networks import KeypointPredictor
 from stillmotion.systems.driving.training import KeypointPrediction
 from stillmotion.train import TrainRequest, train
 from stillmotion.training import LoopSettings, fit
@@ -83,17 +83,18 @@ def test_covariances_are_symmetric_and_positive_and_means_stay_inside(seed: int,
     assert (made.mean.abs() <= 1).all()
 
 
-def test_means_are_tanh_and_covariances_are_a_transposed_a() -> None:
+@pytest.mark.parametrize("least", [0.0, 1e-5])
+def test_means_are_tanh_and_covariances_are_a_transposed_a(least: float) -> None:
     """A last layer that gives the same numbers whatever the GRU says: the rest is worked out by hand."""
-    net = predictor()
+    net = predictor(**{"predictor.least_variance": least})
     with torch.no_grad():
         net.head.weight.zero_()
         net.head.bias.zero_()
         net.head.bias[:2] = torch.tensor([0.5, -20.0])  # the first keypoint's x and y
-        net.head.bias[6:10] = torch.tensor([1.0, 2.0, 3.0, 4.0])  # its A = [[1, 2], [3, 4]]
+        net.head.bias[6:10] = torch.tensor([0.01, 0.02, 0.03, 0.04])  # its A = [[1, 2], [3, 4]] / 100
         made = net(first_frame(), 3)
     assert torch.allclose(made.mean[:, 1:, 0], torch.tensor([np.tanh(0.5), -1.0], dtype=torch.float32))
-    expected = torch.tensor([[10.0, 14.0], [14.0, 20.0]]) + LEAST_VARIANCE * torch.eye(2)
+    expected = torch.tensor([[10.0, 14.0], [14.0, 20.0]]) * 1e-4 + least * torch.eye(2)
     assert torch.allclose(made.covariance[:, 1:, 0], expected.expand(2, 2, 2, 2))
 
 

@@ -13,7 +13,7 @@ from driving_tools import still_picture
 from refusals import refuses
 from stillmotion.data import pose
 from stillmotion.errors import StillmotionError
-from stillmotion.evaluation.extractors import EXTRACTORS, inception, open_extractors, video
+from stillmotion.evaluation.extractors import EXTRACTORS, identity, inception, open_extractors, video
 from stillmotion.evaluation.extractors.base import NetworkFeatures, VideoFeatures, load_weights
 from stillmotion.evaluation.extractors.i3d import I3D, Convolution, Mixed, open_i3d, pad_same, same_max_pool
 from stillmotion.evaluation.extractors.identity import ResNet50, open_resnet50
@@ -269,6 +269,25 @@ def test_frames_are_scaled_and_normalised_as_described() -> None:
     frames[:, :, :, 0] = 255
     assert torch.equal(source(frames), torch.tensor([[1.0, -1.0, -1.0]]).expand(35, 3))
     assert [tuple(x.shape) for x in seen] == [(16, 3, 20, 10), (16, 3, 20, 10), (3, 3, 20, 10)]
+
+
+def test_each_network_is_given_the_range_it_was_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Black and white, without the networks: Inception v3 has [-1, 1], ResNet-50 ImageNet's mean and deviation."""
+    monkeypatch.setattr(inception, "InceptionV3", lambda _: nn.Identity())
+    monkeypatch.setattr(identity, "ResNet50", nn.Identity)
+    for module in (inception, identity):
+        monkeypatch.setattr(module, "read_weights", lambda *_: {"fc.bias": torch.zeros(1000)})
+        monkeypatch.setattr(module, "load_weights", lambda *_, **__: None)
+    frames = np.stack([np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 255, np.uint8)])
+    for opened, black, white in (
+        (open_inception(Path("a"), ""), (-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)),
+        (open_resnet50(Path("a"), ""), (-2.1179, -2.0357, -1.8044), (2.2489, 2.4286, 2.64)),
+    ):
+        pictures = opened.pictures(frames)
+        assert pictures.shape == (2, 3, *(opened.size or ()))
+        for picture, expected in zip(pictures, (black, white), strict=True):
+            values = torch.tensor(expected)[:, None, None].expand_as(picture)
+            torch.testing.assert_close(picture, values, rtol=0, atol=1e-4)
 
 
 def test_the_digest_is_checked_before_the_file_is_opened(tmp_path: Path) -> None:

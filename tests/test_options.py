@@ -26,7 +26,7 @@ FRAMES = np.zeros((2, 4, 5, 3), np.uint8)
 def test_a_drive_takes_a_path_or_frames(video: Any) -> None:
     drive = Drive(video)
     assert drive.video is video
-    assert (drive.transfer, drive.align, drive.fps, drive.region, drive.crop) == ("relative", "first", *[None] * 3)
+    assert (drive.align, drive.transfer, drive.fps, drive.region, drive.crop) == ("first", *[None] * 4)
     assert not any((drive.scale_motion, drive.clip_mean, drive.adapt_covariance, drive.keep_background))
 
 
@@ -51,7 +51,7 @@ def test_what_is_no_video_is_refused(video: Any, word: str) -> None:
 @pytest.mark.parametrize(
     ("field", "values", "words"),
     [
-        ("transfer", ["Relative", "", "both", None], "transfer must be relative or absolute"),
+        ("transfer", ["Relative", "", "both"], "transfer must be relative or absolute"),
         ("align", ["middle", None], "align must be first or best"),
         ("fps", [0, -1.0, float("nan"), float("inf"), "25"], "fps must be above 0"),
         ("region", [(0, 0, 0, 5), (-1, 0, 5, 5), (0, 0, 5), (0, 0, 5.5, 5), [0, 0, 5, 5], "auto"], "region"),

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from stillmotion.nn.spectral import SpectralConv2d, SpectralConvTranspose2d, SpectralLinear, frozen_power_iteration
 from stillmotion.systems.strokes.config import PRESETS
-from stillmotion.systems.strokes.networks import FrameDiscriminator, PairDiscriminator
+from stillmotion.systems.strokes.networks import FrameDiscriminator, PairDiscriminator, flattened
 from strokes_tools import TINY_RELEASE, changed, count, random_still
 
 
@@ -48,6 +48,17 @@ def test_discriminators_maps_halve_where_the_sheet_says() -> None:
     assert [m.shape[1] for m in discriminator.crop(random_still(32))] == [2, 4, 4, 8, 8, 16, 16]
     assert score.shape == (1, 1)
     assert PairDiscriminator(config)(random_still(64), random_still(64), torch.ones(1, 1, 64, 64)).shape == (1, 1)
+
+
+def test_linear_layers_read_maps_channels_last() -> None:
+    maps = torch.arange(12).view(1, 2, 2, 3)  # channel, row, column
+    assert flattened(maps).tolist() == [[0, 6, 1, 7, 2, 8, 3, 9, 4, 10, 5, 11]]
+    discriminator = PairDiscriminator(changed(TINY_RELEASE, size=64)).eval()
+    pictures, seen = (random_still(64), random_still(64), torch.ones(1, 1, 64, 64)), []
+    discriminator.score.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    discriminator(*pictures)
+    last = discriminator.whole(torch.cat(pictures, dim=1))[-1]
+    assert torch.equal(seen[0], flattened(last))
 
 
 # --- spectral norm -------------------------------------------------------------------------------------------------

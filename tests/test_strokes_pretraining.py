@@ -270,6 +270,35 @@ def test_states_are_those_of_an_animation() -> None:
             torch.testing.assert_close(found, state, rtol=1e-4, atol=1e-4)
 
 
+def test_each_state_is_compared_with_the_frame_after_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Target, object frame and what clips know of step t are those of frame t + 1."""
+    monkeypatch.setattr(training, "GENERATED_STEPS", PEOPLE.clip.frames - 1)  # all of them
+    config = changed(PEOPLE, size=32, generator_finetuning__steps=1)
+    stage, seen = make_stage("generator_finetuning", config, [square_clip("a")]), []
+    batch = batch_of(stage, 2)
+    generated, compared, known = (
+        (StrokesNetworks, "generate"),
+        (training.losses, "reconstruction_losses"),
+        (training.losses, "truth_losses"),
+    )
+    for place, name in (generated, compared, known):
+        told = getattr(place, name)
+        monkeypatch.setattr(place, name, lambda *given, told=told: seen.append(given) or told(*given))
+    stage.step(batch, lambda *_, **__: None)
+    frames, points, times = batch["frames"] * 2 - 1, batch["points"], []
+    generating = [given for given in seen if len(given) == 4]
+    comparing = [given for given in seen if len(given) == 5 and isinstance(given[0], GeneratorOutput)]
+    knowing = [given for given in seen if len(given) == 5 and isinstance(given[0], StrokesNetworks)]
+    for (_, _, _, frame), (_, _, target, where, _), (*_, t) in zip(
+        generating[-len(knowing) :], comparing, knowing, strict=True
+    ):
+        times.append(t)
+        assert torch.equal(target, frames[:, t + 1])
+        for used in (frame, where):
+            assert torch.equal(used.shift, object_frame(points, t + 1, config).shift)
+    assert sorted(times) == list(range(PEOPLE.clip.frames - 1))
+
+
 def test_g_alone_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "GENERATED_STEPS", CONFIG.clip.frames - 1)  # all of them
     stage = stage_of("generator_finetuning")

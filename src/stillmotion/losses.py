@@ -119,21 +119,27 @@ def global_mean(total: Tensor, count: Tensor | float) -> Tensor:
 
 
 def feature_matching(
-    fake: Sequence[Tensor], real: Sequence[Tensor], weights: Sequence[float], squared: bool = False
+    fake: Sequence[Tensor],
+    real: Sequence[Tensor],
+    weights: Sequence[float],
+    squared: bool = False,
+    attached: bool = False,
 ) -> Tensor:
-    """Weighted mean difference between two lists of feature maps; no gradient flows into the real side.
+    """Weighted mean difference between two lists of feature maps.
 
     Args:
         fake: maps of the generated image or clip, B x ... each.
         real: maps of the real one, same shapes.
         weights: one factor per map; a map with factor 0 is not computed.
         squared: take squares instead of absolute values.
+        attached: gradients flow into the real side as well.
     """
     distance = F.mse_loss if squared else F.l1_loss
     total = torch.zeros((), device=fake[0].device)
     for generated, target, weight in zip(fake, real, weights, strict=True):
         if weight:
-            total = total + weight * distance(generated.float(), target.detach().float())
+            target = target if attached else target.detach()
+            total = total + weight * distance(generated.float(), target.float())
     return total
 
 

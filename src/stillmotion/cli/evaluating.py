@@ -22,6 +22,12 @@ class Evaluate:
         help="reconstruction, transfer, strokes, ... (default: the models' own; docs/evaluation.md)",
     )
     split: str = option("--split", default="test", metavar="NAME", help="which clips: test, train or all")
+    pairs: str | None = option(
+        "--pairs",
+        default=None,
+        metavar="FILE.csv",
+        help="transfer: the pairs, columns source and driving (default: 100 random ones)",
+    )
     network: tuple[str, ...] = option(
         "--network",
         default=(),
@@ -47,6 +53,7 @@ class Evaluate:
                 split=self.split,
                 extractors=extractors,
                 device=self.device,
+                pairs=Path(self.pairs) if self.pairs else None,
                 progress=progress.reached,
             )
         print(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torchmetrics import Metric
 
 from stillmotion import media
 from stillmotion.animate import load
-from stillmotion.data.clip import evenly
+from stillmotion.data.clip import Clip, evenly
 from stillmotion.data.clipset import ClipSet, open_dataset
 from stillmotion.data.info import DatasetInfo
 from stillmotion.errors import StillmotionError
@@ -52,6 +52,7 @@ def evaluate_models(
     split: str = "test",
     extractors: Mapping[str, FeatureExtractor] | None = None,
     device: str = "cpu",
+    pairs: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
     """Evaluate every model and every baseline on every case of a protocol, and write the report.
@@ -65,6 +66,7 @@ def evaluate_models(
         split: `train`, `test` or `all`.
         extractors: what `open_extractors` gave; columns whose extractor is missing are left out and named.
         device: where the models run: `cpu`, `cuda` or `auto`.
+        pairs: a csv file of the cases, for protocols that have pairs of clips.
         progress: called with (predictions done, predictions in all).
 
     Returns:
@@ -78,7 +80,11 @@ def evaluate_models(
     animators = {str(model): load(model, device=device) for model in models}
     chosen = choose_protocol(protocol, {name: animator.system for name, animator in animators.items()})
     clips = choose_split(open_dataset(data), split)
-    cases = chosen.cases(clips)
+    cases = chosen_cases(chosen, clips, pairs)
+    if pairs is not None:
+        chosen = replace(
+            chosen, definition=f"the pairs of {pairs.name} in place of the cases of: {chosen.definition}"
+        )
     cache = FeatureCache(extractors or {})
     columns = measured_columns(chosen, cache)
     predictors = {f"baseline: {name}": predictor for name, predictor in chosen.baselines.items()}
@@ -104,6 +110,19 @@ def evaluate_models(
     text = as_text(report)
     (out / "report.md").write_text(text + "\n", encoding="utf-8")
     return text
+
+
+def chosen_cases(protocol: Protocol, clips: Sequence[Clip], pairs: Path | None) -> Sequence[Case]:
+    """The protocol's own cases, or those that a file lists.
+
+    Raises:
+        StillmotionError: a file is given, and the protocol has no pairs.
+    """
+    if pairs is None:
+        return protocol.cases(clips)
+    if protocol.listed is None:
+        raise StillmotionError(f"The protocol {protocol.name} has no pairs of clips: leave --pairs out.")
+    return protocol.listed(clips, pairs)
 
 
 def choose_split(clips: ClipSet, split: str) -> ClipSet:

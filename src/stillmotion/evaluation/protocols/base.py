@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,8 @@ class Protocol:
     has_truth: Callable[[Case], bool] = lambda case: True
     # columns whose names end in one of these, in brackets, stand in a table of their own in the text
     blocks: Sequence[str] = ()
+    # makes cases of clips and a file that names them, for `--pairs`; None where cases are not chosen so
+    listed: Callable[[Sequence[Clip], Path], Sequence[Case]] | None = None
 
 
 def feed(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -27,12 +29,38 @@ def transfer_cases(clips: Sequence[Clip]) -> list[Case]:
         raise StillmotionError("Transfer needs at least two clips in the split; try --split all.")
     pairs = [(still, driving) for still in range(count) for driving in range(count) if still != driving]
     chosen = np.random.default_rng(PAIRS_SEED).choice(len(pairs), min(PAIRS, len(pairs)), replace=False)
-    cases = []
-    for still, driving in (pairs[i] for i in sorted(chosen)):
-        source, clip = clips[still], clips[driving]
-        name = f"{source.name}--{clip.name}"
-        cases.append(Case(name, np.asarray(source.frames)[0], np.asarray(clip.frames), clip))
-    return cases
+    return [pair(clips[still], clips[driving]) for still, driving in (pairs[i] for i in sorted(chosen))]
+
+
+def listed_cases(clips: Sequence[Clip], path: Path) -> list[Case]:
+    """The pairs that a csv file lists in its columns `source` and `driving`, as Monkey-Net's lists do, in its order.
+
+    Names are those of the clips or of the files they were made of (`7.png`, `wave/7.mp4`); other columns are ignored.
+
+    Raises:
+        StillmotionError: the file cannot be read, lacks a column or names a clip that is not there.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        raise StillmotionError(f"The list of pairs {path} cannot be read as a csv file.") from None
+    if not lines or not {"source", "driving"} <= lines[0].keys():
+        raise StillmotionError(f"The list of pairs {path} needs a line of names, among them source and driving.")
+    named = {clip.name: clip for clip in clips}
+
+    def find(name: str) -> Clip:
+        for candidate in (name, PurePosixPath(name).stem):
+            if candidate in named:
+                return named[candidate]
+        raise StillmotionError(f"The list of pairs {path} names {name!r}, and no clip of the split has that name.")
+
+    return [pair(find(line["source"] or ""), find(line["driving"] or "")) for line in lines]
+
+
+def pair(source: Clip, clip: Clip) -> Case:
+    """The first frame of one clip and the motion of another."""
+    return Case(f"{source.name}--{clip.name}", np.asarray(source.frames)[0], np.asarray(clip.frames), clip)
 
 
 def copy_driving(case: Case, sample: int = 0) -> np.ndarray:
@@ -53,6 +81,7 @@ def transfer_protocol(name: str, transfer: Literal["relative", "absolute"]) -> P
         columns=(*keypoint_columns(transfer == "relative"), *identity_columns(still_frame), FID_COLUMN),
         controls=("Drive",),
         has_truth=lambda case: False,
+        listed=listed_cases,
     )
 
 

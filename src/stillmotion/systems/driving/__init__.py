@@ -27,7 +27,8 @@ class Drive(Control):
     Attributes:
         video: a file or folder that `media.open_video` reads, or frames, T x H x W x 3, `uint8` RGB.
         transfer: `relative` moves the still's keypoints as the driving ones move from the first driving frame;
-            `absolute` puts them where the driving ones are (a reconstruction, if the still is the first frame).
+            `absolute` puts them where the driving ones are (a reconstruction, if the still is the first frame); None
+            takes the model's own (`transfer` in its configuration).
         fps: frames per second of frames given as an array; None means 25. A file knows its own.
         scale_motion: relative transfer only: scale the motion by the size of the still's body over the driver's
             (square root of the ratio of the keypoints' hull areas; the release's `movement_mult`).
@@ -51,8 +52,11 @@ class Drive(Control):
         help="follow this video (mp4, webm, mov, avi, gif, a strip, a folder of frames)",
         check=check_video,
     )
-    transfer: Literal["relative", "absolute"] = option(
-        "--transfer", default="relative", choices=("relative", "absolute"), help="how keypoints are carried over"
+    transfer: Literal["relative", "absolute"] | None = option(
+        "--transfer",
+        default=None,
+        choices=("relative", "absolute"),
+        help="how keypoints are carried over (default: the model's own, mostly relative)",
     )
     fps: float | None = option(default=None, above=0)
     scale_motion: bool = option(

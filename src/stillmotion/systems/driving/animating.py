@@ -178,6 +178,8 @@ class DrivingRollout(Rollout):
 
     def follow(self, control: Control) -> None:
         """Take up a control."""
+        if isinstance(control, Drive) and control.transfer is None:
+            control = replace(control, transfer=self.system.config.transfer)
         self.control = control
         self._masking: Any = None
         if isinstance(control, Predict):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -50,6 +50,7 @@ class PredictorConfig:
     hidden: Count = 1024
     layers: Count = 1
     covariance: bool = True  # False keeps the first frame's; the release's `predict_variance` is inverted
+    least_variance: Weight = 1e-5  # ours (release: 0): added to both variances, so that there is an inverse
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -58,7 +59,7 @@ class LossConfig(PairLossConfig):
 
     feature_matching: tuple[Weight, ...] = (10.0, 10.0, 10.0, 10.0, 1.0)  # Eq. 6, maps 0 to 4 of D; paper: all 10
     gan: Weight = 1.0  # Eq. 5
-    detach_heatmaps: bool = False  # paper: True, no gradient through the heatmaps that D is given
+    detach_heatmaps: bool = False  # paper: True, no gradient through the heatmaps that D is given with either frame
 
     @property
     def adversarial(self) -> bool:
@@ -90,6 +91,7 @@ class DrivingConfig(NetworkConfig):
 
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     predictor: PredictorConfig | None = None
+    transfer: Literal["relative", "absolute"] = "relative"  # of a driving video that does not say (Sec. 3.6)
     keypoint_supervision: SupervisionStage = SupervisionStage()
     motion_stages: tuple[MotionStage, ...] = (MotionStage(),)
     keypoint_prediction: PredictionStage = PredictionStage()
@@ -132,7 +134,7 @@ def _stage(**changes: object) -> tuple[MotionStage, ...]:
 _PAPER_AND_RELEASE = {
     # Plain softmax and gaussian, feature matching 10 on every map, no gradient through the driving heatmaps.
     "paper": DrivingConfig(
-        keypoints=KeypointConfig(heatmap_exponent=1.0, covariance_floor=0.0),
+        keypoints=KeypointConfig(temperature=1.0, heatmap_exponent=1.0, covariance_floor=0.0),
         generator=GeneratorConfig(flow_resize="nearest"),
         motion_stages=_stage(losses=LossConfig(feature_matching=(10.0,) * 5, detach_heatmaps=True)),
     ),
@@ -156,6 +158,7 @@ _PAPER_AND_RELEASE = {
         size=128,
         motion=MotionConfig(scale=0.5, displacement=True),
         generator=GeneratorConfig(blocks=6, flow_resize="nearest"),
+        transfer="absolute",
         motion_stages=_stage(steps=10_000, batch=64, augmentation="moving-gif"),
     ),
     "release-vox": replace(
@@ -172,7 +175,7 @@ _PAPER_AND_RELEASE = {
         motion=MotionConfig(width=16, max_width=128, group_convs=0),
         generator=GeneratorConfig(width=16, max_width=128, flow_resize="nearest"),
         motion_stages=_stage(
-            steps=3_200, batch=16, schedule=Schedule(kind="milestone", milestones=(0.5,)), augmentation="none"
+            steps=3_200, batch=16, schedule=Schedule(kind="milestone", milestones=(0.5,)), augmentation="taichi"
         ),
     ),
 }

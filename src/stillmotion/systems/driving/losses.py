@@ -22,15 +22,18 @@ def adversarial_losses(
         discriminator: D.
         frame: generated, N x 3 x S x S.
         driving: real, the same shape.
-        found: keypoints of the driving frames. With `detach_heatmaps` no gradient goes through them (paper).
+        found: keypoints of the driving frames. With `detach_heatmaps` no gradient goes through them (paper); without,
+            it does in both of D's passes, the one on the real frame too (release).
         weights: of the stage.
     """
-    given = found.detach() if weights.detach_heatmaps else found
+    attached = not weights.detach_heatmaps
+    given = found if attached else found.detach()
     *fake_maps, fake_score = discriminator(frame, given)
-    with torch.no_grad():
-        *real_maps, _ = discriminator(driving, found.detach())
+    with torch.set_grad_enabled(torch.is_grad_enabled() and attached):
+        *real_maps, _ = discriminator(driving, given)
+    matching = losses.feature_matching(fake_maps, real_maps, weights.feature_matching, attached=attached)
     return {
-        "feature_matching": losses.feature_matching(fake_maps, real_maps, weights.feature_matching),
+        "feature_matching": matching,
         "gan": weights.gan * losses.lsgan_generator(fake_score),
     }
 

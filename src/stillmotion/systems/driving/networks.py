@@ -8,7 +8,8 @@ found (s = S * motion.scale). Pictures are RGB in [0, 1]; coordinates are normal
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +24,6 @@ from stillmotion.keypoints.networks import (
     heatmaps,
 )
 from stillmotion.systems.driving.config import DrivingConfig
-
-LEAST_VARIANCE = 1e-5
-"""Added to both variances of a predicted covariance, so that it has an inverse. The root is 0.1 of 64 pixels."""
 
 
 class DrivingNetworks(KeypointNetworks):
@@ -82,7 +80,7 @@ class KeypointPredictor(nn.Module):
     """Continues the keypoints of one frame in time (Sec. 4, image-to-video translation).
 
     A GRU is given the first frame's keypoints and after them zeros. Means leave through tanh; a covariance is A^T A
-    of the 2 x 2 block A that the last layer gives, plus `LEAST_VARIANCE` on the diagonal. Without
+    of the 2 x 2 block A that the last layer gives, plus `predictor.least_variance` on the diagonal. Without
     `predictor.covariance`, and where the detector's covariances are fixed, the first frame's are kept.
     """
 
@@ -91,6 +89,7 @@ class KeypointPredictor(nn.Module):
         assert config.predictor is not None
         self.count, self.full = config.keypoints.count, config.keypoints.covariance == "full"
         self.learns_covariance = self.full and config.predictor.covariance  # else it keeps the first frame's
+        self.least_variance = config.predictor.least_variance
         self.width = self.count * (6 if self.full else 2)
         self.gru = nn.GRU(self.width, config.predictor.hidden, config.predictor.layers, batch_first=True)
         self.head = nn.Linear(config.predictor.hidden, self.width)
@@ -129,7 +128,7 @@ class KeypointPredictor(nn.Module):
             # A^T A as a sum of products: a matrix product over axes of length two runs as thousands of tiny ones.
             covariance = (root[..., :, :, None] * root[..., :, None, :]).sum(-3)
             eye = torch.eye(2, dtype=out.dtype, device=out.device)
-            return Keypoints(mean, covariance + LEAST_VARIANCE * eye), state
+            return Keypoints(mean, covariance + self.least_variance * eye), state
 
 
 class DiscriminatorBlock(nn.Module):
@@ -143,3 +142,58 @@ class DiscriminatorBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """N x inputs x h x w -> N x outputs x (h - 3) / 2 x (w - 3) / 2."""
         return F.avg_pool2d(F.leaky_relu(self.norm(self.conv(x)), 0.2), 2)
+
+
+# --- the release's names --------------------------------------------------------------------------------------------
+# What a name of the authors begins with, and what it is here; the first that fits counts.
+_PLACES: Mapping[str, Mapping[str, str]] = {
+    "kp_detector": {
+        r"predictor\.encoder\.down_blocks\.": "detector.unet.encoder.blocks.",
+        r"predictor\.decoder\.up_blocks\.": "detector.unet.decoder.blocks.",
+        r"predictor\.decoder\.conv\.": "detector.logits.",
+    },
+    "generator": {
+        r"appearance_encoder\.down_blocks\.": "generator.encoder.blocks.",
+        r"dense_motion_module\.group_blocks\.": "generator.dense_motion.groups.",
+        r"dense_motion_module\.hourglass\.encoder\.down_blocks\.": "generator.dense_motion.unet.encoder.blocks.",
+        r"dense_motion_module\.hourglass\.decoder\.up_blocks\.": "generator.dense_motion.unet.decoder.blocks.",
+        r"dense_motion_module\.hourglass\.decoder\.conv\.": "generator.dense_motion.head.",
+        r"video_decoder\.up_blocks\.": "generator.decoder.blocks.",
+        r"refinement_module\.conv-last\.": "generator.colours.",
+        r"refinement_module\.r": "generator.refine.",
+    },
+    "discriminator": {r"down_blocks\.": "blocks.", r"conv\.": "score."},
+    "predictor": {r"rnn\.": "predictor.gru.", r"linear\.": "predictor.head."},
+}
+
+
+def from_release(network: str, name: str, value: Tensor, config: DrivingConfig) -> tuple[str, Tensor] | None:
+    """An entry of a network's state in the release, as one of `DrivingNetworks` or of `Discriminator`.
+
+    The release's convolutions are three-dimensional with a kernel of one in time.
+
+    Args:
+        network: `kp_detector`, `generator`, `discriminator` or `predictor`.
+        name: e.g. `appearance_encoder.down_blocks.0.conv.weight`.
+        value: of any shape.
+        config: of the networks here.
+
+    Returns:
+        Its name and value here; None where there is nothing of that name.
+    """
+    for begin, ours in _PLACES[network].items():
+        found = re.match(begin, name)
+        if found:
+            if name.startswith("linear."):
+                value = value[_predictor_rows(len(value), config.keypoints.count)]
+            return ours + name[found.end() :], value.squeeze(2) if value.ndim == 5 else value
+    return None
+
+
+def _predictor_rows(outputs: int, keypoints: int) -> Tensor:
+    """Rows of the release's last layer in our order, all means and then all roots of covariances.
+
+    It has them keypoint by keypoint, two of the mean and four of the root.
+    """
+    rows = torch.arange(outputs).view(keypoints, -1)
+    return torch.cat([rows[:, :2].flatten(), rows[:, 2:].flatten()])

@@ -330,10 +330,10 @@ class FrameDiscriminator(nn.Module):
 
     def forward(self, frame: Tensor, crop: Tensor | None = None, motion: Tensor | None = None) -> Tensor:
         """N x 3 x s x s, a crop N x 3 x s/2 x s/2, x_t N x channels x h x h, to logits N x 1."""
-        features = [self.whole(frame, motion)[-1].flatten(1)]
+        features = [flattened(self.whole(frame, motion)[-1])]
         if self.crop is not None:
             assert crop is not None
-            features.append(self.crop(crop)[-1].flatten(1))
+            features.append(flattened(self.crop(crop)[-1]))
         logits: Tensor = self.score(torch.cat(features, dim=1))
         return logits
 
@@ -352,8 +352,13 @@ class PairDiscriminator(nn.Module):
     def forward(self, following: Tensor, current: Tensor, step: Tensor) -> Tensor:
         """Next and current frame, N x 3 x s x s each, and S_t, N x channels x s x s, to logits N x 1."""
         x = torch.cat([following, current, step] if self.sees_step else [following, current], dim=1)
-        logits: Tensor = self.score(self.whole(x)[-1].flatten(1))
+        logits: Tensor = self.score(flattened(self.whole(x)[-1]))
         return logits
+
+
+def flattened(maps: Tensor) -> Tensor:
+    """N x C x h x w -> N x (h w C): channels last, the order in which the release's linear layers read them."""
+    return maps.permute(0, 2, 3, 1).flatten(1)
 
 
 @torch.no_grad()
