@@ -173,7 +173,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "release-vox": {
         "size": 256,
         "motion.scale": 0.25,
-        **at("generator", blocks=7, flow_resize="bilinear"),
+        **at("generator", blocks=7, flow_resize="unaligned"),
         **at(STAGE, batch=20, augmentation="nemo"),
         f"{STAGE}.schedule.kind": "constant",
     },

@@ -22,7 +22,7 @@ from stillmotion.systems.driving.transfer import transfer
 
 pytestmark = needs_reference
 
-FAST, SLOW = ("shapes", "taichi"), ("bair", "actions", "moving-gif")
+FAST, SLOW = ("shapes", "taichi"), ("bair", "actions", "moving-gif", "vox")
 
 FLIPS = 6e-4
 """Tolerance of gradients: single ReLU and sampling cells flip, ours are up to 3e-4 from the authors' (actions)."""

@@ -87,22 +87,23 @@ def warp(image: Tensor, grid: Tensor, padding: str = "zeros") -> Tensor:
 
 
 def resize_map(values: Tensor, size: Size, mode: str = "bilinear") -> Tensor:
-    """Resize a map of values or coordinates so that the border pixels stay where they are (aligned corners).
+    """Resize a map of values or coordinates; by default the border pixels stay where they are (aligned corners).
 
     Args:
         values: B x C x H x W.
         size: the new (height, width).
-        mode: `bilinear`, or `nearest` as the released Monkey-Net does (which shifts coordinates by up to a pixel).
+        mode: `bilinear`; or as the released Monkey-Net does, `nearest`, and for vox `unaligned`, which is bilinear with
+            aligned outer edges. Both shift coordinates by up to a pixel.
     """
     if tuple(values.shape[-2:]) == tuple(size):
         return values
     if mode == "nearest":
         return F.interpolate(values, size=size, mode="nearest")
-    return F.interpolate(values, size=size, mode="bilinear", align_corners=True)
+    return F.interpolate(values, size=size, mode="bilinear", align_corners=mode != "unaligned")
 
 
 def resize_grid(grid: Tensor, size: Size, mode: str = "bilinear") -> Tensor:
-    """Resize a sampling grid B x H x W x 2 to B x h x w x 2; an identity grid stays one (not with `nearest`)."""
+    """Resize a sampling grid B x H x W x 2 to B x h x w x 2; an identity grid stays one with `bilinear`."""
     return resize_map(grid.permute(0, 3, 1, 2), size, mode).permute(0, 2, 3, 1)
 
 

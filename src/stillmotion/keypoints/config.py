@@ -82,7 +82,8 @@ class GeneratorConfig:
     max_width: Count = 1024
     blocks: Blocks = 5
     refine_blocks: GroupConvs = 4
-    flow_resize: Literal["bilinear", "nearest"] = "bilinear"  # paper and release: nearest, but for the release's vox
+    # Paper and release: nearest; the release's vox: unaligned, bilinear without aligned corners.
+    flow_resize: Literal["bilinear", "nearest", "unaligned"] = "bilinear"
     norm: Literal["batch", "affine"] = "batch"  # "affine" (ours): scale and shift alone
     fields: bool = False  # ours: frames are blended of the moved still, the still, its background and paint
 

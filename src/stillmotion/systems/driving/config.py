@@ -165,7 +165,7 @@ _PAPER_AND_RELEASE = {
         _RELEASE,
         size=256,
         motion=MotionConfig(scale=0.25),
-        generator=GeneratorConfig(blocks=7),
+        generator=GeneratorConfig(blocks=7, flow_resize="unaligned"),
         motion_stages=_stage(batch=20, schedule=Schedule(kind="constant"), augmentation="nemo"),
     ),
     "release-shapes": replace(
