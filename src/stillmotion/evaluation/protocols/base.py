@@ -41,6 +41,9 @@ class Protocol:
     has_truth: Callable[[Case], bool] = lambda case: True
     # columns whose names end in one of these, in brackets, stand in a table of their own in the text
     blocks: Sequence[str] = ()
+    # the group of a case, such as its action, and the columns of which the report has a table by group
+    group: Callable[[Case], str | None] = lambda case: None
+    grouped: Sequence[str] = ()
 
 
 def feed(
