@@ -35,7 +35,7 @@ MAY_KNOW = {
     "keypoints": {"data", "training.schedules", "training.stage"} | TOOLS | BASE,
     "systems": {"keypoints", "data", "training.schedules", "training.stage"} | TOOLS | BASE,
     "animate": {"systems", "media", "nn"} | BASE,
-    "evaluation": {"animate", "systems", "data", "media", "files", "geometry", "nn"} | BASE,
+    "evaluation": {"animate", "systems", "worlds", "data", "media", "files", "geometry", "nn"} | BASE,
     "importing": {"systems", "animate", "files"} | BASE,
     "train": {"systems", "data", "training", "animate", "files"} | BASE,
     "cli": {"train", "importing", "animate", "systems", "evaluation", "worlds", "training", "data"} | BASE,

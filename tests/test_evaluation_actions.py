@@ -22,12 +22,12 @@ from stillmotion.evaluation.extractors.actions import (
     FRAMES,
     ActionClassifier,
     ActionNetwork,
-    augmented,
     measure_accuracy,
     sample_times,
     save_classifier,
     train_classifier,
 )
+from stillmotion.evaluation.extractors.described import augmented
 from stillmotion.evaluation.extractors.identity import figure_colours
 from stillmotion.evaluation.protocols import PROTOCOLS
 from stillmotion.evaluation.protocols.action_cases import ActionCase, action_cases, still_figure

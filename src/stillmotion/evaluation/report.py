@@ -216,8 +216,27 @@ def summarise(
         "metrics": {key: metric.definition for key, metric in next(iter(rows.values())).metrics.items()},
         "means": means,
         "tables": {name: found for name, found in tables.items() if found},
+        "groups": group_means(protocol, cases, rows),
         "blocks": list(protocol.blocks),
     }
+
+
+def group_means(
+    protocol: Protocol, cases: Sequence[Case], rows: Mapping[str, Row]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """By column and row, the mean of the cases of each group, for the columns that the protocol wants grouped."""
+    groups = {case.name: group for case in cases if (group := protocol.group(case)) is not None}
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for column in protocol.grouped:
+        for name, row in rows.items():
+            values: dict[str, list[float]] = {}
+            for case, group in sorted(groups.items(), key=lambda item: item[1]):
+                if (value := row.cases.get(case, {}).get(column)) is not None:
+                    values.setdefault(group, []).append(value)
+            if values:
+                means = {group: sum(each) / len(each) for group, each in values.items()}
+                found.setdefault(column, {})[name] = means
+    return found
 
 
 def describe(clips: ClipSet, protocol: Protocol, cache: FeatureCache) -> dict[str, Any]:
@@ -269,6 +288,8 @@ def as_text(report: Mapping[str, Any]) -> str:
     for name, tables in report["tables"].items():
         for key, table in tables.items():
             lines += ["", *count_table(f"{key}, {name}", table), ""]
+    for key, means in report["groups"].items():
+        lines += ["", *group_table(key, means), ""]
     missing = report["not_measured"]
     if missing:
         by_need = {need: [name for name in missing if missing[name] == need] for need in missing.values()}
@@ -312,6 +333,16 @@ def count_table(title: str, table: Mapping[str, Mapping[str, int]]) -> list[str]
     names = list(next(iter(table.values())))
     lines = [f"| {title} | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
     return [*lines, *(f"| {name} | " + " | ".join(map(str, row.values())) + " |" for name, row in table.items())]
+
+
+def group_table(title: str, means: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """A Markdown table of a column's means by group."""
+    groups = sorted({group for row in means.values() for group in row})
+    lines = [f"| {title} | " + " | ".join(groups) + " |", "|---|" + "---|" * len(groups)]
+    for name, row in means.items():
+        cells = (f"{row[group]:.4f}" if group in row else "n/a" for group in groups)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def strip(videos: Sequence[np.ndarray], shown: int = SHOWN) -> np.ndarray:

@@ -13,8 +13,8 @@ import torch
 from stillmotion.errors import StillmotionError, check_known
 from stillmotion.evaluation.extractors.actions import open_classifier
 from stillmotion.evaluation.extractors.base import FeatureExtractor, path_and_digest
+from stillmotion.evaluation.extractors.faces import open_expressions, open_identity
 from stillmotion.evaluation.extractors.i3d import open_i3d
-from stillmotion.evaluation.extractors.identity import open_resnet50
 from stillmotion.evaluation.extractors.inception import open_inception
 from stillmotion.evaluation.extractors.keypoints import open_keypoints
 from stillmotion.evaluation.extractors.lpips import open_lpips
@@ -34,8 +34,13 @@ class Entry:
 EXTRACTORS: Mapping[str, Entry] = {
     "keypoints": Entry("a keypoint detector: --network keypoints=blazepose", open_keypoints),
     "identity": Entry(
-        "a ResNet-50: --network identity=FILE.safetensors@SHA256",
-        lambda value, device: open_resnet50(*path_and_digest(value), device=device),
+        "a ResNet-50, or the network of recipes/face_networks.py: --network identity=FILE.safetensors@SHA256",
+        open_identity,
+    ),
+    "expressions": Entry(
+        "a classifier of facial expressions (recipes/face_networks.py): --network "
+        "expressions=FILE.safetensors@SHA256",
+        open_expressions,
     ),
     "inception": Entry(
         "Inception v3: --network inception=FILE.safetensors@SHA256",

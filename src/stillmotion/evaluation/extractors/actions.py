@@ -6,10 +6,8 @@ names, labels' key, own accuracy and the data's digests lie in a JSON file besid
 
 from __future__ import annotations
 
-import hashlib
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +20,22 @@ from stillmotion import media
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.extractors.base import load_weights, path_and_digest
-from stillmotion.files import check_digest, read_json, read_weights, save_tensors, write_json
+from stillmotion.evaluation.extractors.described import (
+    Progress,
+    augmented,
+    draw_weights,
+    fit,
+    read_described,
+    recompute_statistics,
+    save_described,
+)
 
 SIDE, FRAMES = 64, 16  # of the network's input: pixels a side, and frames that a video of any length is sampled to
 LEAST_FRAMES = 4
 SHOWN = 4  # every so many frames one goes through the stream of appearance
 APPEARANCE, MOTION = 96, 128
 FEATURES = APPEARANCE + MOTION
-BATCH, RATE, WARM_UP = 16, 2e-3, 0.05
+BATCH, RATE = 16, 2e-3
 SETTLING = 8  # batches after a training, for the statistics of batch norm
 
 FORM = "the file of an action classifier (FILE.safetensors with FILE.json beside it)"
@@ -157,7 +163,7 @@ def train_classifier(
     steps: int = 1500,
     minutes: float | None = None,
     batch: int = BATCH,
-    progress: Callable[[int, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> ActionClassifier:
     """Train on real clips whose meta holds the label.
 
@@ -168,7 +174,7 @@ def train_classifier(
         steps: updates; the learning rate falls linearly to zero.
         minutes: an earlier end; the rate has fallen to zero by then.
         batch: clips per update.
-        progress: called with every step's number and loss.
+        progress: see `Progress`.
 
     Raises:
         StillmotionError: a clip lacks the label or has too few frames, or all have the same class.
@@ -179,50 +185,28 @@ def train_classifier(
         raise StillmotionError(f"All clips have the same {label}; a classifier needs two classes or more.")
     targets = torch.tensor([classes.index(name) for name in names])
     network = fresh_network(len(classes), generator).train()
-    optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.02)
 
     def draw() -> tuple[Tensor, Tensor]:
         chosen = torch.randint(len(clips), (batch,), generator=generator)
         videos = torch.stack([random_window(np.asarray(clips[i].frames), generator) for i in chosen.tolist()])
         return augmented(videos, generator, flip=label != "side"), targets[chosen]
 
-    begun = time.monotonic()
-    for step in range(steps):
-        done = max(step / steps, (time.monotonic() - begun) / (60 * minutes) if minutes else 0.0)
-        if done >= 1:
-            break
-        optimizer.param_groups[0]["lr"] = RATE * min(1.0, (done + 1 / steps) / WARM_UP) * (1 - done)
+    def loss_of_batch() -> Tensor:
         videos, wanted = draw()
-        loss = F.cross_entropy(network(videos), wanted, label_smoothing=0.05)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if progress:
-            progress(step + 1, loss.item())
+        return F.cross_entropy(network(videos), wanted, label_smoothing=0.05)
+
+    fit(network, loss_of_batch, rate=RATE, steps=steps, minutes=minutes, progress=progress)
     recompute_statistics(network, (draw()[0] for _ in range(SETTLING)))
     return ActionClassifier(network, About(classes, label))
 
 
 def fresh_network(classes: int, generator: torch.Generator) -> ActionNetwork:
-    """A network whose first weights are the generator's (He et al. 2015); torch's global stream stays as it is."""
+    """A network whose first weights are the generator's; torch's global stream stays as it is."""
     with torch.random.fork_rng(devices=[]):
         network = ActionNetwork(classes)
-    for weight in network.parameters():
-        if weight.ndim > 1:
-            nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
+    draw_weights(network, generator)
     nn.init.zeros_(network.head.bias)
     return network
-
-
-@torch.no_grad()
-def recompute_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Batch statistics as the mean over batches: after a short training moving averages are those of old weights."""
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d):
-            layer.reset_running_stats()
-            layer.momentum = None  # a mean of all batches
-    for videos in batches:
-        network(videos)
 
 
 def labels_of(clips: Sequence[Clip], label: str) -> list[str]:
@@ -245,28 +229,6 @@ def random_window(frames: np.ndarray, generator: torch.Generator) -> Tensor:
     return as_input(frames, sample_times(len(frames), start, share))
 
 
-def augmented(videos: Tensor, generator: torch.Generator, flip: bool) -> Tensor:
-    """Cropped, mirrored, of another contrast and brightness, and noisy: a video N x T x 3 x S x S at a time.
-
-    Crops cover 80 to 105 % of the side, borders repeated. Generated frames lack a camera's noise: its amount varies.
-    """
-    count, times, side = len(videos), videos.shape[1], videos.shape[-1]
-
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(count, *shape, generator=generator)
-
-    scale = uniform(0.8, 1.05)
-    mirror = torch.where((torch.rand(count, generator=generator) < 0.5) & flip, -1.0, 1.0)
-    shift = uniform(-1, 1, 2) * (1 - scale).abs()[:, None]
-    maps = torch.zeros(count, 2, 3)
-    maps[:, 0, 0], maps[:, 1, 1], maps[:, :, 2] = scale * mirror, scale, shift
-    grid = F.affine_grid(maps.repeat_interleave(times, 0), [count * times, 3, side, side], align_corners=True)
-    moved = F.grid_sample(videos.flatten(0, 1), grid, padding_mode="border", align_corners=True)
-    gain, level = uniform(0.7, 1.2, 1, 1, 1, 1), uniform(-0.15, 0.15, 1, 3, 1, 1)
-    noise = uniform(0, 0.03, 1, 1, 1, 1) * torch.randn(videos.shape, generator=generator)
-    return gain * moved.view(videos.shape) + level + noise
-
-
 def measure_accuracy(classifier: ActionClassifier, clips: Sequence[Clip]) -> ActionClassifier:
     """The same classifier with its accuracy on clips it was not trained on; a class it does not know is wrong."""
     names = labels_of(clips, classifier.about.label)
@@ -285,11 +247,7 @@ def save_classifier(path: Path, classifier: ActionClassifier, **about: Any) -> s
     Raises:
         StillmotionError: a file cannot be written.
     """
-    path = path.with_suffix(".safetensors")
-    save_tensors(path, classifier.network.state_dict())
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    write_json(path.with_suffix(".json"), {**asdict(replace(classifier.about, **about)), "weights": digest})
-    return f"{path}@{digest}"
+    return save_described(path, classifier.network.state_dict(), replace(classifier.about, **about))
 
 
 def open_classifier(value: str, device: str | torch.device = "cpu") -> ActionClassifier:
@@ -299,22 +257,8 @@ def open_classifier(value: str, device: str | torch.device = "cpu") -> ActionCla
         StillmotionError: the file is not the one that was named, holds other weights, or its JSON is missing, damaged
             or that of another file.
     """
+    tensors, about = read_described(value, About, FORM)
     path, digest = path_and_digest(value)
-    check_digest(path, digest)
-    beside = path.with_suffix(".json")
-    about = _about(read_json(beside), digest, beside)
     network = ActionNetwork(len(about.classes))
-    load_weights(network, read_weights(path, digest), path, ignored=())
+    load_weights(network, tensors, path, ignored=())
     return ActionClassifier(network, about, f"SHA-256 {digest}", device)
-
-
-def _about(stored: Any, digest: str, path: Path) -> About:
-    fields: Mapping[str, Any] = stored if isinstance(stored, dict) else {}
-    if fields.get("weights") != digest:
-        raise StillmotionError(f"{path} does not describe the weights beside it; it is not of {FORM}.")
-    try:
-        known = {name: value for name, value in fields.items() if name != "weights"}
-        lists = {name: tuple(map(str, known[name])) for name in ("classes", "shards")}
-        return About(**{**known, **lists})
-    except (KeyError, TypeError):
-        raise StillmotionError(f"{path} lacks fields or has unknown ones; it is not of {FORM}.") from None

@@ -44,6 +44,9 @@ class Protocol:
     blocks: Sequence[str] = ()
     # makes cases of clips and a file that names them, for `--pairs`; None where cases are not chosen so
     listed: Callable[[Sequence[Clip], Path], Sequence[Case]] | None = None
+    # the group of a case, such as its action, and the columns of which the report has a table by group
+    group: Callable[[Case], str | None] = lambda case: None
+    grouped: Sequence[str] = ()
 
 
 def feed(

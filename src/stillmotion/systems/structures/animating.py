@@ -45,7 +45,7 @@ class Structures(System):
     controls: ClassVar[tuple[type[Control], ...]] = CONTROLS
     config_class: ClassVar[type] = StructuresConfig
     presets: ClassVar[Mapping[str, Any]] = PRESETS
-    protocol: ClassVar[str] = "reconstruction"
+    protocol: ClassVar[str] = "structures"
     layer_captions: ClassVar[Mapping[str, str]] = {
         "structure": "the structure map that the frame follows",
         "mask": "what is replaced of the still: white",
