@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     typed = vars(parser().parse_args(arguments))
     verb = typed.pop("verb")
+    for number in _ENDINGS if threading.current_thread() is threading.main_thread() else ():
+        if signal.getsignal(number) is signal.SIG_DFL:  # not where `nohup` has it ignored
+            signal.signal(number, _end)
     try:
         control = {"control": control_from(typed)} if verb is Animate else {}
         made_from(verb, typed, **control).run()
@@ -60,6 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stillmotion: stopped.", file=sys.stderr)
         return 130
     return 0
+
+
+# Sent by schedulers, at logout and by `docker stop`; Windows has no SIGHUP.
+_ENDINGS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """End as by an exception, so that half-written outputs are removed."""
+    raise SystemExit(128 + number)
 
 
 @dataclass(frozen=True)
