@@ -105,3 +105,14 @@ def test_processes_that_cannot_start_are_not_blamed_on_the_work(tmp_path: Path) 
     assert done.returncode == 1
     assert "__main__" in done.stderr.splitlines()[-1]
     assert list(map_in_order(double, [1, 2], 2, double)) == [2, 4]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no full device")
+@pytest.mark.parametrize(
+    ("to", "code", "said"), [("> /dev/full", 2, "The work is done"), ("| true", 0, ""), ("> told", 0, "")]
+)
+def test_what_cannot_be_printed_is_no_traceback(tmp_path: Path, to: str, code: int, said: str) -> None:
+    program = f"set -o pipefail; {sys.executable} -m stillmotion models $'\\xff' {to}"
+    done = subprocess.run(["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr.startswith("stillmotion: " + said) if said else not done.stderr

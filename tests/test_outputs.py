@@ -70,7 +70,8 @@ def test_a_link_is_written_through(
 def test_what_may_not_be_replaced_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("mine")
     refuses("--overwrite", check_file, tmp_path / "a.txt", False)
-    refuses("--overwrite", check_folder, tmp_path / "a.txt", True, "b", "models")
+    refuses("not a folder", check_folder, tmp_path / "a.txt", True, "b", "models")
+    check_folder(tmp_path / "new" / "models", False, "b", "models")
     refuses("could not be written: Not a directory|does not exist", check_file, tmp_path / "a.txt" / "b", False)
     check_file(tmp_path / "a.txt", True)
     refuses("--overwrite", check_folder, tmp_path, False, r"a\.txt", "models")

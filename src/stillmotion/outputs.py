@@ -80,7 +80,8 @@ def check_folder(path: str | Path, overwrite: bool, own: str, what: str) -> None
     """
     path, name = Path(path), str(path)
     if not path.is_dir():
-        check_file(path, overwrite=False)
+        if path.exists():
+            raise StillmotionError(f"{name!r} is not a folder; choose another name.")
         return
     with writing(path):
         names = [entry.name for entry in path.iterdir()]

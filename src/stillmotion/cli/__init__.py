@@ -7,6 +7,8 @@ controls that the systems declare.
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import re
 import signal
 import sys
@@ -14,7 +16,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -46,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signal.signal(number, _end)
     try:
         control = {"control": control_from(typed)} if verb is Animate else {}
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names may hold what cannot be printed
         made_from(verb, typed, **control).run()
+        _flush()
     except StillmotionError as error:
         print(f"stillmotion: {error}", file=sys.stderr)
         return 2
@@ -60,11 +65,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     except BrokenPipeError:
+        _drop_output()
         return 0
     except KeyboardInterrupt:
         print("stillmotion: stopped.", file=sys.stderr)
         return 130
     return 0
+
+
+def _flush() -> None:
+    """Write what was printed; after a verb has done its work, a failure of this is no traceback."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        raise StillmotionError(
+            f"The work is done, but standard output cannot be written ({error.strerror})."
+        ) from error
+
+
+def _drop_output() -> None:
+    """Let what is still to be printed go nowhere: Python prints it again at its end, and would complain."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # Sent by schedulers, at logout and by `docker stop`; Windows has no SIGHUP.

@@ -70,6 +70,12 @@ class DatasetInfo:
     version: int = FORMAT_VERSION  # version of the format on disk
 
 
+def left_out(source: Path, reason: str) -> Quarantined:
+    """An input that was left out; bytes of its name that are no UTF-8 are spelled out."""
+    name, reason = (text.encode(errors="backslashreplace").decode() for text in (source.as_posix(), reason))
+    return Quarantined(name, reason)
+
+
 def info_to_json(info: DatasetInfo) -> str:
     """Write `info` as JSON text: sorted keys, so that the same data set gives the same bytes."""
     try:

@@ -174,7 +174,7 @@ def _encoding_errors(path: Path) -> Iterator[None]:
 
 
 def _check_output(path: Path, overwrite: bool) -> None:
-    if path.suffix:
+    if path.suffix or not path.is_dir():
         check_file(path, overwrite)
     else:
         check_folder(path, overwrite, r"frame-[0-9]{5,}\.png", "frames")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +15,6 @@ import numpy as np
 import pydantic.dataclasses
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from stillmotion import media
 from stillmotion.errors import StillmotionError
@@ -30,8 +28,8 @@ from stillmotion.files import (
     save_tensors,
     tensor_shapes,
     write_json,
-)
-from stillmotion.nn.modes import folded
+)  # fmt: skip
+from stillmotion.nn.modes import folded, without_memory
 from stillmotion.options import Control
 from stillmotion.outputs import check_folder, new_folder, writing
 
@@ -184,8 +182,7 @@ class Animation:
                         target = Path(layers or "") / f"{name}{path.suffix}"
                         if inside / target.name == path.resolve():
                             raise StillmotionError(
-                                f"The layer {name!r} would replace the result {str(path)!r}; choose another folder "
-                                "for layers."
+                                f"The layer {name!r} would replace {str(path)!r}; choose another place."
                             )
                         with writing(target.parent):
                             target.parent.mkdir(parents=True, exist_ok=True)
@@ -350,7 +347,7 @@ class System(ABC):
             raise StillmotionError(f"{folder / CONFIG}: size must be at most {MOST_SIZE} pixels, not {config.size}.")
         # First without memory: a configuration may ask for more than there is room for.
         shapes = tensor_shapes(folder / WEIGHTS)
-        with _without_memory(4 * len(shapes) + 1000, str(folder / CONFIG)):
+        with without_memory(4 * len(shapes) + 1000, str(folder / CONFIG)):
             asked = cls.build(config).shipped()
         check_shapes(asked, shapes, str(folder / WEIGHTS))
         system = cls.build(config, stored.card)
@@ -401,22 +398,3 @@ def read_config(folder: Path) -> Stored:
     if stored.format != FORMAT:
         raise StillmotionError(f"{path} has format {stored.format}; this version reads format {FORMAT}.")
     return stored
-
-
-@contextmanager
-def _without_memory(most: int, where: str) -> Iterator[None]:
-    """Build networks without weights in this block; refuse more than `most` parameters, and sizes beyond counting."""
-    left = itertools.count(most, -1)
-
-    def count(*_: object) -> None:
-        if next(left) <= 0:
-            raise StillmotionError(f"{where}: it asks for more networks than the weights beside it are for.")
-
-    hook = register_module_parameter_registration_hook(count)
-    try:
-        with torch.device("meta"):
-            yield
-    except (RuntimeError, OverflowError) as error:
-        raise StillmotionError(f"{where}: networks of these sizes cannot be built.") from error
-    finally:
-        hook.remove()

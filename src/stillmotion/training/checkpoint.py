@@ -168,7 +168,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             f"The checkpoint {folder} has format {found}, and this version reads {FORMAT}: resume with the "
             "version of stillmotion that wrote it."
         )
-    return Checkpoint(folder, parse_settings(State, stored, str(path)))
+    state = parse_settings(State, stored, str(path))
+    if folder.name != folder_of(folder, state.stage, state.step).name:
+        raise StillmotionError(f"{path} is of step {state.step} of stage {state.stage!r}, not of its folder's.")
+    return Checkpoint(folder, state)
 
 
 def load(checkpoint: Checkpoint, stage: Stage, ema: EMA) -> None:

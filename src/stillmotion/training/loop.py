@@ -69,6 +69,11 @@ def fit(
     digest = hashlib.sha256(json.dumps(_leaves(config, may_change), sort_keys=True).encode()).hexdigest()
     distributed.on_main(accelerator, _open_run, run, config, may_change, resume)
     last = checkpoint.find_last(run, names) if resume else None
+    if last is not None and stages[names.index(last.state.stage)].steps < last.state.step:
+        raise StillmotionError(
+            f"Stage {last.state.stage!r} in {run} has {last.state.step} steps already; give as many or more."
+        )
+    distributed.on_main(accelerator, write_json, run / CONFIG, config)
     with StopSignal() as stop_signal:
         log = JsonLines(run / "log.jsonl")
         session = Session(run, names, settings, accelerator, stop_signal, log, config_hash=digest)
@@ -115,8 +120,8 @@ def _open_run(run: Path, config: Mapping[str, Any], may_change: Collection[str],
     remove_stale(run)
     if resume and (run / CONFIG).is_file():
         _same_config(run, config, may_change)
-    run.mkdir(parents=True, exist_ok=True)
-    write_json(run / CONFIG, config)
+    with writing(run):
+        run.mkdir(parents=True, exist_ok=True)
 
 
 def _same_config(run: Path, config: Mapping[str, Any], may_change: Collection[str] = ()) -> None:
@@ -271,10 +276,6 @@ def _train_stage(session: Session, stages: Sequence[Stage], last: Checkpoint | N
             )
         )
     if last is not None:
-        if stage.steps < last.state.step:
-            raise StillmotionError(
-                f"Stage {stage.name!r} in {session.run} has {last.state.step} steps already; give as many or more."
-            )
         progress.finished = last.state.finished and stage.steps <= last.state.steps
         checkpoint.load(last, stage, ema)
         progress.meter.reset(last.state.sums)
