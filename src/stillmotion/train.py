@@ -157,6 +157,10 @@ def read_run(run: Path) -> RunConfig | None:
 def _as_before(request: TrainRequest, before: RunConfig | None) -> TrainRequest:
     """A request in which what was not said again is as the run was started."""
     if before is not None:
+        if request.system not in ("", before.system):
+            raise StillmotionError(
+                f"The run in {request.run} trains the system {before.system}, not {request.system}."
+            )
         stored: dict[str, Any] = {
             "system": before.system,
             "data": tuple(before.typed.data),
