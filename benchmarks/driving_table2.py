@@ -212,7 +212,12 @@ def _steps(plan: Plan, loop: LoopSettings) -> int:
 def write_table(plan: Plan, out: Path, done: Sequence[str], extractors: Mapping[str, FeatureExtractor]) -> str:
     """Measure the trained variants; write RUNS/report, table2.json and table2.md. Returns the Markdown."""
     evaluate_models(
-        [str(out / key) for key in done], plan.test, "reconstruction", out / "report", extractors=extractors
+        [str(out / key) for key in done],
+        plan.test,
+        "reconstruction",
+        out / "report",
+        extractors=extractors,
+        overwrite=True,
     )
     report = read_json(out / "report" / "report.json")
     sets = [open_dataset(folder_of(item)).info.title for item in plan.data]

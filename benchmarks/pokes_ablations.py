@@ -171,7 +171,9 @@ def _steps(plan: Plan, loop: LoopSettings) -> int:
 
 def write_table(plan: Plan, out: Path, done: Sequence[str], extractors: Mapping[str, FeatureExtractor]) -> str:
     """Measure the trained variants; write RUNS/report, ablations.json and ablations.md. Returns the Markdown."""
-    evaluate_models([str(out / key) for key in done], plan.test, "pokes", out / "report", extractors=extractors)
+    evaluate_models(
+        [str(out / key) for key in done], plan.test, "pokes", out / "report", extractors=extractors, overwrite=True
+    )
     report = read_json(out / "report" / "report.json")
     found = {
         "plan": asdict(plan),

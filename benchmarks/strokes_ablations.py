@@ -170,7 +170,7 @@ def _steps(plan: Plan, loop: LoopSettings) -> int:
 
 def write_table(plan: Plan, out: Path, done: Sequence[str]) -> str:
     """Measure the trained variants; write RUNS/report, ablations.json and ablations.md. Returns the Markdown."""
-    evaluate_models([str(out / key) for key in done], plan.test, "strokes", out / "report")
+    evaluate_models([str(out / key) for key in done], plan.test, "strokes", out / "report", overwrite=True)
     report = read_json(out / "report" / "report.json")
     curves = report["curves"]["values"]
     rows = {

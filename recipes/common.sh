@@ -18,7 +18,7 @@ train() { # the run's folder comes first
   [ -d "$run/model" ] || stillmotion train "$@" -o "$run" "${short[@]}"
 }
 pack() { "${PYTHON:-.venv/bin/python}" recipes/pack.py "$@" "${zoo[@]}"; }
-evaluate() { stillmotion evaluate "$@" -o "$root/out/report-$(basename "$1")"; }
+evaluate() { stillmotion evaluate "$@" -y -o "$root/out/report-$(basename "$1")"; }
 driving_data() { # people and puppets, for both models of `driving`
   local strips=${WEIZMANN:?set WEIZMANN to the folder of strips}
   world puppets "$data/puppets" --clips 3000 --size 64 --seed 1 --jobs 2 --actions wave1,wave2,jack,bend,walk

@@ -15,18 +15,19 @@ SOURCE = ROOT / "src" / "stillmotion"
 FILES = sorted(SOURCE.rglob("*.py"))
 SYSTEMS = sorted(path.name for path in (SOURCE / "systems").iterdir() if (path / "config.py").is_file())
 
-BASE = {"errors", "version", "options"}
+BASE = {"errors", "version", "outputs", "options"}
 TOOLS = {"nn", "losses", "geometry", "media", "files", "rendering", "morphable"}
 MAY_KNOW = {
     # From the ground up; a room may always know itself.
     "errors": set(),
     "version": set(),
+    "outputs": {"errors"},
     "options": {"errors", "files"},
     "geometry": set(),
     "losses": {"geometry"},
     "nn": {"geometry", "errors"},
     "media": BASE,
-    "files": {"errors"},
+    "files": {"errors", "outputs"},
     "morphable": {"geometry", "files", "errors"},
     "rendering": {"nn", "geometry", "media", "files"} | BASE,
     "data": {"media", "geometry", "files", "morphable", "rendering.fields", "rendering.plate"} | BASE,

@@ -158,12 +158,12 @@ means(squares(), Dying(), Path({str(tmp_path)!r}))
 """
     done = subprocess.run([sys.executable, "-c", code], check=False)
     assert done.returncode == 9
-    (tmp_path / "means" / ".tmp-chunk-half").write_bytes(b"half a chunk")
+    (tmp_path / "means" / ".stillmotion-0123456789ab.part").write_bytes(b"half a chunk")
     make = Counting()
     made = means(squares(), make, tmp_path)
     assert make.asked == ["c2", "c3", "c4"]
     assert np.array_equal(made[0].tracks["means"], Counting()(squares()[0]))
-    assert not list((tmp_path / "means").glob(".tmp*"))
+    assert not list((tmp_path / "means").glob(".*"))
 
 
 def test_a_full_disk_leaves_no_half_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

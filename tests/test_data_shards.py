@@ -213,13 +213,13 @@ def test_a_failure_leaves_nothing_new_and_everything_old(tmp_path: Path) -> None
 
 def test_overwriting_is_asked_for_and_spares_other_folders(tmp_path: Path) -> None:
     write_dataset(tmp_path / "set", [made_clip("old")], info=INFO)
-    refuses("exists already", write_dataset, tmp_path / "set", [made_clip("new")], info=INFO)
+    refuses("is not empty; pass --overwrite", write_dataset, tmp_path / "set", [made_clip("new")], info=INFO)
     write_dataset(tmp_path / "set", [made_clip("new")], info=INFO, overwrite=True)
     assert open_dataset(tmp_path / "set").names == ("new",)
 
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday" / "film.mp4").write_bytes(b"precious")
-    with pytest.raises(StillmotionError, match="not a prepared data set"):
+    with pytest.raises(StillmotionError, match="more than a prepared data set"):
         write_dataset(tmp_path / "holiday", [made_clip("new")], info=INFO, overwrite=True)
     assert (tmp_path / "holiday" / "film.mp4").read_bytes() == b"precious"
 

@@ -1,5 +1,8 @@
 """Transfer of keypoints, the best driving frame, and the crop that fits: by hand."""
 
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,13 +11,22 @@ from hypothesis import strategies as st
 
 from driving_tools import keypoints
 from refusals import refuses
-from stillmotion import geometry
+from stillmotion import geometry, media
+from stillmotion.errors import StillmotionWarning
 from stillmotion.keypoints.networks import Keypoints
 from stillmotion.rendering.canvas import Canvas
 from stillmotion.systems.base import Output
 from stillmotion.systems.driving import Drive
 from stillmotion.systems.driving import transfer as transferring
-from stillmotion.systems.driving.transfer import BATCH, Driver, compare, suggest_crop, transfer
+from stillmotion.systems.driving.transfer import (
+    BATCH,
+    MOST_BLANK,
+    Driver,
+    compare,
+    suggest_crop,
+    transfer,
+    without_blank_start,
+)
 
 POSE = torch.tensor([[[-0.5, -0.5], [0.5, -0.4], [0.3, 0.6], [-0.2, 0.1]]])
 SQUARE = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
@@ -147,3 +159,29 @@ def test_what_fits_and_what_does_not() -> None:
     assert hopeless is not None
     assert "--crop" not in hopeless.advice()  # the whole still is no advice
     assert "no part of the still" in hopeless.advice()
+
+
+# --- how a driver begins -------------------------------------------------------------------------------------------
+def test_blank_frames_at_the_start_are_passed_over_with_a_sentence() -> None:
+    seen = np.random.default_rng(0).integers(0, 255, (3, 8, 8, 3), np.uint8)
+    black = np.zeros((2, 8, 8, 3), np.uint8)
+    with pytest.warns(StillmotionWarning, match="first 2 frames of the driver are blank"):
+        assert np.array_equal(list(without_blank_start(iter([*black, *seen]))), seen)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for whole in (seen, [*seen, *black], black, np.zeros((MOST_BLANK + 3, 8, 8, 3), np.uint8)):
+            assert np.array_equal(list(without_blank_start(iter(whole))), np.asarray(whole))
+
+
+def test_a_driver_of_one_frame_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "me.png"
+    media.write_picture(path, np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8))
+    with pytest.warns(StillmotionWarning, match="nothing will move"):
+        Driver(Drive(path), Output(), 8, torch.device("cpu")).close()
+
+
+def test_the_rate_of_a_folder_of_frames_can_be_said(tmp_path: Path) -> None:
+    media.write_video(tmp_path / "a", np.random.default_rng(0).integers(0, 255, (2, 8, 8, 3), np.uint8), 25)
+    driver = Driver(Drive(tmp_path / "a", fps=50), Output(), 8, torch.device("cpu"))
+    assert driver.fps == 50
+    driver.close()

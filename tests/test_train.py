@@ -61,6 +61,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return Outcome(finished=True, stage="motion", step=0)
 
     monkeypatch.setattr("stillmotion.train.fit", finished)
+    monkeypatch.setattr("stillmotion.train.check_run", lambda *_: None)  # several use one folder
     return stages
 
 
@@ -240,3 +241,65 @@ def test_a_finished_run_is_not_trained_over(data: Path, tmp_path: Path) -> None:
     before = read_json(tmp_path / "run" / "last.json")
     refuses("resume", train, request(data, tmp_path / "run"), LOOP)
     assert read_json(tmp_path / "run" / "last.json") == before
+
+
+# --- one run, one owner --------------------------------------------------------------------------------------------
+def test_files_that_are_no_run_are_left_alone(data: Path, tmp_path: Path) -> None:
+    mine = {tmp_path / "run" / name: name for name in ("config.json", ".tmp-notes", "model/work.txt", ".old-a/b")}
+    for path, text in mine.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    for resume in (False, True):
+        refuses("is no run", train, request(data, tmp_path / "run", resume=resume), LOOP)
+    assert {path: path.read_text() for path in mine} == mine
+    (tmp_path / "file").write_text("mine")
+    refuses("is not a folder", train, request(data, tmp_path / "file"), LOOP)
+    refuses("file", train, request(data, tmp_path / "file" / "run"), LOOP)
+
+
+def test_a_second_training_in_a_folder_is_refused(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(*_: Any, **__: Any) -> Outcome:
+        refuses("Another process is training", train, request(data, tmp_path / "run"), LOOP)
+        return Outcome(finished=True, stage="motion", step=0)
+
+    monkeypatch.setattr("stillmotion.train.fit", fit)
+    train(request(data, tmp_path / "run"), LOOP)
+
+
+def test_a_resume_needs_nothing_said_again_and_gives_the_same_weights(data: Path, tmp_path: Path) -> None:
+    loop = replace(LOOP, seed=3)
+    train(request(data, tmp_path / "whole", steps=3), loop)
+    with ctrl_c():
+        train(request(data, tmp_path / "run", steps=3), loop)
+    assert train(TrainRequest("", (), tmp_path / "run", resume=True)).endswith("trained for 3 steps")
+    whole, parts = (load(tmp_path / name).system.networks.state_dict() for name in ("whole", "run"))
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+    refuses("Say which system", train, TrainRequest("", (), tmp_path / "other"))
+
+
+def test_a_finished_run_can_be_given_more_steps_but_not_fewer(data: Path, tmp_path: Path) -> None:
+    train(request(data, tmp_path / "run"), LOOP)
+    again = TrainRequest("", (), tmp_path / "run", resume=True)
+    assert train(replace(again, steps=4)).endswith("trained for 4 steps")
+    assert load(tmp_path / "run").system.card["steps"] == 4
+    assert train(again).endswith("trained for 4 steps")
+    refuses("has 4 steps already", train, replace(again, steps=3))
+    assert train(again).endswith("trained for 4 steps")  # what was refused is not remembered
+
+
+def test_a_resume_knows_its_data_by_content_and_names_what_differs(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = request(data, tmp_path / "run", resume=True)
+    train(replace(asked, resume=False), LOOP)
+    monkeypatch.chdir(data.parent)
+    (tmp_path / "moved").symlink_to(data)
+    for spelling in (data.name, f"./{data.name}/", str(tmp_path / "moved")):
+        train(replace(asked, data=(spelling,)), LOOP)
+    write_dataset(tmp_path / "other", [moving_square("clip-0", seed=9)], info=DatasetInfo(title="squares"))
+    refuses(r"data\.0\.digests", train, replace(asked, data=(str(tmp_path / "other"),)), LOOP)
+    refuses("seed: 0 then, 5 now", train, asked, replace(LOOP, seed=5))
+    refuses("system", train, replace(asked, system="strokes"), LOOP)
+    refuses(r"keypoints\.count", train, replace(asked, settings={"keypoints.count": 4}), LOOP)

@@ -15,8 +15,8 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-import stillmotion.files
 from refusals import refuses
+from stillmotion import outputs
 from stillmotion.errors import StillmotionError
 from stillmotion.training import reporting
 from stillmotion.training.signals import StopSignal
@@ -275,12 +275,16 @@ def test_a_finished_stage_whose_last_checkpoint_is_gone_is_not_taken_from_an_ear
     refuses("last checkpoint of stage 'gan' is gone", train, tmp_path, [Gan(), Gan("second", steps=1)], resume=True)
 
 
-def test_files_that_a_killed_process_left_are_removed(tmp_path):
-    (tmp_path / "checkpoints" / ".tmp-gan-000004-abc").mkdir(parents=True)
-    (tmp_path / "checkpoints" / ".old-gan-000008").mkdir()
-    (tmp_path / ".tmp-last.json-abc").write_text("{")
-    stillmotion.files.remove_stale(tmp_path / "checkpoints")
+def test_files_that_a_killed_process_left_are_removed_and_no_others(tmp_path):
+    hidden = ".stillmotion-0123456789ab.part"
+    (tmp_path / "checkpoints" / hidden).mkdir(parents=True)
+    (tmp_path / "checkpoints" / ".stillmotion-gan-000008.old").mkdir()
+    (tmp_path / hidden).write_text("{")
+    for name in (".tmp-notes", ".old-thesis", ".stillmotion-notes.part"):
+        (tmp_path / name).write_text("a person's")
+    outputs.remove_stale(tmp_path / "checkpoints")
     # An old folder whose place is empty was on its way out when the power went: it is put back.
     assert checkpoints(tmp_path) == ["gan-000008"]
-    stillmotion.files.remove_stale(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+    outputs.remove_stale(tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"checkpoints", ".tmp-notes", ".old-thesis", ".stillmotion-notes.part"}

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from refusals import refuses
 from stillmotion.errors import StillmotionError
-from stillmotion.files import load_tensors, new_folder, read_json, save_tensors, write_bytes, write_json
+from stillmotion.files import load_tensors, read_json, save_tensors, write_json
 from stillmotion.nn.norm import BatchNorm2d
+from stillmotion.outputs import new_folder, write_bytes
 from stillmotion.training import stage_weights
 from stillmotion.training.ema import EMA, warmup_decay
 from stillmotion.training.logging import Console, JsonLines, MeanMeter, TensorBoard

@@ -101,5 +101,5 @@ def test_a_packed_control_comes_back() -> None:
 
 @pytest.mark.parametrize(("name", "preset"), [("driving-puppets", "small"), ("driving-weizmann", "people")])
 def test_the_presets_of_driving_are_what_the_shipped_models_were_trained_with(name: str, preset: str) -> None:
-    stored = read_config(ZOO / name)["config"]
+    stored = read_config(ZOO / name).config
     assert parse_settings(DrivingConfig, stored, name) == PRESETS[preset]

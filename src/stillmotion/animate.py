@@ -179,7 +179,7 @@ def load(model: str | Path, precision: str = "fp32", device: str = "cpu") -> Ani
         raise StillmotionError(f"precision must be one of {', '.join(devices.PRECISIONS)}, not {precision!r}.")
     folder = find_model(model)
     stored = read_config(folder)
-    system = find_system(str(stored["system"])).from_pretrained(folder, stored)
+    system = find_system(stored.system).from_pretrained(folder, stored)
     if device != "cpu":
         system.networks.to(devices.choose_device(device))
     system.precision = precision
@@ -251,11 +251,11 @@ def _described(folder: Path) -> tuple[str, ...]:
 
     try:
         stored = read_config(folder)
-        system = find_system(str(stored["system"]))
+        system = find_system(stored.system)
     except StillmotionError as error:
         return (f"unusable: {error}", "", "", "", "")
-    card: Mapping[str, Any] = stored.get("card") or {}
-    size = str(stored["config"].get("size", ""))
+    card: Mapping[str, Any] = stored.card or {}
+    size = str(stored.config.get("size", ""))
     control = system.controls[0].__name__
     return (system.name, control, size, str(card.get("data", "")), str(card.get("licence", "yours")))
 
@@ -290,7 +290,7 @@ def to_pixels(picture: Picture) -> np.ndarray:
     if isinstance(picture, np.ndarray):
         pixels = picture
     elif hasattr(picture, "convert"):  # PIL.Image, without importing it
-        pixels = np.asarray(picture.convert("RGB"))
+        pixels = media.decode_image(picture, getattr(picture, "filename", "") or "given")
     elif hasattr(picture, "detach"):  # a tensor
         if picture.ndim != 3 or picture.shape[0] != 3 or not picture.is_floating_point():
             raise StillmotionError("A picture tensor must be 3 x H x W, floating point, in [0, 1].")

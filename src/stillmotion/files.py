@@ -1,7 +1,7 @@
-"""Files that are either whole or absent: tensors as safetensors, everything else as JSON, never pickle.
+"""Files of numbers and settings: tensors as safetensors, everything else as JSON, never pickle.
 
-Everything is written beside its final place, synced to the disk and renamed into place, so a crash, a `kill -9` or a
-full disk leaves the old file as it was.
+What is read may come from anyone: each file is checked against one schema, a dataclass, before any of it is used, and
+whatever cannot be used is a `StillmotionError`. What is written is whole or absent (see `outputs`).
 """
 
 from __future__ import annotations
@@ -9,67 +9,45 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import errno
+import functools
 import hashlib
 import json
+import math
 import os
 import re
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import safetensors
-import safetensors.torch
-import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from torch import Tensor, nn
 
 from stillmotion.errors import StillmotionError
+from stillmotion.outputs import write_bytes
+
+if TYPE_CHECKING:  # torch is imported where it is needed: processes that only read videos can do without
+    from torch import Tensor, nn
 
 Settings = TypeVar("Settings")
 
-_TEMPORARY, _REPLACED = ".tmp-", ".old-"
+_KINDS = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "BF16", "F32", "F64")
+_MOST_DIMENSIONS, _MOST_LENGTH = 16, 2**40  # of a tensor
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Raise a `StillmotionError` about `path` in place of any `OSError` from the `with` block."""
+def parsing(what: str, advice: str = "get it again") -> Iterator[None]:
+    """Raise a `StillmotionError` about `what` in place of whatever parsers raise on bytes that anyone may have made.
+
+    Not for `MemoryError`, which says nothing about the bytes, nor for what stops the process.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            reason = "the disk is full; free some space and try again"
-        else:
-            reason = f"{error.strerror or error}; check the folder and its permissions"
-        raise StillmotionError(f"{path} could not be written: {reason} (nothing that was there is lost).") from error
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically: it holds the old content or the new, never a part of either.
-
-    Raises:
-        StillmotionError: the disk is full or the folder cannot be written; the old file is untouched.
-    """
-    temporary = path.parent / f"{_TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}"
-    with writing(path):
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-            try:
-                rest = memoryview(content)
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            temporary.replace(path)
-            _sync_folder(path.parent)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+    except (StillmotionError, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join((str(error) or type(error).__name__).split()).rstrip(".")
+        raise StillmotionError(f"{what} is damaged or cut short ({reason[:200]}): {advice}.") from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -86,20 +64,55 @@ def read_json(path: Path, most_bytes: int = 2**28) -> Any:
     try:
         with path.open("rb") as file:
             content = file.read(most_bytes + 1)
-        if len(content) > most_bytes:
-            raise StillmotionError(f"The file {path} is larger than {most_bytes} bytes.")
-        return json.loads(content)
     except FileNotFoundError as error:
         raise StillmotionError(f"The file {path} does not exist.") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise StillmotionError(f"The file {path} is not readable JSON ({error}).") from error
+    except (OSError, ValueError) as error:
+        raise StillmotionError(f"The file {path} cannot be read ({error}).") from error
+    if len(content) > most_bytes:
+        raise StillmotionError(f"The file {path} is larger than {most_bytes} bytes.")
+    return parse_json(content, f"The file {path}")
+
+
+def parse_json(content: bytes, what: str) -> Any:
+    """The value of JSON text.
+
+    Raises:
+        StillmotionError: it is not JSON, is nested too deeply, or holds NaN, infinity, or text that UTF-8 cannot
+            hold; begins with `what`.
+    """
+    with parsing(what, "it is not readable JSON"):
+        value = json.loads(content, parse_float=_finite, parse_constant=_finite)
+        if b"\\ud" in content or b"\\uD" in content:
+            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is text that nothing can print
+        return value
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is not a finite number")
+    return number
+
+
+def read_settings(path: Path, settings_class: type[Settings]) -> Settings:
+    """Read a JSON file that holds one dataclass.
+
+    Raises:
+        StillmotionError: as `read_json` and `parse_settings`.
+    """
+    return parse_settings(settings_class, read_json(path), str(path))
 
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 """For dataclasses of settings: unknown fields, NaN and infinity are refused; text that spells a number is one."""
 
 
-def parse_settings(settings_class: type[Settings], values: Mapping[str, Any], where: str) -> Settings:
+@functools.cache
+def _adapter(settings_class: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(settings_class)
+
+
+def parse_settings(settings_class: type[Settings], values: Any, where: str) -> Settings:
     """Make a dataclass of settings from plain values, nested as its fields are.
 
     Raises:
@@ -107,13 +120,15 @@ def parse_settings(settings_class: type[Settings], values: Mapping[str, Any], wh
             range; begins with `where`.
     """
     try:
-        return TypeAdapter(settings_class).validate_python(dict(values))
+        return cast(Settings, _adapter(cast(Any, settings_class)).validate_python(values))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         if first["type"] == "unexpected_keyword_argument":
             known = setting_names(settings_class)
             raise StillmotionError(f"{where}: {unknown_setting(name, known)}") from error
+        if first["type"] == "dataclass_type" and not name:
+            raise StillmotionError(f"{where} does not hold names and values.") from error
         reason = str(first.get("ctx", {}).get("error") or f"{first['msg']}.")
         named = name and not reason.startswith(name.rpartition(".")[2])
         raise StillmotionError(f"{where}: {name + ': ' if named else ''}{reason}") from error
@@ -199,6 +214,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         StillmotionError: the disk is full or the folder cannot be written; the old file is untouched.
     """
+    import safetensors.torch
+
     plain: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in tensors.items():
@@ -215,13 +232,15 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
     Raises:
         StillmotionError: the file is missing, truncated, not safetensors (a pickle or zip file under that
-            name is named as such and never opened), or holds NaN or infinity.
+            name is named as such and never opened), has a tensor of another kind than booleans, integers and floats
+            of 16 to 64 bits, or holds NaN or infinity.
     """
-    _refuse_other_formats(path)
-    try:
+    import safetensors.torch
+    import torch
+
+    tensor_shapes(path)
+    with parsing(f"The file {path}"):
         tensors = safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
-        raise StillmotionError(f"The file {path} is damaged or cut short ({error}); get it again.") from error
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
             raise StillmotionError(f"The tensor {name!r} in {path} holds NaN or infinity; it cannot be used.")
@@ -247,16 +266,25 @@ def check_shapes(network: nn.Module, shapes: Mapping[str, Sequence[int]], where:
             )
 
 
-@torch.no_grad()
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """Copy stored tensors into a network.
 
     Raises:
-        StillmotionError: as `check_shapes`.
+        StillmotionError: as `check_shapes`, or integers where the network has fractions.
     """
+    import torch
+
     check_shapes(network, {name: value.shape for name, value in tensors.items()}, where)
-    for name, value in network.state_dict().items():
-        value.copy_(tensors[name])
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            copy_into(value, tensors[name], f"{where}: {name!r}")
+
+
+def copy_into(target: Tensor, stored: Tensor, where: str) -> None:
+    """Copy a stored tensor into one of the same shape; raises `StillmotionError` if one of them has whole numbers."""
+    if stored.is_floating_point() != target.is_floating_point():
+        raise StillmotionError(f"{where} holds {stored.dtype} where {target.dtype} belongs.")
+    target.copy_(stored)
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -266,11 +294,18 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         StillmotionError: as `load_tensors`, but for what the tensors hold.
     """
     _refuse_other_formats(path)
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
-        raise StillmotionError(f"The file {path} is damaged or cut short ({error}); get it again.") from error
+    shapes = {}
+    with parsing(f"The file {path}"), safetensors.safe_open(path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118
+            part = file.get_slice(name)
+            shapes[name] = tuple(part.get_shape())
+            if part.get_dtype() not in _KINDS:
+                raise StillmotionError(
+                    f"The tensor {name!r} in {path} is of the kind {part.get_dtype()}, not a usual one."
+                )
+            if len(shapes[name]) > _MOST_DIMENSIONS or max(shapes[name], default=0) > _MOST_LENGTH:
+                raise StillmotionError(f"The tensor {name!r} in {path} has a shape that no memory holds.")
+    return shapes
 
 
 def check_digest(path: Path, sha256: str) -> None:
@@ -314,59 +349,6 @@ def fill_from_file(network: nn.Module, weights: str, prefix: str) -> None:
     fill(network, {name: value for name, value in tensors.items() if name.startswith(prefix)}, file)
 
 
-@contextlib.contextmanager
-def new_folder(final: Path) -> Iterator[Path]:
-    """Write a folder atomically.
-
-    Yields an empty folder beside `final`. When the block ends without an exception, the folder replaces `final`; on
-    an exception it is removed and `final` stays as it was.
-    """
-    temporary = final.parent / f"{_TEMPORARY}{final.name}-{uuid.uuid4().hex[:8]}"
-    with writing(final):
-        try:
-            temporary.mkdir(parents=True)
-            yield temporary
-            _replace_folder(temporary, final)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-
-
-def _replace_folder(temporary: Path, final: Path) -> None:
-    """Sync a finished folder and rename it to `final`; a folder that was there is removed afterwards.
-
-    Not every system can swap two folders in one call, so the old one is renamed first; `remove_stale` undoes that if
-    the process ends between the two renames.
-    """
-    for path in sorted(temporary.rglob("*")):
-        if path.is_file():
-            _sync(path)
-        else:
-            _sync_folder(path)
-    _sync_folder(temporary)
-    old = final.parent / f"{_REPLACED}{final.name}"
-    if final.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        final.rename(old)
-    temporary.rename(final)
-    _sync_folder(final.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def remove_stale(folder: Path) -> None:
-    """Remove the temporary files and folders of killed processes from `folder`; no process may be writing there."""
-    if not folder.is_dir():
-        return
-    for path in folder.iterdir():
-        if path.name.startswith(_REPLACED) and not (final := folder / path.name[len(_REPLACED) :]).exists():
-            path.rename(final)
-        elif path.name.startswith((_TEMPORARY, _REPLACED)):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-
-
 def _refuse_other_formats(path: Path) -> None:
     try:
         with path.open("rb") as file:
@@ -384,16 +366,3 @@ def _refuse_other_formats(path: Path) -> None:
             "only safetensors files are loaded."
         )
     raise StillmotionError(f"The file {path} is not a safetensors file, or it is cut short.")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(path: Path) -> None:
-    if os.name == "posix":  # elsewhere a folder cannot be opened, and a rename is durable by itself
-        _sync(path)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pydantic.dataclasses
 import torch
 
 from stillmotion.animate import RUN_MODEL, find_system, load
 from stillmotion.data.clip import Clip
 from stillmotion.data.clipset import ClipSet, open_dataset
 from stillmotion.errors import StillmotionError, check_known
-from stillmotion.files import change_settings
+from stillmotion.files import STRICT, change_settings, read_settings
+from stillmotion.outputs import locked
 from stillmotion.systems.base import System
-from stillmotion.training import LoopSettings, Outcome, fit, stage_weights
+from stillmotion.training import LoopSettings, Outcome, check_run, fit, stage_weights
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,9 @@ class TrainRequest:
     # Run only these of the system's stages; empty for all that have steps. With `start_from` alone, neither a preset
     # nor parts, it is the model's main stage: those before it made what it starts from.
     stages: tuple[str, ...] = ()
-    resume: bool = False  # go on with the run
+    # Go on with the run. What is left empty here (`system` and `data` too) is as the run was started; more `steps`
+    # let a finished run go on.
+    resume: bool = False
 
     @property
     def preset_name(self) -> str:
@@ -47,13 +54,32 @@ class TrainRequest:
 def train(request: TrainRequest, loop: LoopSettings | None = None) -> str:
     """Train and save a model.
 
+    Args:
+        request: what to train.
+        loop: how; None for the defaults, or on resume for what the run was started with.
+
     Returns:
         A sentence on how it ended and where the model is.
 
     Raises:
         StillmotionError: an unknown system, preset, stage or field, unusable data, or a training that failed.
     """
-    loop = loop or LoopSettings()
+    with _own_run(request):
+        return _train(request, loop)
+
+
+def _own_run(request: TrainRequest) -> contextlib.AbstractContextManager[None]:
+    """The folder of the run, checked and locked; of several processes the first does it."""
+    if os.environ.get("RANK", "0") != "0":
+        return contextlib.nullcontext()
+    check_run(request.run, request.resume)
+    return locked(request.run)
+
+
+def _train(request: TrainRequest, loop: LoopSettings | None) -> str:
+    before = read_run(request.run) if request.resume else None
+    request = _as_before(request, before)
+    loop = loop or (before.typed.loop if before else LoopSettings())
     system_class = find_system(request.system)
     source = _source(request)
     if source is not None and not (request.preset or request.stages or request.parts):
@@ -72,14 +98,107 @@ def train(request: TrainRequest, loop: LoopSettings | None = None) -> str:
     system.card = _card(request, [clipset for clipset, _ in sets])
     stages = system.stages(clips, _spread(held_back or clips, 8), request.stages, loop.seed)
 
-    described = {**_described(request), "seed": loop.seed, "config": asdict(config)}
-    outcome = fit(stages, request.run, loop, config=described, resume=request.resume)
+    described = asdict(_described(request, sets, config, loop))
+    steps = [f"config.{name}" for name in stage_steps(described["config"])]
+    may_change = ["typed", "steps", *steps]
+    outcome = fit(stages, request.run, loop, config=described, may_change=may_change, resume=request.resume)
     if not outcome.finished:
         for name, weights in stage_weights(request.run, outcome.stage).items():
             next(stage for stage in stages if stage.name == outcome.stage).networks[name].load_state_dict(weights)
     system.card["steps"] = outcome.step
     system.save_pretrained(request.run / RUN_MODEL)
     return _told(request.run, outcome)
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+class DataSource:
+    """A data set by what it holds, wherever it is."""
+
+    digests: list[str]  # of its shards
+    times: int  # how often it counts
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+class Typed:
+    """How a run was asked for; it may be said otherwise on resume."""
+
+    data: list[str]  # absolute folders, `@N` added
+    settings: dict[str, Any]
+    preset: str | None
+    loop: LoopSettings
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+class RunConfig:
+    """`config.json` of a run: what is trained, on what."""
+
+    system: str
+    data: list[DataSource]
+    preset: str
+    start_from: str | None
+    parts: list[str]
+    stages: list[str]
+    steps: int | None
+    seed: int
+    config: dict[str, Any]  # all settings of the system
+    typed: Typed
+
+
+def read_run(run: Path) -> RunConfig | None:
+    """What a run was started with; None if it ended before it had written that.
+
+    Raises:
+        StillmotionError: its `config.json` is damaged, or of another version.
+    """
+    path = run / "config.json"
+    return read_settings(path, RunConfig) if path.is_file() else None
+
+
+def _as_before(request: TrainRequest, before: RunConfig | None) -> TrainRequest:
+    """A request in which what was not said again is as the run was started."""
+    if before is not None:
+        if request.system not in ("", before.system):
+            raise StillmotionError(
+                f"The run in {request.run} trains the system {before.system}, not {request.system}."
+            )
+        stored: dict[str, Any] = {
+            "system": before.system,
+            "data": tuple(before.typed.data),
+            "preset": before.typed.preset,
+            "steps": before.steps,
+            "start_from": before.start_from,
+            "parts": tuple(before.parts),
+            "stages": tuple(before.stages),
+        }
+        said = {name: getattr(request, name) or value for name, value in stored.items()}
+        request = replace(request, settings={**before.typed.settings, **request.settings}, **said)
+    if not request.system or not request.data:
+        raise StillmotionError("Say which system to train on which data sets; only --resume of a begun run knows.")
+    return request
+
+
+def _described(
+    request: TrainRequest, sets: Sequence[tuple[ClipSet, int]], config: Any, loop: LoopSettings
+) -> RunConfig:
+    """The run for `config.json`. Places are absolute, so that a resume may be typed anywhere."""
+    source = request.start_from
+    return RunConfig(
+        system=request.system,
+        data=[DataSource([shard.sha256 for shard in clips.info.shards], times) for clips, times in sets],
+        preset=request.preset_name,
+        start_from=str(Path(source).resolve()) if source and Path(source).exists() else source,
+        parts=list(request.parts),
+        stages=list(request.stages),
+        steps=request.steps,
+        seed=loop.seed,
+        config=json.loads(json.dumps(asdict(config))),
+        typed=Typed(
+            data=[str(Path(item).resolve()) for item in request.data],
+            settings=dict(request.settings),
+            preset=request.preset,
+            loop=loop,
+        ),
+    )
 
 
 def _source(request: TrainRequest) -> System | None:
@@ -155,18 +274,6 @@ def _copy_weights(source: System, target: System, parts: Sequence[str] = ()) -> 
     if not parts and any(name.partition(".")[0] in given for name in set(here) - set(there)):
         raise StillmotionError("--from names a model with other parts; use its preset and settings.")
     target.shipped().load_state_dict({**here, **taken})
-
-
-def _described(request: TrainRequest) -> dict[str, Any]:
-    return {
-        "system": request.system,
-        "data": list(request.data),
-        "preset": request.preset_name,
-        "start_from": request.start_from,
-        "parts": list(request.parts),
-        **({"stages": list(request.stages)} if request.stages else {}),
-        **({"steps": request.steps} if request.steps else {}),
-    }
 
 
 def _card(request: TrainRequest, sets: Sequence[ClipSet]) -> dict[str, Any]:

@@ -7,12 +7,16 @@ controls that the systems declare.
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import re
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -40,9 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     typed = vars(parser().parse_args(arguments))
     verb = typed.pop("verb")
+    for number in _ENDINGS if threading.current_thread() is threading.main_thread() else ():
+        if signal.getsignal(number) is signal.SIG_DFL:  # not where `nohup` has it ignored
+            signal.signal(number, _end)
     try:
         control = {"control": control_from(typed)} if verb is Animate else {}
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names may hold what cannot be printed
         made_from(verb, typed, **control).run()
+        _flush()
     except StillmotionError as error:
         print(f"stillmotion: {error}", file=sys.stderr)
         return 2
@@ -56,11 +66,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     except BrokenPipeError:
+        _drop_output()
         return 0
     except KeyboardInterrupt:
         print("stillmotion: stopped.", file=sys.stderr)
         return 130
     return 0
+
+
+def _flush() -> None:
+    """Write what was printed; after a verb has done its work, a failure of this is no traceback."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        raise StillmotionError(
+            f"The work is done, but standard output cannot be written ({error.strerror})."
+        ) from error
+
+
+def _drop_output() -> None:
+    """Let what is still to be printed go nowhere: Python prints it again at its end, and would complain."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# Sent by schedulers, at logout and by `docker stop`; Windows has no SIGHUP.
+_ENDINGS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """End as by an exception, so that half-written outputs are removed."""
+    raise SystemExit(128 + number)
 
 
 @dataclass(frozen=True)

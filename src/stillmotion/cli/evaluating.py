@@ -36,6 +36,7 @@ class Evaluate:
         help="keypoints=blazepose, identity=FILE@SHA256, inception=FILE@SHA256, lpips=... (docs/evaluation.md)",
     )
     device: str = device_option("cpu")
+    overwrite: bool = option("-y", "--overwrite", default=False, help="replace an older report")
 
     def run(self) -> None:
         """Evaluate and print the table."""
@@ -54,6 +55,7 @@ class Evaluate:
                 extractors=extractors,
                 device=self.device,
                 pairs=Path(self.pairs) if self.pairs else None,
+                overwrite=self.overwrite,
                 progress=progress.reached,
             )
         print(text)
@@ -66,18 +68,24 @@ class Bench:
     models: tuple[str, ...] = option(
         "models", default=(), many="*", metavar="MODEL", help="default: all shipped models"
     )
-    out: str = option("-o", "--out", metavar="FILE.json", default="", help="where the figures go")
+    out: str | None = option("-o", "--out", metavar="FILE.json", default=None, help="also write the figures there")
     repeats: int = option("--repeats", default=10, parse=whole, metavar="N", help="timed repeats after the warm-up")
     threads: int | None = option(
         "--threads", default=None, parse=whole, metavar="N", help="default: as many as torch takes"
     )
     device: str = device_option("cpu")
+    overwrite: bool = option("-y", "--overwrite", default=False, help="replace an older file")
 
     def run(self) -> None:
         """Time the models and print the table."""
         from stillmotion.evaluation.speed import bench_models
 
         text = bench_models(
-            self.models, Path(self.out), repeats=self.repeats, threads=self.threads, device=self.device
+            self.models,
+            Path(self.out) if self.out else None,
+            repeats=self.repeats,
+            threads=self.threads,
+            device=self.device,
+            overwrite=self.overwrite,
         )
         print(text)

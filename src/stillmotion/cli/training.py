@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from stillmotion.options import device_option, name_and_value, names, option, rate, whole
@@ -12,9 +12,9 @@ from stillmotion.options import device_option, name_and_value, names, option, ra
 class Train:
     """Train a system on prepared data."""
 
-    system: str = option("system", help="driving, strokes, ...")
-    data: tuple[str, ...] = option("data", many="+", help="prepared data sets; DATA@N counts one N times")
     out: str = option("-o", "--out", metavar="RUN", help="folder of the training")
+    system: str = option("system", default="", help="driving, strokes, ...")
+    data: tuple[str, ...] = option("data", default=(), many="*", help="prepared data sets; DATA@N counts one N times")
     preset: str | None = option(
         "--preset", default=None, metavar="NAME", help="small (default), paper, release, or another in its README"
     )
@@ -38,8 +38,12 @@ class Train:
     stages: tuple[str, ...] = option(
         "--stages", default=(), metavar="NAMES", parse=names, help="run only these stages, e.g. keypoint_prediction"
     )
-    resume: bool = option("--resume", default=False, help="go on from the last checkpoint")
-    seed: int = option("--seed", default=0, parse=int, metavar="S", help="of weights, samples and noise")
+    resume: bool = option(
+        "--resume", default=False, help="go on from the last checkpoint; what is not typed again is as before"
+    )
+    seed: int | None = option(
+        "--seed", default=None, parse=int, metavar="S", help="of weights, samples and noise (default: 0)"
+    )
     threads: int | None = option("--threads", default=None, parse=whole, metavar="N", help="CPU threads")
     workers: int = option("--workers", default=0, parse=int, metavar="N", help="processes that prepare batches")
     device: str = device_option("auto")
@@ -63,14 +67,18 @@ class Train:
 
     def run(self) -> None:
         """Train and say where the model is."""
-        from stillmotion.train import TrainRequest, train
+        from stillmotion.train import TrainRequest, read_run, train
         from stillmotion.training import LoopSettings
 
-        # Fields of the same name are handed on.
-        what, how = (
-            {each.name: getattr(self, each.name) for each in fields(kind) if hasattr(self, each.name)}
-            for kind in (TrainRequest, LoopSettings)
-        )
+        what = {each.name: getattr(self, each.name) for each in fields(TrainRequest) if hasattr(self, each.name)}
         what |= {"data": tuple(self.data), "run": Path(self.out), "settings": dict(map(name_and_value, self.set))}
-        how |= {"time_budget_s": self.minutes * 60 if self.minutes else None}
-        print(train(TrainRequest(**what), LoopSettings(**how)))
+        known = {each.name for each in fields(LoopSettings)}
+        typed = {
+            each.name: getattr(self, each.name)
+            for each in fields(self)
+            if each.name in known and getattr(self, each.name) != each.default
+        }
+        if self.minutes:
+            typed["time_budget_s"] = self.minutes * 60
+        before = read_run(Path(self.out)) if self.resume else None
+        print(train(TrainRequest(**what), replace(before.typed.loop if before else LoopSettings(), **typed)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
+import math
 import mmap
 import operator
 import tarfile
@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, SupportsIndex, overload
 
 import numpy as np
+import pydantic.dataclasses
 
 from stillmotion.data.clip import Clip
-from stillmotion.data.info import DatasetInfo, Shard, merge_infos, read_info
+from stillmotion.data.info import DatasetInfo, Rate, Shard, merge_infos, read_info
 from stillmotion.errors import StillmotionError
+from stillmotion.files import STRICT, parse_json, parse_settings, parsing
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,14 @@ class _Entry:
     name: str
     shard: Path
     parts: Mapping[str, slice]
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+class _Facts:
+    """What `NAME.json` says."""
+
+    fps: Rate
+    meta: Mapping[str, Any]
 
 
 class StoredClip(Clip):
@@ -143,31 +153,31 @@ class ClipSet(Sequence[Clip]):
         return self._maps[path]
 
     def _facts(self, entry: _Entry) -> tuple[float, dict[str, Any]]:
-        try:
-            facts = json.loads(self._map(entry.shard)[entry.parts["json"]])
-            return float(facts["fps"]), dict(facts["meta"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise _damaged(entry, "json", str(error)) from None
+        what = _named(entry, "json")
+        facts = parse_settings(_Facts, parse_json(self._map(entry.shard)[entry.parts["json"]], what), what)
+        return facts.fps, dict(facts.meta)
 
     def _array(self, entry: _Entry, part: str) -> np.ndarray:
         """View one stored array; only the npy header is read."""
         span = entry.parts[part]
         content = self._map(entry.shard)
         header = io.BytesIO(content[span.start : min(span.stop, span.start + 4096)])
-        try:
+        with parsing(_named(entry, part), "prepare the data again"):
             version = np.lib.format.read_magic(header)
             if version != (1, 0):
                 raise ValueError(f"npy version {version}")
             shape, fortran, dtype = np.lib.format.read_array_header_1_0(header)
-        except ValueError as error:
-            raise _damaged(entry, part, str(error)) from None
-        if dtype.hasobject or dtype.kind not in "biuf":
-            # Objects in npy files are pickles, and a pickle can run anything.
-            raise _damaged(entry, part, f"it holds {dtype} and not numbers")
-        count = int(np.prod(shape, dtype=np.int64))
-        if fortran or header.tell() + count * dtype.itemsize != span.stop - span.start:
-            raise _damaged(entry, part, "its size does not fit its shape")
-        return np.frombuffer(content, dtype, count, span.start + header.tell()).reshape(shape)
+            if dtype.hasobject or dtype.kind not in "biuf":
+                # Objects in npy files are pickles, and a pickle can run anything.
+                raise ValueError(f"it holds {dtype} and not numbers")
+            count = math.prod(shape)
+            if (
+                fortran
+                or min(shape, default=0) < 0
+                or header.tell() + count * dtype.itemsize != span.stop - span.start
+            ):
+                raise ValueError("its size does not fit its shape")
+            return np.frombuffer(content, dtype, count, span.start + header.tell()).reshape(shape)
 
 
 def open_dataset(folder: Path | str) -> ClipSet:
@@ -204,16 +214,13 @@ def _index_shard(folder: Path, shard: Shard) -> list[_Entry]:
             "it was cut off or changed, so copy it or prepare the data again."
         )
     parts: dict[str, dict[str, slice]] = {}
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                name, _, part = member.name.partition(".")
-                if not member.isreg() or not (part == "json" or part.endswith(".npy")):
-                    raise StillmotionError(f"The shard {str(path)!r} holds {member.name!r}, which is no clip's.")
-                span = slice(member.offset_data, member.offset_data + member.size)
-                parts.setdefault(name, {})[part.removesuffix(".npy")] = span
-    except tarfile.TarError as error:
-        raise StillmotionError(f"The shard {str(path)!r} is damaged ({error}): prepare it again.") from None
+    with parsing(f"The shard {str(path)!r}", "prepare it again"), tarfile.open(path, "r:") as tar:
+        for member in tar:
+            name, _, part = member.name.partition(".")
+            if not member.isreg() or not (part == "json" or part.endswith(".npy")):
+                raise StillmotionError(f"The shard {str(path)!r} holds {member.name!r}, which is no clip's.")
+            span = slice(member.offset_data, member.offset_data + member.size)
+            parts.setdefault(name, {})[part.removesuffix(".npy")] = span
     incomplete = [name for name, found in parts.items() if not {"json", "frames"} <= set(found)]
     if incomplete or len(parts) != shard.clips:
         raise StillmotionError(
@@ -223,7 +230,5 @@ def _index_shard(folder: Path, shard: Shard) -> list[_Entry]:
     return [_Entry(name, path, found) for name, found in parts.items()]
 
 
-def _damaged(entry: _Entry, part: str, why: str) -> StillmotionError:
-    return StillmotionError(
-        f"The {part} of clip {entry.name!r} in {str(entry.shard)!r} cannot be used ({why}): prepare the data again."
-    )
+def _named(entry: _Entry, part: str) -> str:
+    return f"The {part} of clip {entry.name!r} in {str(entry.shard)!r}"

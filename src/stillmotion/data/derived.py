@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,8 @@ from stillmotion.data.clip import Clip
 from stillmotion.data.clipset import ClipSet
 from stillmotion.data.track_augment import KINDS
 from stillmotion.errors import StillmotionError
-from stillmotion.files import remove_stale, write_bytes, writing
+from stillmotion.files import parse_json, parsing
+from stillmotion.outputs import remove_stale, write_bytes, writing
 
 CHUNK_CLIPS, CHUNK_BYTES = 32, 64 * 2**20
 """A chunk is written after so many clips or bytes: what a killed process loses, and what is held in memory."""
@@ -177,14 +179,18 @@ def _usable_chunks(folder: Path, wanted: set[str]) -> dict[str, _Stored]:
 def _read_index(path: Path) -> dict[str, _Stored]:
     """Where the arrays of a safetensors file lie, by name, from its header; nothing if it is damaged."""
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(length, size)))
-        index = {}
-        for name, entry in header.items():
-            start, end = (8 + length + int(offset) for offset in entry["data_offsets"])
-            index[name] = _Stored(path, start, end, _TYPES[entry["dtype"]], tuple(entry["shape"]))
-    except (ValueError, KeyError, TypeError, AttributeError):
+        with parsing(str(path)):
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                header = parse_json(file.read(min(length, size)), str(path))
+            index = {}
+            for name, entry in header.items():
+                start, end = (8 + length + int(offset) for offset in entry["data_offsets"])
+                shape, dtype = tuple(map(int, entry["shape"])), np.dtype(_TYPES[entry["dtype"]])
+                index[name] = _Stored(path, start, end, dtype.str, shape)
+                if not 0 <= start <= end <= size or end - start != math.prod(shape) * dtype.itemsize:
+                    raise ValueError("an array has another size than its place")
+    except StillmotionError:
         return {}
-    return {} if any(stored.end > size for stored in index.values()) else index
+    return index

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from stillmotion.errors import StillmotionError
+from stillmotion.files import STRICT, parse_settings, read_json
 
 FORMAT_VERSION = 1
 INFO_FILE = "dataset.json"
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Rate = Annotated[float, Field(gt=0, le=1e6)]  # frames per second
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Quarantined:
     """An input that could not be used, and why."""
 
@@ -23,17 +30,22 @@ class Quarantined:
     reason: str  # one sentence
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Shard:
     """One tar file of a data set."""
 
     file: str  # its name inside the data set's folder
-    clips: int  # how many clips it holds
-    bytes: int  # its size; checked whenever the data set is opened
+    clips: Count  # how many clips it holds
+    bytes: Count  # its size; checked whenever the data set is opened
     sha256: str  # its digest in hexadecimal; checked by `ClipSet.verify`
 
+    def __post_init__(self) -> None:
+        # It comes from a file that anyone may have edited, and must lead nowhere else.
+        if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}", self.file):
+            raise StillmotionError(f"The shard {self.file[:100]!r} lies outside its own folder.")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=STRICT)
 class DatasetInfo:
     """Everything known about a prepared data set beside its clips.
 
@@ -46,16 +58,22 @@ class DatasetInfo:
     decoder: str = ""  # what turned files into frames, with its version
     split_rule: str = ""  # how `meta["split"]` of the clips was decided
     settings: Mapping[str, Any] = field(default_factory=dict)  # how the clips were made (JSON-able values)
-    quarantined: Sequence[Quarantined] = ()  # the inputs that were left out
+    quarantined: tuple[Quarantined, ...] = ()  # the inputs that were left out
 
-    size: tuple[int, int] | None = None  # (height, width) of every clip, or None if they differ
-    fps: float | None = None  # frames per second of every clip, or None if they differ
-    clips: int = 0  # number of clips
-    frames: int = 0  # number of frames in all clips
-    tracks: Sequence[str] = ()  # names of the tracks that every clip has, sorted
-    splits: Mapping[str, int] = field(default_factory=dict)  # number of clips per value of `meta["split"]`
-    shards: Sequence[Shard] = ()  # the tar files in order
+    size: tuple[Count, Count] | None = None  # (height, width) of every clip, or None if they differ
+    fps: Rate | None = None  # frames per second of every clip, or None if they differ
+    clips: Count = 0  # number of clips
+    frames: Count = 0  # number of frames in all clips
+    tracks: tuple[str, ...] = ()  # names of the tracks that every clip has, sorted
+    splits: Mapping[str, Count] = field(default_factory=dict)  # number of clips per value of `meta["split"]`
+    shards: tuple[Shard, ...] = ()  # the tar files in order
     version: int = FORMAT_VERSION  # version of the format on disk
+
+
+def left_out(source: Path, reason: str) -> Quarantined:
+    """An input that was left out; bytes of its name that are no UTF-8 are spelled out."""
+    name, reason = (text.encode(errors="backslashreplace").decode() for text in (source.as_posix(), reason))
+    return Quarantined(name, reason)
 
 
 def info_to_json(info: DatasetInfo) -> str:
@@ -77,46 +95,16 @@ def read_info(folder: Path) -> DatasetInfo:
         raise StillmotionError(
             f"There is no {INFO_FILE} in {str(folder)!r}: give a folder made by `stillmotion prepare`."
         )
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StillmotionError(f"{str(path)!r} cannot be read ({error}): prepare the data again.") from None
+    values = read_json(path)
     version = values.get("version") if isinstance(values, dict) else None
     if version != FORMAT_VERSION:
         raise StillmotionError(
-            f"{str(path)!r} has format version {version!r}, but this stillmotion reads version "
+            f"{str(path)!r} has format version {str(version)[:20]}, but this stillmotion reads version "
             f"{FORMAT_VERSION}: prepare the data again."
         )
-    return _info_from_values(values, path)
-
-
-def _info_from_values(values: dict[str, Any], path: Path) -> DatasetInfo:
-    known = {f.name for f in fields(DatasetInfo)}
-    if set(values) != known:
-        odd = ", ".join(sorted(set(values) ^ known))
-        raise StillmotionError(f"{str(path)!r} misses fields or has unknown ones ({odd}): prepare it again.")
-    try:
-        size = values["size"]
-        info = DatasetInfo(
-            **{
-                **values,
-                "size": None if size is None else (int(size[0]), int(size[1])),
-                "fps": None if values["fps"] is None else float(values["fps"]),
-                "clips": int(values["clips"]),
-                "frames": int(values["frames"]),
-                "tracks": tuple(str(t) for t in values["tracks"]),
-                "splits": {str(k): int(v) for k, v in values["splits"].items()},
-                "quarantined": tuple(Quarantined(**q) for q in values["quarantined"]),
-                "shards": tuple(Shard(**s) for s in values["shards"]),
-            }
-        )
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise StillmotionError(f"{str(path)!r} is damaged ({error}): prepare the data again.") from None
-    # A shard's name comes from a file that may have been edited: it must stay inside the data set's folder.
-    for shard in info.shards:
-        if not isinstance(shard.file, str) or Path(shard.file).name != shard.file:
-            raise StillmotionError(f"{str(path)!r} names the shard {shard.file!r} outside its own folder.")
-    return info
+    if missing := {each.name for each in fields(DatasetInfo)} - set(values):
+        raise StillmotionError(f"{str(path)!r} misses {', '.join(sorted(missing))}: prepare the data again.")
+    return parse_settings(DatasetInfo, values, str(path))
 
 
 def merge_infos(infos: Sequence[DatasetInfo]) -> DatasetInfo:

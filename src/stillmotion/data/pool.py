@@ -9,6 +9,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from stillmotion.errors import StillmotionError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Start = Callable[[], None]
@@ -29,6 +31,9 @@ def map_in_order(
         jobs: number of processes; with 1 everything happens in this one.
         crashed: what to yield for an item that killed its process (a broken file can crash a decoder).
         start: called once in every process.
+
+    Raises:
+        StillmotionError: no process can be started, as in a script without a main guard.
     """
     if jobs <= 1:
         yield from map(work, items)
@@ -59,6 +64,13 @@ def _together(
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(jobs, len(items)), mp_context=spawn, initializer=start)
     try:
+        try:
+            pool.submit(int).result()  # processes that break before any work do not break because of it
+        except BrokenProcessPool as error:
+            raise StillmotionError(
+                "The processes for several jobs could not be started: a script must ask for them under "
+                'if __name__ == "__main__":, and they need memory.'
+            ) from error
         for item in items:
             waiting.append(pool.submit(work, item))
             if len(waiting) >= ahead:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from stillmotion.data.clip import Clip
-from stillmotion.data.info import DatasetInfo, Quarantined
+from stillmotion.data.info import DatasetInfo, Quarantined, left_out
 from stillmotion.data.pool import map_in_order
 from stillmotion.data.pose import JOINTS
 from stillmotion.data.readers import READERS, find_reader
@@ -217,7 +217,7 @@ def _clips(
         if isinstance(result, str):
             # Absolute paths in a reason would make the data set depend on the machine it was made on.
             reason = result.replace(str(source.path), name)
-            quarantined.append(Quarantined(name, reason))
+            quarantined.append(left_out(source.path.relative_to(root), reason))
             progress(done, len(sources), name, reason)
         else:
             progress(done, len(sources), name, None)

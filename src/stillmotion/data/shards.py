@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -24,6 +25,7 @@ from stillmotion.data.clip import Clip
 from stillmotion.data.clipset import ClipSet, concat, open_dataset
 from stillmotion.data.info import INFO_FILE, DatasetInfo, Shard, info_to_json
 from stillmotion.errors import StillmotionError
+from stillmotion.outputs import check_folder, new_folder
 
 __all__ = ["ClipSet", "DatasetInfo", "concat", "open_dataset", "write_dataset"]
 
@@ -57,13 +59,10 @@ def write_dataset(
         StillmotionError: two clips have the same name, a track or a meta value cannot be stored, there is no
             clip at all, or `folder` is taken.
     """
-    # Not at the top: it brings torch, which the processes that only read videos can do without.
-    from stillmotion.files import new_folder
-
     folder = Path(folder).absolute()
     if clips_per_shard < 1 or max_shard_bytes < 1:
         raise StillmotionError("A shard must be allowed at least one clip and one byte.")
-    _check_target(folder, overwrite)
+    check_folder(folder, overwrite, rf"{re.escape(INFO_FILE)}|shard-[0-9]{{5}}\.tar", "a prepared data set")
     with new_folder(folder) as building:
         counted = _Counter()
         shards = _write_shards(building, clips, counted, clips_per_shard, max_shard_bytes)
@@ -74,16 +73,6 @@ def write_dataset(
         complete = counted.complete(described, shards)
         (building / INFO_FILE).write_text(info_to_json(complete), encoding="utf-8")
     return complete
-
-
-def _check_target(folder: Path, overwrite: bool) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not overwrite:
-        raise StillmotionError(f"{str(folder)!r} exists already: choose another folder or ask to overwrite it.")
-    # Overwriting removes the whole folder, so it must be one of ours and not, say, someone's videos.
-    if not (folder / INFO_FILE).is_file():
-        raise StillmotionError(f"{str(folder)!r} is not a prepared data set and is not overwritten.")
 
 
 class _Counter:

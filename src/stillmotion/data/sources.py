@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stillmotion.data.info import Quarantined
+from stillmotion.data.info import Quarantined, left_out
 from stillmotion.errors import StillmotionError
 from stillmotion.media import Limits, MediaError
 from stillmotion.media.pictures import WHITE, open_image
@@ -183,7 +183,7 @@ def match_names(
             named.append(replace(source, meta={**source.meta, **match.groupdict()}))
         else:
             reason = f"Its name does not have the form {shape}."
-            refused.append(Quarantined(str(source.path.relative_to(root)), reason))
+            refused.append(left_out(source.path.relative_to(root), reason))
     if not named:
         raise StillmotionError(f"Nothing in {str(root)!r} has a name of the form {shape}: check the folder.")
     return named, refused

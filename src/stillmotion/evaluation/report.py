@@ -24,7 +24,8 @@ from stillmotion.evaluation.metrics.curves import Curve, write_curves
 from stillmotion.evaluation.protocols import choose_protocol, find_protocol
 from stillmotion.evaluation.protocols.base import Predictor, Protocol
 from stillmotion.evaluation.protocols.columns import Case, Column, FeatureCache, add_case, finite, frames_of
-from stillmotion.files import write_json, writing
+from stillmotion.files import write_json
+from stillmotion.outputs import check_file, write_bytes, writing
 from stillmotion.version import __version__
 
 SHOWN = 10  # frames of each case in its strip
@@ -53,6 +54,7 @@ def evaluate_models(
     extractors: Mapping[str, FeatureExtractor] | None = None,
     device: str = "cpu",
     pairs: Path | None = None,
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
     """Evaluate every model and every baseline on every case of a protocol, and write the report.
@@ -67,6 +69,7 @@ def evaluate_models(
         extractors: what `open_extractors` gave; columns whose extractor is missing are left out and named.
         device: where the models run: `cpu`, `cuda` or `auto`.
         pairs: a csv file of the cases, for protocols that have pairs of clips.
+        overwrite: replace files of an older report.
         progress: called with (predictions done, predictions in all).
 
     Returns:
@@ -89,8 +92,12 @@ def evaluate_models(
     columns = measured_columns(chosen, cache)
     predictors = {f"baseline: {name}": predictor for name, predictor in chosen.baselines.items()}
     predictors |= {name: chosen.predictor(animator) for name, animator in animators.items()}
+    files = ["report.json", "report.md", *(f"{case.name}.png" for case in cases)]
+    files += [*(f"curve-{name.lower()}.png" for name in chosen.curves), *(["curves.csv"] if chosen.curves else [])]
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
+    for name in files:
+        check_file(out / name, overwrite)
     rows = {name: new_row(chosen, predictor, columns, cache) for name, predictor in predictors.items()}
     for count, case in enumerate(cases):
         shown = [case.target]
@@ -108,7 +115,7 @@ def evaluate_models(
         write_curves(out, report["curves"]["values"])
     write_json(out / "report.json", report)
     text = as_text(report)
-    (out / "report.md").write_text(text + "\n", encoding="utf-8")
+    write_bytes(out / "report.md", f"{text}\n".encode())
     return text
 
 

@@ -31,6 +31,7 @@ from stillmotion.data.clip import Clip
 from stillmotion.files import write_json
 from stillmotion.nn.device import choose_device, choose_precision
 from stillmotion.options import Control
+from stillmotion.outputs import check_file
 from stillmotion.systems.base import Animation, System
 from stillmotion.version import __version__
 
@@ -41,20 +42,32 @@ _BF16_FRAMES = 8  # without hardware for it bf16 takes seconds
 
 
 def bench_models(
-    models: Sequence[str], out: Path, *, repeats: int = 10, threads: int | None = None, device: str = "cpu"
+    models: Sequence[str],
+    out: Path | None,
+    *,
+    repeats: int = 10,
+    threads: int | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
 ) -> str:
     """Time models and write the results as JSON.
 
     Args:
         models: zoo names or folders; empty for everything shipped.
-        out: the JSON file.
+        out: the JSON file; None writes none.
         repeats: timed rounds after two to warm up.
         threads: CPU threads; None leaves torch's choice.
         device: where the networks run: `cpu`, `cuda` or `auto`.
+        overwrite: replace the file if it is there.
 
     Returns:
         The JSON text.
+
+    Raises:
+        StillmotionError: an unknown model, or a file that is there or cannot be written.
     """
+    if out is not None:
+        check_file(out, overwrite)
     if threads:
         torch.set_num_threads(threads)
     report = {
@@ -63,7 +76,8 @@ def bench_models(
         "repeats": repeats,
         "models": {name: bench_model(load(name, device=device), repeats) for name in models or shipped_models()},
     }
-    write_json(out, report)
+    if out is not None:
+        write_json(out, report)
     return json.dumps(report, indent=2)
 
 

@@ -8,6 +8,7 @@ from stillmotion.media.pictures import (
     Limits,
     MediaError,
     crop,
+    decode_image,
     fit_square,
     pad_square,
     read_picture,
@@ -22,7 +23,8 @@ from stillmotion.media.reading import VideoReader, open_video, read_video, sniff
 from stillmotion.media.writing import VideoWriter, open_writer, write_video
 
 __all__ = [
-    "Limits", "MediaError", "VideoReader", "VideoWriter", "crop", "fit_square", "open_video", "open_writer",
+    "Limits", "MediaError", "VideoReader", "VideoWriter", "crop", "decode_image", "fit_square", "open_video",
+    "open_writer",
     "pad_square", "read_picture", "read_video", "resize", "sniff", "to_float", "to_pictures", "to_tensor", "to_uint8",
     "video_batches", "write_picture", "write_video",
 ]  # fmt: skip

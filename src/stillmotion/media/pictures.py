@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
+import io
 import os
-import secrets
 import stat
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
 from stillmotion.errors import StillmotionError
+from stillmotion.outputs import check_file, put_in_place, remove, temporary_sibling, writing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,8 +23,8 @@ FileType = Literal["png", "jpeg", "webp", "gif", "mp4", "matroska", "avi"]
 
 MIN_FPS, MAX_FPS = 0.01, 1000.0
 _ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ORIENTATION_TAG = 0x0112
+_BAND_PIXELS = 2**20
 # EXIF orientation to the transpose that turns the stored picture upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -144,7 +142,7 @@ def read_picture(path: str | Path, *, limits: Limits | None = None) -> np.ndarra
     """Read a PNG, JPEG, WebP or GIF picture (the first frame of an animation).
 
     The EXIF orientation is applied, transparency is composited on white, 16-bit values are scaled to 8 bits; grey,
-    palette and CMYK become RGB. Colour profiles are not applied.
+    palette and CMYK become RGB. Colours of an RGB profile, such as Display P3, become those of sRGB.
 
     Args:
         path: a regular file; its type is read from its first bytes, not from its ending.
@@ -200,15 +198,44 @@ def decode_image(image: Image.Image, name: str) -> np.ndarray:
         # Pillow's decoders raise a dozen kinds of exceptions for damaged data.
         raise MediaError(f"The picture {name!r} is damaged; export it again.") from error
     if orientation in _UPRIGHT:
-        pixels = np.asarray(Image.fromarray(pixels).transpose(_UPRIGHT[orientation]))
-    return np.array(pixels, order="C")
+        pixels = np.array(Image.fromarray(pixels).transpose(_UPRIGHT[orientation]), order="C")
+    return pixels
 
 
 WHITE = (255, 255, 255)
 
 
 def image_to_rgb(image: Image.Image, ground: tuple[int, int, int] = WHITE) -> np.ndarray:
-    """Decode a Pillow image of any mode to `uint8` H x W x 3; transparency is composited on the ground."""
+    """Decode a Pillow image of any mode to `uint8` H x W x 3; transparency is composited on the ground.
+
+    Band by band, so that beside the decoded picture and the result little memory is taken.
+    """
+    image.load()
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows, to_srgb = max(1, _BAND_PIXELS // width), _srgb_transform(image)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        band = _band_to_rgb(image.crop((0, top, width, bottom)), ground)
+        pixels[top:bottom] = band if to_srgb is None else np.asarray(to_srgb.apply(Image.fromarray(band)))
+    return pixels
+
+
+def _srgb_transform(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
+    """What turns RGB of the image's own profile, such as Display P3, into sRGB; None where nothing is to do."""
+    stored = image.info.get("icc_profile")
+    if not isinstance(stored, bytes) or image.mode not in ("RGB", "RGBA", "P", "PA"):
+        return None
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(stored))
+        if "sRGB" in ImageCms.getProfileDescription(profile):
+            return None
+        return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), "RGB", "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None  # a broken profile does not affect the pixels
+
+
+def _band_to_rgb(image: Image.Image, ground: tuple[int, int, int]) -> np.ndarray:
     if image.mode.startswith("I"):
         # Pillow's own conversion clips 16-bit grey at 255 instead of scaling it.
         grey = np.rint(np.clip(np.asarray(image).astype(np.float64), 0, 65535) / 257).astype(np.uint8)
@@ -227,63 +254,23 @@ def write_picture(path: str | Path, array: np.ndarray, *, overwrite: bool = Fals
     The file is replaced atomically: `path` holds the complete new picture or what it held before.
 
     Raises:
-        MediaError: unknown ending, no such folder, the file exists and `overwrite` is off, or the disk is full.
+        StillmotionError: unknown ending, no such folder, the file exists and `overwrite` is off, or the disk is full.
         TypeError: `array` is no `uint8` H x W x 3 array.
     """
     target = Path(path)
     check_pixels(array)
     if target.suffix.lower() not in _SAVE_OPTIONS:
         raise MediaError(f"The name {str(path)!r} must end in .png, .jpg or .webp.")
-    check_target(target, overwrite)
+    check_file(target, overwrite)
     kind, options = _SAVE_OPTIONS[target.suffix.lower()]
-    temporary = temporary_sibling(target)
+    final = Path(os.path.realpath(target))
+    temporary = temporary_sibling(final)
     try:
-        with write_errors(target):
+        with writing(target):
             Image.fromarray(np.ascontiguousarray(array)).save(temporary, format=kind, **options)
-            sync(temporary)
-            temporary.replace(target)
+            put_in_place(temporary, final)
     finally:
-        temporary.unlink(missing_ok=True)
-
-
-def check_target(path: Path, overwrite: bool) -> None:
-    """Raise `MediaError` if the folder of `path` does not exist, or something is there that may not be replaced."""
-    name = str(path)
-    if "\0" in name or not path.name:
-        raise MediaError(f"{name!r} is not a file name; choose another one.")
-    if not path.parent.is_dir():
-        raise MediaError(f"The folder {str(path.parent)!r} does not exist; make it or choose another place.")
-    if path.is_dir():
-        raise MediaError(f"{name!r} is a folder; choose another name.")
-    if path.exists() and not path.is_file():
-        raise MediaError(f"{name!r} is not a plain file; choose another name.")
-    if path.exists() and not overwrite:
-        raise MediaError(f"{name!r} already exists; pass --overwrite (-y) or choose another name.")
-
-
-def temporary_sibling(path: Path) -> Path:
-    """Return an unused hidden name in the folder of `path`, so that one rename on the same disk completes a write."""
-    return path.with_name(f".stillmotion-{secrets.token_hex(6)}.part")
-
-
-def sync(path: Path) -> None:
-    """Flush a written file to the disk; some systems report a full disk only then."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def write_errors(path: Path) -> Iterator[None]:
-    """Raise a `MediaError` about `path` in place of an `OSError` from the `with` block."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _DISK_FULL:
-            raise MediaError(
-                f"{str(path)!r} was not written because the disk is full; free some space or choose another place."
-            ) from error
-        reason = error.strerror or str(error)
-        raise MediaError(f"{str(path)!r} could not be written ({reason}); choose another place.") from error
+        remove(temporary)
 
 
 def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

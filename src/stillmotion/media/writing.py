@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
-import shutil
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
@@ -18,16 +17,9 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from stillmotion.media.pictures import (
-    MediaError,
-    check_fps,
-    check_pixels,
-    check_target,
-    sync,
-    temporary_sibling,
-    write_errors,
-)
+from stillmotion.media.pictures import MediaError, check_fps, check_pixels
 from stillmotion.media.sequences import Encoder, apply_palette, encode_folder, encode_strip
+from stillmotion.outputs import check_file, check_folder, put_in_place, remove, temporary_sibling, writing
 
 MAX_GIF_FPS = 50.0
 _CONVERSION = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
@@ -52,8 +44,8 @@ class VideoWriter:
         count: frames written so far.
     """
 
-    def __init__(self, path: Path, encoder: Encoder, temporary: Path, overwrite: bool) -> None:
-        self.path, self.count = path, 0
+    def __init__(self, path: Path, encoder: Encoder, final: Path, temporary: Path, overwrite: bool) -> None:
+        self.path, self.count, self._final = path, 0, final
         self._encoder, self._temporary, self._overwrite = encoder, temporary, overwrite
         self._size: tuple[int, ...] | None = None
         self._open = True
@@ -62,7 +54,7 @@ class VideoWriter:
         """Add one frame, `uint8` H x W x 3; the first fixes the size. If it cannot be encoded, the video is aborted.
 
         Raises:
-            MediaError: the size differs, the disk is full, or the format cannot hold such frames.
+            StillmotionError: the size differs, the disk is full, or the format cannot hold such frames.
             TypeError: `frame` is no `uint8` H x W x 3 array.
         """
         if not self._open:
@@ -86,7 +78,7 @@ class VideoWriter:
         """Complete the file and rename it to `path`.
 
         Raises:
-            MediaError: no frame was written, the disk is full, or something has appeared at `path` meanwhile.
+            StillmotionError: no frame was written, the disk is full, or something has appeared at `path` meanwhile.
         """
         if not self._open:
             return
@@ -97,7 +89,7 @@ class VideoWriter:
                 with contextlib.suppress(StopIteration):
                     self._encoder.send(None)
                 _check_output(self.path, self._overwrite)
-                _put_in_place(self._temporary, self.path)
+                put_in_place(self._temporary, self._final)
         finally:
             self.abort()
 
@@ -108,7 +100,7 @@ class VideoWriter:
         self._open = False
         with contextlib.suppress(OSError):  # closing flushes, which fails again on a full disk
             self._encoder.close()
-        _remove(self._temporary)
+        remove(self._temporary)
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -132,7 +124,7 @@ def open_writer(path: str | Path, *, fps: float, overwrite: bool = False) -> Vid
         overwrite: replace what is there. A folder is replaced only if it holds nothing but such frames.
 
     Raises:
-        MediaError: unknown ending, no such folder, something is there, or an impossible frame rate.
+        StillmotionError: unknown ending, no such folder, something is there, or an impossible frame rate.
     """
     target = Path(path)
     fps = check_fps(fps)
@@ -142,7 +134,8 @@ def open_writer(path: str | Path, *, fps: float, overwrite: bool = False) -> Vid
             f"The name {str(path)!r} must end in .mp4, .webm, .gif or .png (a strip) or have no ending (a folder)."
         )
     _check_output(target, overwrite)
-    temporary = temporary_sibling(target)
+    final = Path(os.path.realpath(target))
+    temporary = temporary_sibling(final)
     try:
         with _encoding_errors(target):
             if ending == "":
@@ -153,9 +146,9 @@ def open_writer(path: str | Path, *, fps: float, overwrite: bool = False) -> Vid
                 encoder = (_encode_gif if ending == ".gif" else _encode_video)(temporary, ending, fps)
             next(encoder)
     except BaseException:
-        _remove(temporary)
+        remove(temporary)
         raise
-    return VideoWriter(target, encoder, temporary, overwrite)
+    return VideoWriter(target, encoder, final, temporary, overwrite)
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float, *, overwrite: bool = False) -> int:
@@ -169,7 +162,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float, *, o
 @contextlib.contextmanager
 def _encoding_errors(path: Path) -> Iterator[None]:
     """Raise a `MediaError` about `path` in place of what encoders and disks raise."""
-    with write_errors(path):
+    with writing(path):
         try:
             yield
         except av.FFmpegError as error:
@@ -182,40 +175,9 @@ def _encoding_errors(path: Path) -> Iterator[None]:
 
 def _check_output(path: Path, overwrite: bool) -> None:
     if path.suffix or not path.is_dir():
-        check_target(path, overwrite)
-        return
-    names = [entry.name for entry in path.iterdir()]
-    if names and not overwrite:
-        raise MediaError(f"The folder {str(path)!r} is not empty; pass --overwrite (-y) or choose another name.")
-    if not all(re.fullmatch(r"frame-[0-9]{5,}\.png", name) for name in names):
-        raise MediaError(f"The folder {str(path)!r} holds more than frames; choose another name.")
-
-
-def _put_in_place(temporary: Path, path: Path) -> None:
-    """Rename the finished file or folder to `path`, in one step unless it replaces a folder."""
-    if not temporary.is_dir():
-        sync(temporary)
-        temporary.replace(path)
-    elif path.is_dir():
-        # A folder cannot be replaced in one step: the old one is renamed until the new one is in place.
-        old = temporary_sibling(path)
-        path.replace(old)
-        try:
-            temporary.replace(path)
-        except BaseException:
-            old.replace(path)
-            raise
-        shutil.rmtree(old)
+        check_file(path, overwrite)
     else:
-        path.unlink(missing_ok=True)  # a file, which `_check_output` allowed to replace
-        temporary.replace(path)
-
-
-def _remove(temporary: Path) -> None:
-    if temporary.is_dir():
-        shutil.rmtree(temporary, ignore_errors=True)
-    else:
-        temporary.unlink(missing_ok=True)
+        check_folder(path, overwrite, r"frame-[0-9]{5,}\.png", "frames")
 
 
 def _encode_video(temporary: Path, ending: str, fps: float) -> Encoder:

@@ -1,8 +1,9 @@
-"""Networks for evaluation: their mode, and copies folded for speed."""
+"""Networks for evaluation: their mode, copies folded for speed, and how large they would be."""
 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -10,6 +11,9 @@ from weakref import WeakSet
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from stillmotion.errors import StillmotionError
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -46,3 +50,22 @@ def folded(network: Network) -> Network:
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
     _FOLDED.add(made)
     return made
+
+
+@contextmanager
+def without_memory(most: int, where: str) -> Iterator[None]:
+    """Build networks without weights in this block; refuse more than `most` parameters, and sizes beyond counting."""
+    left = itertools.count(most, -1)
+
+    def count(*_: object) -> None:
+        if next(left) <= 0:
+            raise StillmotionError(f"{where}: it asks for more networks than the weights beside it are for.")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            yield
+    except (RuntimeError, OverflowError) as error:
+        raise StillmotionError(f"{where}: networks of these sizes cannot be built.") from error
+    finally:
+        hook.remove()

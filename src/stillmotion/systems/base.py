@@ -3,41 +3,41 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
+import pydantic.dataclasses
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from stillmotion import media
 from stillmotion.errors import StillmotionError
 from stillmotion.files import (
+    STRICT,
     check_shapes,
     fill,
     load_tensors,
-    new_folder,
     parse_settings,
-    read_json,
+    read_settings,
     save_tensors,
     tensor_shapes,
     write_json,
-    writing,
 )  # fmt: skip
-from stillmotion.nn.modes import folded
+from stillmotion.nn.modes import folded, without_memory
 from stillmotion.options import Control
+from stillmotion.outputs import check_folder, new_folder, writing
 
 if TYPE_CHECKING:
     from stillmotion.data.clip import Clip
 
 WEIGHTS, CONFIG, FORMAT = "model.safetensors", "config.json", 2
+MOST_SIZE = 1024  # of the networks' frames
 FPS = 25.0  # frames per second where nothing states them
 
 
@@ -166,7 +166,11 @@ class Animation:
         Raises:
             StillmotionError: the file exists, cannot be written, or a frame fails; what was there before stays.
         """
-        path = Path(path)
+        path, inside = Path(path), Path(layers or "").resolve()
+        if layers is not None and not path.suffix and inside.is_relative_to(path.resolve()):
+            raise StillmotionError(
+                f"The layers cannot go into the folder of the frames, {str(path)!r}; choose another."
+            )
         with ExitStack() as stack:
             writer = stack.enter_context(media.open_writer(path, fps=self.fps, overwrite=overwrite))
             layer_writers: dict[str, media.VideoWriter] = {}
@@ -176,6 +180,10 @@ class Animation:
                 for name, picture in step.layers.items() if layers else ():
                     if name not in layer_writers:
                         target = Path(layers or "") / f"{name}{path.suffix}"
+                        if inside / target.name == path.resolve():
+                            raise StillmotionError(
+                                f"The layer {name!r} would replace {str(path)!r}; choose another place."
+                            )
                         with writing(target.parent):
                             target.parent.mkdir(parents=True, exist_ok=True)
                         layer = media.open_writer(target, fps=self.fps, overwrite=overwrite)
@@ -301,7 +309,7 @@ class System(ABC):
     def clip_fps(self) -> float:
         """Frames per second of the training clips, as the card states them."""
         known = self.card.get("fps")
-        return float(known) if isinstance(known, int | float) and known > 0 else FPS
+        return float(known) if isinstance(known, int | float) and 0 < known <= 1000 else FPS
 
     @property
     def device(self) -> torch.device:
@@ -319,7 +327,7 @@ class System(ABC):
         return system
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, stored: Mapping[str, Any] | None = None) -> Self:
+    def from_pretrained(cls, folder: str | Path, stored: Stored | None = None) -> Self:
         """Read a folder that `save_pretrained` wrote.
 
         Args:
@@ -332,15 +340,17 @@ class System(ABC):
         """
         folder = Path(folder)
         stored = stored or read_config(folder)
-        if stored["system"] != cls.name:
-            raise StillmotionError(f"{folder} holds a {stored['system']} model, not a {cls.name} model.")
-        config: Any = parse_settings(cls.config_class, stored["config"], str(folder / CONFIG))
+        if stored.system != cls.name:
+            raise StillmotionError(f"{folder} holds a {stored.system} model, not a {cls.name} model.")
+        config: Any = parse_settings(cls.config_class, stored.config, str(folder / CONFIG))
+        if config.size > MOST_SIZE:  # no weight has this size, so none confirms it
+            raise StillmotionError(f"{folder / CONFIG}: size must be at most {MOST_SIZE} pixels, not {config.size}.")
         # First without memory: a configuration may ask for more than there is room for.
         shapes = tensor_shapes(folder / WEIGHTS)
-        with _without_memory(4 * len(shapes) + 1000, str(folder / CONFIG)):
+        with without_memory(4 * len(shapes) + 1000, str(folder / CONFIG)):
             asked = cls.build(config).shipped()
         check_shapes(asked, shapes, str(folder / WEIGHTS))
-        system = cls.build(config, stored.get("card"))
+        system = cls.build(config, stored.card)
         fill(system.shipped(), load_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
         return system
 
@@ -348,16 +358,16 @@ class System(ABC):
         """Write the networks that animating needs and the configuration, as a whole or not at all.
 
         Args:
-            folder: where; replaced if it exists.
+            folder: where; a model that is there is replaced.
             half: store matrices as float16, which halves the file. Vectors (norms, biases) stay float32.
         """
         folder = Path(folder)
+        check_folder(folder, True, rf"{WEIGHTS}|{CONFIG}|golden\.safetensors|README\.md", "a model")
         tensors = {
             name: value.half() if half and value.is_floating_point() and value.ndim > 1 else value
             for name, value in self.shipped().state_dict().items()
         }
         stored = {"format": FORMAT, "system": self.name, "config": asdict(self.config), "card": self.card}
-        folder.parent.mkdir(parents=True, exist_ok=True)
         with new_folder(folder) as temporary:
             save_tensors(temporary / WEIGHTS, tensors)
             write_json(temporary / CONFIG, stored)
@@ -367,33 +377,24 @@ class System(ABC):
         return self.networks
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The stored configuration of a model folder, checked as far as it is the same for all systems."""
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+class Stored:
+    """`config.json` of a model, checked as far as it is the same for all systems."""
+
+    format: int
+    system: str
+    config: dict[str, Any]
+    card: dict[str, Any] | None = None
+
+
+def read_config(folder: Path) -> Stored:
+    """The stored configuration of a model folder.
+
+    Raises:
+        StillmotionError: the file is missing, damaged, of another format, or no model's.
+    """
     path = folder / CONFIG
-    stored = read_json(path)
-    if not isinstance(stored, dict) or not isinstance(stored.get("config"), dict) or "system" not in stored:
-        raise StillmotionError(f"{path} is not the configuration of a stillmotion model.")
-    if stored.get("format") != FORMAT:
-        raise StillmotionError(f"{path} has format {stored.get('format')!r}; this version reads format {FORMAT}.")
-    if not isinstance(stored.get("card") or {}, dict):
-        raise StillmotionError(f"{path}: the card must be an object with names and values.")
+    stored = read_settings(path, Stored)
+    if stored.format != FORMAT:
+        raise StillmotionError(f"{path} has format {stored.format}; this version reads format {FORMAT}.")
     return stored
-
-
-@contextmanager
-def _without_memory(most: int, where: str) -> Iterator[None]:
-    """Build networks without weights in this block; refuse more than `most` parameters, and sizes beyond counting."""
-    left = itertools.count(most, -1)
-
-    def count(*_: object) -> None:
-        if next(left) <= 0:
-            raise StillmotionError(f"{where}: it asks for more networks than the weights beside it are for.")
-
-    hook = register_module_parameter_registration_hook(count)
-    try:
-        with torch.device("meta"):
-            yield
-    except (RuntimeError, OverflowError) as error:
-        raise StillmotionError(f"{where}: networks of these sizes cannot be built.") from error
-    finally:
-        hook.remove()

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stillmotion.training.checkpoint import stage_weights
-    from stillmotion.training.loop import fit
+    from stillmotion.training.loop import check_run, fit
     from stillmotion.training.settings import LoopSettings, Outcome
     from stillmotion.training.stage import Stage, Update
 
-__all__ = ["LoopSettings", "Outcome", "Stage", "Update", "fit", "stage_weights"]
+__all__ = ["LoopSettings", "Outcome", "Stage", "Update", "check_run", "fit", "stage_weights"]
 
 _MODULES = {
     "LoopSettings": "settings",
     "Outcome": "settings",
     "Stage": "stage",
     "Update": "stage",
+    "check_run": "loop",
     "fit": "loop",
     "stage_weights": "checkpoint",
 }

@@ -13,22 +13,73 @@ and `RUN/last.json` names the newest.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import pydantic.dataclasses
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from stillmotion.errors import StillmotionError
-from stillmotion.files import load_tensors, new_folder, read_json, save_tensors, write_json
+from stillmotion.files import (
+    STRICT,
+    copy_into,
+    load_tensors,
+    parse_settings,
+    parsing,
+    read_json,
+    read_settings,
+    save_tensors,
+    write_json,
+)
+from stillmotion.outputs import new_folder, retire
 from stillmotion.training.ema import EMA
 from stillmotion.training.stage import Stage, optional
 from stillmotion.training.state import pack, unpack
 
 FORMAT = 2
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+class Facts:
+    """What `state.json` says about the training that is not the stage's own."""
+
+    steps: Count  # of the stage, in all
+    stages: list[str]  # names of all stages, in order
+    processes: Annotated[int, Field(ge=1)]
+    threads: Annotated[int, Field(ge=1)]  # CPU threads per process
+    precision: Annotated[str, Field(pattern="^(fp32|bf16)$")]
+    finished: bool  # whether the stage ended here: with its last step, or with its part of a time budget
+    seconds: Seconds  # of training so far
+    started: Seconds  # of training when the stage began
+    sums: Mapping[str, tuple[float, Count]]  # losses since the last line of the log: their sum and number
+    config_hash: str
+    stillmotion: str
+    torch: str
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+class State(Facts):
+    """`state.json`."""
+
+    format: Literal[2]
+    stage: str  # name of the stage it is from
+    step: Count  # steps of the stage that were done
+    average_updates: Count
+    optimizers: Mapping[str, Any]  # see `training.state.pack`
+    schedulers: Mapping[str, Any]
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+class Last:
+    """`last.json`."""
+
+    checkpoint: str  # name of its folder
 
 
 @dataclass(frozen=True)
@@ -36,22 +87,7 @@ class Checkpoint:
     """A checkpoint on disk: where it is and what its `state.json` says."""
 
     folder: Path
-    state: Mapping[str, Any]
-
-    @property
-    def stage(self) -> str:
-        """Name of the stage it is from."""
-        return str(self.state["stage"])
-
-    @property
-    def step(self) -> int:
-        """Steps of the stage that were done."""
-        return int(self.state["step"])
-
-    @property
-    def finished(self) -> bool:
-        """Whether the stage ended here: with its last step, or with its part of a time budget."""
-        return bool(self.state["finished"])
+    state: State
 
 
 def folder_of(run: Path, stage: str, step: int) -> Path:
@@ -59,13 +95,11 @@ def folder_of(run: Path, stage: str, step: int) -> Path:
     return run / "checkpoints" / f"{stage}-{step:06d}"
 
 
-def save(
-    run: Path, stage: Stage, step: int, ema: EMA, rng: Mapping[str, Tensor], facts: Mapping[str, Any], keep: int
-) -> Path:
+def save(run: Path, stage: Stage, step: int, ema: EMA, rng: Mapping[str, Tensor], facts: Facts, keep: int) -> Path:
     """Write a checkpoint after `step` steps, point `last.json` to it and remove those of the stage that are too old.
 
     Beside the stage it holds the averages (if there are any), `rng`, the states of the generators of all processes,
-    and `facts` for `state.json`, among them `finished`. The last `keep` checkpoints of this stage stay, but none of a
+    and `facts` for `state.json`. The last `keep` checkpoints of this stage stay, but none of a
     later step: a run that went back to an earlier checkpoint has left it behind.
 
     Raises:
@@ -78,7 +112,7 @@ def save(
         "format": FORMAT,
         "stage": stage.name,
         "step": step,
-        **facts,
+        **asdict(facts),
         "average_updates": ema.updates,
         "optimizers": pack(optimizers, tensors, "optimizers"),
         "schedulers": pack(schedulers, tensors, "schedulers"),
@@ -93,10 +127,10 @@ def save(
         write_json(folder / "state.json", state)
     for later in _stage_folders(run, stage.name):
         if _step_of(later) > step:
-            _remove(later)
+            retire(later)
     write_json(run / "last.json", {"checkpoint": final.name})
     for old in _stage_folders(run, stage.name)[:-keep]:
-        _remove(old)
+        retire(old)
     return final
 
 
@@ -111,7 +145,7 @@ def find_last(run: Path, stages: Iterable[str]) -> Checkpoint | None:
         return None
     folder = newest[-1]
     if (run / "last.json").is_file():
-        named = run / "checkpoints" / str(read_json(run / "last.json").get("checkpoint"))
+        named = run / "checkpoints" / read_settings(run / "last.json", Last).checkpoint
         # A person may have removed a damaged checkpoint by hand, as the message about it says.
         folder = named if named in newest else folder
     try:
@@ -126,14 +160,17 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         StillmotionError: it is missing, damaged or from a newer version.
     """
-    state = read_json(folder / "state.json")
-    if not isinstance(state, dict) or not {"format", "stage", "step"} <= state.keys():
-        raise StillmotionError(f"{folder / 'state.json'} is not the state of a checkpoint.")
-    if state["format"] != FORMAT:
+    path = folder / "state.json"
+    stored = read_json(path)
+    found = stored.get("format") if isinstance(stored, dict) else None
+    if isinstance(found, int) and found != FORMAT:
         raise StillmotionError(
-            f"The checkpoint {folder} has format {state['format']}, and this version reads {FORMAT}: resume with the "
+            f"The checkpoint {folder} has format {found}, and this version reads {FORMAT}: resume with the "
             "version of stillmotion that wrote it."
         )
+    state = parse_settings(State, stored, str(path))
+    if folder.name != folder_of(folder, state.stage, state.step).name:
+        raise StillmotionError(f"{path} is of step {state.step} of stage {state.stage!r}, not of its folder's.")
     return Checkpoint(folder, state)
 
 
@@ -147,13 +184,12 @@ def load(checkpoint: Checkpoint, stage: Stage, ema: EMA) -> None:
     try:
         _load_weights(checkpoint, stage, ema)
         tensors = load_tensors(folder / "optim.safetensors")
-        optimizers, schedulers = (unpack(state[kind], tensors) for kind in ("optimizers", "schedulers"))
-        for name, optimizer in stage.optimizers.items():
-            optimizer.load_state_dict(_match_layout(optimizer, optimizers[name]))
-        for name, scheduler in optional(stage, "schedulers").items():
-            scheduler.load_state_dict(schedulers[name])
-    except (KeyError, TypeError) as error:
-        raise StillmotionError(f"The checkpoint {folder} lacks {error}.{_advice(folder)}") from error
+        with parsing(f"The checkpoint {folder}", "its optimisers or schedulers are not those of this training"):
+            optimizers, schedulers = (unpack(kind, tensors) for kind in (state.optimizers, state.schedulers))
+            for name, optimizer in stage.optimizers.items():
+                optimizer.load_state_dict(_match_layout(optimizer, optimizers[name]))
+            for name, scheduler in optional(stage, "schedulers").items():
+                scheduler.load_state_dict(schedulers[name])
     except StillmotionError as error:
         raise StillmotionError(f"{str(error).rstrip('.')}.{_advice(folder)}") from error
 
@@ -166,7 +202,7 @@ def load_final(run: Path, stage: Stage) -> None:
     """
     ema = EMA(optional(stage, "ema"), decay=0.0)
     final = open_checkpoint(_newest(run, stage.name))
-    if not final.finished:
+    if not final.state.finished:
         raise StillmotionError(f"The last checkpoint of stage {stage.name!r} is gone from {run}; start a new run.")
     _load_weights(final, stage, ema)
     ema.copy_to_networks()
@@ -222,19 +258,12 @@ def _step_of(folder: Path) -> int:
     return int(folder.name.rpartition("-")[2])
 
 
-def _remove(folder: Path) -> None:
-    """Remove a checkpoint; a hidden name first: a kill meanwhile must not leave a half one that looks whole."""
-    hidden = folder.with_name(f".tmp-{folder.name}")
-    folder.rename(hidden)
-    shutil.rmtree(hidden, ignore_errors=True)
-
-
 def _load_weights(checkpoint: Checkpoint, stage: Stage, ema: EMA) -> None:
     """Put weights into the stage's networks, and averaged ones into `ema`."""
     _fill(_weights(stage.networks), checkpoint.folder / "model.safetensors")
     if ema.shadow:
         _fill(ema.shadow, checkpoint.folder / "ema.safetensors")
-        ema.updates = int(checkpoint.state["average_updates"])
+        ema.updates = checkpoint.state.average_updates
 
 
 def _weights(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
@@ -269,7 +298,7 @@ def _fill(targets: Mapping[str, Tensor], path: Path) -> None:
                 f"{path} does not fit these networks: {key} is {tuple(stored[key].shape)}, not {tuple(target.shape)}."
             )
     for key, target in targets.items():
-        target.copy_(stored[key])
+        copy_into(target, stored[key], f"{path}: {key}")
 
 
 def _match_layout(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:

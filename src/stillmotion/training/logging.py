@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from stillmotion.files import write_bytes, writing
+from stillmotion.outputs import write_bytes, writing
 
 
 class MeanMeter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import torch
 
 from stillmotion.data.sampling import loader
 from stillmotion.errors import StillmotionError
-from stillmotion.files import load_tensors, read_json, remove_stale, write_json
+from stillmotion.files import load_tensors, parsing, read_json, write_json
 from stillmotion.nn import device
+from stillmotion.outputs import remove_stale, writing
 from stillmotion.training import checkpoint, distributed, prefetch, reporting, state
 from stillmotion.training.checkpoint import Checkpoint
 from stillmotion.training.ema import EMA
@@ -27,6 +28,8 @@ from stillmotion.training.stage import Batch, Stage, check_stages, optional
 from stillmotion.training.update import Updater
 from stillmotion.version import __version__
 
+CONFIG = "config.json"
+
 
 def fit(
     stages: Sequence[Stage],
@@ -34,6 +37,7 @@ def fit(
     settings: LoopSettings | None = None,
     *,
     config: Mapping[str, Any],
+    may_change: Collection[str] = (),
     resume: bool = False,
 ) -> Outcome:
     """Train stages one after the other.
@@ -48,6 +52,8 @@ def fit(
         run: folder of this training.
         settings: how to train.
         config: everything that decides what is trained, as JSON values; a run is only resumed with the same.
+        may_change: dotted names in `config` that may differ on resume; an entry of a list is named by its `name`. A
+            stage that is given more steps than it was finished with goes on.
         resume: continue the run in `run` from its last checkpoint; if it has none yet, start it.
 
     Returns:
@@ -60,9 +66,14 @@ def fit(
     accelerator = distributed.start(settings)
     check_stages(stages, accelerator.num_processes)
     names = [stage.name for stage in stages]
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-    distributed.on_main(accelerator, _open_run, run, config, resume, names)
+    digest = hashlib.sha256(json.dumps(_leaves(config, may_change), sort_keys=True).encode()).hexdigest()
+    distributed.on_main(accelerator, _open_run, run, config, may_change, resume)
     last = checkpoint.find_last(run, names) if resume else None
+    if last is not None and stages[names.index(last.state.stage)].steps < last.state.step:
+        raise StillmotionError(
+            f"Stage {last.state.stage!r} in {run} has {last.state.step} steps already; give as many or more."
+        )
+    distributed.on_main(accelerator, write_json, run / CONFIG, config)
     with StopSignal() as stop_signal:
         log = JsonLines(run / "log.jsonl")
         session = Session(run, names, settings, accelerator, stop_signal, log, config_hash=digest)
@@ -77,52 +88,91 @@ def fit(
                     network.eval()
 
 
-def _open_run(run: Path, config: Mapping[str, Any], resume: bool, names: Sequence[str]) -> None:
+def check_run(run: Path, resume: bool) -> None:
+    """Refuse a folder that is not new, or with `resume` no run; what is there stays as it is.
+
+    Raises:
+        StillmotionError: says which.
+    """
+    with writing(run):
+        if not run.is_dir():
+            if run.exists():
+                raise StillmotionError(f"{str(run)!r} is not a folder; choose another name for the run.")
+            if resume:
+                raise StillmotionError(
+                    f"There is no run to resume in {run}; check the name or start without resuming."
+                )
+            return
+        names = sorted(path.name for path in run.iterdir() if not path.name.startswith(".stillmotion-"))
+    is_run = CONFIG in names and not {"checkpoints", "log.jsonl", "initial.safetensors"}.isdisjoint(names)
+    if is_run and not resume:
+        raise StillmotionError(f"{run} already holds a training: resume it or choose another folder.")
+    if names and not is_run and names != [CONFIG]:
+        raise StillmotionError(f"{run} holds {names[0]!r} and is no run; choose another folder.")
+    if names == [CONFIG] and not resume:
+        raise StillmotionError(f"{run} holds a {CONFIG} already; choose another folder.")
+
+
+def _open_run(run: Path, config: Mapping[str, Any], may_change: Collection[str], resume: bool) -> None:
     """Check that the folder is new, or is this run; on the first process only."""
-    if resume and not run.is_dir():
-        raise StillmotionError(f"There is no run to resume in {run}; check the name or start without resuming.")
+    check_run(run, resume)
     remove_stale(run / "checkpoints")
     remove_stale(run)
-    if resume and (run / "config.json").is_file():
-        _same_config(run, config)
-    elif not resume and checkpoint.find_last(run, names) is not None:
-        raise StillmotionError(f"{run} already holds a training: resume it or choose another folder.")
-    run.mkdir(parents=True, exist_ok=True)
-    write_json(run / "config.json", config)
+    if resume and (run / CONFIG).is_file():
+        _same_config(run, config, may_change)
+    with writing(run):
+        run.mkdir(parents=True, exist_ok=True)
 
 
-def _same_config(run: Path, config: Mapping[str, Any]) -> None:
-    stored = read_json(run / "config.json")
-    given = json.loads(json.dumps(config))
-    if stored == given:
-        return
+def _same_config(run: Path, config: Mapping[str, Any], may_change: Collection[str] = ()) -> None:
+    stored = read_json(run / CONFIG)
+    if not isinstance(stored, dict):
+        raise StillmotionError(f"{run / CONFIG} is not the configuration of a training; start a new run.")
+    then, now = _leaves(stored, may_change), _leaves(json.loads(json.dumps(config)), may_change)
     differing = [
-        f"{key}: {json.dumps(stored.get(key))[:60]} then, {json.dumps(given.get(key))[:60]} now"
-        for key in sorted(stored.keys() | given.keys())
-        if stored.get(key) != given.get(key)
+        f"{key}: {json.dumps(then.get(key))[:60]} then, {json.dumps(now.get(key))[:60]} now"
+        for key in sorted(then.keys() | now.keys())
+        if then.get(key) != now.get(key)
     ]
-    raise StillmotionError(
-        f"The run in {run} was started with another configuration ({'; '.join(differing[:3])}); resume it "
-        "with the same one or start a new run in another folder."
-    )
+    if differing:
+        raise StillmotionError(
+            f"The run in {run} was started with another configuration ({'; '.join(differing[:3])}); resume it "
+            "with the same one or start a new run in another folder."
+        )
+
+
+def _leaves(values: Any, without: Collection[str] = (), prefix: str = "") -> dict[str, Any]:
+    """The values of nested plain values by dotted name, but for those in `without` and below."""
+    if isinstance(values, list | tuple):
+        names = [each.get("name", i) if isinstance(each, dict) else i for i, each in enumerate(values)]
+        values = dict(zip(map(str, names), values, strict=True))
+    if not isinstance(values, Mapping) or not values:
+        return {prefix: {} if isinstance(values, Mapping) else values}
+    inner = {f"{prefix}.{name}".lstrip("."): value for name, value in values.items()}
+    return {
+        key: leaf
+        for name, value in inner.items()
+        if name not in without
+        for key, leaf in _leaves(value, without, name).items()
+    }
 
 
 def _prepare(session: Session, last: Checkpoint | None) -> None:
     """Check that the run is the same, and choose the precision: once, for the same bits on resume."""
     settings = session.settings
     if last is not None:
-        if last.state["config_hash"] != session.config_hash:
+        if last.state.config_hash != session.config_hash:
             raise StillmotionError(
                 f"The checkpoint {last.folder.name} belongs to another configuration than {session.run} has "
                 "now; restore the run's config.json or start a new run."
             )
-        if last.state["processes"] != session.accelerator.num_processes:
+        if last.state.processes != session.accelerator.num_processes:
             raise StillmotionError(
-                f"The run in {session.run} was trained by {last.state['processes']} processes, not "
+                f"The run in {session.run} was trained by {last.state.processes} processes, not "
                 f"{session.accelerator.num_processes}: resume it with as many, each has random numbers of its own."
             )
-        session.seconds = float(last.state["seconds"])
-        unfinished = not (last.finished and last.stage == session.stages[-1])
+        session.seconds = last.state.seconds
+        unfinished = not (last.state.finished and last.state.stage == session.stages[-1])
         if unfinished and settings.time_budget_s is not None and session.seconds >= settings.time_budget_s:
             raise StillmotionError(
                 f"The run in {session.run} has been trained for {session.seconds / 60:.1f} minutes, which a time "
@@ -130,13 +180,13 @@ def _prepare(session: Session, last: Checkpoint | None) -> None:
             )
     times: dict[str, float] = {}
     if last is not None and settings.precision == "auto":
-        session.precision = str(last.state["precision"])
+        session.precision = last.state.precision
     else:
         chosen = device.choose_precision(settings.precision, session.accelerator.device, settings.channels_last)
         session.precision, times = distributed.broadcast_value(session.accelerator, chosen)
     if not session.is_main:
         return
-    stage, step = (session.stages[0], 0) if last is None else (last.stage, last.step)
+    stage, step = (session.stages[0], 0) if last is None else (last.state.stage, last.state.step)
     session.log.truncate(session.stages, stage, step)
     session.log.write(
         {
@@ -157,7 +207,7 @@ def _prepare(session: Session, last: Checkpoint | None) -> None:
 
 
 def _run_stages(session: Session, stages: Sequence[Stage], last: Checkpoint | None) -> Outcome:
-    current = session.stages.index(last.stage) if last is not None else 0
+    current = session.stages.index(last.state.stage) if last is not None else 0
     step = 0
     for index, stage in enumerate(stages):
         if index < current:
@@ -197,7 +247,7 @@ def _train_stage(session: Session, stages: Sequence[Stage], last: Checkpoint | N
     """Train the first of the stages that are left, from its checkpoint if there is one."""
     stage = stages[0]
     session.tick()
-    started = session.seconds if last is None else float(last.state["started"])
+    started = session.seconds if last is None else last.state.started
     generators = optional(stage, "generators")
     rank, world = session.accelerator.process_index, session.accelerator.num_processes
     state.seed_all(session.settings.seed, stage.name, rank, generators)
@@ -208,7 +258,7 @@ def _train_stage(session: Session, stages: Sequence[Stage], last: Checkpoint | N
         distributed.broadcast_weights(session.accelerator, stage.networks)
     ema = EMA(optional(stage, "ema"), session.settings.ema_decay)
     progress = Progress(stage, Updater(stage, session.accelerator), ema, MeanMeter())
-    progress.step = last.step if last is not None else 0
+    progress.step = last.state.step if last is not None else 0
     progress.started = started
     if (budget := session.settings.time_budget_s) is not None:
         # What the stages before have left is shared by steps, so that none takes the time of those behind it.
@@ -226,11 +276,13 @@ def _train_stage(session: Session, stages: Sequence[Stage], last: Checkpoint | N
             )
         )
     if last is not None:
-        progress.finished = last.finished
+        progress.finished = last.state.finished and stage.steps <= last.state.steps
         checkpoint.load(last, stage, ema)
-        progress.meter.reset(last.state["sums"])
-        states = load_tensors(last.folder / "rng.safetensors")
-        state.restore(distributed.own_rank(session.accelerator, states), generators)
+        progress.meter.reset(last.state.sums)
+        path = last.folder / "rng.safetensors"
+        states = load_tensors(path)
+        with parsing(f"The file {path}", "it does not hold the random numbers of this training"):
+            state.restore(distributed.own_rank(session.accelerator, states), generators)
     moved = prefetch.on_device(batches, session.accelerator.device, session.settings.channels_last)
     with reporting.displays(session, progress), moved as on_device:
         _iterate(session, progress, on_device)
@@ -293,20 +345,20 @@ def _step(session: Session, progress: Progress, batch: Batch) -> None:
 def _save(session: Session, progress: Progress) -> None:
     states = state.capture(optional(progress.stage, "generators"))
     states = distributed.gather_by_rank(session.accelerator, states)
-    facts = {
-        "steps": progress.stage.steps,
-        "stages": session.stages,
-        "processes": session.accelerator.num_processes,
-        "threads": torch.get_num_threads(),
-        "precision": session.precision,
-        "finished": progress.finished,
-        "seconds": session.seconds,
-        "started": progress.started,
-        "sums": reporting.shared_sums(session, progress),
-        "config_hash": session.config_hash,
-        "stillmotion": __version__,
-        "torch": torch.__version__,
-    }
+    facts = checkpoint.Facts(
+        steps=progress.stage.steps,
+        stages=list(session.stages),
+        processes=session.accelerator.num_processes,
+        threads=torch.get_num_threads(),
+        precision=session.precision,
+        finished=progress.finished,
+        seconds=session.seconds,
+        started=progress.started,
+        sums=reporting.shared_sums(session, progress),
+        config_hash=session.config_hash,
+        stillmotion=__version__,
+        torch=torch.__version__,
+    )
 
     def write() -> None:
         session.log.sync()

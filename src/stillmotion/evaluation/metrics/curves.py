@@ -18,7 +18,7 @@ from torchmetrics import Metric
 from stillmotion import media
 from stillmotion.evaluation.metrics.base import check_frames
 from stillmotion.evaluation.metrics.pixel import PSNR, SSIM
-from stillmotion.files import write_bytes
+from stillmotion.outputs import write_bytes
 
 MAX_STEPS = 1024  # later frames of a clip do not count
 

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from stillmotion.options import Box, Control, check_box, check_video, option
+from stillmotion.options import Box, Control, check_box, check_video, option, rate
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+_FPS = "frames per second of the result"
 
 
 def _check_crop(name: str, value: Any) -> Any:
@@ -29,7 +32,7 @@ class Drive(Control):
         transfer: `relative` moves the still's keypoints as the driving ones move from the first driving frame;
             `absolute` puts them where the driving ones are (a reconstruction, if the still is the first frame); None
             takes the model's own (`transfer` in its configuration).
-        fps: frames per second of frames given as an array; None means 25. A file knows its own.
+        fps: frames per second of the result; None is the video's own, 25 for frames in an array or a folder.
         scale_motion: relative transfer only: scale the motion by the size of the still's body over the driver's
             (square root of the ratio of the keypoints' hull areas; the release's `movement_mult`).
         clip_mean: relative transfer only: keep keypoints inside the picture (the release's `clip_mean`).
@@ -58,7 +61,7 @@ class Drive(Control):
         choices=("relative", "absolute"),
         help="how keypoints are carried over (default: the model's own, mostly relative)",
     )
-    fps: float | None = option(default=None, above=0)
+    fps: float | None = option("--fps", default=None, metavar="FPS", parse=rate, above=0, help=_FPS)
     scale_motion: bool = option(
         "--scale-motion", "--movement-mult", default=False, help="scale the motion by the size of the bodies"
     )
@@ -96,14 +99,14 @@ class Predict(Control):
 
     Attributes:
         frames: how many frames to make; the first is the still.
-        fps: frames per second; those of the training clips, if the motion is to have their speed.
+        fps: frames per second; None is the rate of the training clips.
     """
 
     given_by: ClassVar[str] = "--predict"
     summary: ClassVar[str] = "continue as the training clips did; for models with a keypoint predictor"
 
     frames: int = option(default=32, at_least=1)
-    fps: float = option(default=25.0, above=0)
+    fps: float | None = option("--fps", default=None, metavar="FPS", parse=rate, above=0, help=_FPS)
 
 
 CONTROLS = (Drive, Predict)

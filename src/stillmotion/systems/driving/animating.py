@@ -183,7 +183,7 @@ class DrivingRollout(Rollout):
         self.control = control
         self._masking: Any = None
         if isinstance(control, Predict):
-            self.fps = control.fps
+            self.fps = control.fps or self.system.clip_fps
             self._targets = self._predicted(self.output.frames or control.frames)
             return
         assert isinstance(control, Drive)

@@ -7,6 +7,7 @@ root mean square distance from it becomes one.
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from stillmotion import geometry, media
-from stillmotion.errors import StillmotionError
+from stillmotion.errors import StillmotionError, StillmotionWarning
 from stillmotion.keypoints.networks import Keypoints
 from stillmotion.options import Box
 from stillmotion.rendering.canvas import to_network
@@ -34,6 +35,9 @@ LIKE_SIZE = (0.67, 1.5)
 
 LIKE_PLACE = 0.35
 """How far apart the bodies' centres may lie, as a share of the picture's side."""
+
+BLANK, MOST_BLANK = 2.0, 25
+"""A frame whose grey levels vary less (standard deviation) shows nothing; so many are passed over at the start."""
 
 NO_BODY = 1e-4
 """Keypoints nearer than this to each other (root mean square, normalised) have no size to compare."""
@@ -56,6 +60,14 @@ class Driver:
             self.reader = media.open_video(control.video).__enter__()
             frames, self.fps = iter(self.reader), self.reader.fps
         self.fps = control.fps or self.fps
+        if self.reader is not None and self.reader.length == 1:
+            warnings.warn(
+                f"The driver {str(control.video)!r} is one picture or one frame, so nothing will move; give a video.",
+                StillmotionWarning,
+                stacklevel=2,
+            )
+        if control.transfer == "relative":
+            frames = without_blank_start(frames)
         # Not one more is decoded: what follows frame N of `--frames N` may be damaged.
         small = (to_network(frame, size, device) for frame in itertools.islice(frames, output.frames))
         self.batches: Iterator[Tensor] = (torch.cat(batch) for batch in in_batches(small, BATCH))
@@ -65,6 +77,25 @@ class Driver:
         self.batches = iter(())
         if self.reader is not None:
             self.reader.__exit__(None, None, None)
+
+
+def without_blank_start(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Frames from the first that shows something: motion counts from it, and a fade-in begins with black.
+
+    Of a video whose first `MOST_BLANK` frames are blank, none is passed over.
+    """
+    begun = list[np.ndarray]()
+    for frame in frames:
+        begun.append(frame)
+        if float(frame.std(axis=(0, 1)).max()) >= BLANK or len(begun) > MOST_BLANK:
+            break
+    if 1 < len(begun) <= MOST_BLANK and float(begun[-1].std(axis=(0, 1)).max()) >= BLANK:
+        several = (
+            f"first {len(begun) - 1} frames of the driver are" if len(begun) > 2 else "first frame of the driver is"
+        )
+        warnings.warn(f"The {several} blank and passed over.", StillmotionWarning, stacklevel=2)
+        begun = begun[-1:]
+    return itertools.chain(begun, frames)
 
 
 def transfer(still: Keypoints, reference: Keypoints, driving: Keypoints, control: Drive) -> Keypoints:
