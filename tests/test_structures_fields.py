@@ -271,10 +271,10 @@ def test_a_mask_and_a_plate_are_taken_by_fields_alone(tmp_path: Path) -> None:
 
 def test_refined_frames_tell_what_they_were_before() -> None:
     """G_R's share is painted over everything: with its mask at one, frames are its content."""
-    config = changed(LEARNS, refinement__mask_start=-30.0)
     still = np.random.default_rng(1).integers(0, 256, (16, 16, 3), np.uint8)
-    made = system(config)
-    track = figure(6) * (16 / 40)
+    made, track = system(LEARNS), figure(6) * (16 / 40)
+    with torch.no_grad():
+        made.networks.refinement.heads.bias[3:] = -30.0  # type: ignore[union-attr]
     steps = list(made.animate(still, Poses(track), size="model"))
     assert all(np.array_equal(step.frame, step.facts["coarse"]) for step in steps)
     with torch.no_grad():
@@ -282,6 +282,24 @@ def test_refined_frames_tell_what_they_were_before() -> None:
     painted = list(made.animate(still, Poses(track), size="model"))
     assert painted[0].facts["shares"][PAINT].min() == pytest.approx(1)
     assert np.abs(painted[0].frame.astype(int) - 127).max() <= 3  # fresh content is about zero: grey
+
+
+def test_a_difference_is_added_to_what_changes_alone() -> None:
+    """Ours: with the mask at one, frames are brighter by the content where they are not the still's own pixels."""
+    still = np.full((16, 16, 3), 100, np.uint8)
+    made, track = system(changed(LEARNS, refinement__content="difference")), figure(6) * (16 / 40)
+    with torch.no_grad():
+        made.networks.refinement.heads.bias[3:] = 30.0  # type: ignore[union-attr]
+        made.networks.refinement.heads.bias[:3] = 0.2  # type: ignore[union-attr]
+        made.networks.forecast.fields.paint.bias[:] = -0.44  # type: ignore[union-attr, index]
+    for size in ("model", "native"):
+        step = list(made.animate(still, Poses(track), size=size))[2]
+        rise = step.frame.astype(int) - step.facts["coarse"]
+        assert np.abs(rise - 255 * np.tanh(0.2) / 2).max() < 6
+    with torch.no_grad():
+        made.networks.forecast.fields.shares.bias[STATIC] = 5.0  # type: ignore[union-attr, index]
+    kept = list(made.animate(still, Poses(track)))
+    assert all(np.array_equal(step.frame, still) for step in kept)
 
 
 def test_a_face_is_moved_by_a_video(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def resize_map(values: Tensor, size: Size, mode: str = "bilinear") -> Tensor:
     Args:
         values: B x C x H x W.
         size: the new (height, width).
-        mode: `bilinear`; or as the released Monkey-Net does, `nearest`, and for vox `unaligned`, which is bilinear with
+        mode: `bilinear`; or as the released Monkey-Net does, `nearest`, and for vox `unaligned`, bilinear with
             aligned outer edges. Both shift coordinates by up to a pixel.
     """
     if tuple(values.shape[-2:]) == tuple(size):

@@ -43,7 +43,7 @@ def _pokes(_: str, name: str, value: Tensor, __: Any) -> tuple[str, Tensor] | No
 
 
 def _structures(_: str, name: str, value: Tensor, __: Any) -> tuple[str, Tensor] | None:
-    from stillmotion.systems.structures.networks import rename_release
+    from stillmotion.systems.structures.forecasting import rename_release
 
     return f"forecast.{rename_release(name)}", value
 

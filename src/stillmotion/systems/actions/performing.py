@@ -87,7 +87,7 @@ class FieldPerformer:
 
     def empty(self) -> Drawn:
         """The plate where the figure is; the still's own pixels elsewhere."""
-        backdrop, size, figure = self.renderer.backdrop, self.player.canvas.size, self.player.figure
+        backdrop, size, figure = self.renderer.backdrop, self.player.canvas.size, self.player.scene.figure
         if backdrop is None:
             raise StillmotionError("There is no clear figure in this still to remove; give one with --mask.")
         if figure is None:  # a person gave its mask

@@ -98,7 +98,9 @@ class RefinementConfig:
     width: Count = 64  # of the first level; it doubles with each level
     levels: Count = 4  # each halves time and space
     critic_width: Count = 64
-    mask_start: float = 0.0  # ours: initial logit of the mask; below zero, refinement starts from "keep the forecast"
+    # `frame`: the content replaces the forecast under the mask (Eq. 10). Ours, `difference`: it is added to it, so
+    # that refinement starts from the forecast, and at the still's own size what it does not change stays sharp.
+    content: Literal["frame", "difference"] = "frame"
 
     def __post_init__(self) -> None:
         if self.frames % (1 << self.levels) != 0:
@@ -227,7 +229,7 @@ _SMALL = StructuresConfig(
     clip=ClipConfig(augmentation="strong"),
     structure=StructureConfig(kind="joints", sigma=0.04),
     forecast=ForecastConfig(fields=True, width=24, max_width=128),
-    refinement=RefinementConfig(frames=16, overlap=4, width=16, mask_start=-4.0),
+    refinement=RefinementConfig(frames=16, overlap=4, width=16, content="difference"),
     pose=PoseConfig(width=256),
     field_losses=PairLossConfig(
         warp=2.0, paint=5.0, pyramid=10.0, motion_weighting=1.0, displacement=15.0, visibility=1.0, figure=1.0

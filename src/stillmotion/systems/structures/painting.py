@@ -12,7 +12,7 @@ from torch import Tensor
 from stillmotion import media
 from stillmotion.keypoints.playing import autocast
 from stillmotion.rendering.canvas import Canvas
-from stillmotion.rendering.compositing import hold
+from stillmotion.rendering.compositing import hold, settled
 from stillmotion.rendering.fields import PAINT, STATIC, Fields, blend, warp_still
 from stillmotion.rendering.scene import Scene
 from stillmotion.systems.base import Output, Step
@@ -42,6 +42,7 @@ class Frames(NamedTuple):
     content: Tensor  # N x 3 x S x S in [-1, 1], G_M's
     structure: Tensor  # N x C x S x S
     coarse: Tensor  # N x 3 x S x S in [-1, 1], before refinement
+    added: Tensor  # N x 3 x S x S, what refinement adds to the blend of frames in [0, 1]; zero where it paints
 
     def rows(self, index: slice | Tensor) -> Frames:
         """Some of them."""
@@ -158,6 +159,9 @@ class Painter:
         """A clip of forecasts with what G_R replaces, painted (Eq. 10)."""
         with autocast(self.canvas, self.precision):
             made = network(coarse.coarse[None], coarse.structure[None])
+        if self.config.refinement.content == "difference":
+            changes = settled(coarse.shares)[:, STATIC : STATIC + 1] < 1  # what stays has the still's own pixels
+            return coarse._replace(added=changes * (made.frames[0].float() - coarse.coarse) / 2)
         mask, content = made.mask[0].float(), (made.content[0].float() + 1) / 2
         shares = (1 - mask) * coarse.shares
         shares[:, PAINT : PAINT + 1] += mask
@@ -169,12 +173,14 @@ class Painter:
         renderer, small = self.scene.renderer, self.canvas.small
         self.scene.reveal(made.shares)
         fields = hold(made.fields(), self.border)
+        added = self.border * made.added if made.added.any() else None
         if self.output.native:
             frame = self.still.copy()
             x, y, width, height = self.canvas.crop
-            frame[y : y + height, x : x + width] = renderer.render(fields)
+            frame[y : y + height, x : x + width] = renderer.render(fields, added)
         else:
-            frame = media.to_pictures(blend(fields, warp_still(small, fields), small, renderer.small_plate))[0]
+            blended = blend(fields, warp_still(small, fields), small, renderer.small_plate)
+            frame = media.to_pictures(blended if added is None else blended + added)[0]
         mask = 1 - made.shares[:, STATIC : STATIC + 1]
         refined = {} if self.networks.refinement is None else {"coarse": _pictured(made.coarse)}
         masks = {"mask": mask[0].cpu().numpy(), "shares": fields.shares[0].cpu().numpy()}
@@ -203,12 +209,12 @@ def as_frames(made: ForecastOutput, maps: Tensor, small: Tensor) -> Frames:
     if made.fields is not None:
         fields = made.fields
         painted = fields.shares[:, PAINT : PAINT + 1] * fields.paint
-        return Frames(fields.displacement, fields.shares, painted, content, maps, frame)
+        return Frames(fields.displacement, fields.shares, painted, content, maps, frame, torch.zeros_like(frame))
     kept = 1 - made.mask.float()
     shares = torch.zeros_like(kept).repeat(1, 4, 1, 1)
     shares[:, STATIC], shares[:, PAINT] = kept[:, 0], 1 - kept[:, 0]
     still = torch.zeros_like(frame).movedim(1, -1)[..., :2]
-    return Frames(still, shares, (frame + 1) / 2 - kept * small, content, maps, frame)
+    return Frames(still, shares, (frame + 1) / 2 - kept * small, content, maps, frame, torch.zeros_like(frame))
 
 
 def _pictured(frames: Tensor) -> np.ndarray:

@@ -50,8 +50,8 @@ class RefinementNetwork(nn.Module):
         )
         last = 2 * widths[0] if refinement.levels > 1 else widths[0]
         self.heads = nn.ConvTranspose3d(last, 4, 4, 2, 1)
+        self.added = refinement.content == "difference"
         _initialise(self)
-        nn.init.constant_(cast(Tensor, self.heads.bias)[3:], refinement.mask_start)
 
     def forward(self, coarse: Tensor, structures: Tensor) -> RefinementOutput:
         """Refine a clip.
@@ -68,6 +68,8 @@ class RefinementNetwork(nn.Module):
             x = torch.cat([block(x), skip], dim=1)
         heads = self.heads(x).transpose(1, 2)  # N x K x 4 x s x s
         content, mask = torch.tanh(heads[:, :, :3]), torch.sigmoid(heads[:, :, 3:])
+        if self.added:
+            content = (coarse + content).clamp(-1, 1)
         return RefinementOutput(mask * content + (1 - mask) * coarse, mask, content)
 
 
