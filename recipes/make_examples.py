@@ -1,4 +1,4 @@
-"""Generate the bundled stills, driving videos and strokes, from a seed of no training, and a still per world.
+"""Generate the bundled stills, driving videos, strokes, poses and faces, from a seed of no training.
 
     python recipes/make_examples.py examples
 
@@ -30,6 +30,7 @@ STROKES = {  # world-name: way points, pixels from the object's centre in the wo
     "arm-down": ([(0, 0), (-40, 65)], 15),
     "arm-across": ([(0, 0), (50, 60), (-60, 90)], 10),
 }
+FACE = 40  # of the still; the next one drives it
 WALKER = {"index": 0, "far": True, "action": "walk"}  # small, so that there is room for a stroke
 PEOPLE, TRIED = range(100, 130), 24  # indices of the people to choose from, and how many of their frames
 
@@ -60,9 +61,30 @@ def write_strokes(folder: Path) -> None:
         write_json(folder / f"{name}.json", {"points": points.round(1).tolist()})
 
 
+def write_poses(folder: Path, action: str, drive: Clip, still: Clip) -> None:
+    """Write `ACTION.json`, the poses of a driver, and `ACTION-still.json`, that of the still's own person."""
+    for name, clip, frames in ((action, drive, slice(None)), (f"{action}-still", still, slice(-1, None))):
+        joints = clip.tracks["joints"][frames].round(1).tolist()
+        height, width = clip.frames.shape[1:3]
+        about = {"joints": "penn", "size": [width, height], "fps": clip.fps}
+        write_json(folder / f"{name}.json", {"poses": joints, **about})
+
+
+def write_faces(folder: Path) -> None:
+    """Write a still, a driver who is surprised, and the landmarks of both: two people of the world `faces`."""
+    still = sample_clip("faces", SEED, FACE, size=STILL_SIZE, frames=1, action="surprise")
+    drive = sample_clip("faces", SEED, FACE + 1, size=DRIVE_SIZE, frames=FRAMES, action="surprise")
+    media.write_picture(folder / "still.png", still.frames[0], overwrite=True)
+    media.write_video(folder / "surprise.mp4", iter(drive.frames), fps=drive.fps, overwrite=True)
+    for name, clip in (("still", still), ("surprise", drive)):
+        write_json(folder / f"{name}.json", clip.tracks["landmarks"][..., :2].round(1).tolist())
+
+
 def main(folder: Path) -> None:
-    """Write `stills/NAME.png`, `drives/NAME.mp4`, `worlds/WORLD.png` and what `write_strokes` writes."""
-    (folder / "strokes").mkdir(parents=True, exist_ok=True)
+    """Write `stills/NAME.png`, `drives/NAME.mp4`, `worlds/WORLD.png`, strokes, poses, and faces."""
+    for name in ("strokes", "poses", "faces", "stills", "drives", "worlds"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    write_faces(folder / "faces")
     write_strokes(folder / "strokes")
     for world, index in SHOWN.items():
         still = sample_clip(world, SEED, index, size=STILL_SIZE, frames=1).frames[0]
@@ -70,8 +92,9 @@ def main(folder: Path) -> None:
     for action, driver in DRIVERS.items():
         drive = sample_clip("puppets", SEED, driver, size=DRIVE_SIZE, frames=FRAMES, action=action)
         person, frame = nearest(action, drive)
-        still = sample_clip("puppets", SEED, person, size=STILL_SIZE, frames=frame + 1, action=action).frames[frame]
-        media.write_picture(folder / "stills" / f"{action}.png", still, overwrite=True)
+        still = sample_clip("puppets", SEED, person, size=STILL_SIZE, frames=frame + 1, action=action)
+        media.write_picture(folder / "stills" / f"{action}.png", still.frames[frame], overwrite=True)
+        write_poses(folder / "poses", action, drive, still)
         media.write_video(folder / "drives" / f"{action}.mp4", iter(drive.frames), fps=drive.fps, overwrite=True)
 
 

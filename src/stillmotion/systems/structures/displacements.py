@@ -44,38 +44,45 @@ def limb_displacement(stills: Tensor, frames: Tensor, side: int) -> Tensor:
         ... x S x S x 3, see the module. Limbs that either pose does not show do not count.
     """
     (start, end, shown), (start_before, end_before, shown_before) = limb_ends(frames), limb_ends(stills)
-    cells = torch.arange(side, dtype=frames.dtype, device=frames.device)
-    pixel = torch.stack(torch.meshgrid(cells, cells, indexing="xy"), dim=-1)[:, :, None]  # S x S x 1 x 2
-    along, across, length = _measured(pixel, start, end)  # ... x S x S x 12
+    (direction, length), (direction_before, length_before) = (
+        _measured(start, end),
+        _measured(start_before, end_before),
+    )
     shoulders = (frames[..., 1, :2] - frames[..., 2, :2]).norm(dim=-1) / 2
     reach = torch.full_like(length, LIMB_REACH * side)
-    reach[..., TRUNK] = torch.maximum(reach[..., TRUNK], shoulders[..., None, None])
-    beyond = (along - along.clamp(min=torch.zeros_like(length), max=length)).abs()
-    weight = (
-        torch.exp(-(beyond.square() + across.square()) / reach.square()) * (shown * shown_before)[..., None, None, :]
-    )
-    moved = _placed(along / length, across, start_before, end_before) - pixel  # ... x S x S x 12 x 2
-    every = weight.sum(-1, keepdim=True)
+    reach[..., TRUNK] = torch.maximum(reach[..., TRUNK], shoulders)
+    along = _linear(start, direction, side)  # ... x 12 x S x S, pixels from the limb's start along it
+    across = _linear(start, direction.flip(-1) * direction.new_tensor([-1.0, 1.0]), side)
+    beyond = along - torch.minimum(along.clamp(min=0), _maps(length))
+    weight = torch.exp(-(beyond.square() + across.square()) / _maps(reach.square())) * _maps(shown * shown_before)
+    stretched = along * _maps(length_before / length)
+    every = weight.sum(-3)
     trust = every / (every + math.exp(-(BACKGROUND_AT**2)))
-    displacement = (weight[..., None] * moved).sum(-2) / every.clamp_min(1e-12) * trust
-    return torch.cat([displacement * (2 / (side - 1)), trust], dim=-1)
+    cells = torch.arange(side, dtype=frames.dtype, device=frames.device)
+    parts = []
+    for axis, sign, pixel in ((0, -1, cells), (1, 1, cells[:, None])):
+        ahead, beside = _maps(direction_before[..., axis]), _maps(sign * direction_before[..., 1 - axis])
+        came = _maps(start_before[..., axis]) + ahead * stretched + beside * across
+        parts.append(((weight * came).sum(-3) / every.clamp_min(1e-12) - pixel) * trust * (2 / (side - 1)))
+    return torch.stack([*parts, trust], dim=-1)
 
 
-def _measured(pixel: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """How far pixels lie along limbs and across them, and the limbs' lengths, in pixels; ... x S x S x 12."""
-    limb = (end - start)[..., None, None, :, :]
-    length = limb.norm(dim=-1).clamp_min(1.0)
-    x, y = (pixel - start[..., None, None, :, :]).unbind(-1)
-    direction = limb / length[..., None]
-    dx, dy = direction.unbind(-1)
-    return x * dx + y * dy, y * dx - x * dy, length.expand_as(x)
+def _measured(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """Directions of limbs, ... x 12 x 2, and their lengths in pixels, ... x 12, at least 1."""
+    length = (end - start).norm(dim=-1).clamp_min(1.0)
+    return (end - start) / length[..., None], length
 
 
-def _placed(share: Tensor, across: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Places at a share along limbs and so many pixels across them; ... x S x S x 12 x 2."""
-    start, limb = start[..., None, None, :, :], (end - start)[..., None, None, :, :]
-    dx, dy = (limb / limb.norm(dim=-1, keepdim=True).clamp_min(1.0)).unbind(-1)
-    return start + share[..., None] * limb + across[..., None] * torch.stack([-dy, dx], dim=-1)
+def _linear(start: Tensor, direction: Tensor, side: int) -> Tensor:
+    """How far pixels lie from starts in directions, ... x 12 x 2 both; ... x 12 x S x S."""
+    cells = torch.arange(side, dtype=start.dtype, device=start.device)
+    x, y = ((cells - start[..., axis, None]) * direction[..., axis, None] for axis in (0, 1))
+    return x[..., None, :] + y[..., :, None]
+
+
+def _maps(values: Tensor) -> Tensor:
+    """A number per limb, for each pixel: ... x 12 to ... x 12 x 1 x 1."""
+    return values[..., None, None]
 
 
 def surface_coarse(motion: Tensor) -> Tensor:
