@@ -6,12 +6,15 @@ Shapes: N x C x h x w. The encoder halves both sides per block, the decoder doub
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillmotion.nn.norm import BatchNorm2d
+
+Conv = TypeVar("Conv", nn.Conv2d, nn.ConvTranspose3d)
 
 MAX_DIRECT_SIDE = 4
 """Maps up to this side are upsampled before they are convolved: there `upsample_conv2d` would be slower."""
@@ -241,7 +244,7 @@ def _phases_along(weight: Tensor, axis: int) -> Tensor:
     return torch.cat([torch.stack([a, b + c], axis), torch.stack([a + b, c], axis)])
 
 
-def zero_init(conv: nn.Conv2d, bias: Mapping[int, float] | None = None) -> nn.Conv2d:
+def zero_init(conv: Conv, bias: Mapping[int, float] | None = None) -> Conv:
     """Start a convolution at zero, so that what it corrects starts unchanged; some channels' biases may differ."""
     assert conv.bias is not None
     with torch.no_grad():

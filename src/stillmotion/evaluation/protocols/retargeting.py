@@ -116,13 +116,17 @@ def has_truth(case: Case) -> bool:
     return as_retargeting(case).true
 
 
+DETECTED, EXACT = 0.015, 0.001
+"""Expected errors of landmarks that are detected and of those that clips know, as shares of the face's side."""
+
+
 def retarget_control(system: System, case: RetargetCase) -> Control:
     """The performer, with the landmarks that are known; the head turns as the performer's."""
     marks, length = case.clip.tracks.get("landmarks"), len(case.target)
     known = None if marks is None else np.asarray(marks)[:length, :, :2]
     return Retarget(
         np.asarray(case.clip.frames[:length]), case.marks, known, head="video", smooth=False, fps=case.clip.fps,
-        crop="none",
+        crop="none", landmark_noise=DETECTED if known is None else EXACT,
     )  # fmt: skip
 
 

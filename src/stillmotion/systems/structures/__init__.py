@@ -99,6 +99,10 @@ _LANDMARKS: dict[str, Any] = {
     **_FILE,
     "help": "the 68 landmarks of the still's face, .npy or JSON, in its pixels",
 }
+_NOISE: dict[str, Any] = {
+    **{"default": 0.015, "metavar": "SHARE", "parse": float, "above": 0},
+    "help": "expected error of landmarks, as a share of the face's side (default: 0.015; less follows weaker motion)",
+}
 _PROPORTIONS: dict[str, Any] = {
     "negatable": True,
     "help": "keep the still's bone lengths: retarget by joint angles (on with --poses-from and --observe)",
@@ -241,6 +245,8 @@ class Express(Control):
         fps: frames per second; None: those of the training clips.
         crop: animate only this part of the still, (x, y, width, height) in its pixels; `auto`: the face, as in the
             training clips; `none`: all of it.
+        landmark_noise: expected error of landmarks, as a share of the face's side. Less follows weaker expressions,
+            more ignores what detectors make of noise.
     """
 
     given_by: ClassVar[str] = "--expression"
@@ -254,6 +260,7 @@ class Express(Control):
     landmarks: str | Path | np.ndarray | None = option("--landmarks", **_LANDMARKS)
     fps: float | None = option("--fps", **_FPS)
     crop: Box | Literal["auto", "none"] = option("--crop", default="auto", **_CROP)
+    landmark_noise: float = option("--landmark-noise", **_NOISE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,6 +277,7 @@ class Retarget(Control):
         smooth: smooth expressions and poses over time.
         fps: frames per second; None: the video's, 25 of frames given as an array.
         crop: as in `Express`.
+        landmark_noise: as in `Express`.
     """
 
     given_by: ClassVar[str] = "--retarget"
@@ -293,6 +301,7 @@ class Retarget(Control):
     smooth: bool = option("--smooth", default=True, **_SMOOTH)
     fps: float | None = option("--fps", **_FPS)
     crop: Box | Literal["auto", "none"] = option("--crop", default="auto", **_CROP)
+    landmark_noise: float = option("--landmark-noise", **_NOISE)
 
 
 POSE_CONTROLS = (Poses, PosesFrom, Observe)

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from stillmotion.data.clip import Clip
 
 
+EXACT = 0.001
+"""Expected error of landmarks that a clip itself knows, see `Retarget`."""
+
+
 class Structures(System):
     """Forecast and refine: a still follows a sequence of poses or of facial expressions."""
 
@@ -87,11 +91,14 @@ class Structures(System):
             StillmotionError: the model follows poses, and the clip has no track `joints`.
         """
         if self.config.structure.kind == "normals":
-            marks = clip.tracks.get("landmarks")
-            own = None if marks is None else np.asarray(marks)[..., :2]
+            if "landmarks" not in clip.tracks:
+                return Retarget(
+                    np.asarray(clip.frames), own_neutral=False, head="video", smooth=False, fps=clip.fps, crop="none"
+                )
+            marks = np.asarray(clip.tracks["landmarks"])[..., :2]
             return Retarget(
-                np.asarray(clip.frames), None if own is None else own[0], own, own_neutral=False, head="video",
-                smooth=False, fps=clip.fps, crop="none",
+                np.asarray(clip.frames), marks[0], marks, own_neutral=False, head="video", smooth=False, fps=clip.fps,
+                crop="none", landmark_noise=EXACT,
             )  # fmt: skip
         if "joints" not in clip.tracks:
             raise StillmotionError(f"The clip {clip.name!r} has no joints, which this model follows.")
@@ -198,7 +205,7 @@ class StructuresRollout(Rollout):
         if isinstance(control, Express | Retarget):
             if self._face is None:
                 model = expressions.open_model(config.structure.face_model)
-                self._face = expressions.find_face(model, self.still, control.landmarks)
+                self._face = expressions.find_face(model, self.still, control.landmarks, control.landmark_noise)
             if isinstance(control, Retarget):
                 return expressions.plan_retargeting(control, self._face, config.structure, most)
             shown = self.plan.expression[self._shown] if isinstance(self.plan, FacePlan) else None

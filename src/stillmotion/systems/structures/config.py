@@ -234,7 +234,7 @@ _SMALL = StructuresConfig(
     field_losses=PairLossConfig(
         warp=2.0, paint=5.0, pyramid=10.0, motion_weighting=1.0, displacement=15.0, visibility=1.0, figure=1.0
     ),
-    refinement_losses=LossConfig(reconstruction=3.0, mask=0.02, gan=0.0, temporal=3.0),
+    refinement_losses=LossConfig(reconstruction=3.0, mask=0.002, gan=0.0, temporal=3.0),
     forecast_training=StageConfig(
         steps=15_000,
         batch=8,
@@ -244,7 +244,7 @@ _SMALL = StructuresConfig(
         clip_grad=1.5,
     ),
     refinement_training=StageConfig(
-        steps=1_500, batch=2, learning_rate=5e-4, betas=(0.5, 0.999), schedule=Schedule(kind="linear", warmup=50)
+        steps=1_500, batch=2, learning_rate=1e-3, betas=(0.5, 0.999), schedule=Schedule(kind="linear", warmup=50)
     ),
     pose_prediction=PoseStageConfig(steps=2_000),
 )

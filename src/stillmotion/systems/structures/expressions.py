@@ -59,13 +59,14 @@ class Face(NamedTuple):
     marks: np.ndarray  # 68 x 2, what it was fitted to
 
 
-def find_face(model: MorphableModel, still: np.ndarray, given: Any) -> Face:
+def find_face(model: MorphableModel, still: np.ndarray, given: Any, noise: float = 0.015) -> Face:
     """Fit the still's face.
 
     Args:
         model: a face model.
         still: H x W x 3, `uint8`.
         given: its landmarks, a file or 68 x 2; None: they are detected.
+        noise: of them, see `fit_landmarks`.
 
     Raises:
         StillmotionError: no face is found, or none fits the landmarks.
@@ -73,7 +74,7 @@ def find_face(model: MorphableModel, still: np.ndarray, given: Any) -> Face:
     marks = landmarks.find_landmarks(still) if given is None else read_marks(given)
     if len(marks) != 1:
         raise StillmotionError(f"The still has one face: give 68 landmarks, not those of {len(marks)} frames.")
-    return Face(model, fit_landmarks(model, marks), marks[0])
+    return Face(model, fit_landmarks(model, marks, noise=noise), marks[0])
 
 
 def read_marks(given: Any) -> np.ndarray:
@@ -207,7 +208,8 @@ def plan_retargeting(control: Retarget, face: Face, config: StructureConfig, fra
     with media.video_batches(control.video, frames) as (batches, fps):
         given = control.video_landmarks
         marks = detect(batches) if given is None else read_marks(given)[:frames]
-    driver = fit_landmarks(face.model, marks, smoothing=_SMOOTHING if control.smooth else 0.0)
+    smoothing = _SMOOTHING if control.smooth else 0.0
+    driver = fit_landmarks(face.model, marks, noise=control.landmark_noise, smoothing=smoothing)
     expression = driver.expression
     if control.own_neutral:
         rest = np.square(expression / face.model.expression_std).sum(1).argmin()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillmotion.nn.norm import BatchNorm2d
+from stillmotion.nn.unet import zero_init
 from stillmotion.systems.structures.config import StructuresConfig
 
 CRITIC_SLOPE = 0.2
@@ -52,6 +53,8 @@ class RefinementNetwork(nn.Module):
         self.heads = nn.ConvTranspose3d(last, 4, 4, 2, 1)
         self.added = refinement.content == "difference"
         _initialise(self)
+        if self.added:
+            zero_init(self.heads)
 
     def forward(self, coarse: Tensor, structures: Tensor) -> RefinementOutput:
         """Refine a clip.
