@@ -256,7 +256,9 @@ def _steps(plan: Plan, loop: LoopSettings, labels: Path) -> dict[str, int]:
 
 def write_table(plan: Plan, out: Path, done: Sequence[str], extractors: Mapping[str, FeatureExtractor]) -> str:
     """Measure the trained variants; write RUNS/report, ablations.json and ablations.md. Returns the Markdown."""
-    evaluate_models([str(out / key) for key in done], plan.test, "actions", out / "report", extractors=extractors)
+    evaluate_models(
+        [str(out / key) for key in done], plan.test, "actions", out / "report", extractors=extractors, overwrite=True
+    )
     report = read_json(out / "report" / "report.json")
     found = {
         "plan": asdict(plan),

@@ -247,7 +247,9 @@ def _steps(plan: Plan, loop: LoopSettings, key: str) -> int:
 def write_table(plan: Plan, out: Path, done: Sequence[str], extractors: Mapping[str, FeatureExtractor]) -> str:
     """Measure the trained variants; write report, ablations.json and ablations.md. Returns the Markdown."""
     protocol = "retargeting" if plan.common else "structures"
-    evaluate_models([str(out / key) for key in done], plan.test, protocol, out / "report", extractors=extractors)
+    evaluate_models(
+        [str(out / key) for key in done], plan.test, protocol, out / "report", extractors=extractors, overwrite=True
+    )
     report = read_json(out / "report" / "report.json")
     found = {
         "plan": asdict(plan),

@@ -27,7 +27,7 @@ def test_options_of_animate_are_grouped_by_system_and_said_once(capsys: pytest.C
     )
     # `--spacing` belongs to both controls of strokes.
     assert [text.count(f"\n  {option} ") for option in ("--drive", "--spacing", "--fps", "--region")] == [1] * 4
-    assert "default: relative" in text
+    assert "(default: the model's own, mostly relative)" in " ".join(text.split())
 
 
 def control_of(*words: str) -> Control:
@@ -90,9 +90,9 @@ def test_there_is_one_control(words: str) -> None:
         ("--remove --side left", "--side belongs to --action; leave it out with --remove."),
         ("--action walk --pose-frames 3", "--pose-frames belongs to --pose-of; leave it out with --action."),
         (
-            "--predict --fps 3",
-            "--fps belongs to --stroke and --stroke-from and --poses and --poses-from and --observe and --expression "
-            "and --retarget; leave it out with --predict.",
+            "--predict --crop none",
+            "--crop belongs to --drive and --poses and --poses-from and --observe and --expression and --retarget; "
+            "leave it out with --predict.",
         ),
         ("--stroke 1,2 --tracker x", "--tracker belongs to --stroke-from; leave it out with --stroke."),
         ("--stroke 1,2 --adapt-variance", "--adapt-covariance belongs to --drive; leave it out with --stroke."),

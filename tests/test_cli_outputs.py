@@ -112,7 +112,8 @@ def test_processes_that_cannot_start_are_not_blamed_on_the_work(tmp_path: Path) 
     ("to", "code", "said"), [("> /dev/full", 2, "The work is done"), ("| true", 0, ""), ("> told", 0, "")]
 )
 def test_what_cannot_be_printed_is_no_traceback(tmp_path: Path, to: str, code: int, said: str) -> None:
-    program = f"set -o pipefail; {sys.executable} -m stillmotion models $'\\xff' {to}"
+    # Buffered, whatever this run's own output is: then it is at the end that nothing can be written.
+    program = f"unset PYTHONUNBUFFERED; set -o pipefail; {sys.executable} -m stillmotion models $'\\xff' {to}"
     done = subprocess.run(["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == code
     assert done.stderr.startswith("stillmotion: " + said) if said else not done.stderr

@@ -160,7 +160,7 @@ def report_of(
     if not data.is_dir():
         write_dataset(data, clips, info=DatasetInfo(title="toys"))
     monkeypatch.setattr("stillmotion.evaluation.report.load", lambda *_, **__: Animator(toy))
-    text = evaluate_models(["toy"], data, protocol, tmp_path / "out", extractors=extractors)
+    text = evaluate_models(["toy"], data, protocol, tmp_path / "out", extractors=extractors, overwrite=True)
     found: dict[str, Any] = json.loads((tmp_path / "out" / "report.json").read_text())
     return found, text
 
