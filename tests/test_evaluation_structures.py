@@ -137,7 +137,7 @@ class Following(ToyRollout):
         true = painted(self.poses[self.now], np.full((SIDE, SIDE, 3), 40, np.uint8))
         coarse = true + np.uint8(2 * OFF_BY * (self.now % 2))
         self.now, self.left = self.now + 1, self.left - 1
-        return Step(true + np.uint8(OFF_BY), {}, {"coarse": coarse} if self.refines else {})
+        return Step(true + np.uint8(OFF_BY), {}, {"coarse": coarse, "refined": true + np.uint8(OFF_BY)} if self.refines else {})
 
 
 class Centre:
@@ -228,7 +228,7 @@ def test_frames_are_compared_at_the_size_of_the_networks() -> None:
     large = CLIPS[0].frames.repeat(2, 1).repeat(2, 2)
     case = Case("a", large[0], large[:4], CLIPS[0])
     columns = {column.name: column for column in refinement_columns(lambda case: True)}
-    facts = {"coarse": np.asarray(CLIPS[0].frames[:4]) // 2}
+    facts = {"coarse": np.asarray(CLIPS[0].frames[:4]) // 2, "refined": np.asarray(CLIPS[0].frames[:4])}
     prediction = Prediction(case, large[:4], FeatureCache({}), facts)
     before, after = (columns[f"MSE {when} refinement"].arguments(prediction) for when in ("before", "after"))
     assert before is not None

@@ -28,6 +28,7 @@ from stillmotion.evaluation.protocols.columns import Case, Column, Prediction, m
 from stillmotion.evaluation.protocols.structure_columns import (
     COARSE,
     IDENTITY,
+    REFINED,
     content_columns,
     frame_columns,
     refinement_columns,
@@ -195,7 +196,7 @@ PROTOCOL = Protocol(
     f"{LENGTH} frames, with the known landmarks of both; of the world `faces` the true outcome is rendered, and its "
     "first frame is the still; pixels in [0, 1]",
     cases=retarget_cases,
-    predictor=feed(retarget_control, facts=(COARSE,)),
+    predictor=feed(retarget_control, facts=(COARSE, REFINED)),
     baselines={"copy the still": copy_still, "the performer": performer, "the true clip": true_clip},
     columns=COLUMNS,
     controls=("Retarget",),

@@ -25,7 +25,7 @@ from stillmotion.evaluation.protocols.columns import (
     target_frames,
 )
 
-COARSE = "coarse"
+COARSE, REFINED = "coarse", "refined"
 """The fact of a step that columns measure: the frame before its refinement, S x S x 3 `uint8`."""
 
 IDENTITY = "identity"  # the name of its extractor
@@ -44,10 +44,10 @@ def frame_columns(applies: Callable[[Case], bool], prefix: str = "") -> tuple[Co
 def refinement_columns(applies: Callable[[Case], bool]) -> tuple[Column, ...]:
     """MSE and temporal error before and after refinement, both at the networks' size."""
     return tuple(
-        Column(f"{name} {when} refinement", metric(kind), inputs=partial(_at_network_size, refined=refined),
+        Column(f"{name} {when} refinement", metric(kind), inputs=partial(_at_network_size, fact=fact),
                applies=applies)
         for name, kind in (("MSE", MSE), ("temporal error", TemporalError))
-        for when, refined in (("before", False), ("after", True))
+        for when, fact in (("before", COARSE), ("after", REFINED))
     )  # fmt: skip
 
 
@@ -64,17 +64,14 @@ def _with_still(prediction: Prediction) -> tuple[Any, ...]:
     return prediction.features(IDENTITY)[1:], still
 
 
-def _at_network_size(prediction: Prediction, refined: bool) -> tuple[Tensor, Tensor] | None:
-    """Frames after or before refinement, and the target; None without refinement, or where stills are not square."""
-    coarse, (height, width) = prediction.facts.get(COARSE), prediction.frames.shape[1:3]
-    if coarse is None or coarse.dtype != np.uint8 or height != width:
+def _at_network_size(prediction: Prediction, fact: str) -> tuple[Tensor, Tensor] | None:
+    """Frames of the networks, and the target; None without refinement, or where stills are not square."""
+    made, (height, width) = prediction.facts.get(fact), prediction.frames.shape[1:3]
+    if made is None or made.dtype != np.uint8 or height != width:
         return None
-    if coarse.shape[1] == height:
-        target = prediction.cache.reference(PIXELS, prediction.case, target_frames)
-        return prediction.features(PIXELS) if refined else _as_tensor(coarse), target
-    size = (coarse.shape[1], coarse.shape[2])
-    shown = media.resize(prediction.frames, size) if refined else coarse
-    return _as_tensor(shown), _as_tensor(media.resize(prediction.case.target, size))
+    if made.shape[1] == height:
+        return _as_tensor(made), prediction.cache.reference(PIXELS, prediction.case, target_frames)
+    return _as_tensor(made), _as_tensor(media.resize(prediction.case.target, (made.shape[1], made.shape[2])))
 
 
 def _as_tensor(frames: np.ndarray) -> Tensor:

@@ -23,6 +23,7 @@ from stillmotion.evaluation.protocols.base import Protocol, copy_still, feed
 from stillmotion.evaluation.protocols.columns import Case, Column, Prediction, metric, target_frames
 from stillmotion.evaluation.protocols.structure_columns import (
     COARSE,
+    REFINED,
     content_columns,
     frame_columns,
     refinement_columns,
@@ -152,7 +153,7 @@ PROTOCOL = Protocol(
     f"frames; `predicted`: poses 0 to {OBSERVED - 1} are observed, frame {OBSERVED - 1} is the still and the next "
     f"{PREDICTED} frames are predicted; pixels in [0, 1]",
     cases=structure_cases,
-    predictor=feed(structure_control, facts=(COARSE,)),
+    predictor=feed(structure_control, facts=(COARSE, REFINED)),
     baselines={"copy the still": copy_still, "the true clip": true_clip},
     columns=COLUMNS,
     controls=("Poses", "Retarget"),

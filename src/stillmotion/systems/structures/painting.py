@@ -42,7 +42,7 @@ class Frames(NamedTuple):
     content: Tensor  # N x 3 x S x S in [-1, 1], G_M's
     structure: Tensor  # N x C x S x S
     coarse: Tensor  # N x 3 x S x S in [-1, 1], before refinement
-    added: Tensor  # N x 3 x S x S, what refinement adds to the blend of frames in [0, 1]; zero where it paints
+    refined: Tensor  # N x 3 x S x S in [-1, 1], after it; the same without it
 
     def rows(self, index: slice | Tensor) -> Frames:
         """Some of them."""
@@ -159,13 +159,21 @@ class Painter:
         """A clip of forecasts with what G_R replaces, painted (Eq. 10)."""
         with autocast(self.canvas, self.precision):
             made = network(coarse.coarse[None], coarse.structure[None])
+        refined = made.frames[0].float()
         if self.config.refinement.content == "difference":
-            changes = settled(coarse.shares)[:, STATIC : STATIC + 1] < 1  # what stays has the still's own pixels
-            return coarse._replace(added=changes * (made.frames[0].float() - coarse.coarse) / 2)
+            return coarse._replace(refined=refined)
         mask, content = made.mask[0].float(), (made.content[0].float() + 1) / 2
         shares = (1 - mask) * coarse.shares
         shares[:, PAINT : PAINT + 1] += mask
-        return coarse._replace(shares=shares, painted=(1 - mask) * coarse.painted + mask * content)
+        painted = (1 - mask) * coarse.painted + mask * content
+        return coarse._replace(shares=shares, painted=painted, refined=refined)
+
+    def _added(self, made: Frames) -> Tensor | None:
+        """What refinement adds to the blend of a frame in [0, 1], N x 3 x S x S; None where it paints, or nothing."""
+        if self.networks.refinement is None or self.config.refinement.content != "difference":
+            return None
+        changes = settled(made.shares)[:, STATIC : STATIC + 1] < 1  # what stays has the still's own pixels
+        return self.border * changes * (made.refined - made.coarse) / 2
 
     def _step(self, made: Frames, facts: Mapping[str, np.ndarray]) -> Step:
         """One step out of one frame: what moves or stays are the still's own pixels, the rest is paint."""
@@ -173,7 +181,7 @@ class Painter:
         renderer, small = self.scene.renderer, self.canvas.small
         self.scene.reveal(made.shares)
         fields = hold(made.fields(), self.border)
-        added = self.border * made.added if made.added.any() else None
+        added = self._added(made)
         if self.output.native:
             frame = self.still.copy()
             x, y, width, height = self.canvas.crop
@@ -182,7 +190,9 @@ class Painter:
             blended = blend(fields, warp_still(small, fields), small, renderer.small_plate)
             frame = media.to_pictures(blended if added is None else blended + added)[0]
         mask = 1 - made.shares[:, STATIC : STATIC + 1]
-        refined = {} if self.networks.refinement is None else {"coarse": _pictured(made.coarse)}
+        refined: Mapping[str, np.ndarray] = {}
+        if self.networks.refinement is not None:
+            refined = {"coarse": _pictured(made.coarse), "refined": _pictured(made.refined)}
         masks = {"mask": mask[0].cpu().numpy(), "shares": fields.shares[0].cpu().numpy()}
         return Step(frame, self._layers(made, mask), {**facts, **masks, **refined})
 
@@ -209,12 +219,12 @@ def as_frames(made: ForecastOutput, maps: Tensor, small: Tensor) -> Frames:
     if made.fields is not None:
         fields = made.fields
         painted = fields.shares[:, PAINT : PAINT + 1] * fields.paint
-        return Frames(fields.displacement, fields.shares, painted, content, maps, frame, torch.zeros_like(frame))
+        return Frames(fields.displacement, fields.shares, painted, content, maps, frame, frame)
     kept = 1 - made.mask.float()
     shares = torch.zeros_like(kept).repeat(1, 4, 1, 1)
     shares[:, STATIC], shares[:, PAINT] = kept[:, 0], 1 - kept[:, 0]
     still = torch.zeros_like(frame).movedim(1, -1)[..., :2]
-    return Frames(still, shares, (frame + 1) / 2 - kept * small, content, maps, frame, torch.zeros_like(frame))
+    return Frames(still, shares, (frame + 1) / 2 - kept * small, content, maps, frame, frame)
 
 
 def _pictured(frames: Tensor) -> np.ndarray:
