@@ -235,6 +235,8 @@ class StructuresRollout(Rollout):
             predicted = predictor(vectors[None].to(canvas.small), steps)[0].float()
         poses = structure_maps.vector_poses(predicted, canvas.size).cpu().double().numpy()
         poses[..., :2] = canvas.to_given(poses[..., :2])
+        # What is not seen is predicted to lie in the middle: zeros are all that the LSTM knows of it.
+        poses[..., 2] = own[:, 2] > 0
         poses = np.concatenate([own[None], poses])[: self.output.frames]
         return PosePlan(own, poses, fps or self.system.clip_fps, config.structure)
 
