@@ -4,6 +4,7 @@ python recipes/make_figures.py docs/demo.gif              animated: the stills, 
 python recipes/make_figures.py docs/strokes-demo.png      one still, two strokes
 python recipes/make_figures.py docs/pokes-demo.gif        animated: made plants, dragged and let go, plucked, pushed
 python recipes/make_figures.py docs/actions-demo.gif      animated: one still each, several actions
+python recipes/make_figures.py docs/structures-demo.gif   animated: poses and expressions
 python recipes/make_figures.py docs/sharpness.png BEFORE  made people: still, truth, an earlier version's frame, ours
 """
 
@@ -22,6 +23,7 @@ from stillmotion.animate import load
 from stillmotion.options import Control, read_points
 from stillmotion.systems.pokes.visualization import HAND
 from stillmotion.systems.strokes.visualization import draw_stroke
+from stillmotion.systems.structures import Express, Poses, Retarget
 from stillmotion.worlds import sample_clip
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -126,6 +128,27 @@ def performed(model: str, still: str, actions: Sequence[str], count: int, length
     return [cells([picture, *(column[t % length] for column in columns)]) for t in range(count)]
 
 
+def structured(count: int = 40) -> list[np.ndarray]:
+    """Frames of two rows: a still and two pose sequences; a face, expressions and those of a video."""
+    poses, faces = EXAMPLES / "poses", EXAMPLES / "faces"
+    sequences = [
+        Poses(poses / f"{name}.json", still_pose=poses / "jack-still.json", keep_proportions=True, align_first=True)
+        for name in ("jack", "wave2")
+    ]
+    marks, driver = faces / "still.json", faces / "surprise.json"
+    shown = Express("happiness@0.4,neutral@0.8,surprise@1.2", marks, fps=25)
+    copied = Retarget(faces / "surprise.mp4", marks, driver, head="video", landmark_noise=0.001)
+    rows = []
+    for model, name, controls in (
+        ("structures-puppets", "stills/jack.png", sequences),
+        ("structures-faces", "faces/still.png", [shown, copied]),
+    ):
+        still, animator = still_of(name), load(model)
+        made = [animator(still, control, count).frames() for control in controls]
+        rows.append([cells([still, *(column[t] for column in made)], 160) for t in range(count)])
+    return [np.concatenate(pair) for pair in zip(*rows, strict=True)]
+
+
 def cells(pictures: Sequence[np.ndarray], side: int = 128) -> np.ndarray:
     """Pictures side by side; small ones are enlarged pixel by pixel."""
     sized = []
@@ -168,6 +191,8 @@ if __name__ == "__main__":
         media.write_video(target, iter(plants()), fps=12.5, overwrite=True)
     elif target.stem == "actions-demo":
         media.write_video(target, iter(performances()), fps=10, overwrite=True)
+    elif target.stem == "structures-demo":
+        media.write_video(target, iter(structured()), fps=20, overwrite=True)
     elif target.suffix == ".gif":
         media.write_video(target, iter(demo()), fps=12.5, overwrite=True)
     else:

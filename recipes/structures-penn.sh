@@ -8,7 +8,7 @@ prepare "${PENN:?set PENN to the folder of strips}" "$data/penn" --layout penn-s
   "${joints[@]}"
 [ ${#joints[@]} -gt 0 ] && penn=("$data/penn@40") || penn=() # the smoke test finds no joints
 train "$runs/structures-penn" structures "${penn[@]}" "$data/puppets10" --preset small --workers 1 \
-  --from structures-puppets --parts forecast --set forecast_training.learning_rate=5e-4
+  --from structures-puppets --parts forecast --set forecast_training.learning_rate=5e-4 --set forecast.figure=false
 
 pack "$runs/structures-penn" structures-penn --licence "Apache-2.0, data: research" --world puppets --action wave2
 evaluate "$runs/structures-penn" "$data/penn"

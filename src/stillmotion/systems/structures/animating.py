@@ -11,6 +11,7 @@ import torch
 
 from stillmotion import media
 from stillmotion.data.examples import moving_square
+from stillmotion.data.motion_truth import knows_motion
 from stillmotion.errors import StillmotionError
 from stillmotion.options import Box, Control
 from stillmotion.rendering.canvas import Canvas, to_network
@@ -85,7 +86,7 @@ class Structures(System):
             )
 
     def control_of(self, clip: Clip) -> Control:
-        """The clip's own poses, or the expressions and head poses of its own face.
+        """The clip's own poses, smoothed if they were detected, or the expressions and head poses of its own face.
 
         Raises:
             StillmotionError: the model follows poses, and the clip has no track `joints`.
@@ -102,7 +103,8 @@ class Structures(System):
             )  # fmt: skip
         if "joints" not in clip.tracks:
             raise StillmotionError(f"The clip {clip.name!r} has no joints, which this model follows.")
-        return Poses(np.asarray(clip.tracks["joints"]), fps=clip.fps)
+        detected = not knows_motion(clip)
+        return Poses(np.asarray(clip.tracks["joints"]), fps=clip.fps, smooth=detected, fill_gaps=detected)
 
     def example_clip(self, frames: int) -> Clip:
         """See `System`; for faces with the landmarks of a face that turns on the square's place."""

@@ -70,6 +70,7 @@ class ForecastConfig:
 
     # Ours: the still is moved, and painted where that fails (fields.py); of what follows it has the widths alone.
     fields: bool = False
+    figure: bool = True  # ours: find the still's figure, and inpaint the background behind it
     width: Count = 64  # channels at full size; they double with each halving, up to `max_width`
     max_width: Count = 512
     code: Count = 128  # length of the latent code

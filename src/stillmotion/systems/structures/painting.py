@@ -113,7 +113,11 @@ class Painter:
         with autocast(self.canvas, self.precision):
             context: Context | FieldContext = network.encode(still, plan.own(self.canvas))
             figure = None
-            if isinstance(network, FieldForecast) and isinstance(context, FieldContext):
+            if (
+                isinstance(network, FieldForecast)
+                and isinstance(context, FieldContext)
+                and self.config.forecast.figure
+            ):
                 figure = torch.sigmoid(network.figure(context))
         self.scene = self.scene or Scene(self.canvas, figure, self.output)
         if isinstance(context, FieldContext):
