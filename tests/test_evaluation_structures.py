@@ -137,7 +137,11 @@ class Following(ToyRollout):
         true = painted(self.poses[self.now], np.full((SIDE, SIDE, 3), 40, np.uint8))
         coarse = true + np.uint8(2 * OFF_BY * (self.now % 2))
         self.now, self.left = self.now + 1, self.left - 1
-        return Step(true + np.uint8(OFF_BY), {}, {"coarse": coarse, "refined": true + np.uint8(OFF_BY)} if self.refines else {})
+        return Step(
+            true + np.uint8(OFF_BY),
+            {},
+            {"coarse": coarse, "refined": true + np.uint8(OFF_BY)} if self.refines else {},
+        )
 
 
 class Centre:
