@@ -220,7 +220,7 @@ def test_frames_is_an_upper_limit(animator: Animator) -> None:
 class FakeReader:
     """A video without end, or one that breaks after some frames; counts what is taken from it."""
 
-    fps = 25.0
+    fps, length = 25.0, 0
 
     def __init__(self, breaks_after: int | None = None):
         self.taken = 0

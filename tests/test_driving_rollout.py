@@ -171,7 +171,7 @@ class CountedVideo:
     """A long video as `media.open_video` gives it; counts its openings, closings and the frames that are alive."""
 
     def __init__(self, frames: int):
-        self.frames, self.fps = frames, 25.0
+        self.frames, self.fps, self.length = frames, 25.0, frames
         self.alive = self.opened = self.closed = 0
 
     def _gone(self) -> None:

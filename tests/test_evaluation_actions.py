@@ -311,7 +311,9 @@ def test_the_protocol_measures_who_obeys(
     monkeypatch.setattr("stillmotion.evaluation.report.load", lambda *_, **__: Animator(model))
 
     def report(protocol: str) -> dict[str, Any]:
-        text = evaluate_models(["actor"], data, protocol, tmp_path / "out", extractors={"actions": classifier})
+        text = evaluate_models(
+            ["actor"], data, protocol, tmp_path / "out", extractors={"actions": classifier}, overwrite=True
+        )
         found: dict[str, Any] = json.loads((tmp_path / "out" / "report.json").read_text())
         assert "| recognised, actor | across | along |" in text
         return found

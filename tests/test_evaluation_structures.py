@@ -238,7 +238,7 @@ def test_frames_are_compared_at_the_size_of_the_networks() -> None:
     assert before is not None
     assert after is not None
     assert before[0].shape == before[1].shape == (4, 3, SIDE, SIDE)
-    assert torch.equal(after[0], after[1])
+    torch.testing.assert_close(after[0], after[1], atol=0.1, rtol=0)  # the target was enlarged and shrunk
     assert before[0].amax() < 0.5 < before[1].amax()
     wide = Case("wide", large[0][:8], large[:4, :8], CLIPS[0])
     assert columns["MSE after refinement"].arguments(replace(prediction, case=wide, frames=large[:4, :8])) is None

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from stillmotion.keypoints import playing
 from stillmotion.keypoints.networks import GeneratorOutput, Motion
 from stillmotion.keypoints.playing import Player, as_fields, held, pick
 from stillmotion.keypoints.presets import FROZEN, JOINT_LOSSES, SMALL, SMALL_STAGES, TRUTH_LOSSES, joint, truth
+from stillmotion.rendering import scene
 from stillmotion.rendering.canvas import Canvas
 from stillmotion.rendering.fields import PLATE, STATIC, WARPED, Fields
+from stillmotion.rendering.scene import Scene
 
 SIDE = 8
 
@@ -97,8 +98,9 @@ class Shown:
 def player(canvas: Canvas, figure: Tensor | None) -> Any:
     """A player without networks."""
     one = Player.__new__(Player)
-    one.canvas, one.figure, one.left, one.wanted = canvas, figure, None, None
-    one.renderer = Shown()  # type: ignore[assignment]
+    one.canvas, one.scene = canvas, Scene.__new__(Scene)
+    one.scene.canvas, one.scene.figure, one.scene.left, one.scene.wanted = canvas, figure, None, None  # type: ignore
+    one.renderer = one.scene.renderer = Shown()  # type: ignore[assignment]
     return one
 
 
@@ -119,8 +121,8 @@ def test_a_frame_with_new_gaps_gets_the_plate_found_again(canvas: Canvas, monkey
         calls.append(given)
         return "second"
 
-    monkeypatch.setattr(playing, "find_backdrop", find_backdrop)
-    monkeypatch.setattr(playing, "left_places", lambda shares, figure, before: left if before is None else None)
+    monkeypatch.setattr(scene, "find_backdrop", find_backdrop)
+    monkeypatch.setattr(scene, "left_places", lambda shares, figure, before: left if before is None else None)
     one, figure = plated(), torch.zeros(1, 1, SIDE, SIDE)
     showing = player(canvas, figure)
     for _ in range(2):  # of the second frame nothing new is known, and the plate is the one found before
@@ -129,17 +131,17 @@ def test_a_frame_with_new_gaps_gets_the_plate_found_again(canvas: Canvas, monkey
         torch.testing.assert_close(frame[..., 4:], canvas.small[..., 4:])
     assert len(calls) == 1
     assert calls[0] == (canvas, figure, None, left, "first")
-    assert showing.left is left
+    assert showing.scene.left is left
     assert showing.renderer.backdrop == "second"
 
 
 def test_a_frame_is_as_it_was_where_nothing_can_be_found_again(
     canvas: Canvas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(playing, "left_places", lambda shares, figure, before: None)
+    monkeypatch.setattr(scene, "left_places", lambda shares, figure, before: None)
     one, figure = plated(), torch.zeros(1, 1, SIDE, SIDE)
     assert player(canvas, figure).reveal(one) is one  # no gaps
-    monkeypatch.setattr(playing, "left_places", lambda *_: pytest.fail("nobody asks"))
+    monkeypatch.setattr(scene, "left_places", lambda *_: pytest.fail("nobody asks"))
     assert player(canvas, None).reveal(one) is one  # a mask of a person's own
     bare = player(canvas, figure)
     bare.renderer.backdrop = None

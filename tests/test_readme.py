@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,15 @@ def folder(tmp_path, monkeypatch):
     media.write_picture(tmp_path / "plant.png", sample_clip("plants", 7, 0, size=256, frames=1).frames[0])
     media.write_picture(tmp_path / "digit.png", sample_clip("digits", 0, 0, size=96, frames=1).frames[0])
     media.write_video(tmp_path / "wave.mp4", iter(frames), fps=25)
+    for name, example in (
+        ("poses.json", "poses/jack.json"),
+        ("mine.json", "poses/jack-still.json"),
+        ("face.png", "faces/still.png"),
+        ("face.json", "faces/still.json"),
+        ("talk.mp4", "faces/surprise.mp4"),
+        ("talk.json", "faces/surprise.json"),
+    ):
+        shutil.copyfile(ROOT / "examples" / example, tmp_path / name)
     (tmp_path / "my-videos").mkdir()
     for name in ("a", "b", "c"):
         media.write_video(tmp_path / "my-videos" / f"{name}.mp4", iter(frames), fps=25)

@@ -120,7 +120,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ('{"points": 7}', "N x 2"),
         ('{"points": {"x": 1}}', "numbers"),
         ('{"points": [[1, 2], [3]]}', "numbers"),
-        ('{"points": [[1, 2], [NaN, 3]]}', "numbers"),
+        ('{"points": [[1, 2], [NaN, 3]]}', "not a finite number"),
         ('{"points": [[1, 2], [3, 4]], "times": [0]}', "as many as points"),
         ('{"points": [[1, 2], [3, 4]], "times": [1, 0]}', "rise from point to point"),
         ("[" * 100_000, "not readable JSON"),
@@ -138,4 +138,4 @@ def test_a_file_that_is_none_is_told_in_a_sentence(tmp_path: Path, content: str 
 def test_a_file_that_is_not_there_or_a_folder(tmp_path: Path) -> None:
     assert "does not exist" in refused(read_stroke, tmp_path / "no.json")
     (tmp_path / "folder.json").mkdir()
-    assert "is not readable" in refused(read_stroke, tmp_path / "folder.json")
+    assert "cannot be read" in refused(read_stroke, tmp_path / "folder.json")

@@ -95,7 +95,7 @@ def without_blank_start(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         )
         warnings.warn(f"The {several} blank and passed over.", StillmotionWarning, stacklevel=2)
         begun = begun[-1:]
-    return itertools.chain(begun, frames)
+    yield from itertools.chain(begun, frames)
 
 
 def transfer(still: Keypoints, reference: Keypoints, driving: Keypoints, control: Drive) -> Keypoints:
