@@ -307,11 +307,13 @@ def test_a_clips_own_control_makes_it_again() -> None:
     assert isinstance(control, Poses)
     assert control.fps == 5
     assert np.array_equal(control.poses, clip.tracks["joints"])  # type: ignore[arg-type]
-    assert not (control.keep_proportions or control.align_first)
+    assert not control.keep_proportions
+    assert not control.align_first
     assert control.smooth  # joints of a clip that does not know its motion were detected
     assert control.fill_gaps
     exact = made.control_of(replace(clip, tracks={**clip.tracks, "parts": clip.frames, "moves": clip.frames}))
-    assert not (exact.smooth or exact.fill_gaps)  # type: ignore[attr-defined]
+    assert not exact.smooth
+    assert not exact.fill_gaps  # type: ignore[attr-defined]
     bare = type(clip)(clip.name, clip.frames, clip.fps)
     assert "has no joints" in refused(made.control_of, bare)
     faces = system(changed(COARSE, structure__kind="normals"))
