@@ -88,6 +88,11 @@ def fit(
                     network.eval()
 
 
+def _is_derived(path: Path) -> bool:
+    """Whether a folder holds derived tracks and nothing else: a new run may be given those of another."""
+    return path.is_dir() and {each.name.partition("-")[0] for each in path.iterdir()} == {"chunk"}
+
+
 def check_run(run: Path, resume: bool) -> None:
     """Refuse a folder that is not new, or with `resume` no run; what is there stays as it is.
 
@@ -103,7 +108,8 @@ def check_run(run: Path, resume: bool) -> None:
                     f"There is no run to resume in {run}; check the name or start without resuming."
                 )
             return
-        names = sorted(path.name for path in run.iterdir() if not path.name.startswith(".stillmotion-"))
+        own = (path for path in run.iterdir() if not path.name.startswith(".stillmotion-") and not _is_derived(path))
+        names = sorted(path.name for path in own)
     is_run = CONFIG in names and not {"checkpoints", "log.jsonl", "initial.safetensors"}.isdisjoint(names)
     if is_run and not resume:
         raise StillmotionError(f"{run} already holds a training: resume it or choose another folder.")
