@@ -272,6 +272,12 @@ PRESETS: dict[str, StructuresConfig] = {
         structure=StructureConfig(face_model="faces", face_crop=2.1),
         pose_prediction=PoseStageConfig(),
     ),
+    # Real people, from a model of made ones: of their figures no mask is known.
+    "small-people": replace(
+        _SMALL,
+        forecast=replace(_SMALL.forecast, figure=False),
+        forecast_training=replace(_SMALL.forecast_training, learning_rate=5e-4),
+    ),
     # The paper's networks for poses, narrowed until a laptop trains them.
     "narrow": StructuresConfig(
         size=64,
