@@ -284,6 +284,7 @@ def test_folders_that_are_no_videos(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a"])
 def test_long_videos_stream(tmp_path: Path, name: str) -> None:
+    write_video(tmp_path / f"first-{name}", iter([np.zeros((64, 64, 3), np.uint8)]), 25)  # modules that it loads
     tracemalloc.start()
 
     def peak() -> int:
