@@ -23,35 +23,34 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from variants import (
     TRIAL_STEPS,
     agreed,
+    answer,
+    baselines,
+    cells,
     common_parser,
+    described,
     finished,
-    folder_of,
     log_lines,
+    loop_of,
+    measured,
     setting,
     steps_in,
     tested_on,
     train_and_measure,
+    write_found,
 )
 
 from stillmotion.animate import load
-from stillmotion.data.clipset import open_dataset
-from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.extractors import open_extractors
 from stillmotion.evaluation.extractors.base import FeatureExtractor
-from stillmotion.evaluation.report import evaluate_models
-from stillmotion.evaluation.speed import machine
-from stillmotion.files import read_json, write_json
 from stillmotion.systems.actions.data import TRACK
 from stillmotion.train import TrainRequest, train
 from stillmotion.training import LoopSettings
@@ -187,19 +186,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = common_parser(NAME, __doc__, list(VARIANTS), preset=None)
     parser.add_argument("--from", dest="start_from", default="actions-puppets", help="has detector and generator")
     parser.add_argument("--network", action="append", type=setting, default=[], help="actions=FILE@SHA256, lpips=...")
-    options = parser.parse_args(arguments)
-    try:
-        return run(options)
-    except StillmotionError as error:
-        print(f"{NAME}: {error}", file=sys.stderr)
-        return 2
+    return answer(NAME, run, parser.parse_args(arguments))
 
 
 def run(options: argparse.Namespace) -> int:
     """Train what is not trained yet, measure what is; 0 if every variant asked for is in the table."""
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    loop = LoopSettings(preview_every=0, precision="fp32", threads=options.threads)
+    loop = loop_of(options)
     test = tested_on(options, NOT_SETTABLE)
     extractors = open_extractors(options.network)  # before the trainings: one that is missing is told now
     steps = dict.fromkeys(VARIANTS, options.steps) if options.steps else {}
@@ -256,23 +248,13 @@ def _steps(plan: Plan, loop: LoopSettings, labels: Path) -> dict[str, int]:
 
 def write_table(plan: Plan, out: Path, done: Sequence[str], extractors: Mapping[str, FeatureExtractor]) -> str:
     """Measure the trained variants; write RUNS/report, ablations.json and ablations.md. Returns the Markdown."""
-    evaluate_models(
-        [str(out / key) for key in done], plan.test, "actions", out / "report", extractors=extractors, overwrite=True
-    )
-    report = read_json(out / "report" / "report.json")
+    report = measured("actions", plan, out, done, extractors)
     found = {
-        "plan": asdict(plan),
-        "machine": machine(),
-        "trained_on": " + ".join(open_dataset(folder_of(item)).info.title for item in plan.data),
-        "measured_on": open_dataset(plan.test).info.title,
-        "report": {key: report[key] for key in ("definition", "split", "clips", "networks", "metrics")},
-        "baselines": {name: row for name, row in report["means"].items() if name.startswith("baseline")},
+        **described(plan, report, ("definition", "split", "clips", "networks", "metrics")),
+        "baselines": baselines(report),
         "variants": {key: _row(key, out / key, report) for key in done},
     }
-    write_json(out / "ablations.json", found)
-    text = as_markdown(found)
-    (out / "ablations.md").write_text(text + "\n", encoding="utf-8")
-    return text
+    return write_found(out / "ablations", found, as_markdown(found))
 
 
 def _row(key: str, folder: Path, report: Mapping[str, Any]) -> dict[str, Any]:
@@ -300,10 +282,16 @@ def as_markdown(found: Mapping[str, Any]) -> str:
     lines = ["| variant | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
     for row in found["variants"].values():
         nats = "-" if row["nats"] is None else f"{row['nats']:.1f}"
-        cells = [_cells(row["means"]), nats, f"{row['parameters'] / 1e6:.2f}", str(row["steps"]), row["paper"] or "-"]
-        lines.append(f"| {row['title']} | " + " | ".join(cells) + " |")
+        shown = [
+            cells(COLUMNS, row["means"]),
+            nats,
+            f"{row['parameters'] / 1e6:.2f}",
+            str(row["steps"]),
+            row["paper"] or "-",
+        ]
+        lines.append(f"| {row['title']} | " + " | ".join(shown) + " |")
     for name, values in found["baselines"].items():
-        lines.append(f"| {name.removeprefix('baseline: ')} | {_cells(values)} | - | - | - | - |")
+        lines.append(f"| {name.removeprefix('baseline: ')} | {cells(COLUMNS, values)} | - | - | - | - |")
     plan, report = found["plan"], found["report"]
     seconds = [row["seconds"] for row in found["variants"].values()]
     settings = ", ".join(f"{name}={value}" for name, value in plan["settings"].items()) or "nothing"
@@ -319,11 +307,6 @@ def as_markdown(found: Mapping[str, Any]) -> str:
         "numbers.",
     ]
     return "\n".join(lines)
-
-
-def _cells(values: Mapping[str, float | None]) -> str:
-    given = {name: values.get(name) for name in COLUMNS}
-    return " | ".join("-" if value is None else format(value, COLUMNS[name][1]) for name, value in given.items())
 
 
 if __name__ == "__main__":

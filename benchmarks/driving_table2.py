@@ -23,35 +23,34 @@ nothing.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from variants import (
     TRIAL_STEPS,
     agreed,
+    answer,
+    baselines,
     common_parser,
+    described,
     finished,
-    folder_of,
     log_lines,
+    loop_of,
+    measured,
     setting,
     steps_in,
     tested_on,
     train_and_measure,
+    write_found,
 )
 
 from stillmotion.animate import load
-from stillmotion.data.clipset import open_dataset
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.extractors import open_extractors
 from stillmotion.evaluation.extractors.base import FeatureExtractor
-from stillmotion.evaluation.report import evaluate_models
-from stillmotion.evaluation.speed import machine
-from stillmotion.files import read_json, write_json
 from stillmotion.systems.driving.config import PRESETS
 from stillmotion.train import TrainRequest, train
 from stillmotion.training import LoopSettings
@@ -148,19 +147,12 @@ def stages_of(preset: str, from_scratch: bool) -> tuple[str, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0; 1 if a variant failed, 2 for what the user can mend, 130 after Ctrl-C."""
-    options = _parser().parse_args(arguments)
-    try:
-        return run(options)
-    except StillmotionError as error:
-        print(f"{NAME}: {error}", file=sys.stderr)
-        return 2
+    return answer(NAME, run, _parser().parse_args(arguments))
 
 
 def run(options: argparse.Namespace) -> int:
     """Train what is not trained yet, measure what is; 0 if every variant asked for is in the table."""
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    loop = LoopSettings(preview_every=0, precision="fp32", threads=options.threads)
+    loop = loop_of(options)
     extractors = open_extractors(options.network)  # before the trainings: one that is missing is told now
     plan = agreed_plan(options, loop)
     return train_and_measure(
@@ -211,24 +203,11 @@ def _steps(plan: Plan, loop: LoopSettings) -> int:
 
 def write_table(plan: Plan, out: Path, done: Sequence[str], extractors: Mapping[str, FeatureExtractor]) -> str:
     """Measure the trained variants; write RUNS/report, table2.json and table2.md. Returns the Markdown."""
-    evaluate_models(
-        [str(out / key) for key in done],
-        plan.test,
-        "reconstruction",
-        out / "report",
-        extractors=extractors,
-        overwrite=True,
-    )
-    report = read_json(out / "report" / "report.json")
-    sets = [open_dataset(folder_of(item)).info.title for item in plan.data]
+    report = measured("reconstruction", plan, out, done, extractors)
     found = {
-        "plan": asdict(plan),
-        "machine": machine(),
-        "trained_on": " + ".join(sets),
-        "measured_on": open_dataset(plan.test).info.title,
-        "report": {key: report[key] for key in ("protocol", "definition", "split", "clips", "frames", "metrics")},
+        **described(plan, report, ("protocol", "definition", "split", "clips", "frames", "metrics")),
         "batch": batch_of(out / done[0], plan.stages[-1]),
-        "baselines": {name: row for name, row in report["means"].items() if name.startswith("baseline")},
+        "baselines": baselines(report),
         "variants": {
             key: {
                 "title": VARIANTS[key].title,
@@ -240,10 +219,7 @@ def write_table(plan: Plan, out: Path, done: Sequence[str], extractors: Mapping[
             for key in done
         },
     }
-    write_json(out / "table2.json", found)
-    text = as_markdown(found)
-    (out / "table2.md").write_text(text + "\n", encoding="utf-8")
-    return text
+    return write_found(out / "table2", found, as_markdown(found))
 
 
 def batch_of(folder: Path, stage: str) -> int:

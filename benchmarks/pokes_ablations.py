@@ -20,35 +20,34 @@ Run it again after Ctrl-C or a crash: a finished variant is not trained again, a
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from variants import (
     TRIAL_STEPS,
     agreed,
+    answer,
+    baselines,
+    cells,
     common_parser,
+    described,
     finished,
-    folder_of,
     log_lines,
+    loop_of,
+    measured,
     setting,
     steps_in,
     tested_on,
     train_and_measure,
+    write_found,
 )
 
 from stillmotion.animate import load
-from stillmotion.data.clipset import open_dataset
-from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.extractors import open_extractors
 from stillmotion.evaluation.extractors.base import FeatureExtractor
-from stillmotion.evaluation.report import evaluate_models
-from stillmotion.evaluation.speed import machine
-from stillmotion.files import read_json, write_json
 from stillmotion.train import TrainRequest, train
 from stillmotion.training import LoopSettings
 
@@ -132,19 +131,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--network", action="append", type=setting, default=[], help="lpips=..., i3d=..., video=worlds"
     )
-    options = parser.parse_args(arguments)
-    try:
-        return run(options)
-    except StillmotionError as error:
-        print(f"{NAME}: {error}", file=sys.stderr)
-        return 2
+    return answer(NAME, run, parser.parse_args(arguments))
 
 
 def run(options: Any) -> int:
     """Train what is not trained yet, measure what is; 0 if every variant asked for is in the table."""
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    loop = LoopSettings(preview_every=0, precision="fp32", threads=options.threads)
+    loop = loop_of(options)
     test = tested_on(options, NOT_SETTABLE)
     extractors = open_extractors(options.network)  # before the trainings: one that is missing is told now
     minutes = None if options.steps else options.minutes
@@ -171,19 +163,12 @@ def _steps(plan: Plan, loop: LoopSettings) -> int:
 
 def write_table(plan: Plan, out: Path, done: Sequence[str], extractors: Mapping[str, FeatureExtractor]) -> str:
     """Measure the trained variants; write RUNS/report, ablations.json and ablations.md. Returns the Markdown."""
-    evaluate_models(
-        [str(out / key) for key in done], plan.test, "pokes", out / "report", extractors=extractors, overwrite=True
-    )
-    report = read_json(out / "report" / "report.json")
+    report = measured("pokes", plan, out, done, extractors)
     found = {
-        "plan": asdict(plan),
+        **described(plan, report, ("definition", "split", "clips", "networks", "metrics")),
         "common": dict(COMMON),
-        "machine": machine(),
-        "trained_on": " + ".join(open_dataset(folder_of(item)).info.title for item in plan.data),
-        "measured_on": open_dataset(plan.test).info.title,
-        "report": {key: report[key] for key in ("definition", "split", "clips", "networks", "metrics")},
         "batch": load(out / done[0]).system.config.dynamics_training.batch,
-        "baselines": {name: row for name, row in report["means"].items() if name.startswith("baseline")},
+        "baselines": baselines(report),
         "variants": {
             key: {
                 "title": VARIANTS[key].title,
@@ -196,10 +181,7 @@ def write_table(plan: Plan, out: Path, done: Sequence[str], extractors: Mapping[
             for key in done
         },
     }
-    write_json(out / "ablations.json", found)
-    text = as_markdown(found)
-    (out / "ablations.md").write_text(text + "\n", encoding="utf-8")
-    return text
+    return write_found(out / "ablations", found, as_markdown(found))
 
 
 def as_markdown(found: Mapping[str, Any]) -> str:
@@ -207,10 +189,10 @@ def as_markdown(found: Mapping[str, Any]) -> str:
     lines = ["| variant | | " + " | ".join(head for head, _ in COLUMNS.values()) + " | parameters, million |"]
     lines.append("|---|---|" + "---|" * (len(COLUMNS) + 1))
     for row in found["variants"].values():
-        lines.append(f"| {row['title']} | paper | {_cells(row['paper'])} | - |")
-        lines.append(f"| | ours | {_cells(row['ours'])} | {row['parameters'] / 1e6:.1f} |")
+        lines.append(f"| {row['title']} | paper | {cells(COLUMNS, row['paper'])} | - |")
+        lines.append(f"| | ours | {cells(COLUMNS, row['ours'])} | {row['parameters'] / 1e6:.1f} |")
     for name, values in found["baselines"].items():
-        lines.append(f"| {name.removeprefix('baseline: ')} | ours | {_cells(values)} | - |")
+        lines.append(f"| {name.removeprefix('baseline: ')} | ours | {cells(COLUMNS, values)} | - |")
     plan, report = found["plan"], found["report"]
     seconds = [row["seconds"] for row in found["variants"].values()]
     settings = ", ".join(f"{name}={value}" for name, value in {**found["common"], **plan["settings"]}.items())
@@ -225,11 +207,6 @@ def as_markdown(found: Mapping[str, Any]) -> str:
         "The paper's data are other data: compare the order of the variants, not the numbers.",
     ]
     return "\n".join(lines)
-
-
-def _cells(values: Mapping[str, float | None]) -> str:
-    given = {name: values.get(name) for name in COLUMNS}
-    return " | ".join("-" if value is None else format(value, COLUMNS[name][1]) for name, value in given.items())
 
 
 if __name__ == "__main__":

@@ -21,32 +21,30 @@ Run it again after Ctrl-C or a crash: a finished variant is not trained again, a
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from variants import (
     TRIAL_STEPS,
     agreed,
+    answer,
+    cells,
     common_parser,
+    described,
     finished,
-    folder_of,
     log_lines,
+    loop_of,
+    measured,
     steps_in,
     tested_on,
     train_and_measure,
+    write_found,
 )
 
 from stillmotion.animate import load
-from stillmotion.data.clipset import open_dataset
-from stillmotion.errors import StillmotionError
-from stillmotion.evaluation.report import evaluate_models
-from stillmotion.evaluation.speed import machine
-from stillmotion.files import read_json, write_json
 from stillmotion.train import TrainRequest, train
 from stillmotion.training import LoopSettings
 
@@ -139,19 +137,12 @@ class Plan:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0; 1 if a variant failed, 2 for what the user can mend, 130 after Ctrl-C."""
-    options = common_parser(NAME, __doc__, list(VARIANTS)).parse_args(arguments)
-    try:
-        return run(options)
-    except StillmotionError as error:
-        print(f"{NAME}: {error}", file=sys.stderr)
-        return 2
+    return answer(NAME, run, common_parser(NAME, __doc__, list(VARIANTS)).parse_args(arguments))
 
 
 def run(options: Any) -> int:
     """Train what is not trained yet, measure what is; 0 if every variant asked for is in the table."""
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    loop = LoopSettings(preview_every=0, precision="fp32", threads=options.threads)
+    loop = loop_of(options)
     settings = dict(options.set)
     test = tested_on(options, not_settable(options.only or list(VARIANTS)))
     minutes = None if options.steps else options.minutes
@@ -170,20 +161,15 @@ def _steps(plan: Plan, loop: LoopSettings) -> int:
 
 def write_table(plan: Plan, out: Path, done: Sequence[str]) -> str:
     """Measure the trained variants; write RUNS/report, ablations.json and ablations.md. Returns the Markdown."""
-    evaluate_models([str(out / key) for key in done], plan.test, "strokes", out / "report", overwrite=True)
-    report = read_json(out / "report" / "report.json")
+    report = measured("strokes", plan, out, done)
     curves = report["curves"]["values"]
     rows = {
         **{name: name for name in report["means"] if name.startswith("baseline")},
         **{key: str(out / key) for key in done},
     }
     found = {
-        "plan": asdict(plan),
+        **described(plan, report, ("definition", "split", "clips", "frames", "metrics")),
         "common": dict(COMMON),
-        "machine": machine(),
-        "trained_on": " + ".join(open_dataset(folder_of(item)).info.title for item in plan.data),
-        "measured_on": open_dataset(plan.test).info.title,
-        "report": {key: report[key] for key in ("definition", "split", "clips", "frames", "metrics")},
         "rows": {
             key: {
                 "title": VARIANTS[key].title if key in VARIANTS else key.removeprefix("baseline: "),
@@ -198,10 +184,7 @@ def write_table(plan: Plan, out: Path, done: Sequence[str]) -> str:
             for key, name in rows.items()
         },
     }
-    write_json(out / "ablations.json", found)
-    text = as_markdown(found)
-    (out / "ablations.md").write_text(text + "\n", encoding="utf-8")
-    return text
+    return write_found(out / "ablations", found, as_markdown(found))
 
 
 def _above(curve: Sequence[float], still: Sequence[float]) -> float:
@@ -224,12 +207,9 @@ def as_markdown(found: Mapping[str, Any]) -> str:
     heads += ["PSNR, last step", "steps above the still", "brightness, last step", "the paper"]
     lines = ["| variant | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
     for row in found["rows"].values():
-        cells = [
-            "-" if row["means"].get(name) is None else format(row["means"][name], shape)
-            for name, (_, shape) in COLUMNS.items()
-        ]
-        cells += [f"{row['last_psnr']:.2f}", f"{row['above_still']:.0%}", f"{row['last_brightness']:.2f}"]
-        lines.append(f"| {row['title']} | " + " | ".join([*cells, row["paper"] or "-"]) + " |")
+        last = [f"{row['last_psnr']:.2f}", f"{row['above_still']:.0%}", f"{row['last_brightness']:.2f}"]
+        shown = [cells(COLUMNS, row["means"]), *last, row["paper"] or "-"]
+        lines.append(f"| {row['title']} | " + " | ".join(shown) + " |")
     seconds = [row["seconds"] for row in found["rows"].values() if "seconds" in row]
     plan, report = found["plan"], found["report"]
     changed = ", ".join(f"{name}={value}" for name, value in {**found["common"], **plan["settings"]}.items())

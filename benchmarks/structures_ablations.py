@@ -21,10 +21,9 @@ Run it again after Ctrl-C or a crash: a finished variant is not trained again, a
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,23 +31,26 @@ import torch
 from variants import (
     TRIAL_STEPS,
     agreed,
+    answer,
+    baselines,
+    cells,
     common_parser,
+    described,
     finished,
     folder_of,
     log_lines,
+    measured,
     setting,
     steps_in,
     tested_on,
     train_and_measure,
+    write_found,
 )
 
 from stillmotion.data.clipset import open_dataset
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.extractors import open_extractors
 from stillmotion.evaluation.extractors.base import FeatureExtractor
-from stillmotion.evaluation.report import evaluate_models
-from stillmotion.evaluation.speed import machine
-from stillmotion.files import read_json, write_json
 from stillmotion.train import TrainRequest, train
 from stillmotion.training import LoopSettings
 
@@ -165,12 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--network", action="append", type=setting, default=[], help="identity=..., expressions=..., keypoints=..."
     )
-    options = parser.parse_args(arguments)
-    try:
-        return run(options)
-    except StillmotionError as error:
-        print(f"{NAME}: {error}", file=sys.stderr)
-        return 2
+    return answer(NAME, run, parser.parse_args(arguments))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -247,17 +244,10 @@ def _steps(plan: Plan, loop: LoopSettings, key: str) -> int:
 def write_table(plan: Plan, out: Path, done: Sequence[str], extractors: Mapping[str, FeatureExtractor]) -> str:
     """Measure the trained variants; write report, ablations.json and ablations.md. Returns the Markdown."""
     protocol = "retargeting" if plan.common else "structures"
-    evaluate_models(
-        [str(out / key) for key in done], plan.test, protocol, out / "report", extractors=extractors, overwrite=True
-    )
-    report = read_json(out / "report" / "report.json")
+    report = measured(protocol, plan, out, done, extractors)
     found = {
-        "plan": asdict(plan),
-        "machine": machine(),
-        "trained_on": open_dataset(folder_of(plan.data[0])).info.title,
-        "measured_on": open_dataset(plan.test).info.title,
-        "report": {key: report[key] for key in ("protocol", "definition", "split", "clips", "networks", "metrics")},
-        "baselines": {name: row for name, row in report["means"].items() if name.startswith("baseline")},
+        **described(plan, report, ("protocol", "definition", "split", "clips", "networks", "metrics")),
+        "baselines": baselines(report),
         "variants": {
             key: {
                 "title": VARIANTS[key].title,
@@ -269,10 +259,7 @@ def write_table(plan: Plan, out: Path, done: Sequence[str], extractors: Mapping[
             for key in done
         },
     }
-    write_json(out / "ablations.json", found)
-    text = as_markdown(found)
-    (out / "ablations.md").write_text(text + "\n", encoding="utf-8")
-    return text
+    return write_found(out / "ablations", found, as_markdown(found))
 
 
 def as_markdown(found: Mapping[str, Any]) -> str:
@@ -280,10 +267,10 @@ def as_markdown(found: Mapping[str, Any]) -> str:
     lines = ["| variant | | " + " | ".join(head for head, _ in COLUMNS.values()) + " | steps |"]
     lines.append("|---|---|" + "---|" * (len(COLUMNS) + 1))
     for row in found["variants"].values():
-        lines.append(f"| {row['title']} | paper | {_cells(row['paper'])} | - |")
-        lines.append(f"| | ours | {_cells(row['ours'])} | {' + '.join(str(n) for n in row['steps'] if n)} |")
+        lines.append(f"| {row['title']} | paper | {cells(COLUMNS, row['paper'])} | - |")
+        lines.append(f"| | ours | {cells(COLUMNS, row['ours'])} | {' + '.join(str(n) for n in row['steps'] if n)} |")
     for name, values in found["baselines"].items():
-        lines.append(f"| {name.removeprefix('baseline: ')} | ours | {_cells(values)} | - |")
+        lines.append(f"| {name.removeprefix('baseline: ')} | ours | {cells(COLUMNS, values)} | - |")
     plan, report = found["plan"], found["report"]
     seconds = [row["seconds"] for row in found["variants"].values()]
     settings = ", ".join(f"{name}={value}" for name, value in {**plan["common"], **plan["settings"]}.items())
@@ -300,11 +287,6 @@ def as_markdown(found: Mapping[str, Any]) -> str:
         "The paper's data are other data: compare the order of the variants, not the numbers.",
     ]
     return "\n".join(lines)
-
-
-def _cells(values: Mapping[str, float | None]) -> str:
-    given = {name: values.get(name) for name in COLUMNS}
-    return " | ".join("-" if value is None else format(value, COLUMNS[name][1]) for name, value in given.items())
 
 
 if __name__ == "__main__":

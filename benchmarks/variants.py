@@ -10,10 +10,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from stillmotion.animate import RUN_MODEL, load
 from stillmotion.data.clipset import open_dataset
 from stillmotion.errors import StillmotionError
-from stillmotion.evaluation.report import choose_split
+from stillmotion.evaluation.extractors.base import FeatureExtractor
+from stillmotion.evaluation.report import choose_split, evaluate_models
+from stillmotion.evaluation.speed import machine
 from stillmotion.files import read_json, write_json
 from stillmotion.train import TrainRequest
 from stillmotion.training import LoopSettings
@@ -155,6 +159,61 @@ def train_and_measure(
     if done:
         print(table(done))
     return 1 if failed else 0
+
+
+def answer(name: str, run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    """What a benchmark's `main` returns: that of `run`, or 2 and a sentence for what the user can mend."""
+    try:
+        return run(options)
+    except StillmotionError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+
+
+def loop_of(options: argparse.Namespace) -> LoopSettings:
+    """How all variants are trained; sets the threads of this process too."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return LoopSettings(preview_every=0, precision="fp32", threads=options.threads)
+
+
+def measured(
+    protocol: str, plan: Any, out: Path, done: Sequence[str], extractors: Mapping[str, FeatureExtractor] | None = None
+) -> dict[str, Any]:
+    """Measure the trained variants on the plan's test data; the report of `out/report`."""
+    models = [str(out / key) for key in done]
+    evaluate_models(models, plan.test, protocol, out / "report", extractors=extractors, overwrite=True)
+    report: dict[str, Any] = read_json(out / "report" / "report.json")
+    return report
+
+
+def described(plan: Any, report: Mapping[str, Any], facts: Sequence[str]) -> dict[str, Any]:
+    """What every table tells of how it was made: the plan, the machine, the data, and these facts of the report."""
+    return {
+        "plan": asdict(plan),
+        "machine": machine(),
+        "trained_on": " + ".join(open_dataset(folder_of(item)).info.title for item in plan.data),
+        "measured_on": open_dataset(plan.test).info.title,
+        "report": {key: report[key] for key in facts},
+    }
+
+
+def baselines(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The rows of a report that no model made."""
+    return {name: row for name, row in report["means"].items() if name.startswith("baseline")}
+
+
+def cells(columns: Mapping[str, tuple[str, str]], values: Mapping[str, float | None]) -> str:
+    """The columns of a row, each in its format; `-` where there is no value."""
+    shown = {name: values.get(name) for name in columns}
+    return " | ".join("-" if value is None else format(value, columns[name][1]) for name, value in shown.items())
+
+
+def write_found(path: Path, found: Mapping[str, Any], text: str) -> str:
+    """Write what was found as `path`.json and its table as `path`.md; the table."""
+    write_json(path.with_suffix(".json"), found)
+    path.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
+    return text
 
 
 def finished(folder: Path, steps: int) -> bool:

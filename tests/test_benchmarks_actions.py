@@ -1,7 +1,5 @@
 """The ablations of actions in one command: variants train on the same keypoints, the table has their numbers."""
 
-import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -9,26 +7,17 @@ from types import ModuleType
 import pytest
 
 from actions_tools import TINY_FIELDS, TINY_FIELDS_VAE, action_clips, actions_of, changed
+from benchmark_tools import benchmark
 from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo
 from stillmotion.data.shards import write_dataset
 from stillmotion.files import change_settings, read_json
 from stillmotion.systems.actions.config import PRESETS, ActionsConfig
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
 def ablations() -> ModuleType:
-    if str(BENCHMARKS) not in sys.path:  # where a script finds what benchmarks share
-        sys.path.insert(0, str(BENCHMARKS))
-    spec = importlib.util.spec_from_file_location("actions_ablations", BENCHMARKS / "actions_ablations.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("actions_ablations")
 
 
 @pytest.fixture

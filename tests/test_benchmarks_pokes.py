@@ -1,12 +1,11 @@
 """The ablations of pokes in one command: variants train, the table has their numbers beside the paper's."""
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from benchmark_tools import benchmark
 from pokes_state_tools import TINY_STATES, changed
 from pokes_tools import poked_clip
 from stillmotion.data.clip import Clip
@@ -15,20 +14,10 @@ from stillmotion.data.shards import write_dataset
 from stillmotion.files import change_settings, read_json
 from stillmotion.systems.pokes.config import PRESETS, PokesConfig
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
 def ablations() -> ModuleType:
-    if str(BENCHMARKS) not in sys.path:  # where a script finds what benchmarks share
-        sys.path.insert(0, str(BENCHMARKS))
-    spec = importlib.util.spec_from_file_location("pokes_ablations", BENCHMARKS / "pokes_ablations.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("pokes_ablations")
 
 
 @pytest.fixture

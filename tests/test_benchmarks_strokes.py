@@ -1,12 +1,11 @@
 """The ablations of strokes in one command: variants train, the table has their numbers, a second call trains none."""
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from benchmark_tools import benchmark
 from stillmotion.files import change_settings, read_json
 from stillmotion.systems.strokes.config import PRESETS
 from stillmotion.worlds.dataset import write_world
@@ -18,13 +17,7 @@ TINY = changed(TINY_STROKES, clip__frames=3, predictor__blocks=1, discriminators
 
 @pytest.fixture(scope="module")
 def ablations() -> ModuleType:
-    if str(BENCHMARKS) not in sys.path:  # where a script finds what benchmarks share
-        sys.path.insert(0, str(BENCHMARKS))
-    spec = importlib.util.spec_from_file_location("strokes_ablations", BENCHMARKS / "strokes_ablations.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("strokes_ablations")
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """The ablations of structures in one command: poses and faces train, tables have their numbers and the paper's."""
 
-import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from benchmark_tools import benchmark
 from stillmotion.data.info import DatasetInfo
 from stillmotion.data.shards import write_dataset
 from stillmotion.files import change_settings, read_json
@@ -16,26 +15,18 @@ from stillmotion.train import TrainRequest
 from structures_tools import changed
 from structures_training_tools import LEARNING, face_clip, square_clip
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
 def ablations() -> ModuleType:
-    if str(BENCHMARKS) not in sys.path:  # where a script finds what benchmarks share
-        sys.path.insert(0, str(BENCHMARKS))
-    spec = importlib.util.spec_from_file_location("structures_ablations", BENCHMARKS / "structures_ablations.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("structures_ablations")
 
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A moving square and faces of 16 pixels, and preset `small` made tiny."""
-    monkeypatch.setitem(PRESETS, "small", changed(LEARNING, forecast_training__batch=1, refinement_training__batch=1))
+    monkeypatch.setitem(
+        PRESETS, "narrow", changed(LEARNING, forecast_training__batch=1, refinement_training__batch=1)
+    )
     squares = [square_clip(name, frames=6) for name in ("a", "b")]
     faces = [replace(face_clip(seed, frames=6, size=16), name=f"face-{seed}") for seed in range(3)]
     folders = []

@@ -1,8 +1,6 @@
 """The benchmark of Table 2: the six variants and their numbers, one start for all, resuming, and the table."""
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +8,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from benchmark_tools import benchmark
 from driving_tools import LOSSES, STAGE, TINY, at, moving_square
 from stillmotion.animate import load
 from stillmotion.data.clip import Clip
@@ -31,18 +30,10 @@ SMALL = change_settings(
     "tests",
 )
 
-BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "driving_table2.py"
-
 
 @pytest.fixture(scope="module")
 def table2() -> ModuleType:
-    if str(BENCHMARK.parent) not in sys.path:  # where a script finds what benchmarks share
-        sys.path.insert(0, str(BENCHMARK.parent))
-    spec = importlib.util.spec_from_file_location("driving_table2", BENCHMARK)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their own module up
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("driving_table2")
 
 
 @pytest.fixture(scope="module")
