@@ -11,7 +11,7 @@ gives RUNS/DATA/ablations.md, RUNS/DATA/ablations.json and the report it was tak
 clips with joints, `retargeting` for faces.
 
 Beside Table 4's three rows stand the network without a residual, which is that of Villegas et al. (Tables 1 and 3),
-and the single difference map (Eq. 1), which the paper has no numbers for. All are preset `small` with the same clips
+and the single difference map (Eq. 1), which the paper has no numbers for. All are preset `narrow` with the same clips
 in the same order and the same minutes: these are turned into steps once, by timing both stages, and kept in
 RUNS/DATA/plan.json and refinement.json. The variant with refinement gives it a quarter of its minutes.
 
@@ -163,7 +163,7 @@ class RefinementPlan:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0; 1 if a variant failed, 2 for what the user can mend, 130 after Ctrl-C."""
-    parser = common_parser(NAME, __doc__, list(VARIANTS))
+    parser = common_parser(NAME, __doc__, list(VARIANTS), preset="narrow")
     parser.add_argument(
         "--network", action="append", type=setting, default=[], help="identity=..., expressions=..., keypoints=..."
     )

@@ -23,7 +23,7 @@ def ablations() -> ModuleType:
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A moving square and faces of 16 pixels, and preset `small` made tiny."""
+    """A moving square and faces of 16 pixels, and preset `narrow` made tiny."""
     monkeypatch.setitem(
         PRESETS, "narrow", changed(LEARNING, forecast_training__batch=1, refinement_training__batch=1)
     )
