@@ -36,7 +36,7 @@ from stillmotion.evaluation.protocols.structure_columns import (
 from stillmotion.evaluation.protocols.structures import LENGTH
 from stillmotion.options import Control
 from stillmotion.systems.base import System
-from stillmotion.systems.structures import Retarget
+from stillmotion.systems.structures import DETECTED, EXACT, Retarget
 
 SEED = 0  # of the choice of performers
 EXPRESSIONS = "expressions"  # the name of its extractor
@@ -115,10 +115,6 @@ def as_retargeting(case: Case) -> RetargetCase:
 def has_truth(case: Case) -> bool:
     """Whether the target shows the true outcome."""
     return as_retargeting(case).true
-
-
-DETECTED, EXACT = 0.015, 0.001
-"""Expected errors of landmarks that are detected and of those that clips know, as shares of the face's side."""
 
 
 def retarget_control(system: System, case: RetargetCase) -> Control:

@@ -99,9 +99,11 @@ _LANDMARKS: dict[str, Any] = {
     **_FILE,
     "help": "the 68 landmarks of the still's face, .npy or JSON, in its pixels",
 }
+DETECTED, EXACT = 0.015, 0.001
+"""Expected errors of landmarks that are detected, and of those that a clip knows, as shares of the face's side."""
 _NOISE: dict[str, Any] = {
-    **{"default": 0.015, "metavar": "SHARE", "parse": float, "above": 0},
-    "help": "expected error of landmarks, as a share of the face's side (default: 0.015; less follows weaker motion)",
+    **{"default": DETECTED, "metavar": "SHARE", "parse": float, "above": 0},
+    "help": f"expected error of landmarks, share of the face's side (default: {DETECTED}; less follows weaker ones)",
 }
 _PROPORTIONS: dict[str, Any] = {
     "negatable": True,

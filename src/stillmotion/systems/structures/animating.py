@@ -18,6 +18,7 @@ from stillmotion.rendering.canvas import Canvas, to_network
 from stillmotion.systems.base import Output, Rollout, Step, System
 from stillmotion.systems.structures import (
     CONTROLS,
+    EXACT,
     FACE_CONTROLS,
     POSE_CONTROLS,
     Express,
@@ -37,10 +38,6 @@ from stillmotion.systems.structures.poses import PosePlan, observed_poses, plan_
 
 if TYPE_CHECKING:
     from stillmotion.data.clip import Clip
-
-
-EXACT = 0.001
-"""Expected error of landmarks that a clip itself knows, see `Retarget`."""
 
 
 class Structures(System):

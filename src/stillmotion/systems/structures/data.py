@@ -160,6 +160,15 @@ def coarse_displacement(batch: Mapping[str, Tensor], config: StructuresConfig) -
     return surface_coarse(batch["motion"])
 
 
+FIELD_INPUTS = ("poses", "motion", "plate")
+"""Of a batch, what `field_inputs` takes."""
+
+
+def field_inputs(batch: Mapping[str, Tensor], config: StructuresConfig) -> tuple[Tensor | None, Tensor | None]:
+    """What our network knows and the paper's does not: `coarse_displacement` and the plates; None for the paper's."""
+    return (coarse_displacement(batch, config), batch["plate"]) if config.forecast.fields else (None, None)
+
+
 def person_boxes(batch: Mapping[str, Tensor], size: int) -> Tensor:
     """Squares around the persons of a batch, N x T x 4, see `losses.crop_boxes`; all of a frame without joints."""
     if "poses" not in batch:

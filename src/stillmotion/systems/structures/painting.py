@@ -94,9 +94,7 @@ class Painter:
         context = self._encode(plan)
 
         def forecast(first: int, stop: int) -> Frames:
-            last = len(plan) - 1
-            first_known, stop_known = min(first, last), min(max(stop, first + 1), len(plan))
-            made = self._decode(context, plan, first_known, max(stop_known, first_known + 1))
+            made = self._decode(context, plan, min(first, len(plan) - 1), min(stop, len(plan)))
             order = torch.arange(stop - first, device=self.canvas.small.device).clamp_max(len(made.shares) - 1)
             return made.rows(order)
 

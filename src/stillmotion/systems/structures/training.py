@@ -27,9 +27,11 @@ from stillmotion.systems.base import System
 from stillmotion.systems.structures import losses
 from stillmotion.systems.structures.config import StageConfig, StructuresConfig
 from stillmotion.systems.structures.data import (
+    FIELD_INPUTS,
     ClipWindows,
     PoseWindows,
     coarse_displacement,
+    field_inputs,
     pairs,
     person_boxes,
     structure_maps,
@@ -126,6 +128,11 @@ class StructureStage:
         long = [clip for clip in previews if len(clip) >= self.least]
         self.shown = self.samples(long) if long else self.dataset
 
+    @property
+    def clip_grad(self) -> float | None:
+        """Largest norm of the gradient of what the stage is for; critics have none."""
+        return self.settings.clip_grad or None
+
     def optimize(self, **optimizers: Optimizer) -> None:
         """Set the optimisers, which all follow the stage's schedule."""
         self.optimizers = optimizers
@@ -137,22 +144,11 @@ class StructureStage:
         return [self.shown[i] for i in range(min(SHOWN, count))]
 
 
-class ForecastTraining(StructureStage):
-    """Stage 1: G_M against D_I (Eq. 4 to 9), and feature similarity if it has a weight (Eq. 15).
-
-    Of the paper's two networks of Eq. 15 there is the first; no weights of an hourglass network are at hand.
-    """
+class PairStage(StructureStage):
+    """Stage 1, of either network: frames are forecast from single others."""
 
     name, group = "forecast", "train"
-
-    def __init__(self, model: ForecastNetwork, *data: Any):
-        """Args: G_M, trained in place; see `StructureStage`."""
-        super().__init__(*data)
-        self.model, self.critic = model, ImageCritic(self.config)
-        self.features = [losses.appearance_network(self.config.features)] if self.config.features.weight else []
-        self.networks = {"forecast": model, "critic": self.critic}
-        self.generators = {"penalty": torch.Generator()}  # seeded and stored by the loop
-        self.optimize(forecast=adam(self.settings, model), critic=adam(self.settings, self.critic))
+    model: ForecastNetwork | FieldForecast
 
     @property
     def least(self) -> int:
@@ -162,6 +158,28 @@ class ForecastTraining(StructureStage):
     def samples(self, clips: Sequence[Any]) -> Dataset[Any]:
         """Pairs of frames."""
         return pairs(clips, self.config, self.seed)
+
+    def preview(self) -> dict[str, np.ndarray]:
+        """Frames forecast from stills of the clips."""
+        return {"forecasts": forecast_sheet(self.model, self.config, self.examples())}
+
+
+class ForecastTraining(PairStage):
+    """Stage 1: G_M against D_I (Eq. 4 to 9), and feature similarity if it has a weight (Eq. 15).
+
+    Of the paper's two networks of Eq. 15 there is the first; no weights of an hourglass network are at hand.
+    """
+
+    model: ForecastNetwork
+
+    def __init__(self, model: ForecastNetwork, *data: Any):
+        """Args: G_M, trained in place; see `StructureStage`."""
+        super().__init__(*data)
+        self.model, self.critic = model, ImageCritic(self.config)
+        self.features = [losses.appearance_network(self.config.features)] if self.config.features.weight else []
+        self.networks = {"forecast": model, "critic": self.critic}
+        self.generators = {"penalty": torch.Generator()}  # seeded and stored by the loop
+        self.optimize(forecast=adam(self.settings, model), critic=adam(self.settings, self.critic))
 
     def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         """Update D_I, then G_M on the same frames.
@@ -185,19 +203,15 @@ class ForecastTraining(StructureStage):
             settings, boxes = self.config.features, person_boxes(batch, self.config.size)[:, 1]
             similarity = losses.feature_loss(self.features, output.frame, target, boxes, settings.side)
             terms["features"] = settings.weight * similarity
-        update("forecast", total(terms))
+        update("forecast", total(terms), clip_grad=self.clip_grad)
         told["copy"] = weights.reconstruction * losses.reconstruction_loss(still, target)
         return {name: value.detach() for name, value in (terms | told).items()}
 
-    def preview(self) -> dict[str, np.ndarray]:
-        """Frames forecast from stills of the clips."""
-        return {"forecasts": forecast_sheet(self.model, self.config, self.examples())}
 
-
-class FieldTraining(StructureStage):
+class FieldTraining(PairStage):
     """Stage 1 of ours: fields learn from what frames look like, and from the exact motion of clips that know it."""
 
-    name, group = "forecast", "train"
+    model: FieldForecast
 
     def __init__(self, model: FieldForecast, *data: Any):
         """Args: trained in place; see `StructureStage`."""
@@ -205,15 +219,6 @@ class FieldTraining(StructureStage):
         self.model = model
         self.networks = {"forecast": model}
         self.optimize(forecast=adam(self.settings, model))
-
-    @property
-    def least(self) -> int:
-        """One frame if it may be forecast from itself, else a time step."""
-        return 1 if self.config.clip.pairs == "first" else self.config.clip.frame_step + 1
-
-    def samples(self, clips: Sequence[Any]) -> Dataset[Any]:
-        """Pairs of frames."""
-        return pairs(clips, self.config, self.seed)
 
     def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         """Update the network once.
@@ -232,12 +237,8 @@ class FieldTraining(StructureStage):
         known = {name: batch[name][:, 0] for name in ("displacement", "moving", "visibility")}
         known["figure"] = batch["figure"]
         terms = losses.field_losses(output, self.model.figure(context), still, target, known, weights)
-        update("forecast", total(terms), clip_grad=self.settings.clip_grad or None)
+        update("forecast", total(terms), clip_grad=self.clip_grad)
         return {name: value.detach() for name, value in terms.items()}
-
-    def preview(self) -> dict[str, np.ndarray]:
-        """Frames forecast from stills of the clips."""
-        return {"forecasts": forecast_sheet(self.model, self.config, self.examples())}
 
 
 class RefinementTraining(StructureStage):
@@ -291,20 +292,19 @@ class RefinementTraining(StructureStage):
             told = self.critic_losses(true, output.frames, structures, *self.critics)
             update("critics", total(told))
         terms = losses.refinement_losses(output, true, structures, self.critics, weights)
-        update("refinement", total(terms))
+        update("refinement", total(terms), clip_grad=self.clip_grad)
         told["coarse"] = weights.reconstruction * losses.reconstruction_loss(coarse, true)
         return {name: value.detach() for name, value in (terms | told).items()}
 
     @torch.no_grad()
     def forecasts(self, stills: Tensor, maps: Tensor, batch: Batch) -> Tensor:
         """Coarse clips, N x K x 3 x s x s: of N stills and N x (1 + K) structure maps, a clip at a time."""
-        forecast, fields = self.forecast.to(stills.device), self.config.forecast.fields
-        coarse = coarse_displacement(batch, self.config) if fields else None
-        clips = []
+        forecast, clips = self.forecast.to(stills.device), []
         with eval_mode(forecast):
             for i, (still, own) in enumerate(zip(stills, maps, strict=True)):
-                ours = (None, None) if coarse is None else (coarse[i], batch["plate"][i, None])
-                clips.append(predict(forecast, still[None], own[:1], own[1:], *ours).frame)
+                one = {name: batch[name][i, None] for name in FIELD_INPUTS if name in batch}
+                given = field_inputs(one, self.config)
+                clips.append(predict(forecast, still[None], own[:1], own[1:], *given).frame)
         return torch.stack(clips)
 
     def critic_losses(
@@ -363,7 +363,7 @@ class PoseTraining(StructureStage):
         """
         observed, future, visible = (batch[name] for name in ("observed", "future", "visible"))
         loss = losses.pose_loss(self.model(observed, future.shape[1]), future, visible)
-        update("predictor", loss, clip_grad=self.settings.clip_grad or None)
+        update("predictor", loss, clip_grad=self.clip_grad)
         return {"pose": loss.detach(), "copy": losses.pose_loss(observed[:, -1:].expand_as(future), future, visible)}
 
     def preview(self) -> dict[str, np.ndarray]:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stillmotion import media
 from stillmotion.keypoints.visualization import SHOWN, palette
 from stillmotion.nn.modes import eval_mode
 from stillmotion.systems.structures.config import StructuresConfig
-from stillmotion.systems.structures.data import coarse_displacement, structure_maps
+from stillmotion.systems.structures.data import FIELD_INPUTS, field_inputs, structure_maps
 from stillmotion.systems.structures.fields import FieldForecast
 from stillmotion.systems.structures.forecasting import ForecastNetwork, PosePredictor
 from stillmotion.systems.structures.networks import predict
@@ -76,8 +76,9 @@ def forecast_sheet(
     with eval_mode(network):
         for item in items:
             still, target = item["source"][None].to(device), item["driving"][None].to(device)
-            maps = structure_maps(_batch(item, device), config)[0]  # 2 x C x s x s
-            made = predict(network, 2 * still - 1, maps[:1], maps[1:], *_ours(network, item, config, device))
+            batch = _batch(item, device)
+            maps = structure_maps(batch, config)[0]  # 2 x C x s x s
+            made = predict(network, 2 * still - 1, maps[:1], maps[1:], *field_inputs(batch, config))
             shown = [still, *_pictures(maps).split(1), _unit(made.frame), made.mask.expand(-1, 3, -1, -1)]
             rows.append(_row([*shown, _unit(made.content), target]))
     return np.concatenate(rows)
@@ -95,9 +96,11 @@ def refinement_sheet(
     with eval_mode(forecast, refinement):
         for item in items:
             frames = item["frames"].to(device)  # (1 + K) x 3 x s x s
-            maps = structure_maps(_batch(item, device), config)[0]
-            ours = _ours(forecast, item, config, device)
-            coarse = predict(forecast.to(device), 2 * frames[:1] - 1, maps[:1], maps[1:], *ours).frame
+            batch = _batch(item, device)
+            maps = structure_maps(batch, config)[0]
+            coarse = predict(
+                forecast.to(device), 2 * frames[:1] - 1, maps[:1], maps[1:], *field_inputs(batch, config)
+            ).frame
             made = refinement(coarse[None], maps[None, 1:])
             times = np.linspace(0, len(coarse) - 1, min(len(coarse), COLUMNS)).round().astype(int)
             mask = made.mask[0].expand(-1, 3, -1, -1)
@@ -130,17 +133,8 @@ def _pictures(maps: Tensor) -> Tensor:
     return maps.amax(1, keepdim=True).expand(-1, 3, -1, -1)
 
 
-def _ours(
-    network: nn.Module, item: Mapping[str, Any], config: StructuresConfig, device: torch.device
-) -> tuple[Tensor | None, Tensor | None]:
-    """What the paper's network does not know: the coarse displacements of an item's frames, and its plate."""
-    if not isinstance(network, FieldForecast):
-        return None, None
-    return coarse_displacement(_batch(item, device), config)[0], item["plate"][None].to(device)
-
-
 def _batch(item: Mapping[str, Any], device: torch.device) -> dict[str, Tensor]:
-    return {name: item[name][None].to(device) for name in ("normals", "poses", "motion") if name in item}
+    return {name: item[name][None].to(device) for name in ("normals", *FIELD_INPUTS) if name in item}
 
 
 def _unit(frames: Tensor) -> Tensor:
