@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stillmotion.files import change_settings
-from stillmotion.rendering.fields import PAINT, STATIC, WARPED, FieldHead, Fields
-from stillmotion.rendering.mask import MaskHead
+from stillmotion.rendering.fields import PAINT, STATIC, WARPED, FieldHead, Fields, MaskHead
 from stillmotion.systems.strokes.animating import Strokes
 from stillmotion.systems.strokes.config import PRESETS, StrokesConfig
 from stillmotion.systems.strokes.networks import Context, StrokesNetworks

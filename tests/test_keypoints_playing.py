@@ -10,10 +10,10 @@ from torch import Tensor
 from stillmotion.keypoints.networks import GeneratorOutput, Motion
 from stillmotion.keypoints.playing import Player, as_fields, held, pick
 from stillmotion.keypoints.presets import FROZEN, JOINT_LOSSES, SMALL, SMALL_STAGES, TRUTH_LOSSES, joint, truth
-from stillmotion.rendering import scene
+from stillmotion.rendering import compositing
 from stillmotion.rendering.canvas import Canvas
+from stillmotion.rendering.compositing import Scene
 from stillmotion.rendering.fields import PLATE, STATIC, WARPED, Fields
-from stillmotion.rendering.scene import Scene
 
 SIDE = 8
 
@@ -121,8 +121,8 @@ def test_a_frame_with_new_gaps_gets_the_plate_found_again(canvas: Canvas, monkey
         calls.append(given)
         return "second"
 
-    monkeypatch.setattr(scene, "find_backdrop", find_backdrop)
-    monkeypatch.setattr(scene, "left_places", lambda shares, figure, before: left if before is None else None)
+    monkeypatch.setattr(compositing, "find_backdrop", find_backdrop)
+    monkeypatch.setattr(compositing, "left_places", lambda shares, figure, before: left if before is None else None)
     one, figure = plated(), torch.zeros(1, 1, SIDE, SIDE)
     showing = player(canvas, figure)
     for _ in range(2):  # of the second frame nothing new is known, and the plate is the one found before
@@ -138,10 +138,10 @@ def test_a_frame_with_new_gaps_gets_the_plate_found_again(canvas: Canvas, monkey
 def test_a_frame_is_as_it_was_where_nothing_can_be_found_again(
     canvas: Canvas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scene, "left_places", lambda shares, figure, before: None)
+    monkeypatch.setattr(compositing, "left_places", lambda shares, figure, before: None)
     one, figure = plated(), torch.zeros(1, 1, SIDE, SIDE)
     assert player(canvas, figure).reveal(one) is one  # no gaps
-    monkeypatch.setattr(scene, "left_places", lambda *_: pytest.fail("nobody asks"))
+    monkeypatch.setattr(compositing, "left_places", lambda *_: pytest.fail("nobody asks"))
     assert player(canvas, None).reveal(one) is one  # a mask of a person's own
     bare = player(canvas, figure)
     bare.renderer.backdrop = None

@@ -17,11 +17,11 @@ from stillmotion.rendering.fields import (
     WARPED,
     FieldHead,
     Fields,
+    MaskHead,
     blend,
     restrict,
     warp_still,
 )
-from stillmotion.rendering.mask import MaskHead
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

@@ -39,8 +39,8 @@ def files_that_run(work: Callable[[], Any]) -> set[str]:
 @pytest.mark.parametrize(
     ("model", "still", "control", "most"),
     [
-        ("driving-puppets", "stills/wave2.png", ["--drive", "drives/wave2.mp4"], 28),
-        ("strokes-puppets", "strokes/puppets.png", ["--stroke", "strokes/puppets-fast.json"], 25),
+        ("driving-puppets", "stills/wave2.png", ["--drive", "drives/wave2.mp4"], 26),
+        ("strokes-puppets", "strokes/puppets.png", ["--stroke", "strokes/puppets-fast.json"], 24),
     ],
 )
 def test_the_walk_from_a_still_to_a_frame_is_short(

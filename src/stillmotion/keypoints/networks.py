@@ -20,8 +20,7 @@ from torch.nn import functional as F
 from stillmotion import geometry
 from stillmotion.keypoints.config import NetworkConfig
 from stillmotion.nn.unet import ConvBlock, Decoder, Encoder, Residual, UNet, without_statistics, zero_init
-from stillmotion.rendering.fields import FieldHead, Fields, blend, restrict, warp_still
-from stillmotion.rendering.mask import MaskHead
+from stillmotion.rendering.fields import FieldHead, Fields, MaskHead, blend, restrict, warp_still
 
 
 class Keypoints(NamedTuple):

@@ -17,9 +17,8 @@ from stillmotion.keypoints.networks import (
 )
 from stillmotion.rendering.backdrop import Wanted
 from stillmotion.rendering.canvas import Canvas
-from stillmotion.rendering.compositing import hold
+from stillmotion.rendering.compositing import Scene, hold
 from stillmotion.rendering.fields import WARPED, Fields, alone, blend
-from stillmotion.rendering.scene import Scene
 
 
 class Player:

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from stillmotion import geometry
 from stillmotion.nn.unet import ConvBlock, Encoder
-from stillmotion.rendering.fields import FieldHead, Fields, blend, restrict, warp_still
-from stillmotion.rendering.mask import MaskHead
+from stillmotion.rendering.fields import FieldHead, Fields, MaskHead, blend, restrict, warp_still
 from stillmotion.systems.pokes.config import PokesConfig
 from stillmotion.systems.pokes.handles import (
     MAPS,

@@ -20,8 +20,7 @@ from torch.nn import functional as F
 
 from stillmotion import geometry
 from stillmotion.nn.unet import zero_init
-from stillmotion.rendering.fields import PAINT, WARPED, FieldHead, Fields, blend, restrict, warp_still
-from stillmotion.rendering.mask import MaskHead
+from stillmotion.rendering.fields import PAINT, WARPED, FieldHead, Fields, MaskHead, blend, restrict, warp_still
 from stillmotion.systems.strokes.config import StrokesConfig
 
 SAME_BELOW = 1e-3

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from stillmotion import geometry
 from stillmotion.nn.unet import Decoder, Encoder, Residual, without_statistics
-from stillmotion.rendering.fields import STATIC, FieldHead, blend, restrict, warp_still
-from stillmotion.rendering.mask import MaskHead
+from stillmotion.rendering.fields import STATIC, FieldHead, MaskHead, blend, restrict, warp_still
 from stillmotion.systems.structures.config import StructuresConfig
 from stillmotion.systems.structures.forecasting import ForecastOutput
 

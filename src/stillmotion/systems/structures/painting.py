@@ -12,9 +12,8 @@ from torch import Tensor
 from stillmotion import media
 from stillmotion.keypoints.playing import autocast
 from stillmotion.rendering.canvas import Canvas
-from stillmotion.rendering.compositing import hold, settled
+from stillmotion.rendering.compositing import Scene, hold, settled
 from stillmotion.rendering.fields import PAINT, STATIC, Fields, blend, warp_still
-from stillmotion.rendering.scene import Scene
 from stillmotion.systems.base import Output, Step
 from stillmotion.systems.structures.config import StructuresConfig
 from stillmotion.systems.structures.expressions import FacePlan
