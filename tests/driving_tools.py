@@ -288,3 +288,8 @@ def weights(module: nn.Module) -> list[Tensor]:
 
 def changed(before: list[Tensor], module: nn.Module) -> bool:
     return any(not torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
+
+
+def same_pose(count: int, points: int = 3) -> Keypoints:
+    """Some keypoints in each of `count` frames, of the same narrow shape."""
+    return Keypoints(torch.rand(count, points, 2) - 0.5, (0.01 * torch.eye(2)).expand(count, points, 2, 2))

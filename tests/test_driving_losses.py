@@ -284,3 +284,20 @@ def test_prediction_is_measured_over_all_frames_but_the_first(covariance: bool) 
     assert {name: value.item() for name, value in terms.items()} == (
         {"mean": 0.25, "covariance": 0.5} if covariance else {"mean": 0.25}
     )
+
+
+def test_the_discriminator_compares_the_generated_frame_with_the_driving_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with the source, and not with the warped still: frame, real frame and keypoints of both losses."""
+    stage, seen = training_of(), []
+    batch = batch_of(stage)
+    for name in ("adversarial_losses", "discriminator_loss"):
+        told = getattr(paper, name)
+        monkeypatch.setattr(paper, name, lambda *given, told=told: seen.append(given[1:4]) or told(*given))
+    stage.model.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
+    stage.step(batch, lambda *_, **__: None)
+    (inputs, output), *compared = seen
+    assert len(compared) == 2
+    for frame, driving, found in compared:
+        assert frame is output.frame
+        assert torch.equal(driving, batch["driving"])
+        assert found is inputs.target
