@@ -24,8 +24,13 @@ pytestmark = needs_reference
 
 FAST, SLOW = ("shapes", "taichi"), ("bair", "actions", "moving-gif", "vox")
 
-FLIPS = 6e-4
-"""Tolerance of gradients: single ReLU and sampling cells flip, ours are up to 3e-4 from the authors' (actions)."""
+FLIPS = 3e-3
+"""Tolerance of gradients: single ReLU and sampling cells flip. Ours are up to 3e-4 from the authors' with AVX-512, up
+to 2.7e-3 with SSE 4.1 (taichi, one thread)."""
+
+BATCH_FLIPS = 0.1
+"""In training mode, where the statistics of two pictures amplify them: the authors' own float32 is up to 2e-2 from
+their float64, ours up to 4e-2 from their float32 (AVX2, two threads)."""
 
 
 def fill(golden: Golden, networks: tuple[str, ...], module: nn.Module, config: DrivingConfig) -> nn.Module:
@@ -103,7 +108,7 @@ def check_networks(authors: Authors, inputs: StepInputs, output: Any, seen: Mapp
     golden.check("video_prediction", folded(output.frame))
 
 
-def check_losses_and_gradients(authors: Authors, inputs: StepInputs, output: Any) -> None:
+def check_losses_and_gradients(authors: Authors, inputs: StepInputs, output: Any, flips: float = FLIPS) -> None:
     golden, weights = authors.golden, authors.config.motion_stages[0].losses
     discriminator, found = authors.discriminator, inputs.target
     for name, frame in (("generated", output.frame), ("real", authors.driving)):
@@ -117,7 +122,7 @@ def check_losses_and_gradients(authors: Authors, inputs: StepInputs, output: Any
     loss = discriminator_loss(discriminator, output.frame, authors.driving, found)
     golden.check("discriminator_loss", loss)
     own = torch.autograd.grad(loss, list(discriminator.parameters()), retain_graph=True)
-    golden.check("grad_dloss.discriminator", norm(own), FLIPS)
+    golden.check("grad_dloss.discriminator", norm(own), flips)
     parameters = dict(authors.networks.named_parameters()) | {
         f"discriminator.{name}": value for name, value in discriminator.named_parameters()
     }
@@ -125,7 +130,7 @@ def check_losses_and_gradients(authors: Authors, inputs: StepInputs, output: Any
     for theirs, ours in GROUPS.items():
         parts = [gradient for name, gradient in gradients.items() if name.startswith(ours)]
         if parts:  # shapes has no group convolutions
-            golden.check(f"grad_gtotal.{theirs}", norm(parts), FLIPS)
+            golden.check(f"grad_gtotal.{theirs}", norm(parts), flips)
 
 
 GROUPS = {
@@ -161,7 +166,7 @@ def test_networks_losses_and_gradients_equal_the_authors(name: str) -> None:
 def test_a_step_in_training_mode_equals_the_authors() -> None:
     authors = Authors("taichi_train")
     inputs = gather_inputs(authors.networks, authors.source, authors.driving)
-    check_losses_and_gradients(authors, inputs, authors.networks(inputs))
+    check_losses_and_gradients(authors, inputs, authors.networks(inputs), BATCH_FLIPS)
     norm_of_detector = authors.networks.detector.unet.encoder.blocks[0].norm
     for statistic in ("running_mean", "running_var"):
         name = f"after_forward.predictor.encoder.down_blocks.0.norm.{statistic}"

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -64,6 +64,19 @@ def test_an_unknown_system_is_benched() -> None:
         *("end_to_end_ms_per_frame", "first_frame_ms", "share_of_matmul_peak", "matmul_gflop_per_s"),
         *("share_outside_network", "bf16", "training", "peak_memory_mb"),
     }
+
+
+def test_a_stage_that_makes_what_it_learns_from_is_timed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, stages = [], Toy.stages
+
+    def with_begin(system: Toy, *given: Any, **options: Any) -> list[Any]:
+        (stage,) = stages(system, *given, **options)
+        stage.begin = lambda folder: begun.append(folder.is_dir())
+        return [stage]
+
+    monkeypatch.setattr(Toy, "stages", with_begin)
+    assert speed.bench_model(Animator(Toy.build(ToyConfig())), 1)["training"]["batch"] == 2
+    assert begun == [True]
 
 
 def test_the_machine_names_its_device() -> None:

@@ -199,7 +199,10 @@ def _training(system: System, exercise: Exercise, repeats: int) -> dict[str, Any
     from accelerate.utils import send_to_device  # of the extra `train`, as the stages
 
     stage = copy.deepcopy(system).stages(exercise.clips, only=(exercise.stage,))[0]
-    batch = send_to_device(default_collate([stage.dataset[i] for i in range(stage.batch)]), system.device)
+    with tempfile.TemporaryDirectory() as folder:
+        if (begin := getattr(stage, "begin", None)) is not None:  # makes what it learns from, as in a training
+            begin(Path(folder))
+        batch = send_to_device(default_collate([stage.dataset[i] for i in range(stage.batch)]), system.device)
     for network in stage.networks.values():
         network.train()
 
