@@ -12,8 +12,9 @@ clips with joints, `retargeting` for faces.
 
 Beside Table 4's three rows stand the network without a residual, which is that of Villegas et al. (Tables 1 and 3),
 and the single difference map (Eq. 1), which the paper has no numbers for. All are preset `narrow` with the same clips
-in the same order and the same minutes: these are turned into steps once, by timing both stages, and kept in
-RUNS/DATA/plan.json and refinement.json. The variant with refinement gives it a quarter of its minutes.
+in the same order and the same minutes: these are turned into steps once, by timing the stages, and kept in
+RUNS/DATA/plan.json. The variant with refinement gives it a quarter of its minutes. Last stands what we ship in their
+place: the forecasts of preset `small` (faces: `small-faces`) in the same minutes.
 
 Run it again after Ctrl-C or a crash: a finished variant is not trained again, a begun one goes on.
 """
@@ -86,6 +87,11 @@ class Variant:
         """Whether it has the second stage."""
         return "refinement.enabled" not in self.changes
 
+    @property
+    def timed(self) -> str:
+        """The entry of `TIMED` that counts its forecasts."""
+        return "fields" if self.changes.get("forecast.fields") else "forecast"
+
 
 VARIANTS: Mapping[str, Variant] = {
     "sparse": Variant("No dense links, no refinement", {**UNREFINED, "forecast.dense": False}, (0.027, 0.459, 0.155)),
@@ -95,7 +101,14 @@ VARIANTS: Mapping[str, Variant] = {
         "No residual (Villegas et al.)", {**UNREFINED, "forecast.residual": "none"}, (0.025, 0.683, 0.130)
     ),
     "difference": Variant("Single difference map (Eq. 1)", {**UNREFINED, "forecast.residual": "difference"}),
+    "fields": Variant("Fields (ours)", {**UNREFINED, "forecast.fields": True}),
 }
+
+TIMED = {"forecast": "dense", "refinement": "full", "fields": "fields"}
+"""By which variant the steps of a stage are found."""
+
+REFINEMENT = "refinement"
+"""Of `Plan.steps`, the entry beside the variants."""
 
 NOT_SETTABLE = (
     "forecast_training.steps",
@@ -130,18 +143,20 @@ class Plan:
     settings: Mapping[str, str]
     common: Mapping[str, Any]
     minutes: float | None
-    steps: int = 0  # of forecasts alone; 0: not yet known, to be found from `minutes`
-    refinement_steps: int = field(default=0, compare=False)  # of RUNS/DATA/refinement.json
+    steps: Mapping[str, int] = field(default_factory=dict)  # see `steps_of`; empty: to be found from `minutes`
 
     def stage_steps(self, variant: Variant) -> tuple[int, int]:
         """Of forecasts and of their refinement."""
+        forecast = self.steps[TIMED[variant.timed]]
         if not variant.refined:
-            return self.steps, 0
-        return max(1, round((1 - REFINED_SHARE) * self.steps)), self.refinement_steps
+            return forecast, 0
+        return max(1, round((1 - REFINED_SHARE) * forecast)), self.steps[REFINEMENT]
 
     def request(self, variant: Variant, run: Path) -> TrainRequest:
         """The training of one variant."""
         forecast, refinement = self.stage_steps(variant)
+        ours = "small-faces" if self.common else "small"
+        preset = ours if variant.timed == "fields" else self.preset
         settings = {
             **self.common,
             **self.settings,
@@ -150,15 +165,7 @@ class Plan:
             "refinement_training.steps": refinement,
             "pose_prediction.steps": 0,
         }
-        return TrainRequest("structures", self.data, run, self.preset, settings, resume=run.is_dir())
-
-
-@dataclass(frozen=True)
-class RefinementPlan:
-    """How long forecasts are refined; RUNS/DATA/refinement.json."""
-
-    minutes: float | None
-    steps: int = 0
+        return TrainRequest("structures", self.data, run, preset, settings, resume=run.is_dir())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -200,11 +207,11 @@ def run_one(options: argparse.Namespace, extractors: Mapping[str, FeatureExtract
     loop = LoopSettings(preview_every=0, precision="fp32", threads=options.threads)
     test, minutes = tested_on(options, NOT_SETTABLE), None if options.steps else options.minutes
     common = settings_for(options.data[0])
-    plan = Plan(tuple(options.data), test, options.preset, dict(options.set), common, minutes, options.steps or 0)
-    plan = agreed(options.out / "plan.json", plan, lambda plan: _steps(plan, loop, "dense"))
-    share = RefinementPlan(minutes, 0 if minutes else max(1, round(REFINED_SHARE * plan.steps)))
-    share = agreed(options.out / "refinement.json", share, lambda share: _steps(plan, loop, "full"))
-    plan = replace(plan, refinement_steps=share.steps)
+    steps = {}
+    if options.steps:
+        steps = steps_of(dict.fromkeys(TIMED, options.steps), max(1, round(REFINED_SHARE * options.steps)))
+    plan = Plan(tuple(options.data), test, options.preset, dict(options.set), common, minutes, steps)
+    plan = agreed(options.out / "plan.json", plan, lambda plan: _found_steps(plan, loop))
     last = {key: plan.stage_steps(variant)[variant.refined] for key, variant in VARIANTS.items()}
     return train_and_measure(
         NAME,
@@ -226,18 +233,29 @@ def settings_for(item: str) -> Mapping[str, Any]:
     return WORLD_FACES if clip.meta.get("world") == "faces" else FACES
 
 
-def _steps(plan: Plan, loop: LoopSettings, key: str) -> int:
-    """How many steps of a variant's last stage fit into its minutes."""
-    refined, minutes = VARIANTS[key].refined, plan.minutes or 0.0
-    stage = "refinement" if refined else "forecast"
-    trial = replace(plan, steps=1 if refined else TRIAL_STEPS, refinement_steps=TRIAL_STEPS)
+def steps_of(stages: Mapping[str, int], refinement: int) -> dict[str, int]:
+    """The steps of all variants' forecasts, by their keys, and of refinements."""
+    return {key: stages[variant.timed] for key, variant in VARIANTS.items()} | {REFINEMENT: refinement}
+
+
+def _found_steps(plan: Plan, loop: LoopSettings) -> dict[str, int]:
+    """The steps that fit into the plan's minutes."""
+    found = {stage: _steps(plan, loop, stage) for stage in TIMED}
+    return steps_of(found, found[REFINEMENT])
+
+
+def _steps(plan: Plan, loop: LoopSettings, stage: str) -> int:
+    """How many steps of what `TIMED` names fit into its minutes."""
+    variant, minutes = VARIANTS[TIMED[stage]], plan.minutes or 0.0
+    last = "refinement" if variant.refined else "forecast"
+    trial = replace(plan, steps=steps_of({**dict.fromkeys(TIMED, 1), stage: TRIAL_STEPS}, TRIAL_STEPS))
     with tempfile.TemporaryDirectory() as folder:
         return steps_in(
-            REFINED_SHARE * minutes if refined else minutes,
-            trial.request(VARIANTS[key], Path(folder) / "trial"),
+            REFINED_SHARE * minutes if variant.refined else minutes,
+            trial.request(variant, Path(folder) / "trial"),
             loop,
             train,
-            lambda run, telling: [line for line in log_lines(run, telling) if line["stage"] == stage],
+            lambda run, telling: [line for line in log_lines(run, telling) if line["stage"] == last],
         )
 
 

@@ -48,18 +48,22 @@ def test_the_variants_and_the_papers_numbers_are_the_sheets(ablations: ModuleTyp
         "Dense links and refinement": ({}, (0.011, 0.184, 0.107), True),
         "No residual (Villegas et al.)": ({**off, "forecast.residual": "none"}, (0.025, 0.683, 0.130), False),
         "Single difference map (Eq. 1)": ({**off, "forecast.residual": "difference"}, (), False),
+        "Fields (ours)": ({**off, "forecast.fields": True}, (), False),
     }
     assert list(ablations.COLUMNS)[:3] == ["MSE", "ACD-I", "ACD-C"]
 
 
 def test_every_variant_has_the_same_minutes(ablations: ModuleType) -> None:
-    """Refinement has a quarter of them, in which it makes 5 steps."""
-    plan = ablations.Plan(("a",), "a", "small", {"losses.gan": "0"}, ablations.WORLD_FACES, None, 8, 5)
+    """Refinement has a quarter of them, in which it makes 5 steps; fields make 11."""
+    steps_of_all = ablations.steps_of({"forecast": 8, "fields": 11}, 5)
+    plan = ablations.Plan(("a",), "a", "narrow", {"losses.gan": "0"}, ablations.WORLD_FACES, None, steps_of_all)
     for key, variant in ablations.VARIANTS.items():
-        config = change_settings(PRESETS["small"], plan.request(variant, Path("nowhere")).settings, "test")
+        request = plan.request(variant, Path("nowhere"))
+        assert request.preset == ("small-faces" if key == "fields" else "narrow")
+        config = change_settings(PRESETS["narrow"], request.settings, "test")
         assert isinstance(config, StructuresConfig)
         steps = (config.forecast_training.steps, config.refinement_training.steps, config.pose_prediction.steps)
-        assert steps == ((6, 5, 0) if key == "full" else (8, 0, 0))
+        assert steps == {"full": (6, 5, 0), "fields": (11, 0, 0)}.get(key, (8, 0, 0))
         assert (config.structure.kind, config.structure.face_model, config.losses.gan) == ("normals", "faces", 0)
         assert config.forecast.dense == (key != "sparse")
 
@@ -70,15 +74,16 @@ def test_minutes_become_steps_of_the_stage_that_is_timed(
     asked = []
 
     def steps_in(minutes: float, trial: TrainRequest, loop: object, train: object, lines: object) -> int:
-        asked.append(
-            (minutes, trial.settings["forecast_training.steps"], trial.settings["refinement_training.steps"])
-        )
+        settings = trial.settings
+        steps = settings["forecast_training.steps"], settings["refinement_training.steps"]
+        asked.append((minutes, trial.preset, steps))
         return 9
 
     monkeypatch.setattr(ablations, "steps_in", steps_in)
-    plan = ablations.Plan((data[0],), data[0], "small", {}, {}, 8.0)
-    assert [ablations._steps(plan, None, key) for key in ("dense", "full")] == [9, 9]
-    assert asked == [(8.0, ablations.TRIAL_STEPS, 0), (2.0, 1, ablations.TRIAL_STEPS)]
+    plan = ablations.Plan((data[0],), data[0], "narrow", {}, {}, 8.0)
+    assert [ablations._steps(plan, None, stage) for stage in ablations.TIMED] == [9, 9, 9]
+    trial = ablations.TRIAL_STEPS
+    assert asked == [(8.0, "narrow", (trial, 0)), (2.0, "narrow", (1, trial)), (8.0, "small", (trial, 0))]
 
 
 @pytest.mark.slow

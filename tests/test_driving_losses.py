@@ -175,6 +175,8 @@ def test_the_warped_still_and_the_paint_are_compared_where_they_can_show_what_is
         "warp": pytest.approx((1 + 2 + 16) / 5),
         "paint": pytest.approx(10 * (4 + 8 + 16) / 5),
     }
+    more = LossConfig(warp=1.0, paint=10.0, paint_weighting=3.0)  # what needs paint, four times
+    assert losses.reconstruction_losses(made, black, black, more, TINY, KINDS)["paint"] == 10 * (4 + 4 * 8 + 16) / 5
     everywhere = losses.reconstruction_losses(made, black, black, weights, TINY)
     assert [everywhere[name].item() for name in ("warp", "paint")] == pytest.approx([31 / 5, 310 / 5])
 

@@ -13,6 +13,7 @@ from torch.utils.data import default_collate
 from stillmotion import geometry, media
 from stillmotion.data.augment import find_augmentation, sample_params
 from stillmotion.data.clip import Clip
+from stillmotion.data.motion_truth import UNKNOWN
 from stillmotion.morphable.camera import Pose, project
 from stillmotion.morphable.model import shipped_model
 from stillmotion.morphable.rendering import surface_displacement
@@ -21,7 +22,7 @@ from stillmotion.rendering.fields import PAINT, STATIC, WARPED
 from stillmotion.systems.structures import Poses, Retarget
 from stillmotion.systems.structures.animating import Structures
 from stillmotion.systems.structures.data import FACE, coarse_displacement, known_of, structure_maps, with_structures
-from stillmotion.systems.structures.displacements import limb_displacement, surface_coarse
+from stillmotion.systems.structures.displacements import limb_displacement, surface_coarse, surface_truth
 from stillmotion.systems.structures.fields import FieldForecast
 from stillmotion.systems.structures.networks import predict
 from stillmotion.systems.structures.structure_maps import pose_maps
@@ -153,6 +154,29 @@ def test_faces_move_by_their_own_coefficients_after_an_augmentation(tmp_path: Pa
         grid = geometry.identity_grid((32, 32), still) + surface_coarse(known["motion"])[..., :2]
         warped = geometry.warp(still[None], grid)[0]
         assert (warped - target).abs()[:, face].mean() < 0.75 * (still - target).abs()[:, face].mean()
+
+
+def test_what_a_face_shows_that_its_surface_cannot_bring_needs_paint() -> None:
+    """A face of four pixels comes from two to the right; one of them shows teeth. Outside nothing changes."""
+    still, motion = torch.zeros(1, 3, 8, 8), torch.zeros(1, 8, 8, 3)
+    still[..., 4, 4:6] = 0.5
+    motion[0, 4, 2:6] = torch.tensor([2.0, 0.0, 1.0])
+    target = geometry.warp(still, geometry.identity_grid((8, 8), still) + motion[..., :2] * (2 / 7))
+    target[..., 4, 3] += 0.2  # teeth
+    target[..., 4, 2] += 0.05  # light
+    target[..., 0, 0] = 1.0
+    known = {
+        "displacement": torch.full((1, 8, 8, 2), 0.3),
+        "moving": torch.zeros(1, 8, 8),
+        "visibility": torch.full((1, 8, 8), UNKNOWN),
+    }
+    found = surface_truth(motion, still, target, known)
+    assert found["visibility"][0, 4, 1:7].tolist() == [UNKNOWN, WARPED, PAINT, WARPED, WARPED, UNKNOWN]
+    assert (found["visibility"] != UNKNOWN).sum() == 4
+    assert found["moving"].sum() == found["moving"][0, 4, 2:6].sum() == 4
+    torch.testing.assert_close(found["displacement"][0, 4, 2], torch.tensor([4 / 7, 0.0]))
+    torch.testing.assert_close(found["displacement"][0, 0, 0], torch.tensor([0.3, 0.3]))
+    assert known["moving"].sum() == 0
 
 
 # --- the network ----------------------------------------------------------------------------------------------------
@@ -316,3 +340,16 @@ def test_clips_of_one_frame_more_than_a_pair_are_enough() -> None:
     assert isinstance(clip, Clip)
     stage = stages(system_of(LEARNS), [clip, square_clip(frames=8)], only=["forecast"])[0]
     assert len(stage.dataset) == 2
+
+
+def test_fields_of_faces_learn_from_the_surface(tmp_path: Path) -> None:
+    """Clips of the world know no flow of their own: what these losses count comes from the surface."""
+    config = changed(
+        FACES, field_losses__displacement=1.0, field_losses__visibility=1.0, field_losses__pyramid=1.0,
+        forecast_training__batch=1, refinement__enabled=False, refinement_training__steps=0,
+    )  # fmt: skip
+    (stage,) = stages(system_of(config), [face_clip(frames=8)], only=["forecast"])
+    stage.begin(tmp_path)
+    terms = stage.step(batch_of(stage), Update(stage))
+    assert terms["displacement"] > 0
+    assert terms["visibility"] > 0

@@ -128,6 +128,7 @@ class PairLossConfig:
     paint: Weight = 0.0  # with fields: L1 between the painted colours and the target
     pyramid: Weight = 0.0  # L1 at full, half, quarter and eighth size
     motion_weighting: Weight = 0.0  # pixels that change count this many times more in the L1 losses above
+    paint_weighting: Weight = 0.0  # and those known to need paint, again so many times more: mouths are small
     equivariance: Weight = 0.0  # keypoints of a transformed frame are the transformed keypoints
     keypoint_supervision: Weight = 0.0  # keypoints stay near the joints of clips that know them
     displacement: Weight = 0.0  # end-point error of the flow in clips that know it, normalised units

@@ -39,6 +39,9 @@ def reconstruction_losses(
     """
     terms: dict[str, Tensor] = {}
     pixels = losses.motion_weights(source, driving, weights.motion_weighting) if weights.motion_weighting else None
+    if visibility is not None and weights.paint_weighting:
+        needed = 1 + weights.paint_weighting * (visibility == PAINT)[:, None].float()
+        pixels = needed if pixels is None else pixels * needed
     seen, hidden = counted(pixels, visibility)
     if weights.pyramid:
         terms["pyramid"] = weights.pyramid * losses.pyramid_l1(output.frame, driving, weights=pixels)

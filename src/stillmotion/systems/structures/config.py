@@ -270,6 +270,7 @@ PRESETS: dict[str, StructuresConfig] = {
         _SMALL,
         clip=ClipConfig(augmentation="varied"),
         structure=StructureConfig(face_model="faces", face_crop=2.1),
+        field_losses=replace(_SMALL.field_losses, paint_weighting=20.0),
         pose_prediction=PoseStageConfig(),
     ),
     # Real people, from a model of made ones: of their figures no mask is known.

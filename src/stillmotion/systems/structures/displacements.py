@@ -10,10 +10,13 @@ from, normalised, and how far that is to be trusted, in [0, 1].
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from stillmotion import geometry
+from stillmotion.rendering.fields import PAINT, WARPED
 from stillmotion.systems.structures.structure_maps import limb_ends
 
 LIMB_REACH = 0.05
@@ -102,6 +105,38 @@ def surface_coarse(motion: Tensor) -> Tensor:
     trust = torch.maximum(face, (2 * near).clamp(max=1))
     flow = torch.where(face > 0, maps[:, :2], spread[:, :2] / near.clamp_min(1e-3) * trust)
     return torch.cat([flow * (2 / (side - 1)), trust], dim=1).permute(0, 2, 3, 1).view_as(motion)
+
+
+EXPLAINED_BELOW = 0.1
+"""Mean difference over the channels up to which a moved pixel of a face shows what a frame shows: more than light and
+noise change, less than teeth and the whites of eyes."""
+
+
+def surface_truth(motion: Tensor, still: Tensor, target: Tensor, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the exact motion of a face's surface adds to what is known of pairs: displacement, and paint.
+
+    The surface knows where each pixel has come from, not what appears between lips and lids. That is told by the
+    pictures: paint is needed where the still, moved by the surface, does not show what the frame shows.
+
+    Args:
+        motion: N x S x S x 3, see `surface_coarse`.
+        still: N x 3 x S x S in [0, 1].
+        target: the true frames, the same shape.
+        known: of the pairs, `displacement`, `moving` and `visibility`, see `data.motion_truth`.
+
+    Returns:
+        These three, with the faces.
+    """
+    face = motion[..., 2] > 0
+    displacement = motion[..., :2] * (2 / (motion.shape[-2] - 1))
+    grid = geometry.identity_grid((still.shape[2], still.shape[3]), still) + displacement
+    explained = (geometry.warp(still, grid) - target).abs().mean(1) < EXPLAINED_BELOW
+    shown = torch.where(explained, WARPED, PAINT)
+    return {
+        "displacement": torch.where(face[..., None], displacement, known["displacement"]),
+        "moving": known["moving"].masked_fill(face, 1.0),
+        "visibility": torch.where(face, shown, known["visibility"]),
+    }
 
 
 def _blurred(maps: Tensor, sigma: float) -> Tensor:

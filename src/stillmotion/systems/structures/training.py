@@ -38,6 +38,7 @@ from stillmotion.systems.structures.data import (
     usable_clips,
     with_structures,
 )
+from stillmotion.systems.structures.displacements import surface_truth
 from stillmotion.systems.structures.fields import FieldForecast
 from stillmotion.systems.structures.forecasting import ForecastNetwork, ImageCritic, PosePredictor
 from stillmotion.systems.structures.networks import predict
@@ -235,6 +236,8 @@ class FieldTraining(PairStage):
         context = self.model.encode(2 * still - 1, maps[:, 0], batch["plate"])
         output = self.model.decode(context, maps[:, 1], coarse)
         known = {name: batch[name][:, 0] for name in ("displacement", "moving", "visibility")}
+        if "motion" in batch:
+            known = surface_truth(batch["motion"][:, 0], still, target, known)
         known["figure"] = batch["figure"]
         terms = losses.field_losses(output, self.model.figure(context), still, target, known, weights)
         update("forecast", total(terms), clip_grad=self.clip_grad)
