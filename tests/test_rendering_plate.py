@@ -69,6 +69,44 @@ def test_large_stills_keep_what_is_not_masked_too(size: tuple[int, int]) -> None
     assert not np.array_equal(filled, picture)
 
 
+def tiles(height: int, width: int, tile: int = 16) -> np.ndarray:
+    """A wall of tiles, each with the same pattern."""
+    one = cv2.GaussianBlur(noise(tile, tile), (0, 0), 1.0)
+    one[:2] = one[:, :2] = 30
+    return np.asarray(np.tile(one, (height // tile + 1, width // tile + 1, 1))[:height, :width])
+
+
+@pytest.mark.parametrize("side", [96, 300])
+def test_a_wall_of_tiles_goes_on_behind_a_figure(side: int) -> None:
+    """To the pixel, where a smooth filling has no tiles; also where shifts are found in a smaller picture."""
+    wall, hole = tiles(side, side, side // 6), disc(side, side, 0.12) > 0
+    picture = np.where(hole[..., None], noise(side, side), wall)
+    errors = [np.abs(made.astype(int) - wall)[hole].mean() for made in (plate.inpaint(picture, hole),
+        plate.inpaint_smoothly(picture, hole))]  # fmt: skip
+    assert errors[0] < 4
+    assert errors[0] < 0.15 * errors[1]
+
+
+def test_what_is_brought_has_the_light_of_where_it_comes_to() -> None:
+    """The wall gets darker from left to right, by more than its texture differs."""
+    side = 96
+    light = np.linspace(80, -60, side)[None, :, None]
+    wall, hole = (tiles(side, side) / 4 + 110 + light).clip(0, 255).astype(np.uint8), disc(side, side, 0.25) > 0
+    picture = np.where(hole[..., None], np.uint8(255), wall)
+    assert np.abs(plate.inpaint(picture, hole).astype(int) - wall)[hole].mean() < 3
+
+
+def test_parts_of_a_wall_join_without_a_seam() -> None:
+    """In a gradient every shift is wrong in light alone, and what comes out has no step anywhere."""
+    side = 128
+    wall = (np.mgrid[:side, :side].sum(0) / 2 + 40)[..., None] + np.random.default_rng(0).normal(
+        0, 2, (side, side, 1)
+    )
+    picture, hole = np.repeat(wall.clip(0, 255), 3, axis=2).astype(np.uint8), disc(side, side, 0.12) > 0
+    made = cv2.GaussianBlur(plate.inpaint(picture, hole), (0, 0), 2).astype(np.float32)
+    assert np.abs(made - cv2.GaussianBlur(picture, (0, 0), 2)).max() < 8
+
+
 @pytest.mark.parametrize("side", [64, 512, 700, 1100])
 def test_a_hole_in_a_plain_wall_gets_the_colour_of_the_wall(side: int) -> None:
     """Exactly, however large the hole is, and whatever was in it."""

@@ -46,7 +46,7 @@ class Plates:
         """
         still = int(indices[-1] if params.reverse else indices[0])
         mask = self.figures(clip)[still]
-        filled = plate.inpaint(np.ascontiguousarray(clip.frames[still]), plate.widened(mask))
+        filled = plate.inpaint_smoothly(np.ascontiguousarray(clip.frames[still]), plate.widened(mask))
         moved = torch.from_numpy(
             augment_like(filled[None], clip.frames[indices], params)[0].transpose(2, 0, 1).copy()
         )
