@@ -82,8 +82,6 @@ def find_backdrop(
         unsure = (_enlarged(left, canvas) > 0.5) & (alpha < 0.5)
     if wanted.plate is not None:
         behind = _given(wanted.plate, canvas, "plate")
-    elif before is not None:  # what is known of the background stays as it was shown
-        behind = plates.inpaint(before.plate, plates.widened(unsure & ~before.unsure))
     else:
         behind = plates.inpaint(canvas.picture, plates.widened((alpha > 0.2) | unsure))
     small = to_network(behind, canvas.size, canvas.small.device)
