@@ -110,6 +110,27 @@ print([name for name in {heavy} if name in sys.modules])
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "train driving -o run A B",
+        "train -o run driving A B",
+        "train driving A -o run B",
+        "train -o run -- driving A B",
+    ],
+)
+def test_values_stand_before_between_and_after_options(typed: str) -> None:
+    values = vars(cli.parser().parse_args(typed.split()))
+    assert (values["system"], values["out"], tuple(values["data"])) == ("driving", "run", ("A", "B"))
+
+
+def test_what_no_option_is_stays_unknown(capsys: Capture) -> None:
+    assert run(["train", "driving", "-o", "run", "A", "--unknown"]) == 2
+    assert "unrecognized arguments: --unknown" in sentence(capsys)
+    assert run(["animate", "--model", "m", "-o", "x.mp4"]) == 2
+    assert "required: STILL" in sentence(capsys)
+
+
 # --- animate -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["out.mp4", "out.webm", "out.gif", "out.png", "frames"])
 def test_animate_into_every_kind_of_file(shelf: Path, tmp_path: Path, name: str, capsys: Capture) -> None:

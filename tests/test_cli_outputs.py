@@ -107,13 +107,38 @@ def test_processes_that_cannot_start_are_not_blamed_on_the_work(tmp_path: Path) 
     assert list(map_in_order(double, [1, 2], 2, double)) == [2, 4]
 
 
+FULL, DONE = "> /dev/full", "stillmotion: The work is done, but standard output is full"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no full device")
 @pytest.mark.parametrize(
-    ("to", "code", "said"), [("> /dev/full", 2, "The work is done"), ("| true", 0, ""), ("> told", 0, "")]
+    ("words", "to", "code", "said"),
+    [
+        ("models $'\\xff'", FULL, 2, DONE),  # buffered, so that it is at the end that nothing can be written
+        ("PYTHONUNBUFFERED=1 models", FULL, 2, DONE),
+        ("PYTHONUNBUFFERED=1 models", "| true", 0, ""),
+        ("models $'\\xff'", "> told", 0, ""),
+        ("models", ">&-", 0, ""),
+        ("models", "2>&-", 0, ""),
+        ("models --unknown", "2> /dev/full", 2, ""),
+        ("explain no.png --model no -o x.png", "2> /dev/full", 2, ""),
+    ],
 )
-def test_what_cannot_be_printed_is_no_traceback(tmp_path: Path, to: str, code: int, said: str) -> None:
-    # Buffered, whatever this run's own output is: then it is at the end that nothing can be written.
-    program = f"unset PYTHONUNBUFFERED; set -o pipefail; {sys.executable} -m stillmotion models $'\\xff' {to}"
+def test_what_cannot_be_printed_is_no_traceback(tmp_path: Path, words: str, to: str, code: int, said: str) -> None:
+    setting, _, words = words.rpartition("=1 ")
+    start = f"{setting}=1 {sys.executable}" if setting else sys.executable
+    program = f"unset PYTHONUNBUFFERED; set -o pipefail; {start} -m stillmotion {words} {to}"
     done = subprocess.run(["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == code
-    assert done.stderr.startswith("stillmotion: " + said) if said else not done.stderr
+    assert done.stderr.startswith(said) if said else not done.stderr
+
+
+def test_the_work_goes_on_where_nothing_can_be_told(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`animate --samples 2 2>&1 | head -0`: both videos are there."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", buffering=1) as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        monkeypatch.setattr(sys, "stderr", closed)
+        assert cli.main([*ANIMATE, "-o", "out.gif", "--samples", "2"]) == 0
+    assert (shelf / "out-002.gif").exists()

@@ -6,11 +6,18 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from refusals import refuses
 from stillmotion import outputs
+from stillmotion.data.clip import Clip
+from stillmotion.data.clipset import open_dataset
+from stillmotion.data.info import DatasetInfo
+from stillmotion.data.shards import write_dataset
+from stillmotion.media import open_writer
 from stillmotion.outputs import LOCK, check_file, check_folder, locked, new_folder, write_bytes
+from stillmotion.training import check_run
 
 
 def fill(folder: Path, text: str) -> None:
@@ -42,9 +49,43 @@ def test_where_names_cannot_be_swapped_an_old_folder_comes_back(
     fill(tmp_path / "a", "newer")
     assert (tmp_path / "a" / "a.txt").read_text() == "newer"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
-    (tmp_path / "a").rename(tmp_path / ".stillmotion-a.old")  # as a process leaves it that ends in between
-    outputs.remove_stale(tmp_path)
-    assert (tmp_path / "a" / "a.txt").read_text() == "newer"
+    for heal in (lambda: outputs.remove_stale(tmp_path), lambda: fill(tmp_path / "other", "new")):
+        (tmp_path / "a").rename(tmp_path / ".stillmotion-a.old")  # as a process leaves it that ends in between
+        heal()
+        assert (tmp_path / "a" / "a.txt").read_text() == "newer"
+
+
+def test_a_data_set_whose_swap_was_cut_is_found_when_it_is_opened(tmp_path: Path) -> None:
+    clips = [Clip("a", np.zeros((2, 4, 4, 3), np.uint8), 5.0)]
+    write_dataset(tmp_path / "set", clips, info=DatasetInfo())
+    (tmp_path / "set").rename(tmp_path / ".stillmotion-set.old")
+    assert open_dataset(tmp_path / "set")[0].name == "a"
+    refuses("no dataset.json", open_dataset, tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["-", "  ", "a/-", "a\0b"])
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda path: check_file(path, True),
+        lambda path: check_folder(path, True, "a", "models"),
+        lambda path: check_run(path, False),
+        lambda path: open_writer(path, fps=5),
+    ],
+    ids=["file", "folder", "run", "video"],
+)
+def test_what_is_no_name_is_refused(
+    check: Callable[[Path], object], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    refuses("is not a file name", check, Path(name))
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+@pytest.mark.parametrize("name", [".mp4", ".PNG", ".gif"])
+def test_an_ending_alone_is_no_name(tmp_path: Path, name: str) -> None:
+    refuses("without a name", open_writer, tmp_path / name, fps=5)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from stillmotion.errors import StillmotionError
 from stillmotion.outputs import write_bytes
 
 if TYPE_CHECKING:  # torch is imported where it is needed: processes that only read videos can do without
+    import numpy as np
     from torch import Tensor, nn
 
 Settings = TypeVar("Settings")
@@ -245,6 +246,21 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
             raise StillmotionError(f"The tensor {name!r} in {path} holds NaN or infinity; it cannot be used.")
     return tensors
+
+
+def load_array(path: Path, what: str) -> np.ndarray:
+    """The numbers of a `.npy` file that anyone may have written; `what` they are begins the sentence of an error.
+
+    Raises:
+        StillmotionError: the file is missing, holds something else, or less than its header says.
+    """
+    import numpy as np
+
+    with parsing(f"{what} {path}", "this is not a readable .npy file of numbers"):
+        array = np.load(path, mmap_mode="r", allow_pickle=False)  # a map is no longer than the file
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+            raise ValueError("it holds no plain numbers")
+        return np.array(array)
 
 
 def check_shapes(network: nn.Module, shapes: Mapping[str, Sequence[int]], where: str) -> None:

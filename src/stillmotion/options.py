@@ -308,7 +308,7 @@ def read_points(given: str | Path) -> dict[str, Any]:
     text = re.sub(r"\s*,\s*", ",", str(given).strip())
     if re.fullmatch(rf"{_POINT}(\s+{_POINT})*", text):
         return {"points": [[float(number) for number in pair.split(",")] for pair in text.split()]}
-    if not str(given).endswith(".json"):
+    if not str(given).lower().endswith(".json"):
         raise StillmotionError(f"{str(given)!r} must be points like '10,20 40,35', or a file that ends in .json.")
     from stillmotion.files import read_json
 

@@ -44,14 +44,26 @@ def writing(path: str | Path) -> Iterator[None]:
         raise StillmotionError(f"{str(path)!r} could not be written: {reason} (nothing there is lost).") from error
 
 
+def check_name(path: str | Path) -> None:
+    """Refuse what is no name for a file or folder; `-` is not standard output, since nothing is written there.
+
+    Raises:
+        StillmotionError: says so.
+    """
+    name = Path(path).name
+    if "\0" in str(path) or name == "-" or (name and not name.strip()):
+        raise StillmotionError(f"{str(path)!r} is not a file name; choose another one.")
+
+
 def check_file(path: str | Path, overwrite: bool) -> None:
     """Refuse to write a file where there is no folder, or where something is that may not be replaced.
 
     Raises:
         StillmotionError: says which.
     """
+    check_name(path)
     path, name = Path(path), str(path)
-    if "\0" in name or not path.name:
+    if not path.name:
         raise StillmotionError(f"{name!r} is not a file name; choose another one.")
     with writing(path):
         if not path.parent.is_dir():
@@ -78,6 +90,7 @@ def check_folder(path: str | Path, overwrite: bool, own: str, what: str) -> None
     Raises:
         StillmotionError: says which.
     """
+    check_name(path)
     path, name = Path(path), str(path)
     if not path.is_dir():
         if path.exists():
@@ -144,12 +157,19 @@ def remove_stale(folder: Path) -> None:
     """Remove what killed processes left half-written in `folder`; no process may be writing there."""
     if not folder.is_dir():
         return
+    bring_back(folder)
     for path in folder.iterdir():
+        if _REPLACED.fullmatch(path.name) or _PART.fullmatch(path.name):
+            remove(path)
+
+
+def bring_back(folder: Path) -> None:
+    """Give what lies in `folder` its name again, where a process was killed between the two renames of a swap."""
+    for path in folder.glob(".stillmotion-*.old"):
         replaced = _REPLACED.fullmatch(path.name)
         if replaced and not (final := folder / replaced[1]).exists():
-            path.rename(final)
-        elif replaced or _PART.fullmatch(path.name):
-            remove(path)
+            with contextlib.suppress(OSError):
+                path.rename(final)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -185,6 +205,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     final = Path(os.path.realpath(path))
     temporary = temporary_sibling(final)
     with writing(path):
+        bring_back(final.parent)
         try:
             temporary.mkdir(parents=True)
             yield temporary

@@ -15,17 +15,18 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
-from stillmotion.animate import declared_controls, describe_models, load, to_pixels
+from stillmotion.animate import declared_controls, load, to_pixels
 from stillmotion.cli.evaluating import Bench, Evaluate
 from stillmotion.cli.explaining import Explain
 from stillmotion.cli.importing import Import
+from stillmotion.cli.listing import Models
 from stillmotion.cli.preparing import Prepare, World
 from stillmotion.cli.training import Train
 from stillmotion.errors import StillmotionError, StillmotionWarning
@@ -42,6 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0; 2 for anything the user can mend (one sentence on stderr, no traceback); 130 after Ctrl-C.
     """
+    with _lasting_output() as printed:
+        code = _run(arguments)
+        printed.flush()
+        if printed.full and code == 0:
+            print(f"stillmotion: The work is done, but standard output is full ({printed.full}).", file=sys.stderr)
+            code = 2
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     typed = vars(parser().parse_args(arguments))
     verb = typed.pop("verb")
     for number in _ENDINGS if threading.current_thread() is threading.main_thread() else ():
@@ -49,10 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signal.signal(number, _end)
     try:
         control = {"control": control_from(typed)} if verb is Animate else {}
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # names may hold what cannot be printed
         made_from(verb, typed, **control).run()
-        _flush()
     except StillmotionError as error:
         print(f"stillmotion: {error}", file=sys.stderr)
         return 2
@@ -65,32 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    except BrokenPipeError:
-        _drop_output()
-        return 0
     except KeyboardInterrupt:
         print("stillmotion: stopped.", file=sys.stderr)
         return 130
     return 0
-
-
-def _flush() -> None:
-    """Write what was printed; after a verb has done its work, a failure of this is no traceback."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _drop_output()
-        raise StillmotionError(
-            f"The work is done, but standard output cannot be written ({error.strerror})."
-        ) from error
-
-
-def _drop_output() -> None:
-    """Let what is still to be printed go nowhere: Python prints it again at its end, and would complain."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # Sent by schedulers, at logout and by `docker stop`; Windows has no SIGHUP.
@@ -191,20 +177,6 @@ class Animate:
                 raise StillmotionError(f"{out!r} already exists; pass --overwrite (-y) or choose another name.")
 
 
-@dataclass(frozen=True)
-class Models:
-    """List the shipped models and those trained here."""
-
-    folders: Sequence[str] = option("folders", default=("runs",), many="*", help="look for trained models here too")
-
-    def run(self) -> None:
-        """Print a table."""
-        rows = [("NAME", "SYSTEM", "CONTROL", "SIZE", "DATA", "LICENCE"), *describe_models(self.folders)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        for row in rows:
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
 VERBS = (Animate, Explain, Models, Prepare, World, Train, Import, Evaluate, Bench)
 
 
@@ -223,6 +195,21 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"stillmotion: {message}; see {self.prog} --help.\n")
 
 
+class _VerbParser(_Parser):
+    """Takes values before, between and after options, as in `train driving -o run DATA`."""
+
+    _mixed = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._mixed or "--" in (args or ()):  # after `--` all are values, which mixing would not know
+            return super().parse_known_args(args, namespace)
+        self._mixed = True  # it calls this method in turn
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixed = False
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line; each verb's docstring is its help."""
     whole_line = _Parser(
@@ -231,7 +218,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="`stillmotion VERB --help` says more.",
     )
     whole_line.add_argument("--version", action="version", version=f"stillmotion {__version__}")
-    parsers = whole_line.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
+    parsers = whole_line.add_subparsers(required=True, metavar="VERB", parser_class=_VerbParser)
     for verb in VERBS:
         text = (verb.__doc__ or "").strip()
         made = parsers.add_parser(verb.__name__.lower(), help=text, description=text)
@@ -292,6 +279,49 @@ def _as_typed(control: type[Control]) -> str:
 
 
 # --- the terminal --------------------------------------------------------------------------------------------------
+
+
+class _Lasting:
+    """A stream of the terminal; once it cannot be written, text goes nowhere and the work goes on.
+
+    A closed pipe is how `head` says that it has enough; anything else is remembered in `full`.
+    """
+
+    def __init__(self, stream: TextIO | None):
+        self._stream = stream or open(os.devnull, "w")  # noqa: SIM115, PTH123  closed by who started this, as `>&-`
+        self.full = ""
+        if isinstance(self._stream, io.TextIOWrapper):
+            self._stream.reconfigure(errors="backslashreplace")  # names may hold what cannot be printed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except OSError as error:
+            self.full = self.full or ("" if isinstance(error, BrokenPipeError) else f"{error.strerror}")
+            with suppress(OSError, ValueError):  # Python writes again at its end what is still to be written
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+@contextmanager
+def _lasting_output() -> Iterator[_Lasting]:
+    """What is printed meanwhile can fail without ending the work; yields standard output."""
+    out, told = _Lasting(sys.stdout), _Lasting(sys.stderr)
+    with redirect_stdout(cast(TextIO, out)), redirect_stderr(cast(TextIO, told)):
+        try:
+            yield out
+        finally:
+            out.flush()
+            told.flush()
 
 
 @contextmanager

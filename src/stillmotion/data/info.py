@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from stillmotion.errors import StillmotionError
 from stillmotion.files import STRICT, parse_settings, read_json
+from stillmotion.outputs import bring_back
 
 FORMAT_VERSION = 1
 INFO_FILE = "dataset.json"
@@ -91,6 +92,8 @@ def read_info(folder: Path) -> DatasetInfo:
         StillmotionError: it is missing, unreadable, of another version, or not in this format.
     """
     path = folder / INFO_FILE
+    if not folder.exists():
+        bring_back(folder.absolute().parent)
     if not path.is_file():
         raise StillmotionError(
             f"There is no {INFO_FILE} in {str(folder)!r}: give a folder made by `stillmotion prepare`."

@@ -18,7 +18,7 @@ import numpy as np
 
 from stillmotion.data.pose import JOINTS
 from stillmotion.errors import StillmotionError, check_known
-from stillmotion.files import read_json
+from stillmotion.files import load_array, read_json
 
 _HEAD = ("nose", "left_ear", "right_ear")
 """A head is their middle (as in `pose`), where a joint set has none."""
@@ -73,11 +73,8 @@ def read_poses(path: Path) -> PoseFile:
     Raises:
         StillmotionError: the file cannot be read or holds something else.
     """
-    if path.suffix == ".npy":
-        try:
-            return PoseFile(np.load(path, allow_pickle=False), None, None, None)
-        except (OSError, ValueError) as error:
-            raise StillmotionError(f"The poses {path} are not a readable .npy file ({error}).") from error
+    if path.suffix.lower() == ".npy":
+        return PoseFile(load_array(path, "The file of poses"), None, None, None)
     stored = read_json(path)
     told = stored if isinstance(stored, dict) else {"poses": stored}
     if "poses" not in told or set(told) - {"poses", "joints", "size", "fps"}:
@@ -89,7 +86,7 @@ def read_poses(path: Path) -> PoseFile:
         raise StillmotionError(f"In {path} fps must be a number above 0, and joints a name.")
     try:
         poses = np.array(told["poses"], float)  # None becomes NaN
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise StillmotionError(f"The poses in {path} are not numbers in even rows ({error}).") from error
     return PoseFile(poses, joints, None if size is None else (size[0], size[1]), fps)
 

@@ -25,7 +25,7 @@ from stillmotion.evaluation.protocols import choose_protocol, find_protocol
 from stillmotion.evaluation.protocols.base import Predictor, Protocol
 from stillmotion.evaluation.protocols.columns import Case, Column, FeatureCache, add_case, finite, frames_of
 from stillmotion.files import write_json
-from stillmotion.outputs import check_file, write_bytes, writing
+from stillmotion.outputs import check_file, check_name, write_bytes, writing
 from stillmotion.version import __version__
 
 SHOWN = 10  # frames of each case in its strip
@@ -94,6 +94,7 @@ def evaluate_models(
     predictors |= {name: chosen.predictor(animator) for name, animator in animators.items()}
     files = ["report.json", "report.md", *(f"{case.name}.png" for case in cases)]
     files += [*(f"curve-{name.lower()}.png" for name in chosen.curves), *(["curves.csv"] if chosen.curves else [])]
+    check_name(out)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     for name in files:

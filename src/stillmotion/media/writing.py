@@ -133,6 +133,8 @@ def open_writer(path: str | Path, *, fps: float, overwrite: bool = False) -> Vid
         raise MediaError(
             f"The name {str(path)!r} must end in .mp4, .webm, .gif or .png (a strip) or have no ending (a folder)."
         )
+    if target.name.lower() in (*_FORMATS, ".png"):
+        raise MediaError(f"{str(path)!r} is an ending without a name before it; choose a name.")
     _check_output(target, overwrite)
     final = Path(os.path.realpath(target))
     temporary = temporary_sibling(final)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from stillmotion.errors import StillmotionError
-from stillmotion.files import read_json
+from stillmotion.files import parsing, read_json
 from stillmotion.morphable.model import LANDMARKS, MorphableModel, outward
 
 _SHARE = 0.01
@@ -40,6 +40,11 @@ def read_basel_model(path: Path, landmarks: Path | Sequence[int] | None = None) 
         StillmotionError: scipy is missing, the file is of another kind, or counts do not fit together.
     """
     stored = _read_mat(path)
+    with parsing(f"The face model {path}", "take it as its publisher gives it"):
+        return _assembled(path, stored, landmarks)
+
+
+def _assembled(path: Path, stored: dict[str, Any], landmarks: Path | Sequence[int] | None) -> MorphableModel:
     if "shapeMU" in stored:
         mean, identity, expression, triangles = _published(path, stored)
     elif {"mu_shape", "mu_exp", "w", "w_exp", "tri"} <= set(stored):
@@ -58,7 +63,7 @@ def read_basel_model(path: Path, landmarks: Path | Sequence[int] | None = None) 
 
 
 def _read_mat(path: Path) -> dict[str, Any]:
-    if path.suffix in (".h5", ".hdf5"):
+    if path.suffix.lower() in (".h5", ".hdf5"):
         raise StillmotionError(
             f"{path}: of the Basel Face Models only that of 2009 (.mat) can be read, not .h5 files."
         )
@@ -68,10 +73,8 @@ def _read_mat(path: Path) -> dict[str, Any]:
         raise StillmotionError("Reading a Basel Face Model needs scipy: pip install 'stillmotion[eval]'.") from error
     if not path.is_file():
         raise StillmotionError(f"The face model {path} does not exist.")
-    try:
+    with parsing(f"The face model {path}", "this is not a readable MATLAB file"):
         return {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
-    except (OSError, ValueError, TypeError, NotImplementedError) as error:
-        raise StillmotionError(f"The face model {path} is not a readable MATLAB file ({error}).") from error
 
 
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from stillmotion.errors import StillmotionError
-from stillmotion.files import read_json
+from stillmotion.files import load_array, read_json
 from stillmotion.morphable.fitting import check_landmarks
 
 _JAW = (127, 234, 93, (132, 58), (58, 172), 136, 150, 176, 152, 400, 379, 365, (397, 288), 361, 323, 454, 356)
@@ -86,18 +86,12 @@ def read_landmarks(path: Path) -> np.ndarray:
     Raises:
         StillmotionError: the file cannot be read, or its numbers are no landmarks.
     """
-    if path.suffix != ".npy":
-        values = read_json(path)
-    else:
-        try:
-            values = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise StillmotionError(f"The landmarks {path} are not a readable .npy file ({error}).") from error
+    values = load_array(path, "The file of landmarks") if path.suffix.lower() == ".npy" else read_json(path)
     try:
         return check_landmarks(np.asarray(values, float))
     except StillmotionError as error:  # one of its bases is ValueError
         raise StillmotionError(f"{path}: {error}") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise StillmotionError(f"{path} is not a list of 68 points (x, y) per frame.") from error
 
 

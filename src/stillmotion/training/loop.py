@@ -15,7 +15,7 @@ from stillmotion.data.sampling import loader
 from stillmotion.errors import StillmotionError
 from stillmotion.files import load_tensors, parsing, read_json, write_json
 from stillmotion.nn import device
-from stillmotion.outputs import remove_stale, writing
+from stillmotion.outputs import check_name, remove_stale, writing
 from stillmotion.training import checkpoint, distributed, prefetch, reporting, state
 from stillmotion.training.checkpoint import Checkpoint
 from stillmotion.training.ema import EMA
@@ -99,6 +99,7 @@ def check_run(run: Path, resume: bool) -> None:
     Raises:
         StillmotionError: says which.
     """
+    check_name(run)
     with writing(run):
         if not run.is_dir():
             if run.exists():

@@ -48,7 +48,7 @@ def open_model(name: str) -> MorphableModel:
     Raises:
         StillmotionError: there is no such model, or the file cannot be read.
     """
-    return basel.read_basel_model(Path(name)) if name.endswith(".mat") else shipped_model(name)
+    return basel.read_basel_model(Path(name)) if name.lower().endswith(".mat") else shipped_model(name)
 
 
 class Face(NamedTuple):

@@ -90,7 +90,7 @@ def read_poses(control: Poses | PosesFrom | Observe, size: Size, most: int | Non
         StillmotionError: a file cannot be read, has other joints, or nobody is found in the video.
     """
     given: Any = control.poses if isinstance(control, Poses) else control.video
-    is_file = isinstance(given, str | Path) and str(given).endswith(POSE_FILES)
+    is_file = isinstance(given, str | Path) and str(given).lower().endswith(POSE_FILES)
     if isinstance(control, Poses) or is_file or getattr(given, "ndim", 0) == 3:
         name = control.joints if isinstance(control, Poses) else None
         return _given_poses(given, name, size, most, control.align_first)
