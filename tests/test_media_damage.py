@@ -15,7 +15,7 @@ from PIL import Image
 
 from refusals import refuses
 from stillmotion.media import Limits, MediaError, open_video, read_picture, read_video, sniff, write_video
-from stillmotion.media.decoding import is_truncated
+from stillmotion.media.containers import is_truncated
 from stillmotion.media.pictures import file_type
 
 RNG = np.random.default_rng(0)

@@ -178,11 +178,11 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("hello, I am a text")
     (tmp_path / "empty.png").touch()
     (tmp_path / "folder.png").mkdir()
-    Image.new("RGB", (4, 4)).save(tmp_path / "a.bmp")
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.tga")
     os.mkfifo(tmp_path / "pipe.png")
     for name, words in [
-        ("text.png", "not a PNG, JPEG, WebP or GIF"),
-        ("a.bmp", "not a PNG, JPEG, WebP or GIF"),
+        ("text.png", "not a PNG, JPEG, WebP, AVIF, GIF, BMP or TIFF picture; convert it to PNG"),
+        ("a.tga", "not a PNG, JPEG, WebP, AVIF, GIF, BMP or TIFF picture; convert it to PNG"),
         ("empty.png", "empty"),
         ("folder.png", "folder"),
         ("pipe.png", "not a plain file"),

@@ -54,6 +54,8 @@ class Prepare:
         with Progress("files") as progress:
             info = prepare(**{**vars(self), **chosen}, progress=progress.file_done)
         print(f"{self.out}: {info.clips} clips, {info.frames} frames, {len(info.quarantined)} files left out")
+        if info.passed_over:
+            print("passed over: " + ", ".join(f"{count} {reason}" for reason, count in info.passed_over.items()))
 
 
 @dataclass(frozen=True)

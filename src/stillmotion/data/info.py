@@ -21,6 +21,7 @@ FORMAT_VERSION = 1
 INFO_FILE = "dataset.json"
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Rate = Annotated[float, Field(gt=0, le=1e6)]  # frames per second
+_MAY_BE_MISSING = {"passed_over"}  # data sets made before there was such a field are read all the same
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -60,6 +61,7 @@ class DatasetInfo:
     split_rule: str = ""  # how `meta["split"]` of the clips was decided
     settings: Mapping[str, Any] = field(default_factory=dict)  # how the clips were made (JSON-able values)
     quarantined: tuple[Quarantined, ...] = ()  # the inputs that were left out
+    passed_over: Mapping[str, Count] = field(default_factory=dict)  # files that are no inputs: the reason, how many
 
     size: tuple[Count, Count] | None = None  # (height, width) of every clip, or None if they differ
     fps: Rate | None = None  # frames per second of every clip, or None if they differ
@@ -105,7 +107,7 @@ def read_info(folder: Path) -> DatasetInfo:
             f"{str(path)!r} has format version {str(version)[:20]}, but this stillmotion reads version "
             f"{FORMAT_VERSION}: prepare the data again."
         )
-    if missing := {each.name for each in fields(DatasetInfo)} - set(values):
+    if missing := {each.name for each in fields(DatasetInfo)} - set(values) - _MAY_BE_MISSING:
         raise StillmotionError(f"{str(path)!r} misses {', '.join(sorted(missing))}: prepare the data again.")
     return parse_settings(DatasetInfo, values, str(path))
 
@@ -119,12 +121,15 @@ def merge_infos(infos: Sequence[DatasetInfo]) -> DatasetInfo:
         for name in ("title", "licence", "decoder", "split_rule")
     }
     splits: Counter[str] = Counter()
+    passed_over: Counter[str] = Counter()
     for info in infos:
         splits.update(info.splits)
+        passed_over.update(info.passed_over)
     sizes, rates = {i.size for i in infos}, {i.fps for i in infos}
     return DatasetInfo(
         **texts,
         quarantined=tuple(q for i in infos for q in i.quarantined),
+        passed_over=dict(passed_over),
         size=sizes.pop() if len(sizes) == 1 else None,
         fps=rates.pop() if len(rates) == 1 else None,
         clips=sum(i.clips for i in infos),

@@ -89,9 +89,10 @@ def prepare(
 ) -> DatasetInfo:
     """Turn a folder of videos, frame folders, strips, or a published data set into a prepared data set.
 
-    A file that cannot be used is quarantined: left out, named with its reason in `dataset.json`, and
-    reported. The result is the same to the byte for any number of jobs. A script that asks for several jobs
-    must do so under `if __name__ == "__main__":`, since the processes are spawned.
+    A file that cannot be used is quarantined: left out, named with its reason in `dataset.json`, and reported. What
+    is no input (hidden files, pictures beside videos) is counted there as `passed_over`. The result is the same to
+    the byte for any number of jobs. A script that asks for several jobs must do so under
+    `if __name__ == "__main__":`, since the processes are spawned.
 
     Args:
         videos: the folder; train and test folders in it are respected.
@@ -153,6 +154,7 @@ def prepare(
             split_rule=split_rule,
             settings={**described, "layout": layout},
             quarantined=tuple(quarantined),
+            passed_over=found.passed_over,
         )
 
     clips = _clips(with_safe_names(sources), root, settings, jobs, quarantined, progress or _report)

@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,8 +21,16 @@ from stillmotion.media.pictures import WHITE, open_image
 
 Kind = Literal["video", "frames", "strip", "drawn"]
 
-VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif")
-PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+VIDEO_ENDINGS = (
+    ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".webm", ".mkv", ".avi", ".gif",
+    ".wmv", ".asf", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg",
+)  # fmt: skip
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".heic", ".heif")
+# Folders and files that systems make beside a person's own (in lower case), as hidden ones are.
+SYSTEM_NAMES = (
+    "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__macosx",
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "thumbs", "thumbnails",
+)  # fmt: skip
 LAYOUTS: Mapping[str, tuple[Kind, ...]] = {
     "auto": ("video", "frames", "strip"),
     "videos": ("video",),
@@ -69,23 +78,27 @@ class Found:
     title: str = ""  # of the data set
     refused: Sequence[Quarantined] = ()  # what does not belong there, with reasons
     licence: str = ""  # the terms of the clips, where they are the same for everyone
+    passed_over: Mapping[str, int] = field(default_factory=dict)  # why, and how many files (a folder counts as one)
 
 
 def find_sources(root: Path, layout: str = "auto") -> Found:
     """Find clips in a folder and its subfolders.
 
     With `train` and `test` subfolders these are the splits and nothing beside them is taken; else 20 % are
-    drawn for testing, with seed 0. Hidden files and files of other kinds are passed over. `layout` is `videos`,
-    `frames` (each folder with pictures is a clip), `strips` (each picture is a clip), or `auto`: all of these, and
-    the pictures of a folder are strips if its first picture is at least twice as wide as high and its width is a
-    multiple of its height.
+    drawn for testing, with seed 0. `layout` is `videos`, `frames` (each folder with pictures is a clip), `strips`
+    (each picture is a clip), or `auto`: all of these. Then the pictures of a folder are strips if its first picture
+    is at least twice as wide as high and its width is a multiple of its height; other pictures that lie beside a
+    video, or alone in their folder, are no clip. What is passed over (these pictures, files of other kinds, hidden
+    ones, and those that systems make, such as thumbnails) is counted.
 
     Raises:
         StillmotionError: no such folder or layout, or nothing in it.
     """
     if layout not in LAYOUTS:
         raise StillmotionError(f"There is no layout {layout!r}: choose from {', '.join(LAYOUTS)}.")
-    return split_found(*walk(root, LAYOUTS[layout]), 0.2)
+    passed_over: Counter[str] = Counter()
+    found = split_found(*walk(root, LAYOUTS[layout], passed_over), 0.2)
+    return replace(found, passed_over=dict(sorted(passed_over.items())))
 
 
 def split_found(
@@ -103,8 +116,10 @@ def split_found(
     return Found(random_split(sources, share, by), rule, title, refused)
 
 
-def walk(root: Path, kinds: Sequence[Kind]) -> tuple[list[Source], bool]:
+def walk(root: Path, kinds: Sequence[Kind], passed_over: Counter[str] | None = None) -> tuple[list[Source], bool]:
     """List the sources below `root` in natural order, and tell whether train and test folders split them.
+
+    What is no source is counted in `passed_over` by the reason.
 
     Raises:
         StillmotionError: no such folder, or nothing in it.
@@ -112,10 +127,13 @@ def walk(root: Path, kinds: Sequence[Kind]) -> tuple[list[Source], bool]:
     if not root.is_dir():
         raise StillmotionError(f"{str(root)!r} is not a folder: give one that holds videos or frames.")
     splits = [root / name for name in SPLIT_FOLDERS if (root / name).is_dir()]
+    passed_over = Counter() if passed_over is None else passed_over
+    if splits and (beside := sum(entry not in splits for entry in root.iterdir())):
+        passed_over["beside the folders train and test"] += beside
     sources = []
     for base in splits or [root]:
         split = base.name if splits else None
-        sources += [replace(source, split=split) for source in _walk(base, base, kinds, set())]
+        sources += [replace(source, split=split) for source in _walk(base, base, kinds, set(), passed_over)]
     if not sources:
         raise StillmotionError(f"No {', no '.join(kinds)} in {str(root)!r}: check the folder and the layout.")
     return sources, bool(splits)
@@ -212,33 +230,80 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((1, int(p), p) if p.isdecimal() and p.isascii() else (0, 0, p) for p in parts)
 
 
-def _walk(folder: Path, base: Path, kinds: Sequence[Kind], seen: set[Path]) -> Iterator[Source]:
+def _walk(
+    folder: Path, base: Path, kinds: Sequence[Kind], seen: set[Path], passed_over: Counter[str]
+) -> Iterator[Source]:
     real = folder.resolve()
     if real in seen:  # a link back up
         return
     seen.add(real)
-    entries = sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda e: natural_key(e.name))
-    pictures = [Path(e) for e in entries if e.is_file() and e.name.lower().endswith(PICTURE_ENDINGS)]
-    kind = _picture_kind(pictures, kinds)
+    roles = {Path(entry): _role(entry) for entry in sorted(os.scandir(folder), key=lambda e: natural_key(e.name))}
+    pictures = [path for path, role in roles.items() if role == "picture"]
+    thumbnails = "video" in roles.values() or (folder != base and _named_as_videos(pictures, folder.parent))
+    kind, refusal = _picture_kind(pictures, thumbnails, kinds)
     if kind == "frames":
         yield Source(folder, _joined(folder, base) or real.name, "frames")
-    for entry in entries:
-        path = Path(entry)
-        if entry.is_dir():
-            yield from _walk(path, base, kinds, seen)
-        elif entry.name.lower().endswith(VIDEO_ENDINGS) and "video" in kinds:
+    for path, role in roles.items():
+        if role == "folder":
+            yield from _walk(path, base, kinds, seen, passed_over)
+        elif role == "video" and "video" in kinds:
             yield Source(path, _joined(path.with_suffix(""), base), "video")
-        elif kind == "strip" and path in pictures:
+        elif role == "picture" and kind == "strip":
             yield Source(path, _joined(path.with_suffix(""), base), "strip")
+        elif role == "video":
+            passed_over["videos"] += 1
+        elif role == "picture":
+            if refusal:
+                passed_over[refusal] += 1
+        else:
+            passed_over[role] += 1
+
+
+def _role(entry: os.DirEntry[str]) -> str:
+    """`folder`, `video`, `picture`, or why it is none of these."""
+    name = entry.name.lower()
+    if name.startswith(".") or name in SYSTEM_NAMES:
+        return "hidden or made by a system"
+    if entry.is_dir():
+        return "folder"
+    if not entry.is_file():
+        return "broken links and devices"
+    if name.endswith(VIDEO_ENDINGS):
+        return "video"
+    return "picture" if name.endswith(PICTURE_ENDINGS) else f"{Path(name).suffix or 'unnamed'} files"
 
 
 def _joined(path: Path, base: Path) -> str:
     return "_".join(path.relative_to(base).parts)
 
 
-def _picture_kind(pictures: Sequence[Path], kinds: Sequence[Kind]) -> Kind | None:
-    if not pictures or not {"strip", "frames"} <= set(kinds):
-        return next((kind for kind in ("strip", "frames") if pictures and kind in kinds), None)
+def _picture_kind(
+    pictures: Sequence[Path], thumbnails: bool, kinds: Sequence[Kind]
+) -> tuple[Kind | None, str | None]:
+    """What the pictures of a folder are, and why they are no clip; `thumbnails` that are no strips are none."""
+    if not {"strip", "frames"} & set(kinds):
+        return None, "pictures"
+    if len(kinds) == 1 or not pictures:
+        return (kinds[0] if pictures else None), None
+    kind = _shape_kind(pictures, kinds)
+    if kind == "frames" and thumbnails:
+        return None, "pictures beside videos"
+    if kind == "frames" and len(pictures) == 1:
+        return None, "pictures alone in their folder"
+    return kind, None
+
+
+def _named_as_videos(pictures: Sequence[Path], folder: Path) -> bool:
+    """Whether each picture has the name of a video in the folder, `walk.jpg` or `walk.mp4.jpg`."""
+    videos = [path for path in folder.iterdir() if path.name.lower().endswith(VIDEO_ENDINGS)]
+    names = {name for path in videos for name in (path.name, path.stem)}
+    return all(picture.stem in names for picture in pictures)
+
+
+def _shape_kind(pictures: Sequence[Path], kinds: Sequence[Kind]) -> Kind:
+    """Whether pictures are frames or strips, by the first that can be read."""
+    if "strip" not in kinds:
+        return "frames"
     for picture in pictures:
         try:
             with open_image(picture, Limits()) as image:

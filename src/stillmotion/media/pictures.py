@@ -7,22 +7,27 @@ import os
 import stat
 import warnings
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageMode, features
 
 from stillmotion.errors import StillmotionError
+from stillmotion.media.containers import HEAD_BYTES, FileType, type_of_head
 from stillmotion.outputs import check_file, put_in_place, remove, temporary_sibling, writing
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FileType = Literal["png", "jpeg", "webp", "gif", "mp4", "matroska", "avi"]
-
 MIN_FPS, MAX_FPS = 0.01, 1000.0
-_ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
+# Types of pictures and Pillow's names for them; `heic` is read where the package pillow-heif is installed.
+_PICTURE_FORMATS: dict[FileType, str] = {
+    "png": "PNG", "jpeg": "JPEG", "webp": "WEBP", "avif": "AVIF", "heic": "HEIF",
+    "gif": "GIF", "bmp": "BMP", "tiff": "TIFF",
+}  # fmt: skip
+PICTURE_TYPES = tuple(_PICTURE_FORMATS)
 _ORIENTATION_TAG = 0x0112
 _BAND_PIXELS = 2**20
 # EXIF orientation to the transpose that turns the stored picture upright.
@@ -122,27 +127,16 @@ def file_type(path: Path) -> FileType | None:
     """Return the type of a file from its first bytes, whatever its ending; None if the type is not supported."""
     try:
         with path.open("rb") as file:
-            head = file.read(16)
+            return type_of_head(file.read(HEAD_BYTES))
     except OSError as error:
         raise MediaError(f"The file {str(path)!r} cannot be read ({error.strerror}).") from error
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "jpeg"
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return "gif"
-    if head.startswith(b"\x1a\x45\xdf\xa3"):
-        return "matroska"
-    if head[:4] == b"RIFF" and head[8:12] in (b"WEBP", b"AVI "):
-        return "webp" if head[8:12] == b"WEBP" else "avi"
-    return "mp4" if head[4:8] in _ISO_BOXES else None
 
 
 def read_picture(path: str | Path, *, limits: Limits | None = None) -> np.ndarray:
-    """Read a PNG, JPEG, WebP or GIF picture (the first frame of an animation).
+    """Read a PNG, JPEG, WebP, AVIF, GIF, BMP or TIFF picture (the first frame or page), or HEIC with pillow-heif.
 
     The EXIF orientation is applied, transparency is composited on white, 16-bit values are scaled to 8 bits; grey,
-    palette and CMYK become RGB. Colours of an RGB profile, such as Display P3, become those of sRGB.
+    palette, CMYK and Lab become RGB. Colours of a profile, such as Display P3, become those of sRGB.
 
     Args:
         path: a regular file; its type is read from its first bytes, not from its ending.
@@ -162,15 +156,17 @@ def open_image(source: str | Path, limits: Limits) -> Image.Image:
     """Open a picture file with Pillow and check its size from the header, without decoding it.
 
     Raises:
-        MediaError: it is no regular file, no PNG, JPEG, WebP or GIF, or it is too large.
+        MediaError: it is no regular file, no picture that can be read here, or it is too large.
     """
     path, name = plain_file(source), str(source)
-    if file_type(path) not in ("png", "jpeg", "webp", "gif"):
-        raise MediaError(f"{name!r} is not a PNG, JPEG, WebP or GIF picture; convert it to one of these.")
+    kind = file_type(path)
+    if kind is None or kind not in _PICTURE_FORMATS:
+        raise MediaError(f"{name!r} is not a PNG, JPEG, WebP, AVIF, GIF, BMP or TIFF picture; convert it to PNG.")
+    _check_decoder(kind, name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `limits` replaces Pillow's own check
-            image = Image.open(path, formats=("PNG", "JPEG", "WEBP", "GIF"))
+            image = Image.open(path, formats=(_PICTURE_FORMATS[kind],))
     except Image.DecompressionBombError as error:
         raise MediaError(
             f"The picture {name!r} has more than the {limits.max_pixels / 1e6:g} million pixels allowed; "
@@ -186,17 +182,33 @@ def open_image(source: str | Path, limits: Limits) -> Image.Image:
     return image
 
 
+def _check_decoder(kind: FileType, name: str) -> None:
+    """Raise `MediaError` if Pillow cannot read pictures of this kind as it is installed here."""
+    if kind == "avif" and not features.check("avif"):
+        raise MediaError(f"{name!r} is an AVIF picture: install pillow 11.3 or later, or convert it to PNG.")
+    if kind == "heic" and "HEIF" not in Image.OPEN:
+        try:
+            import_module("pillow_heif").register_heif_opener()
+        except ImportError:
+            raise MediaError(
+                f"{name!r} is a HEIC picture: install the package pillow-heif, or convert it to JPEG."
+            ) from None
+
+
 def decode_image(image: Image.Image, name: str) -> np.ndarray:
     """Decode an opened picture to upright `uint8` H x W x 3; raise `MediaError` if it is damaged."""
-    try:
-        orientation = int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:
-        orientation = 1  # a broken EXIF block does not affect the pixels
+    if image.mode == "F":
+        raise MediaError(f"The picture {name!r} holds floating-point numbers; convert it to 8 or 16 bits per colour.")
     try:
         pixels = image_to_rgb(image)
     except Exception as error:
         # Pillow's decoders raise a dozen kinds of exceptions for damaged data.
         raise MediaError(f"The picture {name!r} is damaged; export it again.") from error
+    try:
+        # Only now: Pillow turns a TIFF upright while it decodes it, and then drops the orientation.
+        orientation = int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:
+        orientation = 1  # a broken EXIF block does not affect the pixels
     if orientation in _UPRIGHT:
         pixels = np.array(Image.fromarray(pixels).transpose(_UPRIGHT[orientation]), order="C")
     return pixels
@@ -216,21 +228,39 @@ def image_to_rgb(image: Image.Image, ground: tuple[int, int, int] = WHITE) -> np
     rows, to_srgb = max(1, _BAND_PIXELS // width), _srgb_transform(image)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        band = _band_to_rgb(image.crop((0, top, width, bottom)), ground)
-        pixels[top:bottom] = band if to_srgb is None else np.asarray(to_srgb.apply(Image.fromarray(band)))
+        band = image.crop((0, top, width, bottom))
+        if to_srgb is None:
+            pixels[top:bottom] = _band_to_rgb(band, ground)
+            continue
+        if to_srgb.input_mode != image.mode:
+            rgb = _band_to_rgb(band, ground)
+            band = Image.fromarray(rgb if to_srgb.input_mode == "RGB" else np.ascontiguousarray(rgb[..., 0]))
+        pixels[top:bottom] = np.asarray(to_srgb.apply(band))
     return pixels
 
 
 def _srgb_transform(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
-    """What turns RGB of the image's own profile, such as Display P3, into sRGB; None where nothing is to do."""
+    """What turns the image's own colours, such as Display P3, into sRGB; None where nothing is to do.
+
+    Its `input_mode` is RGB, L, CMYK or LAB.
+    """
     stored = image.info.get("icc_profile")
-    if not isinstance(stored, bytes) or image.mode not in ("RGB", "RGBA", "P", "PA"):
-        return None
     try:
+        if image.mode == "LAB":
+            return ImageCms.buildTransform(
+                ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB"
+            )
+        if not isinstance(stored, bytes):
+            return None
         profile = ImageCms.ImageCmsProfile(io.BytesIO(stored))
+        mode = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(profile.profile.xcolor_space.strip())
+        colours = "CMYK" if image.mode == "CMYK" else "L" if ImageMode.getmode(image.mode).basemode == "L" else "RGB"
+        # A profile of RGB also says how bright the greys of a grey picture are; others must fit the picture.
+        if mode is None or (mode != colours and (mode, colours) != ("RGB", "L")):
+            return None
         if "sRGB" in ImageCms.getProfileDescription(profile):
             return None
-        return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), "RGB", "RGB")
+        return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None  # a broken profile does not affect the pixels
 

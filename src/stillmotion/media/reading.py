@@ -15,8 +15,9 @@ from typing import Literal
 
 import numpy as np
 
+from stillmotion.media.containers import FileType
 from stillmotion.media.decoding import DamagedError, TimedFrames, VideoInfo, open_video_file
-from stillmotion.media.pictures import WHITE, FileType, Limits, MediaError, check_fps, file_type, plain_file
+from stillmotion.media.pictures import PICTURE_TYPES, WHITE, Limits, MediaError, check_fps, file_type, plain_file
 from stillmotion.media.sequences import is_animated, open_animation, open_folder, open_strip
 
 
@@ -66,16 +67,17 @@ def open_video(
     ground: tuple[int, int, int] = WHITE,
     limits: Limits | None = None,
 ) -> VideoReader:
-    """Open an mp4, mov, webm, mkv, avi, gif or animated WebP file, a strip, or a folder of frames.
+    """Open a video file, an animated gif, WebP, PNG or AVIF, a strip, or a folder of frames.
 
-    A strip is a picture with its frames side by side: any PNG, JPEG or still WebP that is opened as a video. The
-    frames of a folder are its pictures in natural order. A file's type is read from its first bytes, not from its
-    ending. Rotated videos are turned upright; transparency in gif, webp and png is composited on white. Pixels that
-    are not square are not stretched.
+    Video files are mp4, mov, m4v, 3gp, webm, mkv, avi, wmv, and MPEG streams (ts, mts, m2ts, mpg). A strip is a
+    picture with its frames side by side: any picture that is opened as a video and is not animated. The frames of a
+    folder are its pictures in natural order. A file's type is read from its first bytes, not from its ending. Frames
+    come as a screen shows them: turned and mirrored as the file says, with square pixels, HDR as SDR
+    (`media.display`); transparency in gif, webp and png is composited on white.
 
-    Frames that lie less than half a frame from an even spacing are returned one for one. Others are repeated and
-    dropped to reach the video's mean rate, or `resample_fps` for any video: frame k is then the last one that began
-    before (k + 1/2) / rate.
+    Frames that lie less than half a frame from an even spacing are returned one for one. Others come at the rate they
+    have between pauses, in which frames are repeated, or at `resample_fps`, as any video may: frame k is then the
+    last one that began before (k + 1/2) / rate.
 
     Args:
         source: a regular file or a folder on this machine.
@@ -99,7 +101,7 @@ def open_video(
         if resample_fps is None and info.fps is not None:
             rate, length, frames = info.fps, info.frames, (frame for _, frame in timed)
         else:
-            rate = resample_fps or info.mean_fps
+            rate = resample_fps or info.nominal_fps
             length, frames = resampled_length(info.end, rate), resample(timed, info.end, rate)
             limits.check_length(str(source), length, info.end)
         checked = _checked(frames, str(source), limits, stack.pop_all())
@@ -121,7 +123,7 @@ def _open_source(
     if _is_folder(source):
         return open_folder(Path(source), fps, limits)
     path, kind = _known_file(source)
-    if kind in ("mp4", "matroska", "avi", "gif"):
+    if kind == "gif" or kind not in PICTURE_TYPES:
         return open_video_file(path, kind, limits, stack)
     if is_animated(path, kind, limits):
         return open_animation(path, limits, ground)
@@ -289,4 +291,4 @@ def sniff(source: str | Path) -> Literal["picture", "video", "folder"]:
     if _is_folder(source):
         return "folder"
     path, kind = _known_file(source)
-    return "video" if kind in ("mp4", "matroska", "avi") or is_animated(path, kind, Limits()) else "picture"
+    return "video" if kind not in PICTURE_TYPES or is_animated(path, kind, Limits()) else "picture"

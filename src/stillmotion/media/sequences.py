@@ -14,15 +14,16 @@ from av.video.frame import VideoFrame
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from stillmotion.media.decoding import DamagedError, TimedFrames, VideoInfo, constant_fps
-from stillmotion.media.pictures import WHITE, FileType, Limits, MediaError, decode_image, image_to_rgb, open_image
+from stillmotion.media.containers import FileType
+from stillmotion.media.decoding import DamagedError, TimedFrames, VideoInfo, constant_fps, nominal_fps
+from stillmotion.media.pictures import WHITE, Limits, MediaError, decode_image, image_to_rgb, open_image
 
 # Writes frames of one size: `next` opens files, `send` adds a frame (`uint8` H x W x 3), `send(None)` completes the
 # output and ends in StopIteration, `close` closes files without completing them.
 Encoder = Generator[None, np.ndarray | None, None]
 
 DEFAULT_FPS = 25.0
-FRAME_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif")
+FRAME_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif")
 MAX_STRIP_WIDTH = 65_000
 # Text fields of the PNG strips written here; other programs ignore them.
 FRAME_WIDTH_FIELD, FPS_FIELD = "FrameWidth", "FramesPerSecond"
@@ -74,7 +75,7 @@ def open_folder(folder: Path, fps: float | None, limits: Limits) -> tuple[VideoI
     except OSError as error:
         raise MediaError(f"The folder {name!r} cannot be read ({error.strerror}).") from error
     if not paths:
-        raise MediaError(f"The folder {name!r} holds no PNG, JPEG, WebP or GIF pictures.")
+        raise MediaError(f"The folder {name!r} holds no pictures; give one with PNG or JPEG frames.")
     paths.sort(key=lambda path: natural_key(path.name))
     fps = fps or DEFAULT_FPS
     limits.check_length(name, len(paths), len(paths) / fps)
@@ -107,15 +108,15 @@ def _folder_frames(paths: list[Path], fps: float, limits: Limits) -> TimedFrames
 
 
 def is_animated(path: Path, kind: FileType, limits: Limits) -> bool:
-    """Return whether a GIF, WebP or PNG file holds more than one frame."""
-    if kind not in ("gif", "webp", "png"):
+    """Return whether a GIF, WebP, PNG or AVIF file holds more than one frame."""
+    if kind not in ("gif", "webp", "png", "avif"):
         return False
     with open_image(path, limits) as image:
         return bool(getattr(image, "is_animated", False))
 
 
 def open_animation(path: Path, limits: Limits, ground: tuple[int, int, int] = WHITE) -> tuple[VideoInfo, TimedFrames]:
-    """Read an animated WebP or PNG; it is decoded twice, since only decoding shows how long frames last.
+    """Read an animated WebP, PNG or AVIF; it is decoded twice, since only decoding shows how long frames last.
 
     Raises:
         MediaError: it is damaged or exceeds a limit.
@@ -137,7 +138,8 @@ def open_animation(path: Path, limits: Limits, ground: tuple[int, int, int] = WH
                 raise MediaError(f"The animation {str(path)!r} is damaged; export it again.") from error
     end, frames = begins.pop(), len(begins)
     limits.check_length(str(path), frames, end)
-    info = VideoInfo(constant_fps(begins, [frames / end]), frames / end, frames, end, frames == len(numbers))
+    fps = constant_fps(begins, [frames / end])
+    info = VideoInfo(fps, fps or nominal_fps(begins, [frames / end]), frames, end, frames == len(numbers))
     return info, _animation_frames(path, limits, numbers, begins, ground)
 
 
