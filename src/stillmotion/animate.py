@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stillmotion import systems
 from stillmotion.errors import StillmotionError
-from stillmotion.options import Control
+from stillmotion.options import Control, check_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,7 @@ class Animator:
         frames: int | None = None,
         seed: int | None = None,
         *,
-        size: str = "native",
+        size: str | int = "native",
         layers: bool = False,
         mask: str | Path | None = None,
         plate: str | Path | None = None,
@@ -53,7 +53,7 @@ class Animator:
             control: what the model is directed by, e.g. `stillmotion.Drive("wave.mp4")`.
             frames: how many frames; None lets the control decide.
             seed: for systems that draw random numbers.
-            size: `native`, the still's own size, or `model`, the networks'.
+            size: `native`, the still's own size; `model`, the networks'; or the frames' longer side in pixels.
             layers: also draw what explains the frames.
             mask: a picture of the still's size with its figure in white, where the one found is not right.
             plate: a picture of the still's size without the figure, where what lies behind it is known; `none`
@@ -90,14 +90,19 @@ class Animator:
             StillmotionError: too many, or as for a single one.
         """
         from stillmotion.systems.base import Animation
-        from stillmotion.systems.grid import Grid, check_count
+        from stillmotion.systems.grid import Grid, check_count, resized
 
         check_count(samples)
+        size = check_size("size", options.pop("size", "native"))
+        options["size"] = "native" if isinstance(size, int) else size  # a number is the size of the whole
         pixels, system = to_pixels(still), self.system.for_inference()  # one copy of the networks for all
         seeds = [(seed or 0) + number for number in range(samples)]
-        return Animation(
-            lambda: Grid([system.open(pixels, control, frames=frames, seed=each, **options) for each in seeds])
-        )
+
+        def open_grid() -> Rollout:
+            grid = Grid([system.open(pixels, control, frames=frames, seed=each, **options) for each in seeds])
+            return resized(grid, size)
+
+        return Animation(open_grid)
 
     def open(self, still: Picture, control: Control | None = None, **options: Any) -> Rollout:
         """Start an animation that runs without end and takes new controls while it does; see `System.open`.

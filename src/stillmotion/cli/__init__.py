@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -129,7 +130,13 @@ class Animate:
     )
     grid: bool = option("--grid", default=False, help="all --samples side by side in one video")
     size: str = option(
-        "--size", default="native", choices=("native", "model"), help="the still's own size or the network's"
+        "--size",
+        default="native",
+        metavar="SIZE",
+        help="native: the still's own, model: the networks', or its longer side",
+    )
+    sound: bool = option(
+        "--sound", default=True, negatable=True, help="keep the sound of the video that is followed, in mp4 and webm"
     )
     precision: str = option(
         "--precision", default="fp32", choices=("auto", "fp32", "bf16"), help="auto measures which is faster here"
@@ -170,8 +177,14 @@ class Animate:
 
     def _save(self, animation: Animation, out: str, layers: str | None) -> None:
         with Progress("frames", self.frames) as progress:
-            count = animation.save(out, layers=layers, overwrite=self.overwrite, progress=progress.reached)
-        print(f"{out}: {count} frames at {animation.fps:g} per second")
+            count = animation.save(
+                out,
+                layers=layers,
+                sound=self.sound,
+                overwrite=self.overwrite,
+                progress=lambda done: progress.reached(done, animation.length),
+            )
+        print(f"{out}: {count} frames at {animation.fps_in(out):g} per second")
 
     def _places(self) -> Iterator[tuple[str, str | None]]:
         """Where each of several videos and its layers go."""
@@ -244,8 +257,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_controls(made: argparse.ArgumentParser) -> None:
-    """Add the options of all controls, a group per system; an option that two controls share is added once."""
+    """Add the options of all controls, a group per system; an option that several systems share stands above them."""
     known: set[str] = set()
+    owners = Counter(
+        flag
+        for controls in declared_controls().values()
+        for flag in {about.flags[0] for control in controls for _, about in options_of(control) if about.flags}
+    )
     for system, controls in declared_controls().items():
         summary = (import_module(f"stillmotion.systems.{system}").__doc__ or "").partition("\n")[0].rstrip(".")
         group = made.add_argument_group(f"{system}: {summary[:1].lower()}{summary[1:]}")
@@ -257,7 +275,8 @@ def add_controls(made: argparse.ArgumentParser) -> None:
                 )
             for each, about in options_of(control):
                 if about.flags and about.flags[0] not in known:
-                    add_option(group, each, about, required=False)
+                    place = made if owners[about.flags[0]] > 1 else group
+                    add_option(place, each, about, required=False)
                     known.add(about.flags[0])
 
 

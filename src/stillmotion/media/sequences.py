@@ -43,6 +43,10 @@ def open_strip(
         picture = decode_image(image, str(path))
     height, width = picture.shape[:2]
     step = frame_width if frame_width is not None else int(_number(stored_width) or height)
+    if width % step and frame_width is None and stored_width is None:
+        raise MediaError(
+            f"{str(path)!r} is a picture, {width} x {height} pixels, and not a strip of square frames; give a video."
+        )
     if step < 1 or width % step:
         raise MediaError(
             f"The picture {str(path)!r}, {width} pixels wide, does not divide into frames {step} wide; "
