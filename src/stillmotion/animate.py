@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pkgutil
 import time
@@ -62,6 +63,7 @@ class Animator:
         Raises:
             StillmotionError: the picture or the control cannot be used.
         """
+        check_order(still, control)
         pixels = to_pixels(still)
         return self.system.animate(
             pixels, control, frames, seed=seed, size=size, layers=layers, mask=mask, plate=plate
@@ -278,6 +280,31 @@ def _is(kind: Callable[[Path], bool], path: Path) -> bool:
 
 
 # --- pictures ------------------------------------------------------------------------------------------------------
+
+
+def check_order(still: Picture, control: Control) -> None:
+    """Refuse a still and a video in each other's place.
+
+    Raises:
+        StillmotionError: the still is a video, and the control's video is a picture.
+    """
+    from stillmotion import media
+
+    def holds(given: Any) -> str:
+        with contextlib.suppress(StillmotionError):  # told where it is read
+            return media.sniff(given) if isinstance(given, str | Path) else ""
+        return ""
+
+    video = getattr(control, "video", None)
+    if holds(still) == "video" and holds(video) == "picture":
+        raise StillmotionError(f"The still {str(still)!r} is a video and {str(video)!r} a picture: swap the two.")
+
+
+def shown_fps(out: str | Path, fps: float) -> float:
+    """Frames per second of an animation of `fps` in a file, which a gif bounds."""
+    from stillmotion import media
+
+    return media.shown_fps(out, fps)
 
 
 def to_pixels(picture: Picture) -> np.ndarray:

@@ -23,7 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from stillmotion.animate import declared_controls, describe_models, load, to_pixels
+from stillmotion.animate import check_order, declared_controls, describe_models, load, shown_fps, to_pixels
 from stillmotion.cli.evaluating import Bench, Evaluate
 from stillmotion.cli.explaining import Explain
 from stillmotion.cli.importing import Import
@@ -164,6 +164,7 @@ class Animate:
             self._animate(several)
 
     def _animate(self, several: bool) -> None:
+        check_order(self.still, self.control)
         animator, still = load(self.model, self.precision, self.device), to_pixels(self.still)
         options: dict[str, Any] = {"size": self.size, "layers": self.layers is not None}
         options |= {"mask": self.mask, "plate": self.plate}
@@ -184,7 +185,7 @@ class Animate:
                 overwrite=self.overwrite,
                 progress=lambda done: progress.reached(done, animation.length),
             )
-        print(f"{out}: {count} frames at {animation.fps_in(out):g} per second")
+        print(f"{out}: {count} frames at {shown_fps(out, animation.fps):g} per second")
 
     def _places(self) -> Iterator[tuple[str, str | None]]:
         """Where each of several videos and its layers go."""

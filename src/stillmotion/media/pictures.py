@@ -165,7 +165,10 @@ def open_image(source: str | Path, limits: Limits) -> Image.Image:
         MediaError: it is no regular file, no PNG, JPEG, WebP or GIF, or it is too large.
     """
     path, name = plain_file(source), str(source)
-    if file_type(path) not in ("png", "jpeg", "webp", "gif"):
+    kind = file_type(path)
+    if kind in ("mp4", "matroska", "avi"):
+        raise MediaError(f"{name!r} is a video, not a picture; give a picture, such as one of its frames as png.")
+    if kind not in ("png", "jpeg", "webp", "gif"):
         raise MediaError(f"{name!r} is not a PNG, JPEG, WebP or GIF picture; convert it to one of these.")
     try:
         with warnings.catch_warnings():

@@ -20,7 +20,14 @@ import numpy as np
 from stillmotion.errors import StillmotionWarning
 from stillmotion.media.decoding import DamagedError, TimedFrames, VideoInfo, open_video_file
 from stillmotion.media.pictures import WHITE, FileType, Limits, MediaError, check_fps, file_type, plain_file
-from stillmotion.media.sequences import DEFAULT_FPS, is_animated, open_animation, open_folder, open_strip
+from stillmotion.media.sequences import (
+    DEFAULT_FPS,
+    is_animated,
+    is_marked_strip,
+    open_animation,
+    open_folder,
+    open_strip,
+)
 from stillmotion.media.sound import Sound
 
 _FEW = 4  # frames side by side: a panorama looks like a strip of so many
@@ -158,7 +165,7 @@ def open_driver(video: str | Path | np.ndarray, fps: float | None = None, start:
         reader = open_video(video, resample_fps=fps, start=start)
     else:
         reader = open_video(video, fps=fps, start=start)
-        if holds == "picture" and 1 < reader.length <= _FEW:
+        if holds == "picture" and 1 < reader.length <= _FEW and not is_marked_strip(Path(video), Limits()):
             _warn(f"The driver {str(video)!r} is a picture and read as {reader.length} frames side by side.")
     if reader.length == 1 and not isinstance(video, np.ndarray):
         _warn(f"The driver {str(video)!r} is one picture or one frame, so nothing will move; give a video.")

@@ -145,10 +145,6 @@ class Animation:
         """How many frames there are, if it is known; more may be known once the first is made."""
         return self._latest.length
 
-    def fps_in(self, path: str | Path) -> float:
-        """Frames per second of a file that it is saved to."""
-        return media.shown_fps(path, self.fps)
-
     def __iter__(self) -> Iterator[Step]:
         self._latest, self._opened = self._opened or self._open(), None
         with self._latest as rollout:

@@ -139,6 +139,7 @@ class DrivingRollout(Rollout):
         self._next: Target | None = None
         self._steps: deque[tuple[Step, Keypoints]] = deque()  # made ahead, each with its pose
         self._pose: Keypoints | None = None  # of the last step that was given
+        self._given, self._before = 0, 0  # steps so far, and those before the control
         if control is not None:
             self.follow(control)
 
@@ -146,6 +147,13 @@ class DrivingRollout(Rollout):
     def done(self) -> bool:
         """Whether no driving frame is left."""
         return not self._steps and not self._look_ahead()
+
+    @property
+    def length(self) -> int | None:
+        """Steps up to the last driving frame, by the video's own account."""
+        if isinstance(self.control, Predict):
+            return self._before + (self.output.frames or self.control.frames)
+        return None if self.driver is None else self._before + self.driver.length
 
     @torch.inference_mode()
     def __next__(self) -> Step:
@@ -158,6 +166,7 @@ class DrivingRollout(Rollout):
             self._steps.extend(self.make_steps(self._next))
             self._next = None
         step, self._pose = self._steps.popleft()
+        self._given += 1
         return step
 
     def send(self, control: Control) -> None:
@@ -184,7 +193,7 @@ class DrivingRollout(Rollout):
         """Take up a control."""
         if isinstance(control, Drive) and control.transfer is None:
             control = replace(control, transfer=self.system.config.transfer)
-        self.control = control
+        self.control, self._before = control, self._given
         self._masking: Any = None
         if isinstance(control, Predict):
             self.fps = control.fps or self.system.clip_fps
@@ -192,7 +201,7 @@ class DrivingRollout(Rollout):
             return
         assert isinstance(control, Drive)
         self.driver = self._open(control)
-        self.fps, self.sound = self.driver.fps, self.driver.sound if self._pose is None else None
+        self.fps, self.sound = self.driver.fps, self.driver.sound if not self._given else None
         self._targets = self._driven(control, self.driver)
 
     def _open(self, control: Drive, passed: int = 0) -> Driver:

@@ -68,7 +68,7 @@ class Driver:
         self._begin((), passed)
 
     @property
-    def length(self) -> int | None:
+    def length(self) -> int:
         """How many frames it gives, by the file's own account."""
         left = self.video.length - self.passed
         return left if self._most is None else min(left, self._most)
@@ -99,15 +99,16 @@ class Driver:
         ahead, found = list[Tensor](), usual.new_zeros(0, len(usual))
         damage: media.MediaError | None = None
         while len(ahead) < MOST_AHEAD and not (ahead and (found.amax(0) >= SHOWN * usual).all()):
+            batch = list[Tensor]()
             try:
-                batch = list(itertools.islice(self._small, min(BATCH, self._most or BATCH)))
+                batch.extend(itertools.islice(self._small, min(BATCH, self._most or BATCH)))
             except media.MediaError as error:
                 damage = error  # raised once the frames before it are used up
+            if batch:
+                ahead += batch
+                found = torch.cat([found, scores(torch.cat(batch))])
+            if damage or not batch:
                 break
-            if not batch:
-                break
-            ahead += batch
-            found = torch.cat([found, scores(torch.cat(batch))])
         first = first_shown(found)
         if damage:
             self._small = raised(damage)
