@@ -185,8 +185,8 @@ def test_the_sound_begins_with_the_first_frame_that_shows_something(tmp_path: Pa
     black = np.zeros((3, *SMALL_VIDEO.shape[1:]), np.uint8)
     video = np.concatenate([black, SMALL_VIDEO[:4]])
     with av.open(tmp_path / "talk.mkv", "w") as output:
-        pictures, sound = output.add_stream("ffv1", rate=20), output.add_stream("pcm_s16le", rate=8000)
-        pictures.height, pictures.width, pictures.pix_fmt = *video.shape[1:3], "gbrp"
+        pictures, sound = output.add_stream("libx264", rate=20), output.add_stream("pcm_s16le", rate=8000)
+        pictures.height, pictures.width, pictures.pix_fmt = *video.shape[1:3], "yuv420p"
         sound.layout = "mono"
         for frame in video:
             output.mux(pictures.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))

@@ -217,6 +217,14 @@ def check_size(name: str, size: Any) -> Any:
     raise StillmotionError(f"{name} must be native, model or 2 to {MOST_SIDE} pixels, not {size!r}.")
 
 
+def frame_size(text: str) -> Any:
+    """`check_size` of what is typed."""
+    try:
+        return check_size("it", text)
+    except StillmotionError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+
+
 def number_range(text: str) -> tuple[int, int]:
     """`A:B` as two whole numbers."""
     first, colon, end = text.partition(":")

@@ -30,7 +30,17 @@ from stillmotion.cli.importing import Import
 from stillmotion.cli.preparing import Prepare, World
 from stillmotion.cli.training import Train
 from stillmotion.errors import StillmotionError, StillmotionWarning
-from stillmotion.options import Control, add_option, device_option, made_from, option, option_name, options_of, whole
+from stillmotion.options import (
+    Control,
+    add_option,
+    device_option,
+    frame_size,
+    made_from,
+    option,
+    option_name,
+    options_of,
+    whole,
+)
 from stillmotion.version import __version__
 
 if TYPE_CHECKING:
@@ -129,11 +139,12 @@ class Animate:
         help="K videos, OUT-001 ..., with the seeds S, S + 1, ...",
     )
     grid: bool = option("--grid", default=False, help="all --samples side by side in one video")
-    size: str = option(
+    size: str | int = option(
         "--size",
         default="native",
         metavar="SIZE",
-        help="native: the still's own, model: the networks', or its longer side",
+        parse=frame_size,
+        help="native: the still's own, model: the networks', or pixels of the longer side",
     )
     sound: bool = option(
         "--sound", default=True, negatable=True, help="keep the sound of the video that is followed, in mp4 and webm"
