@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -220,7 +219,7 @@ def test_frames_is_an_upper_limit(animator: Animator) -> None:
 class FakeReader:
     """A video without end, or one that breaks after some frames; counts what is taken from it."""
 
-    fps, length = 25.0, 0
+    fps, length, sound = 25.0, 0, None
 
     def __init__(self, breaks_after: int | None = None):
         self.taken = 0
@@ -236,24 +235,21 @@ class FakeReader:
         self.taken += 1
         return VIDEO[self.taken % len(VIDEO)]
 
-    def __enter__(self) -> "FakeReader":
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None: ...
+    def close(self) -> None: ...
 
 
 def test_no_more_of_the_driving_video_is_read_than_asked_for(
     animator: Animator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = FakeReader()
-    monkeypatch.setattr(media, "open_video", lambda *_, **__: reader)
+    monkeypatch.setattr(media, "open_driver", lambda *_, **__: reader)
     assert len(animator(STILL, Drive("endless.mp4"), 5, size="model").frames()) == 5
     assert reader.taken == 5
 
 
 def test_frames_are_made_one_batch_at_a_time(animator: Animator, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = FakeReader()
-    monkeypatch.setattr(media, "open_video", lambda *_, **__: reader)
+    monkeypatch.setattr(media, "open_driver", lambda *_, **__: reader)
     steps = iter(animator(STILL, Drive("endless.mp4"), size="model"))
     assert reader.taken == 0
     for made in range(1, BATCH + 2):
@@ -263,7 +259,7 @@ def test_frames_are_made_one_batch_at_a_time(animator: Animator, monkeypatch: py
 
 def test_a_video_can_be_followed_up_to_its_damage(animator: Animator, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reader's advice, `--frames N`, works."""
-    monkeypatch.setattr(media, "open_video", lambda *_, **__: FakeReader(breaks_after=3))
+    monkeypatch.setattr(media, "open_driver", lambda *_, **__: FakeReader(breaks_after=3))
     assert len(animator(STILL, Drive("broken.mp4"), 3, size="model").frames()) == 3
     with pytest.raises(StillmotionError, match="damaged after frame 3"):
         animator(STILL, Drive("broken.mp4"), 4, size="model").frames()

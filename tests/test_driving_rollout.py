@@ -2,11 +2,13 @@
 
 import gc
 import re
+import warnings
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -166,25 +168,70 @@ def test_a_prediction_goes_on_from_the_pose_that_was_shown_last() -> None:
     assert np.ptp(means(steps), axis=0).max() > 1e-3
 
 
+def test_a_rollout_says_how_long_it_is_and_what_is_heard(tmp_path: Path) -> None:
+    driving = tiny_driving()
+    rollout = driving.open(PICTURE, Drive(SMALL_VIDEO[:5]), size="model")
+    assert rollout.length == 5
+    next(rollout)
+    next(rollout)
+    rollout.send(Drive(SMALL_VIDEO[:4]))
+    assert rollout.length == 6
+    assert sum(1 for _ in iter(lambda: rollout.done or next(rollout), True)) == 4
+    assert driving.open(PICTURE, Drive(SMALL_VIDEO[:5]), frames=2).length == 2
+    assert driving.open(PICTURE).length is None
+
+
+def test_the_sound_begins_with_the_first_frame_that_shows_something(tmp_path: Path) -> None:
+    black = np.zeros((3, *SMALL_VIDEO.shape[1:]), np.uint8)
+    video = np.concatenate([black, SMALL_VIDEO[:4]])
+    with av.open(tmp_path / "talk.mkv", "w") as output:
+        pictures, sound = output.add_stream("libx264", rate=20), output.add_stream("pcm_s16le", rate=8000)
+        pictures.height, pictures.width, pictures.pix_fmt = *video.shape[1:3], "yuv420p"
+        sound.layout = "mono"
+        for frame in video:
+            output.mux(pictures.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        output.mux(pictures.encode(None))
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 2800), np.int16), format="s16", layout="mono")
+        samples.rate = 8000
+        output.mux(sound.encode(samples))
+        output.mux(sound.encode(None))
+    for align, start, passed in (("first", 0.0, 3), ("best", 0.0, 3), ("first", 0.1, 1), ("first", 0.2, 0)):
+        control = Drive(tmp_path / "talk.mkv", align=align, start=start)  # type: ignore[arg-type]
+        rollout = tiny_driving().open(PICTURE, control, size="model")
+        assert rollout.sound is not None
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            next(rollout)
+        assert ["passed over" in str(each.message) for each in told].count(True) == (passed > 0)
+        assert rollout.sound.start == pytest.approx(start + passed / 20, abs=1e-3)
+        assert rollout.length == 7 - round(20 * start) - passed
+        rollout.send(Drive(SMALL_VIDEO))  # heard only from the first step on
+        assert rollout.sound is None
+    absolute = tiny_driving().open(PICTURE, Drive(tmp_path / "talk.mkv", transfer="absolute"), size="model")
+    assert len(list(iter(lambda: None if absolute.done else next(absolute), None))) == 7
+
+
 # --- what is open, and memory --------------------------------------------------------------------------------------
+open_driver = media.open_driver
+
+
 class CountedVideo:
-    """A long video as `media.open_video` gives it; counts its openings, closings and the frames that are alive."""
+    """A long video as `media.open_driver` gives it; counts its openings, closings and the frames that are alive."""
 
     def __init__(self, frames: int):
-        self.frames, self.fps, self.length = frames, 25.0, frames
+        self.frames, self.fps, self.length, self.sound = frames, 25.0, frames, None
         self.alive = self.opened = self.closed = 0
 
     def _gone(self) -> None:
         self.alive -= 1
 
-    def __call__(self, _: object) -> "CountedVideo":
-        return self
-
-    def __enter__(self) -> "CountedVideo":
+    def __call__(self, video: str | np.ndarray, *options: object) -> "media.VideoReader | CountedVideo":
+        if isinstance(video, np.ndarray):
+            return open_driver(video)
         self.opened += 1
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.closed += 1
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -199,7 +246,7 @@ class CountedVideo:
 @pytest.fixture
 def video(monkeypatch: pytest.MonkeyPatch) -> "CountedVideo":
     counted = CountedVideo(40)
-    monkeypatch.setattr(media, "open_video", counted)
+    monkeypatch.setattr(media, "open_driver", counted)
     return counted
 
 
@@ -240,7 +287,8 @@ def tensors_alive() -> int:
 @pytest.mark.parametrize("align", ["first", "best"])
 def test_memory_does_not_grow_with_the_drivers_length(align: str, video: CountedVideo, monkeypatch):
     """Counts frames and tensors whenever keypoints are detected."""
-    monkeypatch.setattr("stillmotion.systems.driving.transfer.BATCH", 2)
+    for bound in ("BATCH", "MOST_AHEAD"):
+        monkeypatch.setattr(f"stillmotion.systems.driving.transfer.{bound}", 2)
     driving, most = tiny_driving(), 0
 
     def count(*_: object) -> None:

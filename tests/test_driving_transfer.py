@@ -1,7 +1,9 @@
 """Transfer of keypoints, the best driving frame, and the crop that fits: by hand."""
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,12 +22,14 @@ from stillmotion.systems.driving import Drive
 from stillmotion.systems.driving import transfer as transferring
 from stillmotion.systems.driving.transfer import (
     BATCH,
-    MOST_BLANK,
+    MOST_AHEAD,
     Driver,
     compare,
+    detail,
+    first_shown,
+    large_parts,
     suggest_crop,
     transfer,
-    without_blank_start,
 )
 
 POSE = torch.tensor([[[-0.5, -0.5], [0.5, -0.4], [0.3, 0.6], [-0.2, 0.1]]])
@@ -162,26 +166,102 @@ def test_what_fits_and_what_does_not() -> None:
 
 
 # --- how a driver begins -------------------------------------------------------------------------------------------
-def test_blank_frames_at_the_start_are_passed_over_with_a_sentence() -> None:
-    seen = np.random.default_rng(0).integers(0, 255, (3, 8, 8, 3), np.uint8)
-    black = np.zeros((2, 8, 8, 3), np.uint8)
-    with pytest.warns(StillmotionWarning, match="first 2 frames of the driver are blank"):
-        assert np.array_equal(list(without_blank_start(iter([*black, *seen]))), seen)
+@pytest.fixture(scope="module")
+def shown() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3), np.uint8)
+
+
+def opened(video: Any, frames: int | None = None, **options: Any) -> Driver:
+    driver = Driver(Drive(video, **options), Output(frames), 8, torch.device("cpu"))
+    driver.pass_over(lambda batch: detail(batch)[:, None], torch.tensor([0.2]))
+    return driver
+
+
+def left(driver: Driver) -> np.ndarray:
+    return media.to_pictures(torch.cat(list(driver.batches)))
+
+
+BLACK = np.zeros((3, 8, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["black", "grey", "blurred", "dim"])
+@pytest.mark.parametrize("frames", [None, 2, 3, 20])
+def test_first_frames_that_show_nothing_are_passed_over_with_a_sentence(
+    shown: np.ndarray, kind: str, frames: int | None
+) -> None:
+    begin = {"black": BLACK, "grey": BLACK + 90, "dim": shown[:3] // 3}
+    begin["blurred"] = media.resize(media.resize(shown[:3], (3, 3)), (8, 8))
+    video = np.concatenate([begin[kind], shown])
+    with pytest.warns(StillmotionWarning, match="first 3 frames of the driver show nothing to follow and are passed"):
+        driver = opened(video, frames)
+    assert driver.passed == 3
+    assert driver.length == (frames or len(shown))
+    assert np.array_equal(left(driver), shown[:frames])
+
+
+def test_one_frame_is_told_in_the_singular(shown: np.ndarray) -> None:
+    with pytest.warns(StillmotionWarning, match="first frame of the driver shows nothing to follow and is passed"):
+        assert np.array_equal(left(opened(np.concatenate([BLACK[:1], shown]))), shown)
+
+
+def test_more_than_a_batch_may_be_passed_over(shown: np.ndarray) -> None:
+    with pytest.warns(StillmotionWarning, match="first 50 frames"):
+        assert np.array_equal(left(opened(np.concatenate([np.repeat(BLACK[:1], 50, 0), shown]))), shown)
+
+
+def test_no_frame_is_passed_over_without_need(shown: np.ndarray) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for whole in (seen, [*seen, *black], black, np.zeros((MOST_BLANK + 3, 8, 8, 3), np.uint8)):
-            assert np.array_equal(list(without_blank_start(iter(whole))), np.asarray(whole))
+        for whole in (shown, np.concatenate([shown, BLACK]), BLACK, np.zeros((MOST_AHEAD + 30, 8, 8, 3), np.uint8)):
+            driver = opened(whole)
+            assert np.array_equal(left(driver), whole)
+            assert driver.passed == 0
 
 
-def test_a_driver_of_one_frame_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "me.png"
-    media.write_picture(path, np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8))
-    with pytest.warns(StillmotionWarning, match="nothing will move"):
-        Driver(Drive(path), Output(), 8, torch.device("cpu")).close()
+def test_every_respect_counts() -> None:
+    scores = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.4, 0.2], [0.5, 0.4], [1.0, 1.0]])
+    assert first_shown(scores) == 3
+    assert first_shown(scores[:2]) == 0  # none of these shows enough in both
 
 
-def test_the_rate_of_a_folder_of_frames_can_be_said(tmp_path: Path) -> None:
-    media.write_video(tmp_path / "a", np.random.default_rng(0).integers(0, 255, (2, 8, 8, 3), np.uint8), 25)
-    driver = Driver(Drive(tmp_path / "a", fps=50), Output(), 8, torch.device("cpu"))
-    assert driver.fps == 50
+def test_damage_after_empty_frames_is_told_where_it_is(shown: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        fps, length, sound = 25.0, 9, None
+
+        def __iter__(self) -> Iterator[np.ndarray]:
+            yield from np.concatenate([BLACK, shown[:2]])
+            raise media.MediaError("The video is damaged after frame 5.")
+
+    monkeypatch.setattr(media, "open_driver", lambda *_: Broken())
+    for frames in (5, None):
+        with pytest.warns(StillmotionWarning, match="first 3 frames"):
+            driver = opened("broken.mp4", frames)
+        with pytest.raises(media.MediaError, match="after frame 5"):
+            next(driver.batches)
+    with pytest.warns(StillmotionWarning, match="first 3 frames"):
+        assert np.array_equal(left(opened("broken.mp4", frames=2)), shown[:2])
+
+
+def test_the_second_look_at_a_driver_passes_over_the_same_frames(shown: np.ndarray) -> None:
+    driver = Driver(Drive(np.concatenate([BLACK, shown])), Output(), 8, torch.device("cpu"), passed=3)
+    assert driver.length == len(shown)
+    assert np.array_equal(left(driver), shown)
+
+
+def test_the_rate_of_a_folder_of_frames_can_be_said(tmp_path: Path, shown: np.ndarray) -> None:
+    media.write_video(tmp_path / "a", shown, 25)
+    driver = opened(tmp_path / "a", fps=50, start=0.2)
+    assert (driver.fps, driver.length) == (50, 30)
+    assert np.array_equal(left(driver), shown[10:])
     driver.close()
+
+
+# --- what a still shows --------------------------------------------------------------------------------------------
+def test_large_parts_of_a_figure_are_counted() -> None:
+    mask = torch.zeros(32, 32, dtype=torch.bool)
+    assert large_parts(mask) == 0
+    mask[2:20, 2:8] = mask[18:20, 2:20] = True
+    mask[25:27, 25:27] = True  # a speck
+    assert large_parts(mask) == 1
+    mask[2:16, 24:30] = True
+    assert large_parts(mask) == 2

@@ -20,7 +20,6 @@ from stillmotion.media import (
     MediaError,
     open_video,
     read_video,
-    video_batches,
     write_picture,
     write_video,
 )
@@ -365,11 +364,9 @@ def test_files_whose_names_look_like_addresses_are_just_files(
 def test_a_video_is_read_a_few_frames_at_a_time(tmp_path: Path) -> None:
     frames = np.arange(7, dtype=np.uint8)[:, None, None, None] * np.full((1, 16, 16, 3), 30, np.uint8)
     write_video(tmp_path / "a.png", frames, 12)
-    for source, rate in ((frames, 25), (tmp_path / "a.png", 12)):
-        with video_batches(source, size=3) as (batches, fps):
-            parts = list(batches)
-        assert [len(part) for part in parts] == [3, 3, 1]
-        assert np.array_equal(np.concatenate(parts), frames)
-        assert fps == rate
-        with video_batches(source, 4, size=3) as (batches, _):
-            assert [len(part) for part in batches] == [3, 1]
+    with open_video(tmp_path / "a.png") as reader:
+        parts = list(reader.batches(size=3))
+    assert [len(part) for part in parts] == [3, 3, 1]
+    assert np.array_equal(np.concatenate(parts), frames)
+    with open_video(tmp_path / "a.png") as reader:
+        assert [len(part) for part in reader.batches(4, size=3)] == [3, 1]

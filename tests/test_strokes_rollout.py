@@ -249,7 +249,7 @@ def test_a_closed_rollout_ends_and_its_video_is_closed(strokes: Strokes, tmp_pat
 def test_each_video_is_opened_once(strokes: Strokes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = np.stack([spot((48, 64), 4 + 3 * t, 17, 8) for t in range(9)])
     media.write_video(tmp_path / "walk.png", iter(frames), 12)
-    opened, open_video = [], media.open_video
-    monkeypatch.setattr(media, "open_video", lambda path: opened.append(path) or open_video(path))
+    opened, open_driver = [], media.open_driver
+    monkeypatch.setattr(media, "open_driver", lambda path, *more: opened.append(path) or open_driver(path, *more))
     assert len(list(strokes.animate(STILL, StrokeFrom(tmp_path / "walk.png")))) == 9
     assert opened == [tmp_path / "walk.png"]

@@ -337,7 +337,7 @@ def test_a_model_survives_its_folder(tmp_path: Path) -> None:
 def test_the_last_observed_pose_is_brought_to_the_still() -> None:
     track = figure(10) + 3.0 * np.arange(10)[:, None, None]
     control = Observe(track, still_pose=figure(1)[0], keep_proportions=False, smooth=False)
-    own, observed, _ = poses.observed_poses(control, still(), 10)
+    own, (observed, *_) = poses.observed_poses(control, still(), 10)
     assert np.array_equal(own[:, :2], figure(1)[0])
     assert np.allclose(observed[-1, 7:, :2], figure(1)[0, 7:])
     assert np.allclose(np.diff(observed[:, 7, :2], axis=0), 3)

@@ -11,6 +11,7 @@ from refusals import refuses
 from stillmotion import media
 from stillmotion.errors import StillmotionError
 from stillmotion.systems.base import Animation, Output, Rollout, Step
+from stillmotion.systems.driving import Drive
 from stillmotion.systems.driving.animating import Driving
 from stillmotion.systems.driving.transfer import in_batches
 
@@ -115,7 +116,8 @@ def test_a_rollout_is_told_what_to_give(monkeypatch: pytest.MonkeyPatch) -> None
     driving.open(still, None, frames=3, seed=4, size="model", layers=True, mask="m.png", plate="none")
     assert seen == [Output(None, None, True, False), Output(3, 4, False, True, "m.png", "none")]
     refuses("frames must be at least 1, not 0", driving.open, still, frames=0)
-    refuses("size must be native or model, not 'large'", driving.open, still, size="large")
+    for size in ("large", 1, 9000, 64.0, True, "-4"):
+        refuses(f"size must be native, model or 2 to 8192 pixels, not {size!r}", driving.open, still, size=size)
     assert len(seen) == 2
 
 
@@ -126,3 +128,52 @@ def test_batches_take_no_more_than_they_give() -> None:
     assert next(items) == 3
     assert list(batches) == [[4, 5, 6]]
     assert list(in_batches(iter(()), 3)) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "expected"),
+    [((40, 56), 28, (20, 28)), ((56, 40), 29, (28, 20)), ((33, 64), 128, (66, 128)), ((2, 64), 8, (2, 8))],
+)
+def test_a_size_in_pixels_is_that_of_the_longer_side(
+    given: tuple[int, int], asked: int, expected: tuple[int, int]
+) -> None:
+    driving, still = tiny_driving(), still_picture(given)
+    control = Drive(np.stack([still_picture((16, 16))] * 3))
+    (native, *_), (resized, *_) = driving.animate(still, control), driving.animate(still, control, size=asked)
+    assert resized.frame.shape == (*expected, 3)
+    assert np.array_equal(resized.frame, media.resize(native.frame, expected))
+    rollout = driving.open(still, control, size=str(asked))
+    assert (rollout.fps, rollout.length, rollout.done) == (25, 3, False)
+    assert next(rollout).frame.shape == (*expected, 3)
+
+
+def test_a_saved_animation_has_the_sound_of_its_latest_rollout(tmp_path: Path) -> None:
+    """Which may be known only once the first step is made."""
+
+    class Heard(Counting):
+        def __next__(self) -> Step:
+            self.sound = media.Sound(Path("talk.mp4"), 2.0)
+            return super().__next__()
+
+    asked: list[Any] = []
+    animation = Animation(Heard)
+
+    class Writer:
+        count = 0
+
+        def __init__(self, *_: Any, sound: Any, **__: Any) -> None:
+            self.sound = sound
+
+        def write(self, _: Any) -> None:
+            asked.append(self.sound and self.sound())
+
+        def __enter__(self) -> "Writer":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(media, "open_writer", Writer)
+        animation.save(tmp_path / "a.mp4")
+        animation.save(tmp_path / "b.mp4", sound=False)
+    assert asked == [media.Sound(Path("talk.mp4"), 2.0)] * 3 + [None] * 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pkgutil
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stillmotion import systems
 from stillmotion.errors import StillmotionError
-from stillmotion.options import Control
+from stillmotion.options import Control, check_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +42,7 @@ class Animator:
         frames: int | None = None,
         seed: int | None = None,
         *,
-        size: str = "native",
+        size: str | int = "native",
         layers: bool = False,
         mask: str | Path | None = None,
         plate: str | Path | None = None,
@@ -53,7 +54,7 @@ class Animator:
             control: what the model is directed by, e.g. `stillmotion.Drive("wave.mp4")`.
             frames: how many frames; None lets the control decide.
             seed: for systems that draw random numbers.
-            size: `native`, the still's own size, or `model`, the networks'.
+            size: `native`, the still's own size; `model`, the networks'; or the frames' longer side in pixels.
             layers: also draw what explains the frames.
             mask: a picture of the still's size with its figure in white, where the one found is not right.
             plate: a picture of the still's size without the figure, where what lies behind it is known; `none`
@@ -62,6 +63,7 @@ class Animator:
         Raises:
             StillmotionError: the picture or the control cannot be used.
         """
+        check_order(still, control)
         pixels = to_pixels(still)
         return self.system.animate(
             pixels, control, frames, seed=seed, size=size, layers=layers, mask=mask, plate=plate
@@ -90,14 +92,19 @@ class Animator:
             StillmotionError: too many, or as for a single one.
         """
         from stillmotion.systems.base import Animation
-        from stillmotion.systems.grid import Grid, check_count
+        from stillmotion.systems.grid import Grid, check_count, resized
 
         check_count(samples)
+        size = check_size("size", options.pop("size", "native"))
+        options["size"] = "native" if isinstance(size, int) else size  # a number is the size of the whole
         pixels, system = to_pixels(still), self.system.for_inference()  # one copy of the networks for all
         seeds = [(seed or 0) + number for number in range(samples)]
-        return Animation(
-            lambda: Grid([system.open(pixels, control, frames=frames, seed=each, **options) for each in seeds])
-        )
+
+        def open_grid() -> Rollout:
+            grid = Grid([system.open(pixels, control, frames=frames, seed=each, **options) for each in seeds])
+            return resized(grid, size)
+
+        return Animation(open_grid)
 
     def open(self, still: Picture, control: Control | None = None, **options: Any) -> Rollout:
         """Start an animation that runs without end and takes new controls while it does; see `System.open`.
@@ -273,6 +280,31 @@ def _is(kind: Callable[[Path], bool], path: Path) -> bool:
 
 
 # --- pictures ------------------------------------------------------------------------------------------------------
+
+
+def check_order(still: Picture, control: Control) -> None:
+    """Refuse a still and a video in each other's place.
+
+    Raises:
+        StillmotionError: the still is a video, and the control's video is a picture.
+    """
+    from stillmotion import media
+
+    def holds(given: Any) -> str:
+        with contextlib.suppress(StillmotionError):  # told where it is read
+            return media.sniff(given) if isinstance(given, str | Path) else ""
+        return ""
+
+    video = getattr(control, "video", None)
+    if holds(still) == "video" and holds(video) == "picture":
+        raise StillmotionError(f"The still {str(still)!r} is a video and {str(video)!r} a picture: swap the two.")
+
+
+def shown_fps(out: str | Path, fps: float) -> float:
+    """Frames per second of an animation of `fps` in a file, which a gif bounds."""
+    from stillmotion import media
+
+    return media.shown_fps(out, fps)
 
 
 def to_pixels(picture: Picture) -> np.ndarray:

@@ -52,6 +52,25 @@ def device_option(default: str) -> Any:
     return option("--device", default=default, choices=("auto", "cpu", "cuda"), help="auto: CUDA where there is one")
 
 
+def fps_option() -> Any:
+    """The field `fps`, the same for all controls."""
+    return option(
+        "--fps",
+        default=None,
+        metavar="FPS",
+        parse=rate,
+        above=0,
+        help="frames per second of the result (default: the video's, or the training clips')",
+    )
+
+
+def start_option() -> Any:
+    """The field `start`, the same for all controls that follow a video."""
+    return option(
+        "--start", default=0.0, metavar="SECONDS", parse=float, at_least=0, help="the video begins at this second"
+    )
+
+
 def options_of(declared: type) -> Iterator[tuple[dataclasses.Field[Any], Option]]:
     """The fields of a dataclass that were made by `option`."""
     for each in dataclasses.fields(declared):
@@ -181,6 +200,29 @@ def rate(text: str) -> float:
 
 
 rate.__name__ = "number"
+
+
+MOST_SIDE = 8192  # pixels of a result's longer side
+
+
+def check_size(name: str, size: Any) -> Any:
+    """`native`, `model`, or the pixels of the longer side, as a whole number or its text.
+
+    Raises:
+        StillmotionError: something else.
+    """
+    side = int(size) if isinstance(size, str) and size.isascii() and size.isdecimal() and len(size) < 6 else size
+    if side in ("native", "model") or (type(side) is int and 2 <= side <= MOST_SIDE):
+        return side
+    raise StillmotionError(f"{name} must be native, model or 2 to {MOST_SIDE} pixels, not {size!r}.")
+
+
+def frame_size(text: str) -> Any:
+    """`check_size` of what is typed."""
+    try:
+        return check_size("it", text)
+    except StillmotionError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
 
 
 def number_range(text: str) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
-from stillmotion.animate import declared_controls, load, to_pixels
+from stillmotion.animate import check_order, declared_controls, load, shown_fps, to_pixels
 from stillmotion.cli.evaluating import Bench, Evaluate
 from stillmotion.cli.explaining import Explain
 from stillmotion.cli.importing import Import
@@ -30,7 +31,17 @@ from stillmotion.cli.listing import Models
 from stillmotion.cli.preparing import Prepare, World
 from stillmotion.cli.training import Train
 from stillmotion.errors import StillmotionError, StillmotionWarning
-from stillmotion.options import Control, add_option, device_option, made_from, option, option_name, options_of, whole
+from stillmotion.options import (
+    Control,
+    add_option,
+    device_option,
+    frame_size,
+    made_from,
+    option,
+    option_name,
+    options_of,
+    whole,
+)
 from stillmotion.version import __version__
 
 if TYPE_CHECKING:
@@ -114,8 +125,15 @@ class Animate:
         help="K videos, OUT-001 ..., with the seeds S, S + 1, ...",
     )
     grid: bool = option("--grid", default=False, help="all --samples side by side in one video")
-    size: str = option(
-        "--size", default="native", choices=("native", "model"), help="the still's own size or the network's"
+    size: str | int = option(
+        "--size",
+        default="native",
+        metavar="SIZE",
+        parse=frame_size,
+        help="native: the still's own, model: the networks', or pixels of the longer side",
+    )
+    sound: bool = option(
+        "--sound", default=True, negatable=True, help="keep the sound of the video that is followed, in mp4 and webm"
     )
     precision: str = option(
         "--precision", default="fp32", choices=("auto", "fp32", "bf16"), help="auto measures which is faster here"
@@ -143,6 +161,7 @@ class Animate:
             self._animate(several)
 
     def _animate(self, several: bool) -> None:
+        check_order(self.still, self.control)
         animator, still = load(self.model, self.precision, self.device), to_pixels(self.still)
         options: dict[str, Any] = {"size": self.size, "layers": self.layers is not None}
         options |= {"mask": self.mask, "plate": self.plate}
@@ -156,8 +175,14 @@ class Animate:
 
     def _save(self, animation: Animation, out: str, layers: str | None) -> None:
         with Progress("frames", self.frames) as progress:
-            count = animation.save(out, layers=layers, overwrite=self.overwrite, progress=progress.reached)
-        print(f"{out}: {count} frames at {animation.fps:g} per second")
+            count = animation.save(
+                out,
+                layers=layers,
+                sound=self.sound,
+                overwrite=self.overwrite,
+                progress=lambda done: progress.reached(done, animation.length),
+            )
+        print(f"{out}: {count} frames at {shown_fps(out, animation.fps):g} per second")
 
     def _places(self) -> Iterator[tuple[str, str | None]]:
         """Where each of several videos and its layers go."""
@@ -231,8 +256,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_controls(made: argparse.ArgumentParser) -> None:
-    """Add the options of all controls, a group per system; an option that two controls share is added once."""
+    """Add the options of all controls, a group per system; an option that several systems share stands above them."""
     known: set[str] = set()
+    owners = Counter(
+        flag
+        for controls in declared_controls().values()
+        for flag in {about.flags[0] for control in controls for _, about in options_of(control) if about.flags}
+    )
     for system, controls in declared_controls().items():
         summary = (import_module(f"stillmotion.systems.{system}").__doc__ or "").partition("\n")[0].rstrip(".")
         group = made.add_argument_group(f"{system}: {summary[:1].lower()}{summary[1:]}")
@@ -244,7 +274,8 @@ def add_controls(made: argparse.ArgumentParser) -> None:
                 )
             for each, about in options_of(control):
                 if about.flags and about.flags[0] not in known:
-                    add_option(group, each, about, required=False)
+                    place = made if owners[about.flags[0]] > 1 else group
+                    add_option(place, each, about, required=False)
                     known.add(about.flags[0])
 
 

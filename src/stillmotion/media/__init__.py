@@ -19,12 +19,12 @@ from stillmotion.media.pictures import (
     to_uint8,
     write_picture,
 )
-from stillmotion.media.reading import VideoReader, open_video, read_video, sniff, video_batches
-from stillmotion.media.writing import VideoWriter, open_writer, write_video
+from stillmotion.media.reading import VideoReader, open_driver, open_video, read_video, sniff
+from stillmotion.media.sound import Sound
+from stillmotion.media.writing import VideoFolder, VideoWriter, open_writer, shown_fps, write_video
 
 __all__ = [
-    "Limits", "MediaError", "VideoReader", "VideoWriter", "crop", "decode_image", "fit_square", "open_video",
-    "open_writer",
-    "pad_square", "read_picture", "read_video", "resize", "sniff", "to_float", "to_pictures", "to_tensor", "to_uint8",
-    "video_batches", "write_picture", "write_video",
+    "Limits", "MediaError", "Sound", "VideoFolder", "VideoReader", "VideoWriter", "crop", "decode_image",
+    "fit_square", "open_driver", "open_video", "open_writer", "pad_square", "read_picture", "read_video", "resize",
+    "shown_fps", "sniff", "to_float", "to_pictures", "to_tensor", "to_uint8", "write_picture", "write_video",
 ]  # fmt: skip

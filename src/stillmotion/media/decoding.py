@@ -54,6 +54,8 @@ class VideoInfo:
     frames: int  # number of frames
     end: float  # when the last frame ends, in seconds since the first one begins
     complete: bool  # whether the file holds all that its headers announce
+    begin: float = 0.0  # when the first frame begins, in seconds of the file's own clock
+    has_sound: bool = False
 
 
 class DamagedError(Exception):
@@ -90,21 +92,12 @@ def _open_container(
     file: BinaryIO, name: str, kind: FileType, limits: Limits, stack: contextlib.ExitStack
 ) -> tuple[InputContainer, VideoStream]:
     """Open the container from the start of `file` and choose its video stream."""
-
-    def refuse(*_: Any) -> None:
-        raise OSError("a video may not open further files")
-
     # Decoders check this before they allocate what a corrupt header asks for; they count whole blocks.
     guard = {"max_pixels": str(2 * limits.max_frame_pixels + 2**20)}
-    file.seek(0)
     try:
-        container = av.open(
-            file, format=kind, io_open=refuse, options={**guard, "max_streams": "64"}, metadata_errors="replace"
-        )
+        container = stack.enter_context(open_demuxer(file, kind, guard))
     except (av.FFmpegError, OSError, ValueError) as error:
         raise MediaError(f"The video {name!r} is damaged or cut short; export it again.") from error
-    assert isinstance(container, InputContainer)
-    stack.enter_context(container)
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream) or stream.codec_context is None:
         raise MediaError(f"The file {name!r} holds no video that can be read; export it again as mp4.")
@@ -113,6 +106,20 @@ def _open_container(
     context.thread_count = 1
     context.options = guard
     return container, stream
+
+
+def open_demuxer(file: BinaryIO, kind: FileType, options: dict[str, str]) -> InputContainer:
+    """Open a container from the start of `file`; it may open no other file. Raises what FFmpeg raises."""
+
+    def refuse(*_: Any) -> None:
+        raise OSError("a video may not open further files")
+
+    file.seek(0)
+    container = av.open(
+        file, format=kind, io_open=refuse, options={**options, "max_streams": "64"}, metadata_errors="replace"
+    )
+    assert isinstance(container, InputContainer)
+    return container
 
 
 def _probe(
@@ -126,17 +133,17 @@ def _probe(
     rates = [rate for rate in rates if MIN_FPS <= rate <= MAX_FPS]
     fps, nominal, end = _frame_rate(spans, rates)
     limits.check_length(name, len(spans), end)
+    begin = min((begin for begin, _ in spans if begin is not None), default=0.0)
     # A truncated file may lack no more than the index at its end: its header says how much there should be.
     if kind == "matroska" and len(container.streams) == 1 and seconds:
         # The demuxer stops without an error at unreadable bytes. The duration of a last frame is often a guess.
-        start = min((begin for begin, _ in spans if begin is not None), default=0.0)
-        complete = complete and end > seconds - start - (0.5 / nominal if truncated else max(0.25, 2 / nominal))
+        complete = complete and end > seconds - begin - (0.5 / nominal if truncated else max(0.25, 2 / nominal))
     elif truncated:
         complete = complete and kind in ("mp4", "avi") and 0 < stream.frames <= len(spans)
     if not complete and fps is None:
         fps = nominal  # missing packets leave gaps that are no pauses
-    begins = sorted(begin for begin, _ in spans if begin is not None)
-    return VideoInfo(fps, nominal, len(spans), end, complete), first, begins
+    begins = sorted(at for at, _ in spans if at is not None)
+    return VideoInfo(fps, nominal, len(spans), end, complete, begin, bool(container.streams.audio)), first, begins
 
 
 def _packet_spans(

@@ -160,7 +160,9 @@ def open_image(source: str | Path, limits: Limits) -> Image.Image:
     """
     path, name = plain_file(source), str(source)
     kind = file_type(path)
-    if kind is None or kind not in _PICTURE_FORMATS:
+    if kind is not None and kind not in _PICTURE_FORMATS:
+        raise MediaError(f"{name!r} is a video, not a picture; give a picture, such as one of its frames as png.")
+    if kind is None:
         raise MediaError(f"{name!r} is not a PNG, JPEG, WebP, AVIF, GIF, BMP or TIFF picture; convert it to PNG.")
     _check_decoder(kind, name)
     try:

@@ -9,16 +9,29 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import warnings
 from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from stillmotion.errors import StillmotionWarning
 from stillmotion.media.containers import FileType
 from stillmotion.media.decoding import DamagedError, TimedFrames, VideoInfo, open_video_file
 from stillmotion.media.pictures import PICTURE_TYPES, WHITE, Limits, MediaError, check_fps, file_type, plain_file
-from stillmotion.media.sequences import is_animated, open_animation, open_folder, open_strip
+from stillmotion.media.sequences import (
+    DEFAULT_FPS,
+    is_animated,
+    is_marked_strip,
+    open_animation,
+    open_folder,
+    open_strip,
+)
+from stillmotion.media.sound import Sound
+
+_FEW = 4  # frames side by side: a panorama looks like a strip of so many
 
 
 class VideoReader:
@@ -30,13 +43,21 @@ class VideoReader:
         fps: frames per second of the frames it yields.
         size: their (height, width).
         length: their number by the file's own account; a damaged file yields fewer.
+        sound: what is heard from the first of them on; None where there is none.
 
     Raises:
         MediaError: while iterating, where the file is damaged; the message says how many frames came before.
     """
 
-    def __init__(self, frames: Generator[np.ndarray, None, None], first: np.ndarray, fps: float, length: int):
-        self.fps, self.size, self.length = fps, (first.shape[0], first.shape[1]), length
+    def __init__(
+        self,
+        frames: Generator[np.ndarray, None, None],
+        first: np.ndarray,
+        fps: float,
+        length: int,
+        sound: Sound | None = None,
+    ):
+        self.fps, self.size, self.length, self.sound = fps, (first.shape[0], first.shape[1]), length, sound
         self._frames = frames
         self._rest: Iterator[np.ndarray] = itertools.chain([first], frames)
 
@@ -45,6 +66,11 @@ class VideoReader:
 
     def __next__(self) -> np.ndarray:
         return next(self._rest)
+
+    def batches(self, most: int | None = None, size: int = 32) -> Iterator[np.ndarray]:
+        """The frames a few at a time, N x H x W x 3; at most `most` in all and `size` at a time."""
+        some = itertools.islice(self, most)
+        return (np.stack(batch) for batch in iter(lambda: list(itertools.islice(some, size)), []))
 
     def close(self) -> None:
         """Close the file; no further frames come."""
@@ -64,6 +90,7 @@ def open_video(
     fps: float | None = None,
     frame_width: int | None = None,
     resample_fps: float | None = None,
+    start: float = 0.0,
     ground: tuple[int, int, int] = WHITE,
     limits: Limits | None = None,
 ) -> VideoReader:
@@ -85,11 +112,12 @@ def open_video(
             their own.
         frame_width: the width of a strip's frames (default: the one stored, else the height of the strip).
         resample_fps: resample any video to this constant rate.
+        start: leave out what comes before this second.
         ground: RGB, behind what is transparent in an animated WebP or PNG.
         limits: sizes and lengths allowed, checked before decoding.
 
     Raises:
-        MediaError: it is missing, no video, damaged from the start, or exceeds a limit.
+        MediaError: it is missing, no video, damaged from the start, ends before `start`, or exceeds a limit.
     """
     limits = limits or Limits()
     fps = None if fps is None else check_fps(fps)
@@ -97,6 +125,10 @@ def open_video(
     with contextlib.ExitStack() as stack:
         info, timed = _open_source(source, fps, frame_width, ground, limits, stack)
         stack.callback(timed.close)
+        sound = Sound(Path(source), info.begin) if info.has_sound else None
+        if start:
+            info, timed, skipped = _started(info, timed, start, str(source))
+            sound = sound and sound.later(skipped)
         frames: Iterator[np.ndarray]
         if resample_fps is None and info.fps is not None:
             rate, length, frames = info.fps, info.frames, (frame for _, frame in timed)
@@ -108,7 +140,38 @@ def open_video(
     first = next(checked, None)
     if first is None:
         raise MediaError(f"The video {str(source)!r} has no frame that can be read; export it again.")
-    return VideoReader(checked, first, rate, length)
+    return VideoReader(checked, first, rate, length, sound)
+
+
+def open_driver(video: str | Path | np.ndarray, fps: float | None = None, start: float = 0.0) -> VideoReader:
+    """Open a video that a still is to follow.
+
+    Args:
+        video: as for `open_video`, or frames, `uint8` T x H x W x 3.
+        fps: frames per second: a file that has a rate is resampled, so that it lasts as long as before; for frames
+            that have none it is their rate (default 25).
+        start: it begins at this second.
+
+    Raises:
+        MediaError: as `open_video`.
+
+    Warns:
+        StillmotionWarning: it has one frame, or is a picture that may not be meant as a strip.
+    """
+    if isinstance(video, np.ndarray):
+        rate = check_fps(fps or DEFAULT_FPS)
+        info = VideoInfo(rate, rate, len(video), len(video) / rate, complete=True)
+        frames = video[_first_frame(info, start, "given") :] if start else video
+        reader = VideoReader((frame for frame in frames[1:]), frames[0], rate, len(frames))
+    elif (holds := sniff(video)) == "video":
+        reader = open_video(video, resample_fps=fps, start=start)
+    else:
+        reader = open_video(video, fps=fps, start=start)
+        if holds == "picture" and 1 < reader.length <= _FEW and not is_marked_strip(Path(video), Limits()):
+            _warn(f"The driver {str(video)!r} is a picture and read as {reader.length} frames side by side.")
+    if reader.length == 1 and not isinstance(video, np.ndarray):
+        _warn(f"The driver {str(video)!r} is one picture or one frame, so nothing will move; give a video.")
+    return reader
 
 
 def _open_source(
@@ -128,6 +191,54 @@ def _open_source(
     if is_animated(path, kind, limits):
         return open_animation(path, limits, ground)
     return open_strip(path, fps, frame_width, limits)
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, StillmotionWarning, stacklevel=3)
+
+
+def _first_frame(info: VideoInfo, start: float, name: str) -> int:
+    """The number of the frame at `start` in an evenly spaced video."""
+    assert info.fps is not None
+    number = round(start * info.fps)
+    if not 0 <= number < info.frames:
+        raise _too_late(name, info.end, start)
+    return number
+
+
+def _too_late(name: str, end: float, start: float) -> MediaError:
+    return MediaError(f"The video {name!r} lasts {end:.2f} seconds, so it cannot begin at {start:g}; begin earlier.")
+
+
+def _started(info: VideoInfo, timed: TimedFrames, start: float, name: str) -> tuple[VideoInfo, TimedFrames, float]:
+    """A video from the frame that is shown at `start` on, and how many seconds are left out.
+
+    Of an evenly spaced video these are whole frames; of others the first frame is shown for the rest of its time.
+    """
+    if info.fps is not None:
+        number = _first_frame(info, start, name)
+        skipped, tolerance, frames = number / info.fps, 0.5 / info.fps, info.frames - number
+    else:
+        if start >= info.end:
+            raise _too_late(name, info.end, start)
+        skipped, tolerance, frames = start, 1e-6, info.frames
+    return replace(info, frames=frames, end=info.end - skipped), _after(timed, skipped, tolerance), skipped
+
+
+def _after(timed: TimedFrames, begin: float, tolerance: float) -> TimedFrames:
+    """Frames from the last that begins by `begin` on; times count from there."""
+    held: np.ndarray | None = None
+    started = False
+    for time, frame in timed:
+        if not started and time <= begin + tolerance:
+            held = frame
+            continue
+        if not started and held is not None:
+            yield 0.0, held
+        held, started = None, True
+        yield max(time - begin, 0.0), frame
+    if held is not None:
+        yield 0.0, held
 
 
 def _is_folder(source: str | Path) -> bool:
@@ -252,32 +363,6 @@ def read_video(
             frames[count] = frame
             count += 1
     return frames[:count], reader.fps
-
-
-@contextlib.contextmanager
-def video_batches(
-    source: str | Path | np.ndarray, max_frames: int | None = None, size: int = 32
-) -> Iterator[tuple[Iterator[np.ndarray], float]]:
-    """A video's frames, read a few at a time as they are needed, however long it is.
-
-    Args:
-        source: as for `open_video`, or frames, `uint8` T x H x W x 3.
-        max_frames: at most so many in all.
-        size: at most so many at a time.
-
-    Returns:
-        A context: (N x H x W x 3 each, frames per second; 25 of frames given as an array).
-
-    Raises:
-        MediaError: as `open_video`.
-    """
-    if isinstance(source, np.ndarray):
-        frames = source[:max_frames]
-        yield (frames[i : i + size] for i in range(0, len(frames), size)), 25.0
-        return
-    with open_video(source) as reader:
-        some = itertools.islice(reader, max_frames)
-        yield (np.stack(batch) for batch in iter(lambda: list(itertools.islice(some, size)), [])), reader.fps
 
 
 def sniff(source: str | Path) -> Literal["picture", "video", "folder"]:

@@ -44,6 +44,10 @@ def open_strip(
         picture = decode_image(image, str(path))
     height, width = picture.shape[:2]
     step = frame_width if frame_width is not None else int(_number(stored_width) or height)
+    if frame_width is None and stored_width is None and width % step:
+        raise MediaError(
+            f"{str(path)!r} is a picture, {width} x {height} pixels, and not a strip of square frames; give a video."
+        )
     if step < 1 or width % step:
         raise MediaError(
             f"The picture {str(path)!r}, {width} pixels wide, does not divide into frames {step} wide; "
@@ -55,6 +59,12 @@ def open_strip(
     limits.check_length(str(path), count, count / fps)
     frames = ((i / fps, picture[:, i * step : (i + 1) * step].copy()) for i in range(count))
     return VideoInfo(fps, fps, count, count / fps, complete=True), frames
+
+
+def is_marked_strip(path: Path, limits: Limits) -> bool:
+    """Return whether a picture says itself that it is a strip, as those written here do."""
+    with open_image(path, limits) as image:
+        return FRAME_WIDTH_FIELD in image.info
 
 
 def _number(text: object) -> float | None:

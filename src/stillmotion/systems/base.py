@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -30,8 +29,8 @@ from stillmotion.files import (
     write_json,
 )  # fmt: skip
 from stillmotion.nn.modes import folded, without_memory
-from stillmotion.options import Control
-from stillmotion.outputs import check_folder, new_folder, writing
+from stillmotion.options import Control, check_size
+from stillmotion.outputs import check_folder, new_folder
 
 if TYPE_CHECKING:
     from stillmotion.data.clip import Clip
@@ -84,9 +83,11 @@ class Rollout(ABC):
 
     Attributes:
         fps: frames per second.
+        sound: what is heard from the first step on; None for nothing.
     """
 
     fps: float
+    sound: media.Sound | None = None
 
     def __iter__(self) -> Self:
         return self
@@ -107,6 +108,11 @@ class Rollout(ABC):
     @abstractmethod
     def done(self) -> bool:
         """Whether the control has been carried out."""
+
+    @property
+    def length(self) -> int | None:
+        """How many steps there are until `done`, with those that have been made; None where that is not known."""
+        return None
 
     @abstractmethod
     def close(self) -> None:
@@ -132,11 +138,16 @@ class Animation:
     def __init__(self, open_rollout: Callable[[], Rollout]):
         self._open = open_rollout
         self._opened: Rollout | None = open_rollout()
-        self.fps = self._opened.fps
+        self._latest, self.fps = self._opened, self._opened.fps
+
+    @property
+    def length(self) -> int | None:
+        """How many frames there are, if it is known; more may be known once the first is made."""
+        return self._latest.length
 
     def __iter__(self) -> Iterator[Step]:
-        rollout, self._opened = self._opened or self._open(), None
-        with rollout:
+        self._latest, self._opened = self._opened or self._open(), None
+        with self._latest as rollout:
             while not rollout.done:
                 yield next(rollout)
 
@@ -149,6 +160,7 @@ class Animation:
         path: str | Path,
         *,
         layers: str | Path | None = None,
+        sound: bool = True,
         overwrite: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> int:
@@ -157,41 +169,25 @@ class Animation:
         Args:
             path: its ending says what is written.
             layers: a folder for one more video per layer, of the same kind.
+            sound: an .mp4 or .webm has the sound of the video that the still follows.
             overwrite: replace what is there.
-            progress: called with the number of frames written so far.
+            progress: called with the number of frames made so far.
 
         Returns:
-            The number of frames.
+            The number of frames written.
 
         Raises:
             StillmotionError: the file exists, cannot be written, or a frame fails; what was there before stays.
         """
-        path, inside = Path(path), Path(layers or "").resolve()
-        if layers is not None and not path.suffix and inside.is_relative_to(path.resolve()):
-            raise StillmotionError(
-                f"The layers cannot go into the folder of the frames, {str(path)!r}; choose another."
-            )
-        with ExitStack() as stack:
-            writer = stack.enter_context(media.open_writer(path, fps=self.fps, overwrite=overwrite))
-            layer_writers: dict[str, media.VideoWriter] = {}
-            count = 0
+        heard = (lambda: self._latest.sound) if sound else None
+        others = media.VideoFolder(layers, Path(path), self.fps, overwrite)
+        with media.open_writer(path, fps=self.fps, overwrite=overwrite, sound=heard) as writer, others:
             for count, step in enumerate(self, start=1):
                 writer.write(step.frame)
-                for name, picture in step.layers.items() if layers else ():
-                    if name not in layer_writers:
-                        target = Path(layers or "") / f"{name}{path.suffix}"
-                        if inside / target.name == path.resolve():
-                            raise StillmotionError(
-                                f"The layer {name!r} would replace {str(path)!r}; choose another place."
-                            )
-                        with writing(target.parent):
-                            target.parent.mkdir(parents=True, exist_ok=True)
-                        layer = media.open_writer(target, fps=self.fps, overwrite=overwrite)
-                        layer_writers[name] = stack.enter_context(layer)
-                    layer_writers[name].write(picture)
+                others.write(step.layers)
                 if progress:
                     progress(count)
-        return count
+        return writer.count
 
 
 class System(ABC):
@@ -253,7 +249,7 @@ class System(ABC):
         *,
         frames: int | None = None,
         seed: int | None = None,
-        size: str = "native",
+        size: str | int = "native",
         layers: bool = False,
         mask: str | Path | None = None,
         plate: str | Path | None = None,
@@ -263,9 +259,9 @@ class System(ABC):
         Args:
             still: H x W x 3, `uint8` RGB.
             control: of a class in `controls`; None: the still rests until a control is sent.
+            size: `native`, the still's own; `model`, the networks'; or the frames' longer side in pixels.
             frames: see `Output`.
             seed: see `Output`.
-            size: `native`, the still's own, or `model`, the networks'.
             layers: see `Output`.
             mask: see `Output`.
             plate: see `Output`.
@@ -277,9 +273,10 @@ class System(ABC):
             self.check_control(control)
         if frames is not None and frames < 1:
             raise StillmotionError(f"frames must be at least 1, not {frames}.")
-        if size not in ("native", "model"):
-            raise StillmotionError(f"size must be native or model, not {size!r}.")
-        return self.rollout(still, control, Output(frames, seed, size == "native", layers, mask, plate))
+        from stillmotion.systems.grid import resized
+
+        output = Output(frames, seed, check_size("size", size) != "model", layers, mask, plate)
+        return resized(self.rollout(still, control, output), size)
 
     def animate(self, still: np.ndarray, control: Control, frames: int | None = None, **options: Any) -> Animation:
         """The roll-out of one control from start to end, which can be repeated and saved; arguments as for `open`."""

@@ -1,14 +1,17 @@
-"""Several roll-outs of one still side by side in one picture."""
+"""Roll-outs made of others: several of one still side by side, or one in another size."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from stillmotion import media
 from stillmotion.errors import StillmotionError
-from stillmotion.options import Control
+from stillmotion.options import Control, check_size
 from stillmotion.systems.base import Rollout, Step
 
 MOST = 100
@@ -30,6 +33,7 @@ class Grid(Rollout):
     def __next__(self) -> Step:
         """One step of each; those that are done hold their last pose."""
         steps = [next(rollout) for rollout in self.rollouts]
+        self.sound = self.rollouts[0].sound
         cells = [step.frame for step in steps]
         rows = math.ceil(len(cells) / self.columns)
         cells += [np.zeros_like(cells[0])] * (rows * self.columns - len(cells))
@@ -46,10 +50,67 @@ class Grid(Rollout):
         """Whether all are."""
         return all(rollout.done for rollout in self.rollouts)
 
+    @property
+    def length(self) -> int | None:
+        """That of the longest."""
+        return max((rollout.length or 0 for rollout in self.rollouts), default=0) or None
+
     def close(self) -> None:
         """Close all."""
         for rollout in self.rollouts:
             rollout.close()
+
+
+class Resized(Rollout):
+    """A roll-out with frames of another size; layers keep theirs.
+
+    Args:
+        rollout: any; what else it can do, this can.
+        side: pixels of the frames' longer side. Both sides are made even, since most videos must be.
+    """
+
+    def __init__(self, rollout: Rollout, side: int):
+        self.rollout, self.side = rollout, side
+
+    def __next__(self) -> Step:
+        """The next step, resized."""
+        step = next(self.rollout)
+        self.sound = self.rollout.sound
+        height, width = step.frame.shape[:2]
+        size = even(height * self.side / max(height, width)), even(width * self.side / max(height, width))
+        return replace(step, frame=media.resize(step.frame, size))
+
+    def send(self, control: Control) -> None:
+        """Send it on."""
+        self.rollout.send(control)
+
+    @property
+    def done(self) -> bool:
+        """Whether it is."""
+        return self.rollout.done
+
+    @property
+    def length(self) -> int | None:
+        """Its own."""
+        return self.rollout.length
+
+    def close(self) -> None:
+        """Close it."""
+        self.rollout.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rollout, name)
+
+
+def resized(rollout: Rollout, size: str | int) -> Rollout:
+    """A roll-out with frames of a size that `options.check_size` takes; as it is where that is no number."""
+    side = check_size("size", size)
+    return Resized(rollout, side) if isinstance(side, int) else rollout
+
+
+def even(length: float) -> int:
+    """The even number of pixels nearest to a length, at least 2; an odd whole number goes down."""
+    return max(2, 2 * math.floor(length / 2 + 0.499))
 
 
 def check_count(count: int) -> None:

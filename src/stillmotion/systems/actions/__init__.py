@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stillmotion.errors import StillmotionError
-from stillmotion.options import Control, option, whole
+from stillmotion.options import Control, fps_option, option, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +55,7 @@ class Act(Control):
     side: str | None = option(
         "--side", default=None, metavar="NAME", help="seen from this side, if the model knows sides"
     )
-    fps: float | None = option(default=None, above=0)
+    fps: float | None = fps_option()
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +65,7 @@ class Pose(Control):
     Attributes:
         picture: a file, or H x W x 3, `uint8` RGB: something like the still's figure, in another pose.
         rise: frames until the still has the pose; 1 shows nothing between.
+        fps: as in `Act`.
     """
 
     given_by: ClassVar[str] = "--pose-of"
@@ -75,14 +76,21 @@ class Pose(Control):
     rise: int = option(
         "--pose-frames", default=16, metavar="N", parse=whole, at_least=1, help="frames until it has it"
     )
+    fps: float | None = fps_option()
 
 
 @dataclass(frozen=True)
 class Remove(Control):
-    """Remove the figure, and fill what was behind it (Fig. 8)."""
+    """Remove the figure, and fill what was behind it (Fig. 8).
+
+    Attributes:
+        fps: as in `Act`.
+    """
 
     given_by: ClassVar[str] = "--remove"
     summary: ClassVar[str] = "remove the figure, and fill what was behind it"
+
+    fps: float | None = fps_option()
 
 
 CONTROLS = (Act, Pose, Remove)

@@ -150,8 +150,8 @@ class ActionsRollout(Rollout):
         self._control = control
         self._steps.clear()
         self._targets = iter(())
-        if isinstance(control, Act) and control.fps:
-            self.fps = control.fps
+        assert isinstance(control, CONTROLS)
+        self.fps = control.fps or self.fps
         if self.output.frames is None:
             self._end = max(self._frame, 0) + self._length(control)
 
@@ -159,6 +159,11 @@ class ActionsRollout(Rollout):
     def done(self) -> bool:
         """Whether the control has been carried out."""
         return self._frame >= self._end
+
+    @property
+    def length(self) -> int:
+        """Frames up to the end of the control."""
+        return self._end + 1
 
     def close(self) -> None:
         """Drop what has been made ahead."""

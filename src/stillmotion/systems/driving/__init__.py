@@ -10,13 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from stillmotion.options import Box, Control, check_box, check_video, option, rate
+from stillmotion.options import Box, Control, check_box, check_video, fps_option, option, start_option
 
 if TYPE_CHECKING:
     import numpy as np
-
-
-_FPS = "frames per second of the result"
 
 
 def _check_crop(name: str, value: Any) -> Any:
@@ -32,7 +29,9 @@ class Drive(Control):
         transfer: `relative` moves the still's keypoints as the driving ones move from the first driving frame;
             `absolute` puts them where the driving ones are (a reconstruction, if the still is the first frame); None
             takes the model's own (`transfer` in its configuration).
-        fps: frames per second of the result; None is the video's own, 25 for frames in an array or a folder.
+        start: the video begins at this second.
+        fps: frames per second of the result, which lasts as long as the video; None: the video's. For an array or a
+            folder it is their rate, 25 if None.
         scale_motion: relative transfer only: scale the motion by the size of the still's body over the driver's
             (square root of the ratio of the keypoints' hull areas; the release's `movement_mult`).
         clip_mean: relative transfer only: keep keypoints inside the picture (the release's `clip_mean`).
@@ -61,7 +60,8 @@ class Drive(Control):
         choices=("relative", "absolute"),
         help="how keypoints are carried over (default: the model's own, mostly relative)",
     )
-    fps: float | None = option("--fps", default=None, metavar="FPS", parse=rate, above=0, help=_FPS)
+    start: float = start_option()
+    fps: float | None = fps_option()
     scale_motion: bool = option(
         "--scale-motion", "--movement-mult", default=False, help="scale the motion by the size of the bodies"
     )
@@ -106,7 +106,7 @@ class Predict(Control):
     summary: ClassVar[str] = "continue as the training clips did; for models with a keypoint predictor"
 
     frames: int = option(default=32, at_least=1)
-    fps: float | None = option("--fps", default=None, metavar="FPS", parse=rate, above=0, help=_FPS)
+    fps: float | None = fps_option()
 
 
 CONTROLS = (Drive, Predict)

@@ -16,20 +16,23 @@ from torch import Tensor, nn
 from stillmotion import geometry
 from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError, StillmotionWarning
-from stillmotion.keypoints.networks import GeneratorOutput, Keypoints, StepInputs
+from stillmotion.keypoints.networks import FieldGenerator, GeneratorOutput, Keypoints, StepInputs
 from stillmotion.keypoints.playing import Player, encode, held, pick
 from stillmotion.options import Box, Control
 from stillmotion.rendering.canvas import Canvas
 from stillmotion.rendering.compositing import LAYERS as RENDERER_LAYERS
-from stillmotion.systems.base import Output, Rollout, Step, System
+from stillmotion.systems.base import FPS, Output, Rollout, Step, System
 from stillmotion.systems.driving import CONTROLS, Drive, Predict
 from stillmotion.systems.driving import transfer as transferring
 from stillmotion.systems.driving.config import PRESETS, DrivingConfig
 from stillmotion.systems.driving.networks import DrivingNetworks
-from stillmotion.systems.driving.transfer import BATCH, FPS, Driver
+from stillmotion.systems.driving.transfer import BATCH, Driver
 
 CROP_ROUNDS = 4
 """How often a suggested crop is refined: the keypoints of a small body are inaccurate until it is cropped."""
+
+SURE = 2.2
+"""A logit of the figure beyond which there is no doubt: nine in ten."""
 
 
 class Target(NamedTuple):
@@ -101,7 +104,8 @@ class Driving(System):
             StillmotionError: a mask or a plate is given, and the generator has no fields.
 
         Warns:
-            StillmotionWarning: with the first step, where relative transfer finds a body of another size or place.
+            StillmotionWarning: with the first step, where relative transfer finds a body of another size or place,
+                the still seems to show several figures, or the driver's first frames show nothing.
         """
         if (output.mask or output.plate) and not self.config.generator.fields:
             raise StillmotionError(
@@ -135,6 +139,7 @@ class DrivingRollout(Rollout):
         self._next: Target | None = None
         self._steps: deque[tuple[Step, Keypoints]] = deque()  # made ahead, each with its pose
         self._pose: Keypoints | None = None  # of the last step that was given
+        self._given, self._before = 0, 0  # steps so far, and those before the control
         if control is not None:
             self.follow(control)
 
@@ -142,6 +147,13 @@ class DrivingRollout(Rollout):
     def done(self) -> bool:
         """Whether no driving frame is left."""
         return not self._steps and not self._look_ahead()
+
+    @property
+    def length(self) -> int | None:
+        """Steps up to the last driving frame, by the video's own account."""
+        if isinstance(self.control, Predict):
+            return self._before + (self.output.frames or self.control.frames)
+        return None if self.driver is None else self._before + self.driver.length
 
     @torch.inference_mode()
     def __next__(self) -> Step:
@@ -154,6 +166,7 @@ class DrivingRollout(Rollout):
             self._steps.extend(self.make_steps(self._next))
             self._next = None
         step, self._pose = self._steps.popleft()
+        self._given += 1
         return step
 
     def send(self, control: Control) -> None:
@@ -180,7 +193,7 @@ class DrivingRollout(Rollout):
         """Take up a control."""
         if isinstance(control, Drive) and control.transfer is None:
             control = replace(control, transfer=self.system.config.transfer)
-        self.control = control
+        self.control, self._before = control, self._given
         self._masking: Any = None
         if isinstance(control, Predict):
             self.fps = control.fps or self.system.clip_fps
@@ -188,11 +201,11 @@ class DrivingRollout(Rollout):
             return
         assert isinstance(control, Drive)
         self.driver = self._open(control)
-        self.fps = self.driver.fps
+        self.fps, self.sound = self.driver.fps, self.driver.sound if not self._given else None
         self._targets = self._driven(control, self.driver)
 
-    def _open(self, control: Drive) -> Driver:
-        return Driver(control, self.output, self.system.config.size, self.system.device)
+    def _open(self, control: Drive, passed: int = 0) -> Driver:
+        return Driver(control, self.output, self.system.config.size, self.system.device, passed)
 
     def _look_ahead(self) -> bool:
         """Fetch the next batch of targets, if there is one."""
@@ -203,6 +216,11 @@ class DrivingRollout(Rollout):
 
     def _driven(self, control: Drive, driver: Driver) -> Iterator[Target]:
         """Targets of the driving frames (Sec. 3.6)."""
+        if self.reference is None and control.transfer == "relative":
+            self.prepare()
+            assert self.canvas is not None
+            driver.pass_over(self._shown, self._shown(self.canvas.small)[0])
+            self.sound = driver.sound
         for small in driver.batches:
             found = self.detect(small)
             if self.reference is None:
@@ -224,12 +242,43 @@ class DrivingRollout(Rollout):
             found: Keypoints = self.networks.detector(frames)
         return found
 
+    def _shown(self, frames: Tensor) -> Tensor:
+        """How much N frames show, N x 2: detail, and the area of the figure, if the model finds that in the still."""
+        area = frames.new_zeros(len(frames))
+        if self._sees_figures:
+            area = (self._figure(frames) > 0).float().mean((1, 2))
+        return torch.stack([transferring.detail(frames), area], dim=1)
+
+    def _figure(self, frames: Tensor) -> Tensor:
+        """Logits of the figure in N frames, N x S x S."""
+        generator = self.networks.generator
+        assert isinstance(generator, FieldGenerator)
+        with self.system.autocast():
+            found = generator.figure(generator.encode(frames))
+        return found[:, 0].float()
+
+    def _check_figure(self, small: Tensor) -> bool:
+        """Whether the model tells figure and background of the still well apart; warns if it sees several figures."""
+        if not isinstance(self.networks.generator, FieldGenerator):
+            return False
+        (figure,) = self._figure(small)
+        if not float((figure.abs() > SURE).float().mean()) > 0.8:
+            return False
+        if self.output.mask is None and transferring.large_parts(figure > 0) > 1:
+            warnings.warn(
+                "The still seems to show several figures, and all would move as one; show one of them with --crop.",
+                StillmotionWarning,
+                stacklevel=2,
+            )
+        return True
+
     def prepare(self, head: Keypoints | None = None) -> None:
         """Encode the still, once, and with the keypoints of the first driving frame choose reference and crop."""
         control = self.control
         if self.canvas is None:
             crop = control.crop if isinstance(control, Drive) else None
             self.canvas, self.inputs = self.encode(None if crop == "auto" else crop)
+            self._sees_figures = self._check_figure(self.canvas.small)
         if head is None:
             return
         assert isinstance(control, Drive)
@@ -254,7 +303,7 @@ class DrivingRollout(Rollout):
         """The driving frame that stands for the still's pose; `best` reads the video once more for it."""
         if control.align == "first" or control.transfer == "absolute":
             return transferring.best_match(self.inputs.source, [head])
-        with closing(self._open(control)) as driver:
+        with closing(self._open(control, self.driver.passed if self.driver else 0)) as driver:
             return transferring.best_match(self.inputs.source, map(self.detect, driver.batches))
 
     def _fit(self, canvas: Canvas, inputs: StepInputs) -> transferring.Fit | None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stillmotion import geometry, media
 from stillmotion.errors import StillmotionError, StillmotionWarning
@@ -27,17 +26,18 @@ from stillmotion.systems.driving import Drive
 BATCH = 16
 """Driving frames that go through the networks together."""
 
-FPS = 25.0
-"""Frames per second where nothing says them."""
-
 LIKE_SIZE = (0.67, 1.5)
 """The still's body over the driver's, each as a share of its picture: outside of this the two do not fit."""
 
 LIKE_PLACE = 0.35
 """How far apart the bodies' centres may lie, as a share of the picture's side."""
 
-BLANK, MOST_BLANK = 2.0, 25
-"""A frame whose grey levels vary less (standard deviation) shows nothing; so many are passed over at the start."""
+SHOWN, MOST_AHEAD = 0.3, 100
+"""A first frame shows nothing if it has less than this share of the later ones' detail, or of their figure. So many
+frames are read ahead to find that out."""
+
+LIKE_PART = 0.4
+"""A second part of the still's figure with this share of the area of the largest is a figure of its own."""
 
 NO_BODY = 1e-4
 """Keypoints nearer than this to each other (root mean square, normalised) have no size to compare."""
@@ -46,56 +46,104 @@ NO_BODY = 1e-4
 class Driver:
     """A driving video as the networks see it: batches of N x 3 x S x S in [0, 1], read as they are needed.
 
+    Args:
+        control: which video.
+        output: how many frames.
+        size: S.
+        device: of the networks.
+        passed: so many frames at its start are left out.
+
     Attributes:
         fps: frames per second.
+        passed: how many frames are left out.
         batches: what is left of it.
     """
 
-    def __init__(self, control: Drive, output: Output, size: int, device: torch.device):
-        self.reader: media.VideoReader | None = None
-        frames: Iterator[np.ndarray]
-        if isinstance(control.video, np.ndarray):
-            frames, self.fps = iter(control.video), FPS
-        else:
-            self.reader = media.open_video(control.video).__enter__()
-            frames, self.fps = iter(self.reader), self.reader.fps
-        self.fps = control.fps or self.fps
-        if self.reader is not None and self.reader.length == 1:
+    def __init__(self, control: Drive, output: Output, size: int, device: torch.device, passed: int = 0):
+        self.video = media.open_driver(control.video, control.fps, control.start)
+        self.fps, self.passed, self._most = self.video.fps, 0, output.frames
+        self._small: Iterator[Tensor] = (to_network(frame, size, device) for frame in self.video)
+        for _ in itertools.islice(self._small, passed):
+            pass
+        self._begin((), passed)
+
+    @property
+    def length(self) -> int:
+        """How many frames it gives, by the file's own account."""
+        left = self.video.length - self.passed
+        return left if self._most is None else min(left, self._most)
+
+    @property
+    def sound(self) -> media.Sound | None:
+        """What is heard from the first frame on."""
+        return self.video.sound and self.video.sound.later(self.passed / self.fps)
+
+    def _begin(self, ahead: Sequence[Tensor], passed: int) -> None:
+        """Give batches of some frames and what comes after them."""
+        self.passed += passed
+        self._small = small = itertools.chain(ahead, self._small)
+        # Not one more is decoded: what follows frame N of `--frames N` may be damaged.
+        given = itertools.islice(small, self._most)
+        self.batches: Iterator[Tensor] = (torch.cat(batch) for batch in in_batches(given, BATCH))
+
+    def pass_over(self, scores: Callable[[Tensor], Tensor], usual: Tensor) -> None:
+        """Leave out the first frames if they show nothing, such as black ones: motion counts from the first frame.
+
+        Args:
+            scores: of N frames, N x F: how much each shows, in several respects.
+            usual: F, of the still. More than a batch is read ahead only where no frame comes near it.
+
+        Warns:
+            StillmotionWarning: how many are left out.
+        """
+        ahead, found = list[Tensor](), usual.new_zeros(0, len(usual))
+        damage: media.MediaError | None = None
+        while len(ahead) < MOST_AHEAD and not (ahead and (found.amax(0) >= SHOWN * usual).all()):
+            batch = list[Tensor]()
+            try:
+                batch.extend(itertools.islice(self._small, min(BATCH, self._most or BATCH)))
+            except media.MediaError as error:
+                damage = error  # raised once the frames before it are used up
+            if batch:
+                ahead += batch
+                found = torch.cat([found, scores(torch.cat(batch))])
+            if damage or not batch:
+                break
+        first = first_shown(found)
+        if damage:
+            self._small = raised(damage)
+        self._begin(ahead[first:], first)
+        if first:
+            several = f"first {first} frames" if first > 1 else "first frame"
+            verb = "show nothing to follow and are" if first > 1 else "shows nothing to follow and is"
             warnings.warn(
-                f"The driver {str(control.video)!r} is one picture or one frame, so nothing will move; give a video.",
+                f"The {several} of the driver {verb} passed over: black, blurred or empty.",
                 StillmotionWarning,
                 stacklevel=2,
             )
-        if control.transfer == "relative":
-            frames = without_blank_start(frames)
-        # Not one more is decoded: what follows frame N of `--frames N` may be damaged.
-        small = (to_network(frame, size, device) for frame in itertools.islice(frames, output.frames))
-        self.batches: Iterator[Tensor] = (torch.cat(batch) for batch in in_batches(small, BATCH))
 
     def close(self) -> None:
         """Close the video."""
         self.batches = iter(())
-        if self.reader is not None:
-            self.reader.__exit__(None, None, None)
+        self.video.close()
 
 
-def without_blank_start(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Frames from the first that shows something: motion counts from it, and a fade-in begins with black.
+def raised(error: Exception) -> Iterator[Tensor]:
+    """Nothing but an exception."""
+    raise error
+    yield
 
-    Of a video whose first `MOST_BLANK` frames are blank, none is passed over.
-    """
-    begun = list[np.ndarray]()
-    for frame in frames:
-        begun.append(frame)
-        if float(frame.std(axis=(0, 1)).max()) >= BLANK or len(begun) > MOST_BLANK:
-            break
-    if 1 < len(begun) <= MOST_BLANK and float(begun[-1].std(axis=(0, 1)).max()) >= BLANK:
-        several = (
-            f"first {len(begun) - 1} frames of the driver are" if len(begun) > 2 else "first frame of the driver is"
-        )
-        warnings.warn(f"The {several} blank and passed over.", StillmotionWarning, stacklevel=2)
-        begun = begun[-1:]
-    yield from itertools.chain(begun, frames)
+
+def first_shown(scores: Tensor) -> int:
+    """The first of N frames that shows enough beside the others, in all respects; 0 if none does. N x F."""
+    enough = (scores >= SHOWN * scores.amax(0)).all(1)
+    return int(enough.int().argmax())
+
+
+def detail(frames: Tensor) -> Tensor:
+    """Mean squared differences of neighbouring pixels, N: near zero for what is black or uniform, low for blur."""
+    rows, columns = frames.diff(dim=2), frames.diff(dim=3)
+    return rows.square().mean((1, 2, 3)) + columns.square().mean((1, 2, 3))
 
 
 def transfer(still: Keypoints, reference: Keypoints, driving: Keypoints, control: Drive) -> Keypoints:
@@ -193,6 +241,19 @@ class Fit:
             f"The crop {as_text(self.crop)} had to stay inside the still, so the body does not quite get the size "
             "and place of the driver's; take a still with more room around the body if it matters."
         )
+
+
+def large_parts(mask: Tensor) -> int:
+    """How many connected parts of H x W booleans have at least `LIKE_PART` of the area of the largest."""
+    places = torch.arange(1, mask.numel() + 1, device=mask.device).reshape(1, *mask.shape)
+    labels = before = (places * mask).float()
+    while True:
+        labels = nn.functional.max_pool2d(before, 3, 1, 1) * mask
+        if torch.equal(labels, before):
+            break
+        before = labels
+    areas = torch.bincount(labels.flatten().long())[1:]
+    return int((areas >= LIKE_PART * areas.max()).sum()) if len(areas) else 0
 
 
 def layout(mean: Tensor) -> Tensor:

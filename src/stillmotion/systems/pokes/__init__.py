@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from stillmotion.errors import StillmotionError
-from stillmotion.options import Control, option, whole
+from stillmotion.options import Control, fps_option, option, whole
 
 MOST = 100
 """Pokes in one control."""
@@ -115,6 +115,7 @@ class Poke(Control):
             behind, or a `Push`: from where to where, in pixels of the still given, and how many frames later.
         rise: frames until it is there; None: as many as the model learned from, for a poke of this length.
         release: frames after its start at which the hand lets go; None: it holds on.
+        fps: frames per second of the result; None: those of the training clips.
     """
 
     given_by: ClassVar[str] = "--poke"
@@ -132,6 +133,7 @@ class Poke(Control):
     release: int | None = option(
         "--release", default=None, metavar="N", parse=whole, at_least=1, help="frames until the hand lets go"
     )
+    fps: float | None = fps_option()
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +145,7 @@ class Impulse(Control):
             frame behind: where, in pixels of the still given, and how far the force would hold that place at its
             strongest, if it lasted.
         duration: frames over which the force swells and falls.
+        fps: as in `Poke`.
     """
 
     given_by: ClassVar[str] = "--impulse"
@@ -155,6 +158,7 @@ class Impulse(Control):
         check=_check_pushes(":"),
     )
     duration: int = option("--duration", default=6, metavar="N", parse=whole, at_least=1, help="frames of the force")
+    fps: float | None = fps_option()
 
 
 CONTROLS = (Poke, Impulse)

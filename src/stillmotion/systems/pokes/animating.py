@@ -187,7 +187,7 @@ class PokesRollout(Rollout):
         pushes = control.moves if isinstance(control, Poke) else control.pushes
         for push in pushes:
             check_inside(push.place, self.still)
-        now = max(self._frame, 0)
+        now, self.fps = max(self._frame, 0), control.fps or self.fps
         if isinstance(control, Poke):
             self._planned = [plan for plan in self._planned if isinstance(plan.control, Impulse)]
             self.release()
@@ -204,6 +204,11 @@ class PokesRollout(Rollout):
     def done(self) -> bool:
         """Whether all pokes have been answered."""
         return self._frame >= self._end
+
+    @property
+    def length(self) -> int:
+        """Frames until then."""
+        return self._end + 1
 
     def close(self) -> None:
         """Release the networks' state."""

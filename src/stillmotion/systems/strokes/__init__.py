@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stillmotion.options import Control, check_points, check_rising, check_video, option, rate, read_points
+from stillmotion.options import (
+    Control,
+    check_points,
+    check_rising,
+    check_video,
+    fps_option,
+    option,
+    read_points,
+    start_option,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +29,6 @@ Spacing = Literal["time", "even"]
 
 _ATTACH = "shift the stroke so that it starts at the still's object"
 _SPACING = "time: points that lie dense are slow; even: one speed all along"
-_FPS = "frames per second (default: the training clips', or the video's)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +56,7 @@ class Stroke(Control):
     times: np.ndarray | Sequence[float] | None = option(default=None, check=check_rising, as_many_as="points")
     spacing: Spacing = option("--spacing", default="time", choices=("time", "even"), help=_SPACING)
     attach: bool = option("--attach", default=False, help=_ATTACH)
-    fps: float | None = option("--fps", default=None, metavar="FPS", parse=rate, above=0, help=_FPS)
+    fps: float | None = fps_option()
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +69,9 @@ class StrokeFrom(Control):
         video: a file or folder that `media.open_video` reads, or frames, T x H x W x 3, `uint8` RGB.
         spacing: `time` keeps the object's speed, `even` goes the whole way at one speed.
         attach: shift the whole stroke so that it starts at the centre of the object found in the still.
-        fps: frames per second; None: the video's own, 25 of frames given as an array.
+        start: the video begins at this second.
+        fps: frames per second of the result, which lasts as long as the video; None: the video's. For an array or a
+            folder it is their rate, 25 if None.
         tracker: what finds the moving object: `points`, or another tracker of that track (docs/data.md), e.g.
             `points:person` or `points:patch=FOLDER`.
     """
@@ -73,7 +83,8 @@ class StrokeFrom(Control):
     )
     spacing: Spacing = option("--spacing", default="time", choices=("time", "even"), help=_SPACING)
     attach: bool = option("--attach", default=False, help=_ATTACH)
-    fps: float | None = option("--fps", default=None, metavar="FPS", parse=rate, above=0, help=_FPS)
+    start: float = start_option()
+    fps: float | None = fps_option()
     tracker: str = option("--tracker", default="points", metavar="NAME", help="what finds that object (docs/data.md)")
 
 

@@ -19,7 +19,7 @@ from stillmotion.rendering.backdrop import find_backdrop
 from stillmotion.rendering.canvas import Canvas
 from stillmotion.rendering.compositing import LAYERS as RENDERER_LAYERS
 from stillmotion.rendering.compositing import Renderer, hold
-from stillmotion.systems.base import FPS, Output, Rollout, Step, System
+from stillmotion.systems.base import Output, Rollout, Step, System
 from stillmotion.systems.strokes import CONTROLS, Stroke, StrokeFrom
 from stillmotion.systems.strokes.compositing import ChangeMask, as_fields, from_network
 from stillmotion.systems.strokes.config import GREY_LEVELS, PRESETS, StrokesConfig
@@ -121,12 +121,11 @@ class StrokesRollout(Rollout):
         self.system, self.still, self.output = system, still, output
         self.fps = system.fps
         self._video: media.VideoReader | None = None
-        if isinstance(control, StrokeFrom) and not isinstance(control.video, np.ndarray):
-            self._video = media.open_video(control.video)
-        if isinstance(control, Stroke | StrokeFrom) and control.fps is not None:
-            self.fps = control.fps
-        elif isinstance(control, StrokeFrom):
-            self.fps = FPS if self._video is None else self._video.fps
+        if isinstance(control, StrokeFrom):
+            self._video = media.open_driver(control.video, control.fps, control.start)
+            self.fps, self.sound = self._video.fps, self._fitting_sound(control, self._video)
+        elif isinstance(control, Stroke):
+            self.fps = control.fps or self.fps
         self._queue: list[Control] = [] if control is None else [control]
         self._trajectory: Trajectory | None = None
         self._shift = np.zeros(2)
@@ -136,7 +135,15 @@ class StrokesRollout(Rollout):
         self._state: Tensor | None = None
         self._change: ChangeMask | None = None
         self._last: Step | None = None
-        self._closed = False
+        self._made, self._closed = 0, False
+
+    def _fitting_sound(self, control: StrokeFrom, video: media.VideoReader) -> media.Sound | None:
+        """The video's sound, if the stroke is as fast as its object."""
+        if video.sound is None or (control.spacing == "time" and self.output.frames in (None, video.length)):
+            return video.sound
+        sentence = "The stroke is not as fast as the object in the video, so the video's sound is left out."
+        warnings.warn(sentence, StillmotionWarning, stacklevel=4)
+        return None
 
     def send(self, control: Control) -> None:
         """Continue the trajectory with another stroke; see the class."""
@@ -147,6 +154,12 @@ class StrokesRollout(Rollout):
     def done(self) -> bool:
         """Whether all points have been reached."""
         return not self._queue and (self._trajectory is None or self._trajectory.arrived)
+
+    @property
+    def length(self) -> int | None:
+        """Frames up to the trajectory's end, once it is known."""
+        trajectory = self._trajectory
+        return None if trajectory is None else self._made + len(trajectory.path) - 1 - trajectory.index
 
     def close(self) -> None:
         """Release the networks' state, and the video that a stroke was to be taken from."""
@@ -169,6 +182,7 @@ class StrokesRollout(Rollout):
             self._last = self._advance(self._trajectory)
         else:
             self._last = dataclasses.replace(self._last, frame=self._last.frame.copy())
+        self._made += 1
         return self._last
 
     def _append(self, control: Control) -> None:
@@ -348,11 +362,8 @@ def stroke_from(control: StrokeFrom, size: tuple[int, int], video: media.VideoRe
     track, tracker = find_tracker(control.tracker)
     if track != "points":
         raise StillmotionError(f"The tracker {control.tracker!r} makes {track}, not points; a stroke needs points.")
-    if isinstance(control.video, np.ndarray):
-        frames = [_shrink(frame) for frame in control.video]
-    else:
-        with video or media.open_video(control.video) as reader:
-            frames = [_shrink(frame) for frame in reader]
+    with video or media.open_driver(control.video, control.fps, control.start) as reader:
+        frames = [_shrink(frame) for frame in reader]
     if len(frames) < 2:
         raise StillmotionError("The video to take the stroke from has one frame; it needs two or more.")
     points = fill_gaps(tracker(np.stack(frames), 0.0)).astype(np.float64)

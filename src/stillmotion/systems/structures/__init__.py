@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from stillmotion.errors import StillmotionError
-from stillmotion.options import Box, Control, check_box, check_video, option, rate
+from stillmotion.options import Box, Control, check_box, check_video, fps_option, option, start_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,10 +121,6 @@ _FILL: dict[str, Any] = {
     "negatable": True,
     "help": "fill short gaps of joints that are not found (on with the same)",
 }
-_FPS: dict[str, Any] = {
-    **{"default": None, "metavar": "FPS", "parse": rate, "above": 0},
-    "help": "frames per second (default: the training clips', or the video's)",
-}
 _CROP: dict[str, Any] = {
     **{"metavar": "X,Y,W,H", "check": _check_crop},
     "help": "animate only this part of the still; auto: where it fits the driver",
@@ -168,7 +164,7 @@ class Poses(Control):
     align_first: bool = option("--align-first", default=False, **_ALIGN)
     smooth: bool = option("--smooth", default=False, **_SMOOTH)
     fill_gaps: bool = option("--fill-gaps", default=False, **_FILL)
-    fps: float | None = option("--fps", **_FPS)
+    fps: float | None = fps_option()
     crop: Box | Literal["auto", "none"] | None = option("--crop", default=None, **_CROP)
 
 
@@ -183,7 +179,9 @@ class PosesFrom(Control):
         align_first: as in `Poses`.
         smooth: as in `Poses`.
         fill_gaps: as in `Poses`.
-        fps: frames per second; None: the video's, 25 of frames given as an array.
+        start: the video begins at this second.
+        fps: frames per second of the result, which lasts as long as the video; None: the video's. For an array or a
+            folder it is their rate, 25 if None.
         crop: as in `Poses`.
     """
 
@@ -197,7 +195,8 @@ class PosesFrom(Control):
     align_first: bool = option("--align-first", default=True, **_ALIGN)
     smooth: bool = option("--smooth", default=True, **_SMOOTH)
     fill_gaps: bool = option("--fill-gaps", default=True, **_FILL)
-    fps: float | None = option("--fps", **_FPS)
+    start: float = start_option()
+    fps: float | None = fps_option()
     crop: Box | Literal["auto", "none"] | None = option("--crop", default=None, **_CROP)
 
 
@@ -214,6 +213,7 @@ class Observe(Control):
         align_first: as in `Poses`, but of the last observed pose.
         smooth: as in `Poses`.
         fill_gaps: as in `Poses`.
+        start: as in `PosesFrom`.
         fps: as in `PosesFrom`.
         crop: as in `Poses`.
     """
@@ -231,7 +231,8 @@ class Observe(Control):
     align_first: bool = option("--align-first", default=True, **_ALIGN)
     smooth: bool = option("--smooth", default=True, **_SMOOTH)
     fill_gaps: bool = option("--fill-gaps", default=True, **_FILL)
-    fps: float | None = option("--fps", **_FPS)
+    start: float = start_option()
+    fps: float | None = fps_option()
     crop: Box | Literal["auto", "none"] | None = option("--crop", default=None, **_CROP)
 
 
@@ -260,7 +261,7 @@ class Express(Control):
         check=check_expressions,
     )
     landmarks: str | Path | np.ndarray | None = option("--landmarks", **_LANDMARKS)
-    fps: float | None = option("--fps", **_FPS)
+    fps: float | None = fps_option()
     crop: Box | Literal["auto", "none"] = option("--crop", default="auto", **_CROP)
     landmark_noise: float = option("--landmark-noise", **_NOISE)
 
@@ -277,7 +278,9 @@ class Retarget(Control):
             shows; otherwise the driver's expressions as they are.
         head: the `still`'s head stays, or turns as in the `video`.
         smooth: smooth expressions and poses over time.
-        fps: frames per second; None: the video's, 25 of frames given as an array.
+        start: the video begins at this second.
+        fps: frames per second of the result, which lasts as long as the video; None: the video's. For an array or a
+            folder it is their rate, 25 if None.
         crop: as in `Express`.
         landmark_noise: as in `Express`.
     """
@@ -301,7 +304,8 @@ class Retarget(Control):
         "--head", default="still", choices=("still", "video"), help="whose head turns: not at all, or as in the video"
     )
     smooth: bool = option("--smooth", default=True, **_SMOOTH)
-    fps: float | None = option("--fps", **_FPS)
+    start: float = start_option()
+    fps: float | None = fps_option()
     crop: Box | Literal["auto", "none"] = option("--crop", default="auto", **_CROP)
     landmark_noise: float = option("--landmark-noise", **_NOISE)
 

@@ -156,6 +156,7 @@ class StructuresRollout(Rollout):
         if self.canvas is None:
             self.canvas = Canvas.prepare(self.still, self.system.config.size, self._crop(plan, crop), self.device)
         self.plan, self.fps, self._steps, self._next = plan, plan.fps, iter(()), 0
+        self.sound = plan.sound if self._frame < 0 else None
         self._end = self._frame + len(plan)
         if self.output.frames is not None:
             self._end = min(self._end, self.output.frames - 1)
@@ -169,6 +170,11 @@ class StructuresRollout(Rollout):
     def done(self) -> bool:
         """Whether the control has been carried out."""
         return self._frame >= self._end
+
+    @property
+    def length(self) -> int:
+        """Frames up to the end of the control."""
+        return self._end + 1
 
     def close(self) -> None:
         """Drop what has been made ahead."""
@@ -226,10 +232,10 @@ class StructuresRollout(Rollout):
         """The poses that the LSTM predicts after those that it observes (Sec. 3.1)."""
         config, predictor = self.system.config, self.system.networks.predictor
         assert isinstance(predictor, PosePredictor)
-        own, observed, fps = observed_poses(control, self.still, config.pose.observed)
+        own, observed = observed_poses(control, self.still, config.pose.observed)
         steps = config.pose.predicted if self.output.frames is None else max(self.output.frames - 1, 1)
         canvas = self.canvas or Canvas.prepare(self.still, config.size, None, self.device)
-        vectors = structure_maps.pose_vectors(to_small(observed, canvas), canvas.size)
+        vectors = structure_maps.pose_vectors(to_small(observed.track, canvas), canvas.size)
         with self.system.autocast():
             predicted = predictor(vectors[None].to(canvas.small), steps)[0].float()
         poses = structure_maps.vector_poses(predicted, canvas.size).cpu().double().numpy()
@@ -237,7 +243,7 @@ class StructuresRollout(Rollout):
         # What is not seen is predicted to lie in the middle: zeros are all that the LSTM knows of it.
         poses[..., 2] = own[:, 2] > 0
         poses = np.concatenate([own[None], poses])[: self.output.frames]
-        return PosePlan(own, poses, fps or self.system.clip_fps, config.structure)
+        return PosePlan(own, poses, observed.fps or self.system.clip_fps, config.structure, observed.sound)
 
     def _crop(self, plan: Plan, asked: Box | str | None) -> Box | None:
         """The part of the still that is animated; None for all of it."""

@@ -95,6 +95,7 @@ class FacePlan:
         pose: of T frames, in pixels of the still.
         fps: frames per second.
         config: of the structure maps.
+        sound: of the video that is followed, from its first frame on.
     """
 
     face: Face
@@ -102,6 +103,7 @@ class FacePlan:
     pose: Pose
     fps: float
     config: StructureConfig
+    sound: media.Sound | None = None
 
     def __len__(self) -> int:
         return len(self.expression)
@@ -205,9 +207,10 @@ def plan_retargeting(control: Retarget, face: Face, config: StructureConfig, fra
     Raises:
         StillmotionError: no face is found in the video, or landmarks and frames differ in number.
     """
-    with media.video_batches(control.video, frames) as (batches, fps):
-        given = control.video_landmarks
-        marks = detect(batches) if given is None else read_marks(given)[:frames]
+    with media.open_driver(control.video, control.fps, control.start) as video:
+        marks = (
+            detect(video.batches(frames)) if control.video_landmarks is None else known_marks(control, video)[:frames]
+        )
     smoothing = _SMOOTHING if control.smooth else 0.0
     driver = fit_landmarks(face.model, marks, noise=control.landmark_noise, smoothing=smoothing)
     expression = driver.expression
@@ -215,7 +218,20 @@ def plan_retargeting(control: Retarget, face: Face, config: StructureConfig, fra
         rest = np.square(expression / face.model.expression_std).sum(1).argmin()
         expression = face.fit.expression[0] + expression - expression[rest]
     pose = turned(face.fit.pose, driver.pose) if control.head == "video" else _repeated(face.fit.pose, len(marks))
-    return FacePlan(face, limited(face.model, expression), pose, control.fps or fps, config)
+    return FacePlan(face, limited(face.model, expression), pose, video.fps, config, video.sound)
+
+
+def known_marks(control: Retarget, video: media.VideoReader) -> np.ndarray:
+    """The landmarks given with a video, T x 68 x 2, of those of its frames that are read."""
+    marks = read_marks(control.video_landmarks)
+    if not (control.start or control.fps):
+        return marks
+    rate = video.fps
+    if isinstance(control.video, str | Path) and media.sniff(control.video) == "video":
+        with media.open_driver(control.video) as whole:  # at its own rate, which the landmarks have
+            rate = whole.fps
+    frames = round(control.start * rate) + np.floor((np.arange(video.length) + 0.5) * rate / video.fps).astype(int)
+    return marks[frames[frames < len(marks)]]
 
 
 def detect(batches: Iterable[np.ndarray]) -> np.ndarray:

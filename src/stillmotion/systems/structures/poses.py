@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,12 +38,14 @@ class PosePlan:
         poses: T x 13 x 3.
         fps: frames per second.
         config: of the structure maps.
+        sound: of the video whose poses they are, from the first of them on.
     """
 
     still: np.ndarray
     poses: np.ndarray
     fps: float
     config: StructureConfig
+    sound: media.Sound | None = None
 
     def __len__(self) -> int:
         return len(self.poses)
@@ -75,16 +77,27 @@ def to_small(poses: np.ndarray, canvas: Canvas) -> Tensor:
     return torch.from_numpy(np.concatenate([canvas.to_small(poses[..., :2]), poses[..., 2:]], axis=-1))
 
 
-def read_poses(control: Poses | PosesFrom | Observe, size: Size, most: int | None) -> tuple[np.ndarray, float | None]:
+class FoundPoses(NamedTuple):
+    """The poses of a control.
+
+    Attributes:
+        track: T x 13 x 3 in pixels of the still or of the video.
+        fps: frames per second, if they are known.
+        sound: of the video, from its first pose on.
+    """
+
+    track: np.ndarray
+    fps: float | None
+    sound: media.Sound | None = None
+
+
+def read_poses(control: Poses | PosesFrom | Observe, size: Size, most: int | None) -> FoundPoses:
     """The poses that a control gives or that are detected in its video.
 
     Args:
         control: what gives them.
         size: (height, width) of the still.
         most: at most so many frames.
-
-    Returns:
-        T x 13 x 3 in pixels of the still or of the video, and frames per second, if they are known.
 
     Raises:
         StillmotionError: a file cannot be read, has other joints, or nobody is found in the video.
@@ -94,22 +107,21 @@ def read_poses(control: Poses | PosesFrom | Observe, size: Size, most: int | Non
     if isinstance(control, Poses) or is_file or getattr(given, "ndim", 0) == 3:
         name = control.joints if isinstance(control, Poses) else None
         return _given_poses(given, name, size, most, control.align_first)
-    with media.video_batches(given, most) as (batches, fps):
-        found = [(find_joints(batch), batch.shape[1:3]) for batch in batches]
-    track, (height, width) = pose_tracks.joined(joints for joints, _ in found), found[0][1]
-    return track if control.align_first else pose_tracks.scaled(track, (width, height), size), fps
+    with media.open_driver(given, control.fps, control.start) as video:
+        track = pose_tracks.joined(map(find_joints, video.batches(most)))
+    if not control.align_first:
+        track = pose_tracks.scaled(track, video.size[::-1], size)
+    return FoundPoses(track, video.fps, video.sound)
 
 
-def _given_poses(
-    given: Any, joints: str | None, size: Size, most: int | None, aligned: bool
-) -> tuple[np.ndarray, float | None]:
+def _given_poses(given: Any, joints: str | None, size: Size, most: int | None, aligned: bool) -> FoundPoses:
     if isinstance(given, str | Path):
         stored = pose_tracks.read_poses(Path(given))
     else:
         stored = pose_tracks.PoseFile(np.asarray(given), None, None, None)
     track = pose_tracks.to_track(stored.poses, joints or stored.joints)
     track = track if aligned else pose_tracks.scaled(track, stored.size, size)
-    return track[:most], stored.fps
+    return FoundPoses(track[:most], stored.fps)
 
 
 def still_pose(control: Poses | PosesFrom | Observe, still: np.ndarray) -> np.ndarray | None:
@@ -121,7 +133,7 @@ def still_pose(control: Poses | PosesFrom | Observe, still: np.ndarray) -> np.nd
     if control.still_pose is not None:
         given: Any = control.still_pose
         given = given[None] if getattr(given, "ndim", 0) == 2 else given
-        own = _given_poses(given, None, (still.shape[0], still.shape[1]), None, False)[0]
+        own = _given_poses(given, None, (still.shape[0], still.shape[1]), None, False).track
         if len(own) != 1:
             raise StillmotionError(f"The still has one pose, and {len(own)} are given.")
         return np.asarray(own[0])
@@ -151,11 +163,11 @@ def plan_poses(
     Raises:
         StillmotionError: as `read_poses` and `still_pose`; or the poses do not lie in the still.
     """
-    track, known = read_poses(control, (still.shape[0], still.shape[1]), most)
+    found = read_poses(control, (still.shape[0], still.shape[1]), most)
     own = still_pose(control, still)
-    track = on_still(control, track, own)
+    track = on_still(control, found.track, own)
     pose_tracks.check_inside(track, (still.shape[0], still.shape[1]))
-    return PosePlan(track[0] if own is None else own, track, control.fps or known or fps, config)
+    return PosePlan(track[0] if own is None else own, track, control.fps or found.fps or fps, config, found.sound)
 
 
 def on_still(control: Poses | PosesFrom | Observe, track: np.ndarray, own: np.ndarray | None) -> np.ndarray:
@@ -170,7 +182,7 @@ def on_still(control: Poses | PosesFrom | Observe, track: np.ndarray, own: np.nd
     )
 
 
-def observed_poses(control: Observe, still: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, float | None]:
+def observed_poses(control: Observe, still: np.ndarray, count: int) -> tuple[np.ndarray, FoundPoses]:
     """The poses that are observed, as if the still were the last of them.
 
     Args:
@@ -179,17 +191,18 @@ def observed_poses(control: Observe, still: np.ndarray, count: int) -> tuple[np.
         count: how many are observed.
 
     Returns:
-        The still's pose, 13 x 3; T x 13 x 3 up to `count` poses; frames per second, if known.
+        The still's pose, 13 x 3; up to `count` poses, with the sound from the last of them on.
 
     Raises:
         StillmotionError: as `plan_poses`.
     """
-    track, fps = read_poses(control, (still.shape[0], still.shape[1]), count)
-    own = still_pose(control, still)
+    track, known, sound = read_poses(control, (still.shape[0], still.shape[1]), count)
+    own, fps = still_pose(control, still), control.fps or known
     # Backwards, so that the last pose is the one that is aligned.
     track = on_still(control, track[::-1], own)[::-1]
     pose_tracks.check_inside(track, (still.shape[0], still.shape[1]))
-    return (track[-1] if own is None else own), track, control.fps or fps
+    sound = sound.later((len(track) - 1) / fps) if sound and fps else None
+    return (track[-1] if own is None else own), FoundPoses(track, fps, sound)
 
 
 def pose_box(plan: PosePlan, size: Size) -> Box | None:
