@@ -304,13 +304,15 @@ def as_text(report: Mapping[str, Any]) -> str:
 
 
 def means_tables(means: Mapping[str, Mapping[str, float | None]], blocks: Sequence[str] = ()) -> list[str]:
-    """A Markdown table of the columns, and one more for each block, which are those whose names end in it."""
+    """A Markdown table of the columns, and one more for each block with a value: those whose names end in it."""
     left, lines = list(next(iter(means.values()))), list[str]()
     tables = {}
     for block in blocks:
         tables[block] = [column for column in left if column.endswith(f" ({block})")]
         left = [column for column in left if column not in tables[block]]
     for block, columns in {"": left, **tables}.items():
+        if block and all(values[column] is None for values in means.values() for column in columns):
+            continue
         heads = [column.removesuffix(f" ({block})") for column in columns]
         lines += ["", *[f"| {block} | " + " | ".join(heads) + " |", "|---|" + "---|" * len(columns)]]
         for name, values in means.items():
