@@ -21,7 +21,7 @@ from stillmotion.data.shards import write_dataset
 from stillmotion.errors import StillmotionWarning
 from stillmotion.version import __version__
 
-VERBS = ["animate", "explain", "models", "prepare", "world", "train", "evaluate", "bench", "import"]
+VERBS = ["animate", "explain", "models", "prepare", "world", "train", "evaluate", "bench", "import", "weights"]
 Capture = pytest.CaptureFixture[str]
 
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from stillmotion.animate import declared_controls, describe_models, load, to_pixels
 from stillmotion.cli.evaluating import Bench, Evaluate
 from stillmotion.cli.explaining import Explain
-from stillmotion.cli.importing import Import
+from stillmotion.cli.importing import Import, Weights
 from stillmotion.cli.preparing import Prepare, World
 from stillmotion.cli.training import Train
 from stillmotion.errors import StillmotionError, StillmotionWarning
@@ -205,7 +205,7 @@ class Models:
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-VERBS = (Animate, Explain, Models, Prepare, World, Train, Import, Evaluate, Bench)
+VERBS = (Animate, Explain, Models, Prepare, World, Train, Import, Weights, Evaluate, Bench)
 
 
 # --- parsing -------------------------------------------------------------------------------------------------------

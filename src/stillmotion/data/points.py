@@ -50,10 +50,10 @@ def boxes_of_joints(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Args:
         joints: T x K x 3, (x, y, visibility) in pixels; a joint with visibility 0 or NaN is not there.
     """
-    seen: np.ndarray = joints[..., 2] > 0
-    low = np.where(seen[..., None], joints[..., :2], np.inf).min(axis=1)
-    high = np.where(seen[..., None], joints[..., :2], -np.inf).max(axis=1)
-    found = np.where(seen.any(axis=1)[:, None], np.concatenate([low, high], axis=1), np.nan).astype(np.float32)
+    seen = np.greater(joints[..., 2], 0)  # T x K
+    low = np.where(seen[:, :, None], joints[..., :2], np.inf).min(axis=1)
+    high = np.where(seen[:, :, None], joints[..., :2], -np.inf).max(axis=1)
+    found = np.where(seen.any(axis=1, keepdims=True), np.concatenate([low, high], axis=1), np.nan).astype(np.float32)
     tall = found[:, 3] - found[:, 1]
     found[:, 1] -= _HEAD_ABOVE * tall
     found[:, 3] += _FEET_BELOW * tall
