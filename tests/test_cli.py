@@ -14,14 +14,14 @@ from PIL import Image
 from driving_tools import driving_frames, still_picture, tiny_driving
 from refusals import refuses
 from stillmotion import cli, media
-from stillmotion.cli import Progress, printed_warnings
+from stillmotion.cli.terminal import Progress, printed_warnings
 from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo
 from stillmotion.data.shards import write_dataset
 from stillmotion.errors import StillmotionWarning
 from stillmotion.version import __version__
 
-VERBS = ["animate", "explain", "models", "prepare", "world", "train", "evaluate", "bench", "import"]
+VERBS = ["animate", "explain", "models", "prepare", "world", "train", "evaluate", "bench", "import", "weights"]
 Capture = pytest.CaptureFixture[str]
 
 

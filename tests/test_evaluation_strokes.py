@@ -14,7 +14,7 @@ from torch import Tensor
 from refusals import refuses
 from stillmotion import media
 from stillmotion.data.clip import Clip
-from stillmotion.errors import StillmotionError
+from stillmotion.errors import StillmotionError, StillmotionWarning
 from stillmotion.evaluation.extractors import open_extractors
 from stillmotion.evaluation.extractors.base import NetworkFeatures
 from stillmotion.evaluation.extractors.digits import WEIGHTS, DigitClassifier, load_classifier, read_digits
@@ -275,10 +275,14 @@ def test_three_cases_of_a_clip() -> None:
     assert back_and_forth(1, 3).tolist() == [0, 0, 0]
 
 
-def test_clips_without_truth_are_refused() -> None:
+def test_clips_without_a_track_or_a_known_point_are_refused() -> None:
     clip = digits()[0]
-    bare = Clip("bare", clip.frames, 10.0)
-    refuses("lacks the tracks points", stroke_cases, [bare])
+    refuses("has neither of the tracks points and joints", stroke_cases, [Clip("bare", clip.frames, 10.0)])
+    lost = Clip("lost", clip.frames, 10.0, {"points": np.full((12, 2), np.nan)})
+    refuses("No clip has a known point", stroke_cases, [lost])
+    with pytest.warns(StillmotionWarning, match="1 clips have no known point and are left out: lost"):
+        cases = stroke_cases([lost, clip])
+    assert [case.name for case in cases] == [clip.name, f"{clip.name}--long"]
 
 
 def measured(predictor: object) -> dict[str, float | None]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # torch is imported where it is needed: processes that only r
 Settings = TypeVar("Settings")
 
 _KINDS = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "BF16", "F32", "F64")
+WEIGHTS_LIST = "weights.json"  # in a folder of `stillmotion weights`: the digests by file
 _MOST_DIMENSIONS, _MOST_LENGTH = 16, 2**40  # of a tensor
 
 
@@ -354,13 +355,27 @@ def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
     return load_tensors(path)
 
 
-def fill_from_file(network: nn.Module, weights: str, prefix: str) -> None:
-    """Fill a network from FILE.safetensors@SHA256 with the tensors whose names begin with `prefix`.
+def weights_in(folder: str, *names: str) -> list[str]:
+    """FILE@SHA256 of files in a folder that `stillmotion weights` made; its list has their digests.
 
     Raises:
-        StillmotionError: as `read_weights` and `fill`.
+        StillmotionError: there is no list, or it lacks a file.
     """
-    file, _, digest = weights.rpartition("@")
+    listed = read_json(Path(folder) / WEIGHTS_LIST)
+    if not isinstance(listed, dict) or not all(isinstance(listed.get(name), str) for name in names):
+        raise StillmotionError(f"{Path(folder) / WEIGHTS_LIST} does not list {' and '.join(names)}: make it anew.")
+    return [f"{Path(folder) / name}@{listed[name]}" for name in names]
+
+
+def fill_from_file(network: nn.Module, weights: str, prefix: str) -> None:
+    """Fill a network from FILE@SHA256 or a folder of `stillmotion weights` with what has names that begin with `prefix`.
+
+    Raises:
+        StillmotionError: as `read_weights`, `weights_in` and `fill`.
+    """
+    if Path(weights).is_dir():
+        (weights,) = weights_in(weights, "trunk.safetensors")
+    file, _, digest = weights.rpartition("@") if "@" in weights else (weights, "", "")
     tensors = read_weights(Path(file), digest.lower())
     fill(network, {name: value for name, value in tensors.items() if name.startswith(prefix)}, file)
 

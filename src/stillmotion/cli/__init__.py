@@ -7,30 +7,26 @@ controls that the systems declare.
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import re
 import signal
 import sys
 import threading
-import time
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from stillmotion.animate import check_order, declared_controls, load, shown_fps, to_pixels
 from stillmotion.cli.evaluating import Bench, Evaluate
 from stillmotion.cli.explaining import Explain
-from stillmotion.cli.importing import Import
+from stillmotion.cli.importing import Import, Weights
 from stillmotion.cli.listing import Models
 from stillmotion.cli.preparing import Prepare, World
+from stillmotion.cli.terminal import Progress, lasting_output, printed_warnings
 from stillmotion.cli.training import Train
-from stillmotion.errors import StillmotionError, StillmotionWarning
+from stillmotion.errors import StillmotionError
 from stillmotion.options import (
     Control,
     add_option,
@@ -54,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0; 2 for anything the user can mend (one sentence on stderr, no traceback); 130 after Ctrl-C.
     """
-    with _lasting_output() as printed:
+    with lasting_output() as printed:
         code = _run(arguments)
         printed.flush()
         if printed.full and code == 0:
@@ -202,7 +198,7 @@ class Animate:
                 raise StillmotionError(f"{out!r} already exists; pass --overwrite (-y) or choose another name.")
 
 
-VERBS = (Animate, Explain, Models, Prepare, World, Train, Import, Evaluate, Bench)
+VERBS = (Animate, Explain, Models, Prepare, World, Train, Import, Weights, Evaluate, Bench)
 
 
 # --- parsing -------------------------------------------------------------------------------------------------------
@@ -307,114 +303,3 @@ def _as_typed(control: type[Control]) -> str:
         if control.given_by in about.flags:
             return f"{control.given_by} {about.metavar}"
     return control.given_by
-
-
-# --- the terminal --------------------------------------------------------------------------------------------------
-
-
-class _Lasting:
-    """A stream of the terminal; once it cannot be written, text goes nowhere and the work goes on.
-
-    A closed pipe is how `head` says that it has enough; anything else is remembered in `full`.
-    """
-
-    def __init__(self, stream: TextIO | None):
-        self._stream = stream or open(os.devnull, "w")  # noqa: SIM115, PTH123  closed by who started this, as `>&-`
-        self.full = ""
-        if isinstance(self._stream, io.TextIOWrapper):
-            self._stream.reconfigure(errors="backslashreplace")  # names may hold what cannot be printed
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        self._try(lambda: self._stream.write(text))
-        return len(text)
-
-    def flush(self) -> None:
-        self._try(self._stream.flush)
-
-    def _try(self, write: Callable[[], object]) -> None:
-        try:
-            write()
-        except OSError as error:
-            self.full = self.full or ("" if isinstance(error, BrokenPipeError) else f"{error.strerror}")
-            with suppress(OSError, ValueError):  # Python writes again at its end what is still to be written
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-
-
-@contextmanager
-def _lasting_output() -> Iterator[_Lasting]:
-    """What is printed meanwhile can fail without ending the work; yields standard output."""
-    out, told = _Lasting(sys.stdout), _Lasting(sys.stderr)
-    with redirect_stdout(cast(TextIO, out)), redirect_stderr(cast(TextIO, told)):
-        try:
-            yield out
-        finally:
-            out.flush()
-            told.flush()
-
-
-@contextmanager
-def printed_warnings() -> Iterator[None]:
-    """Print the library's own warnings on stderr, a sentence each and each once, without file and line."""
-    told: set[str] = set()
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", StillmotionWarning)
-        others = warnings.showwarning
-
-        def show(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: TextIO | None = None,
-            line: str | None = None,
-        ) -> None:
-            if issubclass(category, StillmotionWarning):
-                if str(message) not in told:
-                    print(f"stillmotion: {message}", file=sys.stderr)
-                told.add(str(message))
-            else:
-                others(message, category, filename, lineno, file, line)
-
-        warnings.showwarning = show
-        yield
-
-
-class Progress:
-    """Progress of long work, with rate and time left: a bar on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, unit: str, total: int | None = None):
-        self.unit, self.total = unit, total
-        self.bar: Any = None
-        self.started = self.printed = time.monotonic()
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def file_done(self, done: int, total: int, name: str, reason: str | None) -> None:
-        """For `prepare`: also names the files that are left out."""
-        if reason is not None:
-            print(f"left out {name}: {reason}", file=sys.stderr)
-        self.reached(done, total)
-
-    def reached(self, done: int, total: int | None = None) -> None:
-        """`done` of `total` are finished."""
-        self.total = total or self.total
-        if sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self.bar = self.bar or tqdm(total=self.total, unit=f" {self.unit}")
-            self.bar.update(done - self.bar.n)
-            return
-        now = time.monotonic()
-        if now - self.printed < 5:
-            return
-        self.printed, rate = now, done / (now - self.started)
-        left = f", {(self.total - done) / rate:.0f} s left" if self.total else ""
-        print(f"{done} {self.unit}, {rate:.1f} per second{left}", file=sys.stderr, flush=True)

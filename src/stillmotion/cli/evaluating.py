@@ -40,7 +40,7 @@ class Evaluate:
 
     def run(self) -> None:
         """Evaluate and print the table."""
-        from stillmotion.cli import Progress
+        from stillmotion.cli.terminal import Progress
         from stillmotion.evaluation.extractors import open_extractors
         from stillmotion.evaluation.report import evaluate_models
 

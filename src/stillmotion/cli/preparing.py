@@ -41,7 +41,7 @@ class Prepare:
 
     def run(self) -> None:
         """Prepare, with progress."""
-        from stillmotion.cli import Progress
+        from stillmotion.cli.terminal import Progress
         from stillmotion.data.prepare import prepare
 
         chosen = {
@@ -92,7 +92,7 @@ class World:
 
     def run(self) -> None:
         """Make the clips, with progress."""
-        from stillmotion.cli import Progress
+        from stillmotion.cli.terminal import Progress
         from stillmotion.worlds.dataset import write_world
 
         with Progress("clips", self.clips) as progress:

@@ -41,12 +41,23 @@ def detect_person(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         StillmotionError: mediapipe is not installed.
     """
-    joints = find_joints(frames)
-    found = np.concatenate([joints[..., :2].min(axis=1), joints[..., :2].max(axis=1)], axis=1)
+    return boxes_of_joints(find_joints(frames))
+
+
+def boxes_of_joints(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The person's box around the joints that are there, with the mean visibility of all as the confidence.
+
+    Args:
+        joints: T x K x 3, (x, y, visibility) in pixels; a joint with visibility 0 or NaN is not there.
+    """
+    seen = np.greater(joints[..., 2], 0)  # T x K
+    low = np.where(seen[:, :, None], joints[..., :2], np.inf).min(axis=1)
+    high = np.where(seen[:, :, None], joints[..., :2], -np.inf).max(axis=1)
+    found = np.where(seen.any(axis=1, keepdims=True), np.concatenate([low, high], axis=1), np.nan).astype(np.float32)
     tall = found[:, 3] - found[:, 1]
     found[:, 1] -= _HEAD_ABOVE * tall
     found[:, 3] += _FEET_BELOW * tall
-    return found, np.nan_to_num(joints[..., 2].mean(axis=1))
+    return found, np.nan_to_num(joints[..., 2]).mean(axis=1)
 
 
 def tracker_from_detector(detector: BoxDetector) -> PointTracker:

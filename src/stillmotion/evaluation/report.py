@@ -163,7 +163,8 @@ def measured_columns(protocol: Protocol, cache: FeatureCache) -> list[Column]:
 def new_row(protocol: Protocol, predictor: Predictor, columns: Sequence[Column], cache: FeatureCache) -> Row:
     """A row without cases."""
     metrics = {column.name: column.build(cache.extractors.get(column.extractor)) for column in columns}
-    return Row(predictor, metrics, {name: build() for name, build in protocol.curves.items()})
+    curves = {name: build() for name, build in protocol.curves.items()}
+    return Row(predictor, metrics, {name: curve for name, curve in curves.items() if cache.has(curve.extractor)})
 
 
 def evaluate_case(
@@ -184,12 +185,9 @@ def evaluate_case(
                 f"{case.name!r} has {len(case.target)} of {case.target.shape[1]} x {case.target.shape[2]}; prepare "
                 f"the data with --size {frames.shape[1]}."
             )
-        if row.curves and protocol.has_truth(case):
-            pair = [torch.from_numpy(media.to_float(video)) for video in (frames, case.target)]
-            for curve in row.curves.values():
-                curve.update(*pair)
     if samples:
-        row.cases[case.name] = add_case(row.metrics, columns, cache, case, samples)
+        curves = row.curves.values() if protocol.has_truth(case) else ()
+        row.cases[case.name] = add_case(row.metrics, columns, cache, case, samples, curves)
     return videos
 
 
@@ -307,13 +305,15 @@ def as_text(report: Mapping[str, Any]) -> str:
 
 
 def means_tables(means: Mapping[str, Mapping[str, float | None]], blocks: Sequence[str] = ()) -> list[str]:
-    """A Markdown table of the columns, and one more for each block, which are those whose names end in it."""
+    """A Markdown table of the columns, and one more for each block with a value: those whose names end in it."""
     left, lines = list(next(iter(means.values()))), list[str]()
     tables = {}
     for block in blocks:
         tables[block] = [column for column in left if column.endswith(f" ({block})")]
         left = [column for column in left if column not in tables[block]]
     for block, columns in {"": left, **tables}.items():
+        if block and all(values[column] is None for values in means.values() for column in columns):
+            continue
         heads = [column.removesuffix(f" ({block})") for column in columns]
         lines += ["", *[f"| {block} | " + " | ".join(heads) + " |", "|---|" + "---|" * len(columns)]]
         for name, values in means.items():

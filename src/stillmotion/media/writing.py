@@ -25,8 +25,7 @@ from stillmotion.media.sound import SOUND_FORMATS, Sound, add_sound
 from stillmotion.outputs import check_file, check_folder, put_in_place, remove, temporary_sibling, writing
 
 MAX_GIF_FPS = 50.0  # browsers show a frame of less than 1/50 second for 1/10
-# Asked when the first frame is written: what is heard from it on.
-SoundSource = Callable[[], Sound | None]
+SoundSource = Callable[[], Sound | None]  # asked when the first frame is written: what is heard from it on
 _CONVERSION = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 # Per ending: codec and its options, options of the container, pixel format. The same frames give the same bytes: one
 # thread, and no macroblock tree, with which x264 (core 165) read uninitialised memory and gave other bytes in 17 of
@@ -261,15 +260,14 @@ def _encoding_errors(path: Path) -> Iterator[None]:
             ) from error
 
 
-def _check_output(path: Path, overwrite: bool) -> None:
-    if path.suffix or not path.is_dir():
-        check_file(path, overwrite)
-    else:
-        check_folder(path, overwrite, r"frame-[0-9]{5,}\.png", "frames")
-
-
 def _warn(sentence: str) -> None:
     warnings.warn(sentence, StillmotionWarning, stacklevel=3)
+
+
+def _check_output(path: Path, overwrite: bool) -> None:
+    if not path.suffix and path.is_dir():
+        return check_folder(path, overwrite, r"frame-[0-9]{5,}\.png", "frames")
+    return check_file(path, overwrite)
 
 
 def _encode_video(temporary: Path, ending: str, fps: float, sound: SoundSource | None) -> Encoder:

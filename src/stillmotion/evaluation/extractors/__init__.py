@@ -48,7 +48,7 @@ EXTRACTORS: Mapping[str, Entry] = {
     ),
     "lpips": Entry(
         "VGG-16 or AlexNet with LPIPS's linear layers: --network "
-        "lpips=TRUNK.safetensors@SHA256+LINEAR.safetensors@SHA256",
+        "lpips=TRUNK.safetensors@SHA256+LINEAR.safetensors@SHA256, or lpips=DIR of `stillmotion weights`",
         open_lpips,
     ),
     "i3d": Entry(

@@ -1,8 +1,8 @@
 """LPIPS (Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", CVPR 2018).
 
 Neither network is shipped: the trunk comes from a file with torchvision's names (VGG-16 or AlexNet), the five linear
-layers from the lpips package's file, both as safetensors with digests. LPIPS is a sum of squares, so a frame becomes
-one vector, and the distance of two frames is that of their vectors, squared.
+layers from the lpips package's file, both as safetensors with digests (`stillmotion weights` makes them). LPIPS is a
+sum of squares, so a frame becomes one vector, and the distance of two frames is that of their vectors, squared.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.extractors.base import NetworkFeatures, imagenet_normalize, load_weights
-from stillmotion.files import read_weights
+from stillmotion.files import read_weights, weights_in
 from stillmotion.nn.vgg import VGG
 
 _WIDTHS = {"VGG-16": (64, 128, 256, 512, 512), "AlexNet": (64, 192, 384, 256, 256)}
@@ -82,16 +82,18 @@ class LPIPSNetwork(nn.Module):
 
 
 def open_lpips(given: str, device: str | torch.device = "cpu") -> NetworkFeatures:
-    """Open the two files, TRUNK.safetensors@SHA256+LINEAR.safetensors@SHA256.
+    """Open the two files, TRUNK.safetensors@SHA256+LINEAR.safetensors@SHA256, or the folder of `stillmotion weights`.
 
     Raises:
         StillmotionError: it does not read so, or a file is not the one that was named or holds other weights.
     """
-    parts = [part.rpartition("@") for part in given.split("+")]
+    files = weights_in(given, "trunk.safetensors", "linear.safetensors") if Path(given).is_dir() else given.split("+")
+    parts = [part.rpartition("@") for part in files]
     if len(parts) != 2 or not all(file and at for file, at, _ in parts):
         raise StillmotionError(
             "LPIPS needs two files: --network lpips=TRUNK.safetensors@SHA256+LINEAR.safetensors@SHA256, the trunk as "
-            "torchvision publishes it (VGG-16 or AlexNet) and the linear layers of the lpips package."
+            "torchvision publishes it (VGG-16 or AlexNet) and the linear layers of the lpips package; or lpips=DIR, "
+            "which `stillmotion weights lpips -o DIR` makes."
         )
     (trunk_file, _, trunk_digest), (linear_file, _, linear_digest) = parts
     tensors = read_weights(Path(trunk_file), trunk_digest.lower())

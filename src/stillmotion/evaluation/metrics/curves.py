@@ -17,6 +17,7 @@ from torchmetrics import Metric
 
 from stillmotion import media
 from stillmotion.evaluation.metrics.base import check_frames
+from stillmotion.evaluation.metrics.feature import LPIPS
 from stillmotion.evaluation.metrics.pixel import PSNR, SSIM
 from stillmotion.outputs import write_bytes
 
@@ -27,27 +28,35 @@ class Curve(Metric):
     """Mean over clips at every step, frame 0 first; clips may differ in length.
 
     Args:
-        per_frame: predicted and target frames, T x 3 x H x W in [0, 1], to T values.
+        per_frame: of predicted and target frames, T x 3 x H x W in [0, 1], or of their features, T x D, T values.
         definition: in a sentence.
+        extractor: name of the extractor whose features are compared; `pixels` for the frames themselves.
     """
 
     full_state_update = False
     total: Tensor
     clips: Tensor
 
-    def __init__(self, per_frame: Callable[[Tensor, Tensor], Tensor], definition: str, **options: Any):
+    def __init__(
+        self,
+        per_frame: Callable[[Tensor, Tensor], Tensor],
+        definition: str,
+        extractor: str = "pixels",
+        **options: Any,
+    ):
         super().__init__(**options)
-        self.per_frame, self.definition = per_frame, definition
+        self.per_frame, self.definition, self.extractor = per_frame, definition, extractor
         self.add_state("total", torch.zeros(MAX_STEPS, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("clips", torch.zeros(MAX_STEPS, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add one clip: predicted and target frames, T x 3 x H x W in [0, 1].
+        """Add one clip: predicted and target frames, T x 3 x H x W in [0, 1], or features, T x D.
 
         Raises:
-            ValueError: the shapes differ or are not T x 3 x H x W.
+            ValueError: the shapes differ or are not these.
         """
-        check_frames(preds, target)
+        if self.extractor == "pixels":
+            check_frames(preds, target)
         values = self.per_frame(preds[:MAX_STEPS].float(), target[:MAX_STEPS].float())
         self.total[: len(values)] += values.double()
         self.clips[: len(values)] += 1
@@ -81,6 +90,13 @@ CURVES: Mapping[str, Callable[[], Curve]] = {
         relative_brightness,
         "mean brightness of the predicted frame over that of the target frame at each step, over clips; 1 is "
         "correct, below 1 the frames have darkened (Fig. 3 of the strokes paper)",
+    ),
+    "LPIPS": partial(
+        Curve,
+        LPIPS().per_frame,
+        "learned perceptual image patch similarity of the frame at each step, over clips; step 0 is the still; lower "
+        "is better",
+        extractor="lpips",
     ),
 }
 

@@ -94,6 +94,11 @@ def copy_still(case: Case, sample: int = 0) -> np.ndarray:
     return np.repeat(case.still[None], len(case.target), axis=0)
 
 
+def true_clip(case: Case, sample: int = 0) -> np.ndarray:
+    """Baseline: the target itself. Its errors are those of what measures: detectors, optical flow, networks."""
+    return case.target
+
+
 def fits(protocol: Protocol, system: System) -> bool:
     """Whether a system takes what a protocol feeds."""
     return not protocol.controls or any(control.__name__ in protocol.controls for control in system.controls)

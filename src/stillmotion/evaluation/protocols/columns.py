@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from stillmotion import media
 from stillmotion.data.clip import Clip
 from stillmotion.evaluation.extractors.base import FeatureExtractor
 from stillmotion.evaluation.metrics.base import BestOfSamples, SampleDiversity
+from stillmotion.evaluation.metrics.curves import Curve
 from stillmotion.evaluation.metrics.feature import AED, LPIPS, FrechetDistance
 from stillmotion.evaluation.metrics.keypoint import AKD, MKR
 from stillmotion.evaluation.metrics.pixel import PIXEL_METRICS
@@ -144,10 +145,11 @@ def add_case(
     cache: FeatureCache,
     case: Case,
     samples: Sequence[np.ndarray | Sample],
+    curves: Iterable[Curve] = (),
 ) -> dict[str, float | None]:
     """Add one case to the metrics (by the columns' names) and return its own values, None where it has none.
 
-    The samples are the predictions, T x H x W x 3 `uint8` each, with or without facts.
+    The samples are the predictions, T x H x W x 3 `uint8` each, with or without facts; they are added to the curves.
     """
     inputs: dict[str, list[tuple[Any, ...]]] = {column.name: [] for column in columns}
     for sample in samples:
@@ -156,6 +158,9 @@ def add_case(
         for column in columns:
             if (arguments := column.arguments(prediction)) is not None:
                 inputs[column.name].append(arguments)
+        for curve in curves:
+            reference = cache.reference(curve.extractor, case, target_frames)
+            curve.update(prediction.features(curve.extractor), reference)
     row = {column.name: column.update(metrics[column.name], inputs[column.name]) for column in columns}
     return {column.name: row[column.name] for column in columns if column.per_case}
 

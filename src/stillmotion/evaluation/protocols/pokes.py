@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from stillmotion.evaluation.metrics.curves import CURVES
-from stillmotion.evaluation.protocols.base import Protocol, copy_still, feed
+from stillmotion.evaluation.protocols.base import Protocol, copy_still, feed, true_clip
 from stillmotion.evaluation.protocols.columns import Case, Sample
 from stillmotion.evaluation.protocols.poke_cases import (
     CLEARANCE,
@@ -56,11 +56,6 @@ def moved_patch(case: Case, sample: int = 0) -> Sample:
         places = x + fields[t, ..., 0], y + fields[t, ..., 1]
         frames[t] = cv2.remap(case.still, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return Sample(frames, {FIELD: fields})
-
-
-def true_clip(case: Case, sample: int = 0) -> np.ndarray:
-    """Baseline: the target frames. Its error is that of what measures: the optical flow in pixels."""
-    return case.target
 
 
 PROTOCOL = Protocol(

@@ -1,11 +1,13 @@
 """The protocol `strokes`: cases with a stroke as control, and the columns that measure how well it is followed.
 
-Three cases per clip of a world: its own stroke (the clip is the true outcome), the stroke of another clip shifted to
-this still's start (only the stroke is known), and the clip's stroke back and forth for 200 steps.
+Three cases per clip: its own stroke (the clip is the true outcome), the stroke of another clip shifted to this
+still's start (only the stroke is known), and the clip's stroke back and forth for 200 steps. The stroke is the clip's
+`points`, or the middles of a person's box around its `joints`; frames without a point are interpolated.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
@@ -16,7 +18,8 @@ import torch
 
 from stillmotion import media
 from stillmotion.data.clip import Clip
-from stillmotion.errors import StillmotionError
+from stillmotion.data.points import boxes_of_joints, drop_uncertain, fill_gaps, smooth_path
+from stillmotion.errors import StillmotionError, StillmotionWarning
 from stillmotion.evaluation.extractors.digits import load_classifier, read_digits
 from stillmotion.evaluation.metrics.control import (
     BackgroundChange,
@@ -40,7 +43,11 @@ LONG_STEPS, LONG_CASES = 200, 8
 PAIR_SEED = 0
 MIN_SEPARATION = 1 / 8  # of the width: strokes whose ends are nearer to each other are not compared
 
+PATCH = 1 / 4  # of the smaller side: the object around a point without a box, as the paper's patches (64 of 256)
+
 MIN_GAIT_RATIO = 1.25  # stride rates that differ by a smaller factor are those of one gait
+GAITS = {"walking": ("walk", "walking"), "jogging": ("jog", "jogging"), "running": ("run", "running")}
+"""The paper's Table I has these columns; the names of the actions in KTH, in Weizmann and in the worlds."""
 
 Kind = Literal["own", "other", "long"]
 
@@ -53,28 +60,38 @@ class StrokeCase(Case):
     stroke: np.ndarray  # T x 2, a point per frame; the first is the still's
     donor: Clip  # the clip whose stroke it is
     other_end: np.ndarray | None  # (x, y), end of the other stroke on this still; None if too near or there is none
+    box: np.ndarray  # of the object in the still: x0, y0, x1, y1
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """A clip with what its object does."""
+
+    clip: Clip
+    points: np.ndarray  # T x 2
+    box: np.ndarray  # of the object in frame 0: x0, y0, x1, y1
 
 
 def stroke_cases(clips: Sequence[Clip]) -> list[Case]:
     """All cases of the clips: `own` and `other` of each, and `long` of the first few.
 
     Raises:
-        StillmotionError: a clip lacks `points` from its first frame on, or `box`.
+        StillmotionError: a clip has neither track, or no clip has a known point.
     """
-    cases: list[Case] = []
-    for i, clip in enumerate(clips):
-        frames, points = np.asarray(clip.frames), _points(clip)
-        donor, other = _other_stroke(clips, i, points)
+    followed, cases = follow(clips), list[Case]()
+    for i, one in enumerate(followed):
+        clip, points, frames = one.clip, one.points, np.asarray(one.clip.frames)
+        donor, other = _other_stroke(followed, i)
         separation = 0.0 if other is None else np.linalg.norm(points[-1] - other[-1]) / frames.shape[2]
         ends = (points[-1], other[-1]) if other is not None and separation >= MIN_SEPARATION else (None, None)
-        cases.append(StrokeCase(clip.name, frames[0], frames, clip, "own", points, clip, ends[1]))
+        cases.append(StrokeCase(clip.name, frames[0], frames, clip, "own", points, clip, ends[1], one.box))
         if donor is not None and other is not None:
             # There is no true outcome: the still gives the shape of the target, and nothing is compared with it.
-            still = np.repeat(frames[:1], len(other), axis=0)
-            cases.append(StrokeCase(f"{clip.name}--other", frames[0], still, clip, "other", other, donor, ends[0]))
+            still, name = np.repeat(frames[:1], len(other), axis=0), f"{clip.name}--other"
+            cases.append(StrokeCase(name, frames[0], still, clip, "other", other, donor, ends[0], one.box))
         if i < LONG_CASES:
             at, name = back_and_forth(len(frames), LONG_STEPS + 1), f"{clip.name}--long"
-            cases.append(StrokeCase(name, frames[0], frames[at], clip, "long", points[at], clip, None))
+            cases.append(StrokeCase(name, frames[0], frames[at], clip, "long", points[at], clip, None, one.box))
     return cases
 
 
@@ -92,27 +109,62 @@ def stride_hz(clip: Clip) -> float | None:
     return None if gait is None else float(gait["stride_hz"])
 
 
-def _points(clip: Clip) -> np.ndarray:
-    points = np.asarray(clip.tracks.get("points", np.zeros((0, 2))), np.float64)
-    if len(points) != len(clip) or not np.isfinite(points).all() or "box" not in clip.tracks:
-        raise StillmotionError(
-            f"Clip {clip.name!r} lacks the tracks points (in every frame) and box; take a world's clips."
-        )
-    return points
+def follow(clips: Sequence[Clip]) -> list[Followed]:
+    """The clips with a point in every frame and a box; those of which no point is known are left out and named.
+
+    Raises:
+        StillmotionError: see `stroke_cases`.
+    """
+    found, lost = [], []
+    for clip in clips:
+        points, box = _points(clip)
+        if not np.isfinite(points).all(axis=1).any():
+            lost.append(clip.name)
+            continue
+        points = fill_gaps(points).astype(np.float64)
+        found.append(Followed(clip, points, _patch(points[0], clip) if box is None else box))
+    if not found:
+        raise StillmotionError("No clip has a known point: prepare the data with another tracker (docs/data.md).")
+    if lost:
+        message = f"{len(lost)} clips have no known point and are left out: {', '.join(lost)}"
+        warnings.warn(message, StillmotionWarning, stacklevel=2)
+    return found
 
 
-def _other_stroke(clips: Sequence[Clip], i: int, points: np.ndarray) -> tuple[Clip, np.ndarray] | tuple[None, None]:
+def _points(clip: Clip) -> tuple[np.ndarray, np.ndarray | None]:
+    """A clip's points, T x 2, NaN where unknown, and the object's box in frame 0, if it is known."""
+    if len(points := np.asarray(clip.tracks.get("points", np.zeros((0, 2))), np.float64)) == len(clip):
+        box = np.asarray(clip.tracks["box"], np.float64)[0] if "box" in clip.tracks else None
+        return points, box
+    if len(joints := np.asarray(clip.tracks.get("joints", np.zeros((0, 1, 3))), np.float64)) == len(clip):
+        boxes, confidence = boxes_of_joints(joints)
+        places = smooth_path((boxes[:, :2] + boxes[:, 2:]) / 2, confidence)
+        return drop_uncertain(places, confidence), boxes[0] if np.isfinite(boxes[0]).all() else None
+    raise StillmotionError(
+        f"Clip {clip.name!r} has neither of the tracks points and joints: prepare the data with --tracks points."
+    )
+
+
+def _patch(point: np.ndarray, clip: Clip) -> np.ndarray:
+    """The box around a point, x0, y0, x1, y1, inside the picture."""
+    height, width = clip.frames.shape[1:3]
+    half, last = PATCH * min(height, width) / 2, np.array([width - 1.0, height - 1.0])
+    middle = np.clip(point, 0, last)
+    return np.concatenate([np.maximum(middle - half, 0), np.minimum(middle + half, last)])
+
+
+def _other_stroke(followed: Sequence[Followed], i: int) -> tuple[Clip, np.ndarray] | tuple[None, None]:
     """A random other clip and its stroke shifted to this one's start, if one stays inside the picture."""
-    height, width = clips[i].frames.shape[1:3]
-    box = np.asarray(clips[i].tracks["box"], np.float64)[0]
+    points, box = followed[i].points, followed[i].box
+    height, width = followed[i].clip.frames.shape[1:3]
     before, after = points[0] - box[:2], box[2:] - points[0]
-    for j in np.random.default_rng([PAIR_SEED, i]).permutation(len(clips)):
-        other = np.asarray(clips[j].tracks.get("points", np.zeros((0, 2))), np.float64)
-        if j == i or len(other) < len(points) or not np.isfinite(other).all():
+    for j in np.random.default_rng([PAIR_SEED, i]).permutation(len(followed)):
+        other = followed[j].points
+        if j == i or len(other) < len(points):
             continue
         moved = (other - other[0] + points[0])[: len(points)]
         if (moved - before >= -0.5).all() and (moved + after <= (width - 0.5, height - 0.5)).all():
-            return clips[j], moved
+            return followed[j].clip, moved
     return None, None
 
 
@@ -132,6 +184,11 @@ def has_truth(case: Case) -> bool:
     return _stroke_case(case).kind == "own"
 
 
+def _shows(actions: Sequence[str], case: Case) -> bool:
+    """Whether the case's own stroke is that of a clip of one of these actions."""
+    return has_truth(case) and case.clip.meta.get("action") in actions
+
+
 def is_short(case: Case) -> bool:
     """Whether the stroke is as long as a clip."""
     return _stroke_case(case).kind != "long"
@@ -149,8 +206,8 @@ def _stroke_case(case: Case) -> StrokeCase:
 def object_path(prediction: Prediction) -> np.ndarray:
     """The object's position in each predicted frame, T x 2, NaN where lost; tracked from its box in the still."""
     case = _stroke_case(prediction.case)
-    box = np.asarray(case.clip.tracks["box"])[0]
-    return track_object(prediction.frames, box=box) + (case.stroke[0] - (box[:2] + box[2:]) / 2)
+    middle = (case.box[:2] + case.box[2:]) / 2
+    return track_object(prediction.frames, box=case.box) + (case.stroke[0] - middle)
 
 
 def _trajectory(prediction: Prediction) -> tuple[Any, ...]:
@@ -176,7 +233,7 @@ _classifier = cache(load_classifier)
 
 def _measured_hz(prediction: Prediction) -> float:
     case = _stroke_case(prediction.case)
-    return stride_rate(prediction.frames, case.clip.fps, case.stroke, case.clip.tracks["box"][0])
+    return stride_rate(prediction.frames, case.clip.fps, case.stroke, case.box)
 
 
 def _stride(prediction: Prediction) -> tuple[Any, ...] | None:
@@ -250,14 +307,25 @@ COLUMNS: tuple[Column, ...] = (
         _true(f"joint motion ({kind})", metric(PoseSmoothness, kind=kind), "keypoints", inputs=_joints)
         for kind in KINDS
     ),
+    *(
+        Column(
+            f"joint motion, {kind} ({gait})",
+            metric(PoseSmoothness, kind=kind),
+            "keypoints",
+            inputs=_joints,
+            applies=partial(_shows, actions),
+        )
+        for gait, actions in GAITS.items()
+        for kind in ("mean", "deviation")
+    ),
     replace(LPIPS_COLUMN, applies=has_truth),
 )
 
 PROTOCOL = Protocol(
     name="strokes",
     definition="frame 0 of each clip is the still, with three strokes as controls: the clip's own points (the clip "
-    "is the true outcome), another clip's shifted to this start, and its own back and forth for "
-    f"{LONG_STEPS} steps (first {LONG_CASES} clips)",
+    "is the true outcome; without points the middles of the box around its joints; gaps interpolated), another "
+    f"clip's shifted to this start, and its own back and forth for {LONG_STEPS} steps (first {LONG_CASES} clips)",
     cases=stroke_cases,
     predictor=feed(stroke_control),
     baselines={"copy the still": copy_still, "the true clip": true_clip},
@@ -265,4 +333,5 @@ PROTOCOL = Protocol(
     controls=("Stroke",),
     curves=CURVES,
     has_truth=has_truth,
+    blocks=tuple(GAITS),
 )

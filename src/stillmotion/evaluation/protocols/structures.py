@@ -19,7 +19,7 @@ from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.metrics.keypoint import MKR, PCK
 from stillmotion.evaluation.metrics.structures import JointError
-from stillmotion.evaluation.protocols.base import Protocol, copy_still, feed
+from stillmotion.evaluation.protocols.base import Protocol, copy_still, feed, true_clip
 from stillmotion.evaluation.protocols.columns import Case, Column, Prediction, metric, target_frames
 from stillmotion.evaluation.protocols.structure_columns import (
     COARSE,
@@ -73,11 +73,6 @@ def structure_control(system: System, case: StructureCase) -> Control | None:
     except StillmotionError:  # a model of faces, or without a pose predictor
         return None
     return control
-
-
-def true_clip(case: Case, sample: int = 0) -> np.ndarray:
-    """Baseline: the target itself. What is measured in it is the error of the detector, and the person's own ACD."""
-    return case.target
 
 
 def is_predicted(case: Case) -> bool:

@@ -107,7 +107,7 @@ class PerceptualConfig:
 
     weight: Weight = 1.0  # lambda 1
     network: Literal["vgg19", "vgg16", "random-vgg16"] = "vgg19"
-    file: str = ""  # of vgg19 and vgg16: FILE.safetensors@SHA256, with torchvision's names
+    file: str = ""  # of vgg19 and vgg16: FILE.safetensors@SHA256, or DIR of `stillmotion weights`
     # What the weights expect: RGB normalised by ImageNet's mean and deviation, or BGR of 0 to 255 minus its mean
     # (release). The second makes the loss far larger.
     inputs: Literal["torchvision", "caffe"] = "torchvision"

@@ -27,11 +27,11 @@ def perceptual_network(settings: PerceptualConfig) -> nn.Module | None:
         return None
     if settings.network == "random-vgg16":
         return vgg.random_vgg(inputs=settings.inputs).eval().requires_grad_(False)
-    if not settings.file.rpartition("@")[0]:
+    if not settings.file:
         raise StillmotionError(
             f"The perceptual loss needs the weights of {settings.network}: add --set losses.perceptual.file="
-            "FILE.safetensors@SHA256 (names as in torchvision), or --set losses.perceptual.network=random-vgg16, or "
-            "--set losses.perceptual.weight=0."
+            "FILE.safetensors@SHA256 (names as in torchvision) or =DIR, which `stillmotion weights vgg16 -o DIR` "
+            "makes, or --set losses.perceptual.network=random-vgg16, or --set losses.perceptual.weight=0."
         )
     network = vgg.VGG(19 if settings.network == "vgg19" else 16, inputs=settings.inputs)
     fill_from_file(network, settings.file, "features.")

@@ -106,7 +106,7 @@ class PerceptualConfig:
     """Perceptual distance (Eq. 6): L1 of normalised pictures and of five layers of a VGG."""
 
     network: Literal["vgg19", "vgg16", "random-vgg16", "none"] = "vgg19"  # `none`: pictures alone (ours)
-    file: str = ""  # of vgg19 and vgg16: FILE.safetensors@SHA256, with torchvision's names
+    file: str = ""  # of vgg19 and vgg16: FILE.safetensors@SHA256, or DIR of `stillmotion weights`
 
 
 @dataclass(frozen=True, config=STRICT)

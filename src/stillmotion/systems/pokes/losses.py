@@ -168,11 +168,11 @@ def perceptual_network(settings: PerceptualConfig) -> nn.Module | None:
         return None
     if settings.network == "random-vgg16":
         return vgg.random_vgg(convolution=VGG_CONVOLUTION).eval().requires_grad_(False)
-    if not settings.file.rpartition("@")[0]:
+    if not settings.file:
         raise StillmotionError(
             f"The perceptual distance needs the weights of {settings.network}: add --set losses.perceptual.file="
-            "FILE.safetensors@SHA256 (names as in torchvision), or --set losses.perceptual.network=random-vgg16, or "
-            "--set losses.perceptual.network=none."
+            "FILE.safetensors@SHA256 (names as in torchvision) or =DIR, which `stillmotion weights vgg16 -o DIR` "
+            "makes, or --set losses.perceptual.network=random-vgg16, or --set losses.perceptual.network=none."
         )
     network = vgg.VGG(19 if settings.network == "vgg19" else 16, VGG_CONVOLUTION)
     fill_from_file(network, settings.file, "features.")

@@ -110,7 +110,7 @@ class PerceptualConfig:
 
     weight: Weight = 10.0
     network: Literal["vgg16", "random-vgg16"] = "vgg16"  # "random-vgg16" (ours): fixed random weights
-    file: str = ""  # of vgg16: FILE.safetensors@SHA256, with torchvision's names
+    file: str = ""  # of vgg16: FILE.safetensors@SHA256, or DIR of `stillmotion weights`
     layers: tuple[Weight, Weight, Weight, Weight, Weight] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
     distance: Literal["square", "absolute"] = "absolute"
     region: Literal["frame", "crop"] = "crop"

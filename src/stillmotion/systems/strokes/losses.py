@@ -232,11 +232,11 @@ def perceptual_network(settings: PerceptualConfig) -> nn.Module:
     """
     if settings.network == "random-vgg16":
         return vgg.random_vgg().eval().requires_grad_(False)
-    if not settings.file.rpartition("@")[0]:
+    if not settings.file:
         raise StillmotionError(
             f"The perceptual loss needs the weights of {settings.network}: add --set losses.perceptual.file="
-            "FILE.safetensors@SHA256 (names as in torchvision), or --set losses.perceptual.network=random-vgg16, or "
-            "--set losses.perceptual.weight=0."
+            "FILE.safetensors@SHA256 (names as in torchvision) or =DIR, which `stillmotion weights vgg16 -o DIR` "
+            "makes, or --set losses.perceptual.network=random-vgg16, or --set losses.perceptual.weight=0."
         )
     network = vgg.VGG(16)
     fill_from_file(network, settings.file, "features.")

@@ -1,0 +1,51 @@
+"""Bodies, polylines and the flood fill of `geometry`, worked out by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from stillmotion import geometry
+
+
+def test_a_body_is_its_mean_and_root_mean_square_distance() -> None:
+    """Two bodies: a 6 x 8 rectangle's corners, all 5 from its centre, and one whose distances are 1, 1, 7, 7."""
+    rectangle = torch.tensor([[0.0, 0], [6, 0], [0, 8], [6, 8]])
+    cross = torch.tensor([[9.0, 2], [11, 2], [10, 9], [10, -5]])
+    found = geometry.place(torch.stack([rectangle, cross]))
+    assert found.centre.tolist() == [[3, 4], [10, 2]]
+    assert found.size.tolist() == pytest.approx([5, 5])  # of the cross: (1 + 1 + 49 + 49) / 4 = 25
+
+
+def test_distances_from_a_polyline() -> None:
+    """An L from (0, 0) by (4, 0) to (4, 2), whose corner stands twice: a segment of no length."""
+    vertices = torch.tensor([[0.0, 0], [4, 0], [4, 0], [4, 2]])
+    points = torch.tensor([[1.0, 3], [3, 1.5], [-3, 4], [4, 5], [2, 0], [4.5, 1]])
+    wanted = [3.0, 1, 5, 3, 0, 0.5]
+    assert geometry.distance_to_polyline(points, vertices).tolist() == pytest.approx(wanted, abs=1e-6)
+    alone = geometry.distance_to_polyline(points[:3], torch.tensor([[0.0, -1]]))
+    assert alone.tolist() == pytest.approx([math.hypot(1, 4), math.hypot(3, 2.5), math.hypot(3, 5)])
+
+
+def picture(rows: str) -> Tensor:
+    return torch.tensor([[mark == "#" for mark in row] for row in rows.split()])[None, None]
+
+
+def test_a_flood_fill_takes_whole_components() -> None:
+    """A snake that ends at the border, a neighbour across a corner, and one that only the row's end separates."""
+    mask = picture("..###. ..#... ..#### .....# #...#. #.#...")
+    only = picture("..###. ..#... ..#### .....# ....#. ......")  # not what begins the next row
+    for seed in ("..#... ...... ...... ...... ...... ......", "...... ...... ...... ...... ....#. ......"):
+        assert torch.equal(geometry.reachable(mask, picture(seed)), only)
+    both = picture("..#... ...... ...... ...... #..... ......")
+    assert torch.equal(geometry.reachable(mask, both), picture("..###. ..#... ..#### .....# #...#. #....."))
+    beside = picture("...... ...#.. ...... ...... ...... ......")  # a seed off the mask fills nothing
+    assert not geometry.reachable(mask, beside).any()
+
+
+def test_a_run_ends_with_its_row() -> None:
+    """The last pixel of a row and the first of the next follow each other in memory only."""
+    mask, seed = picture("..## ##.. #..."), picture("...# .... ....")
+    assert torch.equal(geometry.reachable(picture("..## .... ##.."), seed), picture("..## .... ...."))
+    assert torch.equal(geometry.reachable(mask, seed), picture("..## ##.. #..."))  # joined across the corner
