@@ -350,7 +350,7 @@ def test_progress_is_quiet_for_short_work(capsys: Capture) -> None:
 
 def test_progress_tells_rate_and_time_left_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     now = [0.0]
-    monkeypatch.setattr("stillmotion.cli.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("stillmotion.cli.terminal.time.monotonic", lambda: now[0])
     with Progress("frames", 100) as progress:
         for done in (1, 20, 40):
             now[0] += 4

@@ -1,6 +1,6 @@
 """How many source files run between the typed command and the written frame: what a reader has to open.
 
-Seven of them are the renderer and eight are `media` (containers, sound, how phones' videos are shown), which who reads a
+Seven of them are the renderer and eight are `media` (containers, sound, ...), which who reads a
 system need not open; three of driving are shared.
 """
 

@@ -368,7 +368,7 @@ def weights_in(folder: str, *names: str) -> list[str]:
 
 
 def fill_from_file(network: nn.Module, weights: str, prefix: str) -> None:
-    """Fill a network from FILE@SHA256 or a folder of `stillmotion weights` with what has names that begin with `prefix`.
+    """Fill a network from FILE@SHA256, or a folder of `stillmotion weights`, with the names that begin with `prefix`.
 
     Raises:
         StillmotionError: as `read_weights`, `weights_in` and `fill`.
