@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# structures-faces: made faces show six expressions, or those of a video. Forty minutes on one core.
+# structures-faces: made faces show six expressions, or those of a video. An hour and a half on one core.
 source "$(dirname "$0")/common.sh" "$@"
 
 world faces "$data/faces" --clips 500 --size 64 --frames 40 --seed 1
