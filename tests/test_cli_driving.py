@@ -90,7 +90,9 @@ def test_progress_knows_how_long_the_video_is(shelf: Path, monkeypatch: pytest.M
 def test_several_figures_in_the_still_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     figure = np.full((32, 32), -5.0, np.float32)
     figure[4:20, 2:8] = figure[6:22, 20:27] = 5.0
-    monkeypatch.setattr(DrivingRollout, "_figure", lambda *_: torch.from_numpy(figure)[None])
+    monkeypatch.setattr(
+        DrivingRollout, "_figure", lambda _, frames: torch.from_numpy(figure).expand(len(frames), -1, -1)
+    )
     monkeypatch.setattr("stillmotion.systems.driving.animating.FieldGenerator", torch.nn.Module)
     with pytest.warns(match="seems to show several figures"):
         next(tiny_driving().open(FRAMES[0], Drive(FRAMES[:2]), size="model"))
