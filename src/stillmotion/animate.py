@@ -296,7 +296,7 @@ def check_order(still: Picture, control: Control) -> None:
         return ""
 
     video = getattr(control, "video", None)
-    if holds(still) == "video" and holds(video) == "picture":
+    if holds(video) == "picture" and holds(still) == "video":
         raise StillmotionError(f"The still {str(still)!r} is a video and {str(video)!r} a picture: swap the two.")
 
 
