@@ -253,3 +253,27 @@ def test_each_video_is_opened_once(strokes: Strokes, tmp_path: Path, monkeypatch
     monkeypatch.setattr(media, "open_driver", lambda path, *more: opened.append(path) or open_driver(path, *more))
     assert len(list(strokes.animate(STILL, StrokeFrom(tmp_path / "walk.png")))) == 9
     assert opened == [tmp_path / "walk.png"]
+
+
+def test_a_stroke_from_a_video_has_its_sound_if_it_is_as_fast(
+    strokes: Strokes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = np.stack([spot((48, 64), 4 + 3 * t, 17, 8) for t in range(9)])
+    media.write_video(tmp_path / "walk.png", iter(frames), 12)
+    sound, open_driver = media.Sound(tmp_path / "walk.png", 0.0), media.open_driver
+
+    def loud(*options: Any) -> media.VideoReader:
+        reader = open_driver(*options)
+        reader.sound = sound
+        return reader
+
+    monkeypatch.setattr(media, "open_driver", loud)
+    control = StrokeFrom(tmp_path / "walk.png", start=0.25)
+    rollout = strokes.open(STILL, control)
+    assert rollout.sound == sound
+    next(rollout)
+    assert rollout.length == 6
+    assert strokes.open(STILL, control, frames=6).sound == sound
+    for other, count in ((control, 20), (StrokeFrom(tmp_path / "walk.png", spacing="even"), None)):
+        with pytest.warns(StillmotionWarning, match="the video's sound is left out"):
+            assert strokes.open(STILL, other, frames=count).sound is None

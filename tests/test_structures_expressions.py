@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from refusals import refused
+from stillmotion import media
 from stillmotion.morphable import landmarks
 from stillmotion.morphable.camera import Pose, project, rotation_matrices
 from stillmotion.morphable.fitting import fit_landmarks
@@ -218,6 +219,19 @@ def test_a_face_drives_itself() -> None:
     again = project(MODEL.vertices(own.fit.identity, plan.expression), plan.pose)[:, MODEL.landmarks, :2]
     error = np.linalg.norm(again - marks[:5], axis=-1).mean()
     assert error < 0.03 * np.ptp(marks[0], axis=0).max()
+
+
+def test_landmarks_given_with_a_video_begin_where_it_does(tmp_path: Path) -> None:
+    marks, _ = driver()
+    media.write_video(tmp_path / "a.mkv.mp4", np.zeros((8, 32, 32, 3), np.uint8), 20)
+    for video, options, frames in (
+        (np.zeros((8, 4, 4, 3), np.uint8), {"start": 0.12}, range(3, 8)),
+        (tmp_path / "a.mkv.mp4", {"start": 0.1, "fps": 10.0}, (2, 4, 6)),
+        (tmp_path / "a.mkv.mp4", {}, range(8)),
+    ):
+        control = Retarget(video, video_landmarks=marks, **options)  # type: ignore[arg-type]
+        with media.open_driver(control.video, control.fps, control.start) as reader:
+            assert np.array_equal(expressions.known_marks(control, reader), marks[list(frames)])
 
 
 def test_landmarks_of_a_video_are_found_a_few_frames_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

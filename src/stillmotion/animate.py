@@ -92,7 +92,7 @@ class Animator:
             StillmotionError: too many, or as for a single one.
         """
         from stillmotion.systems.base import Animation
-        from stillmotion.systems.grid import Grid, check_count, resized
+        from stillmotion.systems.grid import Grid, Resized, check_count
 
         check_count(samples)
         size = check_size("size", options.pop("size", "native"))
@@ -102,7 +102,7 @@ class Animator:
 
         def open_grid() -> Rollout:
             grid = Grid([system.open(pixels, control, frames=frames, seed=each, **options) for each in seeds])
-            return resized(grid, size)
+            return Resized(grid, size) if isinstance(size, int) else grid
 
         return Animation(open_grid)
 
@@ -296,7 +296,7 @@ def check_order(still: Picture, control: Control) -> None:
         return ""
 
     video = getattr(control, "video", None)
-    if holds(still) == "video" and holds(video) == "picture":
+    if holds(video) == "picture" and holds(still) == "video":
         raise StillmotionError(f"The still {str(still)!r} is a video and {str(video)!r} a picture: swap the two.")
 
 

@@ -273,10 +273,13 @@ class System(ABC):
             self.check_control(control)
         if frames is not None and frames < 1:
             raise StillmotionError(f"frames must be at least 1, not {frames}.")
-        from stillmotion.systems.grid import resized
+        side = check_size("size", size)
+        rollout = self.rollout(still, control, Output(frames, seed, side != "model", layers, mask, plate))
+        if isinstance(side, int):
+            from stillmotion.systems.grid import Resized
 
-        output = Output(frames, seed, check_size("size", size) != "model", layers, mask, plate)
-        return resized(self.rollout(still, control, output), size)
+            return Resized(rollout, side)
+        return rollout
 
     def animate(self, still: np.ndarray, control: Control, frames: int | None = None, **options: Any) -> Animation:
         """The roll-out of one control from start to end, which can be repeated and saved; arguments as for `open`."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from stillmotion import media
 from stillmotion.errors import StillmotionError
-from stillmotion.options import Control, check_size
+from stillmotion.options import Control
 from stillmotion.systems.base import Rollout, Step
 
 MOST = 100
@@ -100,12 +100,6 @@ class Resized(Rollout):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.rollout, name)
-
-
-def resized(rollout: Rollout, size: str | int) -> Rollout:
-    """A roll-out with frames of a size that `options.check_size` takes; as it is where that is no number."""
-    side = check_size("size", size)
-    return Resized(rollout, side) if isinstance(side, int) else rollout
 
 
 def even(length: float) -> int:

@@ -230,7 +230,9 @@ def known_marks(control: Retarget, video: media.VideoReader) -> np.ndarray:
     if isinstance(control.video, str | Path) and media.sniff(control.video) == "video":
         with media.open_driver(control.video) as whole:  # at its own rate, which the landmarks have
             rate = whole.fps
-    frames = round(control.start * rate) + np.floor((np.arange(video.length) + 0.5) * rate / video.fps).astype(int)
+    # The last frame that begins before the middle of each that is shown; see `media.reading`.
+    shown = np.ceil((np.arange(video.length) + 0.5) * rate / video.fps - 1e-6).astype(int) - 1
+    frames = round(control.start * rate) + shown
     return marks[frames[frames < len(marks)]]
 
 
