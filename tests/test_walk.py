@@ -1,6 +1,7 @@
 """How many source files run between the typed command and the written frame: what a reader has to open.
 
-Seven of them are the renderer, which who reads a system need not open; three of driving are shared. Five read the video.
+Seven of them are the renderer, which who reads a system need not open; three of driving are shared; five read the
+video.
 """
 
 import sys
