@@ -1,6 +1,7 @@
 """Videos as phones, cameras and recorders make them: turned, mirrored, anamorphic, HDR, in their own containers."""
 
 import struct
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from refusals import refuses
 from stillmotion.media import Limits, MediaError, open_video, read_video, sniff
+from stillmotion.media.decoding import DamagedError, _decode
 from test_media_reading import encode, grey_frames, numbers
 
 # The display matrix [a b; c d] maps x' = a x + c y, y' = b x + d y with y down.
@@ -196,6 +198,15 @@ def test_containers_of_cameras(tmp_path: Path, ending: str) -> None:
     assert sniff(path) == "video"
     frames, fps = read_video(path)
     assert (fps, numbers(frames)) == (25.0, list(range(25)))
+
+
+def test_a_stream_that_begins_late_is_damage(tmp_path: Path) -> None:
+    def packets() -> Iterator[av.Packet]:
+        raise IndexError("list index out of range")  # PyAV, at a packet of a stream that it does not know
+        yield
+
+    with av.open(encode(tmp_path / "a.mp4", grey_frames(2))) as container, pytest.raises(DamagedError):
+        list(_decode(packets(), container.streams.video[0], complete=False))
 
 
 def test_an_avi_of_reordered_h264_has_its_rate(tmp_path: Path) -> None:
