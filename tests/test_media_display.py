@@ -1,6 +1,7 @@
 """Videos as phones, cameras and recorders make them: turned, mirrored, anamorphic, HDR, in their own containers."""
 
 import struct
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from refusals import refuses
 from stillmotion.media import Limits, MediaError, open_video, read_video, sniff
+from stillmotion.media.decoding import DamagedError, _decode
 from test_media_reading import encode, grey_frames, numbers
 
 # The display matrix [a b; c d] maps x' = a x + c y, y' = b x + d y with y down.
@@ -48,13 +50,13 @@ def test_turned_and_mirrored_videos_come_as_they_are_shown(tmp_path: Path, turn:
     assert np.abs(frames[0, ..., 0].astype(int) - expected).mean() < 6
 
 
-def anamorphic(path: Path, aspect: Fraction, turned: bool = False) -> Path:
+def anamorphic(path: Path, aspect: Fraction, turned: bool = False, width: int = 48) -> Path:
     """Write one frame of 32 x 48 whose left third is bright."""
-    frame = np.zeros((32, 48, 3), np.uint8)
-    frame[:, :16] = 200
+    frame = np.zeros((32, width, 3), np.uint8)
+    frame[:, : width // 3] = 200
     with av.open(path, "w", format="mp4") as output:
         stream = output.add_stream("libx264", rate=25)
-        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = 32, width, "yuv420p"
         stream.codec_context.sample_aspect_ratio = aspect
         if turned:
             stream.set_display_rotation(90)
@@ -84,8 +86,8 @@ def test_pixels_that_are_not_square_are_stretched(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("aspect", [Fraction(200, 199), Fraction(100, 1), Fraction(1, 100)])
 def test_aspects_of_rounding_and_of_nonsense_are_passed_over(tmp_path: Path, aspect: Fraction) -> None:
-    with open_video(anamorphic(tmp_path / "a.mp4", aspect)) as reader:
-        assert reader.size == (32, 48)
+    with open_video(anamorphic(tmp_path / "a.mp4", aspect, width=480)) as reader:
+        assert reader.size == (32, 480)
 
 
 def ten_bit(
@@ -196,6 +198,24 @@ def test_containers_of_cameras(tmp_path: Path, ending: str) -> None:
     assert sniff(path) == "video"
     frames, fps = read_video(path)
     assert (fps, numbers(frames)) == (25.0, list(range(25)))
+
+
+def test_a_stream_that_begins_late_is_damage(tmp_path: Path) -> None:
+    def packets() -> Iterator[av.Packet]:
+        raise IndexError("list index out of range")  # PyAV, at a packet of a stream that it does not know
+        yield
+
+    with av.open(encode(tmp_path / "a.mp4", grey_frames(2))) as container, pytest.raises(DamagedError):
+        list(_decode(packets(), container.streams.video[0], complete=False))
+
+
+def test_an_avi_of_reordered_h264_has_its_rate(tmp_path: Path) -> None:
+    # As if copied from an mp4: the header says 600 frames per second, nearly all of them empty.
+    path = tmp_path / "a.avi"
+    options = {"bf": "3", "g": "10"}
+    encode(path, grey_frames(25), range(0, 600, 24), container="avi", unit=Fraction(1, 600), options=options)
+    frames, fps = read_video(path)
+    assert (fps, numbers(frames)) == (pytest.approx(25.0), list(range(25)))
 
 
 def test_pauses_of_an_avi_with_reordered_frames(tmp_path: Path) -> None:

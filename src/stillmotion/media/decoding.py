@@ -44,6 +44,9 @@ _USUAL_FPS = (
 )
 _MOST_NOMINAL_FPS = 240.0  # of a camera; stamps that lie closer are not taken seriously
 
+# What demuxers and decoders raise at damage; IndexError: PyAV knows no stream that begins after the file was opened.
+_UNREADABLE = (av.FFmpegError, OSError, IndexError)
+
 
 @dataclass(frozen=True)
 class VideoInfo:
@@ -166,7 +169,7 @@ def _packet_spans(
             spans.append((None if time is None else time * unit, (packet.duration or 0) * unit))
             if len(spans) > limits.max_frames:
                 limits.check_length(name, len(spans), 0.0)
-    except (av.FFmpegError, OSError):
+    except _UNREADABLE:
         return first, spans, False
     return first, spans, True
 
@@ -188,7 +191,7 @@ def _rewind(container: InputContainer, stream: VideoStream, first: av.Packet) ->
         container.seek(time, stream=stream)
         packets = container.demux(stream)
         again = next(packets)
-    except (av.FFmpegError, OSError, StopIteration):
+    except (*_UNREADABLE, StopIteration):
         return None
     if (again.pos, again.dts, again.pts, again.size) != (first.pos, first.dts, first.pts, first.size):
         return None
@@ -299,7 +302,7 @@ def _decode(
                 yield frame, not complete and packet.size == 0
         else:
             return
-    except (av.FFmpegError, OSError):
+    except _UNREADABLE:
         pass
     with contextlib.suppress(av.FFmpegError):
         for frame in stream.decode(None):
