@@ -95,6 +95,21 @@ def test_every_field_of_a_checkpoint_is_checked(tmp_path: Path, file: str, text:
     refuses(words, train, tmp_path, [Gan(steps=1)], resume=True)
 
 
+def test_the_state_of_an_optimiser_fits_its_parameters(tmp_path: Path) -> None:
+    """Torch itself would only notice in the next step."""
+    train(tmp_path, [Gan(steps=1)])
+    folder = tmp_path / "checkpoints" / "gan-000001"
+    whole = load_tensors(folder / "optim.safetensors")
+    name = next(name for name in whole if name.endswith("exp_avg"))
+    safetensors.torch.save_file({**whole, name: torch.zeros(7)}, folder / "optim.safetensors")
+    refuses(r"exp_avg of parameter 0 has the shape \(7,\)", train, tmp_path, [Gan(steps=2)], resume=True)
+    safetensors.torch.save_file(whole, folder / "optim.safetensors")
+    stored = json.loads((folder / "state.json").read_text())
+    stored["optimizers"]["generator"]["param_groups"][0]["lr"] = "fast"
+    (folder / "state.json").write_text(json.dumps(stored))
+    refuses("lr is no number", train, tmp_path, [Gan(steps=2)], resume=True)
+
+
 def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
     train(tmp_path, [Gan(steps=1)])
     path = tmp_path / "checkpoints" / "gan-000001" / "model.safetensors"
