@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo pose test lint types unit mutants setup clean
+.PHONY: demo pose test lint types unit mutants fuzz setup clean
 
 setup: $(READY)
 
@@ -43,6 +43,12 @@ mutants: $(READY)
 	OMP_NUM_THREADS=1 STILLMOTION_REFERENCE="$${STILLMOTION_REFERENCE:-$(CURDIR)/../shared/reference}" \
 		$(BIN)/mutmut run --max-children 2
 	$(BIN)/mutmut results
+
+# Hours, and no part of CI: INPUTS for all readers of foreign bytes together. Called again, it goes on where it was.
+INPUTS ?= 1000000
+fuzz: $(READY)
+	UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[fuzz]'
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py --inputs $(INPUTS)
 
 clean:
 	rm -rf .venv mutants out .mypy_cache .ruff_cache .pytest_cache

@@ -1,9 +1,7 @@
 """Files that anyone may have made: whatever their bytes, they are read or refused in a sentence."""
 
 import json
-import random
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,8 @@ from stillmotion.data.clip import Clip
 from stillmotion.data.clipset import open_dataset
 from stillmotion.data.info import DatasetInfo
 from stillmotion.data.shards import write_dataset
-from stillmotion.errors import StillmotionError
-from stillmotion.evaluation.report import describe_data
 from stillmotion.files import load_tensors, parse_json, read_json, tensor_shapes
-from stillmotion.training import checkpoint
 from test_training_gan import Gan, train
-
-INPUTS = 300
-"""Damaged versions of each file."""
 
 
 # --- one file each -------------------------------------------------------------------------------------------------
@@ -103,6 +95,21 @@ def test_every_field_of_a_checkpoint_is_checked(tmp_path: Path, file: str, text:
     refuses(words, train, tmp_path, [Gan(steps=1)], resume=True)
 
 
+def test_the_state_of_an_optimiser_fits_its_parameters(tmp_path: Path) -> None:
+    """Torch itself would only notice in the next step."""
+    train(tmp_path, [Gan(steps=1)])
+    folder = tmp_path / "checkpoints" / "gan-000001"
+    whole = load_tensors(folder / "optim.safetensors")
+    name = next(name for name in whole if name.endswith("exp_avg"))
+    safetensors.torch.save_file({**whole, name: torch.zeros(7)}, folder / "optim.safetensors")
+    refuses(r"exp_avg of parameter 0 has the shape \(7,\)", train, tmp_path, [Gan(steps=2)], resume=True)
+    safetensors.torch.save_file(whole, folder / "optim.safetensors")
+    stored = json.loads((folder / "state.json").read_text())
+    stored["optimizers"]["generator"]["param_groups"][0]["lr"] = "fast"
+    (folder / "state.json").write_text(json.dumps(stored))
+    refuses("lr is no number", train, tmp_path, [Gan(steps=2)], resume=True)
+
+
 def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
     train(tmp_path, [Gan(steps=1)])
     path = tmp_path / "checkpoints" / "gan-000001" / "model.safetensors"
@@ -110,52 +117,3 @@ def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
     name = next(name for name, value in tensors.items() if value.is_floating_point())
     safetensors.torch.save_file({**tensors, name: tensors[name].to(torch.int32)}, path)
     refuses("int32 where torch.float32", train, tmp_path, [Gan(steps=1)], resume=True)
-
-
-# --- any bytes -----------------------------------------------------------------------------------------------------
-def damaged(content: bytes, rng: random.Random) -> bytes:
-    """Some bytes changed, cut out, repeated, or a number or sign put in place of another."""
-    changed = bytearray(content)
-    for _ in range(rng.randint(1, 4)):
-        at, length = rng.randrange(len(changed) + 1), rng.choice((1, 2, 8, 40))
-        piece = rng.choice(
-            (b"", b"0", b"-1", b"1e999", b"null", b"[]", b"{}", b'"', b"9" * 30, rng.randbytes(length))
-        )
-        changed[at : at + rng.choice((0, length))] = piece
-    return bytes(changed)
-
-
-def read_all(folder: Path) -> None:
-    clips = open_dataset(folder)
-    describe_data(clips.info)
-    for clip in clips:
-        assert sum(float(array.sum()) for array in clip.tracks.values()) is not None
-
-
-def readers(dataset: Path, run: Path) -> Iterator[tuple[Path, Callable[[], object]]]:
-    for name in ("dataset.json", "shard-00000.tar"):
-        yield dataset / name, lambda: read_all(dataset)
-    last = run / "checkpoints" / "gan-000001"
-    for path in (run / "last.json", last / "state.json"):
-        yield path, lambda: checkpoint.find_last(run, ["gan"])
-    yield last / "optim.safetensors", lambda: load_tensors(last / "optim.safetensors")
-    yield last / "model.safetensors", lambda: tensor_shapes(last / "model.safetensors")
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_damaged_files_raise_no_foreign_exception(dataset: Path, tmp_path: Path) -> None:
-    shutil.copytree(dataset, tmp_path / "set")
-    train(tmp_path / "run", [Gan(steps=1)])
-    rng = random.Random(5)
-    for path, read in readers(tmp_path / "set", tmp_path / "run"):
-        whole, refusals = path.read_bytes(), 0
-        # A tar's size is known to `dataset.json`, so only changes that keep it get as far as the tar.
-        for _ in range(INPUTS):
-            content = damaged(whole, rng)
-            path.write_bytes(content[: len(whole)].ljust(len(whole), b"\0") if path.suffix == ".tar" else content)
-            try:
-                read()
-            except StillmotionError:
-                refusals += 1
-        path.write_bytes(whole)
-        assert refusals > INPUTS // 20, path.name

@@ -306,11 +306,23 @@ def _match_layout(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> di
 
     Files hold plain layout. Torch's kernels round alike only when all operands are laid out alike (vectorised
     bodies and scalar tails may differ in the last bit), and the promise is the same bits.
+
+    Raises:
+        ValueError: a tensor is neither a number nor of its parameter's shape, or a setting is no number; torch would
+            say so only in the next step.
     """
+    for group, stored in zip(optimizer.param_groups, state["param_groups"], strict=True):
+        for key, value in group.items():
+            if isinstance(value, int | float) and not isinstance(stored[key], int | float):
+                raise ValueError(f"{key} is no number")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for number, values in state["state"].items():
         for key, value in values.items():
-            if isinstance(value, Tensor) and value.shape == parameters[number].shape:
+            if not isinstance(value, Tensor):
+                continue
+            if value.dim() and value.shape != parameters[number].shape:
+                raise ValueError(f"{key} of parameter {number} has the shape {tuple(value.shape)}")
+            if value.dim():
                 values[key] = torch.empty_like(parameters[number], dtype=value.dtype).copy_(value)
     return state
 
