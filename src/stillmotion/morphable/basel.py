@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.io import loadmat
 
 from stillmotion.errors import StillmotionError
 from stillmotion.files import parsing, read_json
@@ -37,7 +38,7 @@ def read_basel_model(path: Path, landmarks: Path | Sequence[int] | None = None) 
         A model in the file's units; its coefficients have a standard deviation of 1.
 
     Raises:
-        StillmotionError: scipy is missing, the file is of another kind, or counts do not fit together.
+        StillmotionError: the file is of another kind, or counts do not fit together.
     """
     stored = _read_mat(path)
     with parsing(f"The face model {path}", "take it as its publisher gives it"):
@@ -67,10 +68,6 @@ def _read_mat(path: Path) -> dict[str, Any]:
         raise StillmotionError(
             f"{path}: of the Basel Face Models only that of 2009 (.mat) can be read, not .h5 files."
         )
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise StillmotionError("Reading a Basel Face Model needs scipy: pip install 'stillmotion[eval]'.") from error
     if not path.is_file():
         raise StillmotionError(f"The face model {path} does not exist.")
     with parsing(f"The face model {path}", "this is not a readable MATLAB file"):

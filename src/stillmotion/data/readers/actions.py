@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.io import loadmat
 
 from stillmotion.data.info import Quarantined
 from stillmotion.data.pose import JOINTS
@@ -62,8 +63,7 @@ def penn_action(root: Path, paper: str | None = None) -> Found:
         paper: take the classes of the paper `actions` or `structures` (see `PENN_CLASSES`); None for all.
 
     Raises:
-        StillmotionError: `frames` or `labels` is missing, no clip fits, a list cannot be understood, or scipy is not
-            installed.
+        StillmotionError: `frames` or `labels` is missing, no clip fits, or a list cannot be understood.
     """
     if not (root / "labels").is_dir() or not (root / "frames").is_dir():
         raise StillmotionError(f"{str(root)!r} does not hold the folders frames and labels of Penn Action.")
@@ -119,10 +119,6 @@ def _with_labels(source: Source, path: Path) -> Source:
 
 
 def _read_labels(path: Path) -> dict[str, Any]:
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise StillmotionError("Reading .mat files needs scipy: install stillmotion[train].") from error
     if not path.is_file():
         raise StillmotionError(f"It has no label file {path.name}.")
     names = ("action", "pose", "x", "y", "visibility", "bbox", "train")
