@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def golden(folder: Path, still: np.ndarray, control: Control) -> dict[str, Tensor]:
     """The still, the control's fields (`control.CLASS.FIELD`), and the model's frames and facts (`facts.NAME`)."""
-    steps = list(islice(load(folder)(still, control, size="model"), MOST))
+    steps = list(islice(load(folder)(still, control, size="model", plate="none"), MOST))
     inputs = {each.name: getattr(control, each.name) for each in fields(control)}
     kind = type(control).__name__
 

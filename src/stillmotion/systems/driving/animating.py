@@ -219,7 +219,8 @@ class DrivingRollout(Rollout):
         if self.reference is None and control.transfer == "relative":
             self.prepare()
             assert self.canvas is not None
-            driver.pass_over(self._shown, self._shown(self.canvas.small)[0])
+            if control.align == "first":  # else the reference is the frame that fits the still
+                driver.pass_over(self._shown, self._shown(self.canvas.small)[0])
             self.sound = driver.sound
         for small in driver.batches:
             found = self.detect(small)
