@@ -158,7 +158,11 @@ def test_transfer_pairs_different_clips_the_same_way_every_time() -> None:
 
 
 def test_an_unknown_protocol_is_refused() -> None:
-    refuses("no protocol 'magic'; known are actions, actions-all, pokes, prediction, reconstruction", find_protocol, "magic")
+    refuses(
+        "no protocol 'magic'; known are actions, actions-all, pokes, prediction, reconstruction",
+        find_protocol,
+        "magic",
+    )
 
 
 # --- reports -------------------------------------------------------------------------------------------------------

@@ -69,7 +69,9 @@ def test_golden_outputs(name: str) -> None:
     animator = load(name)
     assert not animator.system.networks.training
     frames, facts = golden["frames"].numpy(), {}
-    steps = list(animator(golden["still"].numpy(), control_of(golden), frames=len(frames), size="model", plate="none"))
+    steps = list(
+        animator(golden["still"].numpy(), control_of(golden), frames=len(frames), size="model", plate="none")
+    )
     assert len(steps) == len(frames)
     for key, expected in golden.items():
         if key.startswith("facts."):
