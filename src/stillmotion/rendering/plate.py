@@ -35,7 +35,7 @@ RING = 0.1
 """Of the longer side: as far from a hole pixels say which shifts agree."""
 
 LEAST_SEEN, LEAST_BROUGHT = 0.3, 0.08
-"""Shares of the ring that a shift must be able to judge by, and of the hole that it must fill, to be tried."""
+"""Shares of the ring whose sources a shift must know, and of the hole that it must fill, to be tried."""
 
 SMOOTH = 0.05
 """Of the longer side: light changes at no smaller scale; what is finer is texture."""
@@ -47,16 +47,15 @@ most, and deep in a hole the farther ones are all there is."""
 SEAM = 0.005
 """Of the longer side: how far to either side the regions of two shifts are blended."""
 
-JUDGES = 500
-"""Pixels of the ring that say which shift is right to the pixel."""
+RING_SAMPLES = 500
+"""Pixels of the ring by which a shift is found to the pixel."""
 
 
 def widened(mask: np.ndarray, margin: float = MARGIN) -> np.ndarray:
     """A mask (H x W truth values) grown by a share of its longer side, at least a pixel; `uint8`, 0 or 1."""
     reach = max(1, round(margin * max(mask.shape)))
     # A dilation's time grows with the square of its reach: seconds for a still of 4000 pixels.
-    distance = cv2.distanceTransform((mask == 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
-    return (distance <= reach).astype(np.uint8)
+    return (_distance(mask > 0) <= reach).astype(np.uint8)
 
 
 def inpaint(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -83,22 +82,27 @@ def _filled(
     picture: np.ndarray, mask: np.ndarray, finish: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 ) -> np.ndarray:
     mask = mask > 0
-    height, width = mask.shape
-    scale = min(1.0, WORKING_SIDE / max(height, width))
-    small, hidden = picture, mask
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        # What has any masked pixel in it is hidden, however thin the mask.
-        hidden = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+    small, hidden, scale = _shrunk(picture, mask, WORKING_SIDE)
     if hidden.all():
         known = picture[mask.all() | ~mask]
         return np.where(mask[..., None], known.mean(0).round().astype(np.uint8), picture)
     filled = cv2.inpaint(small, hidden.astype(np.uint8), RADIUS, cv2.INPAINT_NS)
     filled = finish(small, hidden, filled)
     if scale < 1:
-        filled = cv2.resize(filled, (width, height), interpolation=cv2.INTER_LINEAR)
+        filled = cv2.resize(filled, (mask.shape[1], mask.shape[0]), interpolation=cv2.INTER_LINEAR)
     return np.where(mask[..., None], filled, picture)
+
+
+def _shrunk(picture: np.ndarray, hidden: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """A picture and its mask with at most so long a side, and by what they were scaled."""
+    height, width = hidden.shape
+    scale = min(1.0, side / max(height, width))
+    if scale == 1:
+        return picture, hidden, scale
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    # What has any masked pixel in it is hidden, however thin the mask.
+    return small, cv2.resize(hidden.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0, scale
 
 
 # --- texture from elsewhere -----------------------------------------------------------------------------------------
@@ -112,12 +116,9 @@ def fill_from_elsewhere(picture: np.ndarray, hidden: np.ndarray, base: np.ndarra
         hidden: H x W truth values.
         base: the same picture filled in another way, which stays where no shift brings anything.
     """
-    side = max(hidden.shape)
-    scale = min(1.0, COARSE_SIDE / side)
-    size = (max(1, round(hidden.shape[1] * scale)), max(1, round(hidden.shape[0] * scale)))
-    small = cv2.resize(base, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    small_hidden = cv2.resize(hidden.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
-    texture = small - cv2.GaussianBlur(small, (0, 0), SMOOTH * max(size))
+    coarse, small_hidden, scale = _shrunk(base, hidden, COARSE_SIDE)
+    small = coarse.astype(np.float32)
+    texture = small - cv2.GaussianBlur(small, (0, 0), SMOOTH * max(small_hidden.shape))
     shifts = likely_shifts(texture, small_hidden)
     if not len(shifts):
         return base
@@ -137,17 +138,17 @@ def likely_shifts(texture: np.ndarray, hidden: np.ndarray) -> np.ndarray:
         hidden: h x w truth values.
     """
     known = ~hidden
-    ring = known & (_distance(hidden) <= max(3, RING * max(hidden.shape)))
+    ring = _ring(hidden)
     size = tuple(fft.next_fast_len(2 * side, real=True) for side in hidden.shape)
 
     def spectrum(maps: np.ndarray) -> np.ndarray:
         return np.asarray(fft.rfft2(maps.astype(np.float32), size))
 
-    seen, judge, square = spectrum(known), np.conj(spectrum(ring)), (texture**2).sum(2)
-    error = np.conj(spectrum(ring * square)) * seen + judge * spectrum(known * square)
+    seen, near, square = spectrum(known), np.conj(spectrum(ring)), (texture**2).sum(2)
+    error = np.conj(spectrum(ring * square)) * seen + near * spectrum(known * square)
     for channel in np.moveaxis(texture, 2, 0):
         error -= 2 * np.conj(spectrum(ring * channel)) * spectrum(known * channel)
-    error, counted, brought = (fft.irfft2(s, size) for s in (error, judge * seen, np.conj(spectrum(hidden)) * seen))
+    error, counted, brought = (fft.irfft2(s, size) for s in (error, near * seen, np.conj(spectrum(hidden)) * seen))
     usable = (counted > LEAST_SEEN * ring.sum()) & (brought > LEAST_BROUGHT * hidden.sum())
     score = np.where(usable, error / np.maximum(counted, 1), np.finfo(np.float32).max).astype(np.float32)
     lowest = usable & (cv2.erode(score, np.ones((5, 5), np.uint8)) == score)
@@ -162,14 +163,14 @@ def _exact(picture: np.ndarray, hidden: np.ndarray, shifts: np.ndarray, scale: f
     if scale == 1:
         return shifts
     height, width = hidden.shape
-    ring = np.argwhere(~hidden & (_distance(hidden) <= max(3, RING * max(hidden.shape))))
-    ring = ring[:: max(1, len(ring) // JUDGES)]
+    ring = np.argwhere(_ring(hidden))
+    ring = ring[:: max(1, len(ring) // RING_SAMPLES)]
     own = picture[ring[:, 0], ring[:, 1]].astype(np.int16)
     reach = int(np.ceil(0.5 / scale)) + 1
     near = np.argwhere(np.ones((2 * reach + 1, 2 * reach + 1))) - reach
     found: list[np.ndarray] = []
     for shift in shifts:
-        y, x = np.moveaxis(ring + shift + near[:, None], -1, 0)  # tries x judges
+        y, x = np.moveaxis(ring + shift + near[:, None], -1, 0)  # tries x samples
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         y, x = np.where(inside, y, 0), np.where(inside, x, 0)
         counted = inside & ~hidden[y, x]
@@ -274,6 +275,11 @@ def _composed(
 def _enlarged(places: np.ndarray, side: int) -> np.ndarray:
     """Which of some places each of `side` pixels lies in."""
     return np.asarray(places[np.arange(side) * len(places) // side])
+
+
+def _ring(hidden: np.ndarray) -> np.ndarray:
+    """H x W truth values: what is known near a hole."""
+    return ~hidden & (_distance(hidden) <= max(3, RING * max(hidden.shape)))
 
 
 def _distance(hidden: np.ndarray) -> np.ndarray:
