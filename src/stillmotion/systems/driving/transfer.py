@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stillmotion import geometry, media
 from stillmotion.errors import StillmotionError, StillmotionWarning
@@ -245,14 +247,8 @@ class Fit:
 
 def large_parts(mask: Tensor) -> int:
     """How many connected parts of H x W booleans have at least `LIKE_PART` of the area of the largest."""
-    places = torch.arange(1, mask.numel() + 1, device=mask.device).reshape(1, *mask.shape)
-    labels = before = (places * mask).float()
-    while True:
-        labels = nn.functional.max_pool2d(before, 3, 1, 1) * mask
-        if torch.equal(labels, before):
-            break
-        before = labels
-    areas = torch.bincount(labels.flatten().long())[1:]
+    _, _, found, _ = cv2.connectedComponentsWithStats(mask.cpu().numpy().astype(np.uint8), connectivity=8)
+    areas = found[1:, cv2.CC_STAT_AREA]  # the first is the background
     return int((areas >= LIKE_PART * areas.max()).sum()) if len(areas) else 0
 
 
