@@ -174,7 +174,7 @@ def loop_of(options: argparse.Namespace) -> LoopSettings:
     """How all variants are trained; sets the threads of this process too."""
     if options.threads:
         torch.set_num_threads(options.threads)
-    return LoopSettings(preview_every=0, precision="fp32", threads=options.threads)
+    return LoopSettings(preview_every=0, precision=options.precision, threads=options.threads)
 
 
 def measured(
@@ -247,6 +247,7 @@ def common_parser(
     length.add_argument("--minutes", type=above_zero, default=10.0, help="per variant (default: 10)")
     length.add_argument("--steps", type=count, help="per variant, instead of minutes")
     parser.add_argument("--threads", type=count, help="CPU threads")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the arithmetic (fp32)")
     parser.add_argument("--only", nargs="+", choices=list(variants), help="train only these")
     if preset is not None:
         parser.add_argument("--preset", default=preset)
