@@ -44,8 +44,12 @@ def field_network(config: PokesConfig = TINY_FIELDS, seed: int = 0, noise: float
 
 
 def make_rigid(network: FieldNetwork, follow: float = 30.0) -> FieldNetwork:
-    """Every pixel is the still moved with the handles: by their whole offset, or by the share of a logit `follow`."""
+    """Every pixel is the still moved with the handles: by their whole offset, or by the share of a logit `follow`.
+
+    Every pixel is of the figure, too.
+    """
     with torch.no_grad():
+        network.mask.logit.bias.fill_(100.0)  # type: ignore[union-attr]
         for layer in (network.follow, network.fields.flow, network.fields.shares):
             assert isinstance(layer, nn.Conv2d)
             assert layer.bias is not None

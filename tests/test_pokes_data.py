@@ -16,14 +16,15 @@ from stillmotion.data.augment import AugmentParams, affine_matrix
 from stillmotion.data.clip import Clip
 from stillmotion.data.elastic import sample_field
 from stillmotion.data.flow import consistent, displacement_of, find_flow, flows_of
+from stillmotion.data.motion_estimate import motion_of, seen_figure
 from stillmotion.data.motion_truth import UNKNOWN, motion_truths
+from stillmotion.data.plates import Figures
 from stillmotion.rendering.fields import STATIC
 from stillmotion.systems.pokes.data import (
     SLOTS,
     SWING,
     MomentDataset,
     background_moves,
-    estimated,
     farthest_move,
     flow_moves,
     handle_tensors,
@@ -40,7 +41,7 @@ FAST = find_flow("dis:fast")
 PLAIN = AugmentParams((32, 32), (32, 32))
 MIRROR = AugmentParams((32, 32), (32, 32), mirror=True)
 HALF = 31 / 2
-EVERYWHERE = np.ones((32, 32), bool)
+EVERYWHERE = np.ones((8, 64, 64), bool)
 
 
 @cache
@@ -253,7 +254,7 @@ def test_no_sample_is_played_backwards() -> None:
 # --- clips that do not know their motion ---------------------------------------------------------------------------
 def test_motion_is_estimated_where_it_is_sure() -> None:
     clip, params = textured(), AugmentParams((64, 64), (64, 64))
-    found = estimated(clip, np.array([0, 1, 0]), params, flows_of(clip, FAST))
+    found = motion_of(clip, np.array([0, 1, 0]), params, flows_of(clip, FAST), Figures())
     inner = (0, slice(22, 38), slice(21, 37))  # of the square, which has moved by (3, 2)
     moved = found["displacement"][inner] * 63 / 2
     assert (moved - torch.tensor([-3.0, -2.0])).norm(dim=-1).median() < 0.3
@@ -264,10 +265,24 @@ def test_motion_is_estimated_where_it_is_sure() -> None:
     assert not found["displacement"][1].any()  # the still itself
     assert not found["moving"][1].any()
     assert (found["visibility"][1] == STATIC).all()
-    assert torch.equal(found["figure"], torch.full((1, 64, 64), -1.0))
-    mirrored = estimated(clip, np.array([0, 1]), AugmentParams((64, 64), (64, 64), mirror=True), flows_of(clip, FAST))
+    mirror = AugmentParams((64, 64), (64, 64), mirror=True)
+    mirrored = motion_of(clip, np.array([0, 1]), mirror, flows_of(clip, FAST), Figures())
+    assert torch.equal(mirrored["figure"], found["figure"].flip(2))
     flipped = found["displacement"][:1].flip(2) * torch.tensor([-1.0, 1.0])
     torch.testing.assert_close(mirrored["displacement"], flipped, atol=1e-5, rtol=0)
+
+
+def test_the_figure_of_a_clip_that_knows_none_is_what_moves_now_or_later() -> None:
+    """A square that goes from column 20 to 30; a tenth of 64 pixels around both places may be figure."""
+    masks = np.zeros((2, 64, 64), bool)
+    masks[0, 20:30, 20:30] = masks[1, 20:30, 30:40] = True
+    found = seen_figure(masks, 0)
+    assert (found == 1).sum() == 100
+    assert (found[20:30, 20:30] == 1).all()
+    assert (found[20:30, 30:46] == -1).all()
+    assert (found[20:30, 13:20] == -1).sum() == 60
+    assert (found[25, 46:] == 0).all()
+    assert (found[:13] == 0).all()
 
 
 def test_flows_that_do_not_cancel_are_not_consistent() -> None:
@@ -296,22 +311,21 @@ def test_handles_lie_where_the_flow_moves() -> None:
             assert moves.offset[:, handle].tolist() == [[2, 1], [6, 3]]
             assert moves.velocity[:, handle].tolist() == [[2, 1], [2, 1]]
     assert counts == {1, 2, 3}
-    everywhere = np.ones((64, 64), bool)
     clip = textured()
     flows = flows_of(clip, FAST)
-    found = flow_moves(clip, np.array([0, 1]), np.random.default_rng(0), flows, everywhere, config)
+    found = flow_moves(clip, np.array([0, 1]), np.random.default_rng(0), flows, EVERYWHERE, config)
     assert ((found.place > 8) & (found.place < 46)).all()  # DIS moves what lies beside the square, too
 
 
 def test_handles_of_clips_that_know_nothing_lie_on_the_figure_if_something_moves_there() -> None:
-    clip, figure = textured(), np.zeros((64, 64), bool)
-    figure[20:24, 20:24] = True
+    clip, figure = textured(), np.zeros((1, 64, 64), bool)
+    figure[0, 20:24, 20:24] = True
     for seed in range(5):
         rng = np.random.default_rng(seed)
         for x, y in flow_moves(clip, np.array([0, 1]), rng, flows_of(clip, FAST), figure, TINY_FIELDS).place:
-            assert figure[int(y), int(x)]
-    elsewhere = np.zeros((64, 64), bool)
-    elsewhere[60:, :4] = True  # nothing moves there
+            assert figure[0, int(y), int(x)]
+    elsewhere = np.zeros((1, 64, 64), bool)
+    elsewhere[0, 60:, :4] = True  # nothing moves there
     rng, flows = np.random.default_rng(0), flows_of(clip, FAST)
     assert len(flow_moves(clip, np.array([0, 1]), rng, flows, elsewhere, TINY_FIELDS).place)
 
@@ -338,7 +352,7 @@ def test_a_training_on_clips_that_know_nothing_has_whole_samples() -> None:
     dataset = MomentDataset([textured()], changed(TINY_FIELDS, size=64, poke__background=0.0), 0)
     sample = dataset[0]
     assert sample["swing_known"].sum() == 0
-    assert sample["figure"].max() == -1
+    assert set(sample["figure"].unique().tolist()) <= {-1.0, 0.0, 1.0}
     assert sample["present"].sum() >= 1
     assert set(sample) == set(fields()[0])
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from pokes_tools import TINY_FIELDS, field_network, handles_of, make_rigid
 from stillmotion import geometry
 from stillmotion.nn.modes import folded
-from stillmotion.systems.pokes.field_network import FieldNetwork, FieldOutput, anchored
+from stillmotion.systems.pokes.field_network import PATCH, FieldNetwork, FieldOutput, anchored, grip
 from stillmotion.systems.pokes.handles import Handles, reach, spread
 
 SIZE = TINY_FIELDS.size
@@ -122,26 +122,51 @@ def test_without_an_offset_nothing_moves() -> None:
     torch.testing.assert_close(found.frame, still, atol=1e-5, rtol=0)
 
 
+ON_FIGURE, ON_BACKGROUND = torch.full((1, 1, 9, 9), 5.0), torch.full((1, 1, 9, 9), -5.0)
+
+
 def test_a_held_handle_is_taken_along_in_full() -> None:
-    """All but the left third follow by 0.6: what the handle lacks is added to them."""
+    """All but the left third follow by 0.6, and go with the hand all the way; of a patch the left third has a bit."""
     offset, held = torch.tensor([0.5, 0.0]), handles_of(((0.0, 0.0), (0.5, 0.0)))
     predicted, follow = (-0.6 * offset).expand(1, 9, 9, 2), torch.zeros(1, 1, 9, 9)
     follow[..., 3:] = 0.6
-    moved, found = anchored(predicted, follow, held, reach(held, (9, 9)))
+    moved, found = anchored(predicted, follow, held, reach(held, (9, 9)), grip(ON_FIGURE, held))
     torch.testing.assert_close(found[0, 0], -0.6 * offset)
     torch.testing.assert_close(moved[0, :, 4:], (-offset).expand(9, 5, 2))
-    torch.testing.assert_close(moved[0, :, :3], predicted[0, :, :3])
+    torch.testing.assert_close(moved[0, :, :3], predicted[0, :, :3], atol=1e-4, rtol=0)
     for nobody in (held._replace(held=torch.zeros(1, 1)), held._replace(present=torch.zeros(1, 1))):
-        assert torch.equal(anchored(predicted, follow, nobody, reach(nobody, (9, 9)))[0], predicted)
+        firm = grip(ON_FIGURE, nobody)
+        assert torch.equal(anchored(predicted, follow, nobody, reach(nobody, (9, 9)), firm)[0], predicted)
 
 
-@pytest.mark.parametrize(("share", "gate"), [(0.0, 0.0), (0.2, 0.0), (0.3, 0.5), (0.4, 1.0), (-0.3, 0.0)])
-def test_a_handle_on_the_background_takes_nothing_along(share: float, gate: float) -> None:
-    """What is added begins at a share of 0.2 of the offset and is whole from 0.4 on."""
+def test_where_the_network_follows_nothing_a_patch_goes_with_the_hand() -> None:
+    """It has its full shift at the hand, and a share of exp(-1/2) a standard deviation away."""
+    offset, held = torch.tensor([0.0, 0.25]), handles_of(((0.0, -0.25), (0.0, 0.25)))
+    still, follow = torch.zeros(1, 81, 81, 2), torch.zeros(1, 1, 81, 81)
+    moved, found = anchored(still, follow, held, reach(held, (81, 81)), torch.ones(1, 1))
+    assert torch.equal(found, torch.zeros(1, 1, 2))
+    torch.testing.assert_close(moved[0, 40, 40], -offset)
+    torch.testing.assert_close(moved[0, 40, 40 + round(40 * PATCH)], -offset * math.exp(-0.5), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("probability", "firm"), [(0.1, 0.0), (0.3, 0.0), (0.5, 0.5), (0.7, 1.0), (0.9, 1.0)])
+def test_a_hand_holds_the_figure_and_not_the_background(probability: float, firm: float) -> None:
+    """Half of the picture is figure, and the logit is read where the handle was taken."""
+    figure = ON_BACKGROUND.clone()
+    figure[..., 5:] = math.log(probability / (1 - probability))
+    left, right = (handles_of(((place, 0.0), (-place / 2, 0.0))) for place in (-0.75, 0.75))
+    torch.testing.assert_close(grip(figure, right), torch.tensor([[firm]]), atol=1e-5, rtol=0)
+    assert not grip(figure, left).any()
     offset, follow = torch.tensor([0.25, -0.5]), torch.full((1, 1, 9, 9), 0.8)
     held = handles_of(((0.0, 0.0), (0.25, -0.5)))
-    moved, _ = anchored((-share * offset).expand(1, 9, 9, 2), follow, held, reach(held, (9, 9)))
-    torch.testing.assert_close(moved, (-(share + gate * (1 - share)) * offset).expand(1, 9, 9, 2), atol=1e-4, rtol=0)
+    start = (-0.2 * offset).expand(1, 9, 9, 2)
+    moved, _ = anchored(start, follow, held, reach(held, (9, 9)), torch.tensor([[firm]]))
+    torch.testing.assert_close(moved, (-(0.2 + 0.8 * firm) * offset).expand(1, 9, 9, 2), atol=1e-4, rtol=0)
+
+
+def test_the_figure_has_no_gradient_from_the_hand() -> None:
+    figure = torch.zeros(1, 1, 9, 9, requires_grad=True)
+    assert not grip(figure, handles_of(((0.0, 0.0), (0.5, 0.0)))).requires_grad
 
 
 def test_what_is_held_arrives_although_the_network_is_in_doubt() -> None:

@@ -295,7 +295,7 @@ class FieldPlayer:
         self.networks, self.small = networks, canvas.small
         with system.autocast():
             context = networks.begin(canvas.small)
-            figure = torch.sigmoid(networks.figure(context))
+            figure = torch.sigmoid(context.figure)
         self.renderer = Renderer(canvas, find_backdrop(canvas, figure, output))
         self.context = context._replace(plate=self.renderer.small_plate)
         self.interaction = Interaction(partial(networks.swings, context), canvas.small.device)

@@ -17,12 +17,12 @@ from stillmotion import geometry
 from stillmotion.data.augment import AugmentParams, find_augmentation, transform_points
 from stillmotion.data.clip import Clip, evenly
 from stillmotion.data.flow import Flows, consistent, displacement_of, find_flow, flow_of, flows_of
-from stillmotion.data.motion_truth import UNKNOWN, knows_motion, motion_truths
+from stillmotion.data.motion_estimate import MOVES, motion_of
+from stillmotion.data.motion_truth import knows_motion
 from stillmotion.data.plates import Plates
 from stillmotion.data.sampling import ClipDataset, WindowDataset, to_tensor
-from stillmotion.data.track_augment import augment_flow, augment_labels, source_places
+from stillmotion.data.track_augment import augment_flow, source_places
 from stillmotion.errors import StillmotionError
-from stillmotion.rendering.fields import STATIC
 from stillmotion.systems.pokes.config import PokesConfig
 from stillmotion.systems.pokes.poking import (
     foreground_candidates,
@@ -42,18 +42,14 @@ MORE_HANDLES = 0.3
 SWING = 20
 """Frames over which oscillators are compared with the path of a handle that is let go of."""
 
+_CLEAR = 4.0  # pixels between a poke on the background and the body
+_LENGTHS = (0.04, 0.25)  # of such pokes, in sides of the picture
+
 TRIES = 50
 """Clips that are drawn for one sample, if flow leaves nothing to poke (release)."""
 
 MOTION_FRAMES = 8
 """Frames of a clip whose motion is measured, for impulses."""
-
-MOVES = 0.5
-"""In pixels: what moves by less is at rest, for estimated flow has about this error."""
-
-_CLEAR = 4.0  # pixels between a poke on the background and the body
-_LENGTHS = (0.04, 0.25)  # of such pokes, in sides of the picture
-_SAME_GREY = 10  # of 255: pixels at rest differ by less
 
 
 def moving_clips(clips: Sequence[Clip], config: PokesConfig) -> list[Clip]:
@@ -190,10 +186,9 @@ class MomentDataset(ClipDataset):
         elif is_poked(clip):
             moves = world_moves(clip, indices, rng)
         else:
-            figure = self.plates.figures(clip)[int(indices[0])]
-            moves = flow_moves(clip, indices, rng, flows, figure, self.config)
+            moves = flow_moves(clip, indices, rng, flows, self.plates.figures(clip), self.config)
         return {
-            **motion_of(clip, indices, params, flows),
+            **motion_of(clip, indices, params, flows, self.plates.figures),
             "plate": self.plates(clip, indices, params),
             **handle_tensors(moves, params),
             **swing_targets(clip, params),
@@ -233,14 +228,18 @@ def flow_moves(
     indices: np.ndarray,
     rng: np.random.Generator,
     flows: Flows,
-    figure: np.ndarray,
+    masks: np.ndarray,
     config: PokesConfig,
 ) -> Moves:
-    """Handles where the flow to the last frame says that something moves, if possible on the still's figure."""
+    """Handles where the flow to the last frame says that something moves, if possible on the still's figure.
+
+    `masks` are those of the figure in all frames, T x H x W.
+    """
     still, later = int(indices[0]), indices[1:]
     flow = flows(still, int(later[-1]))
     found = foreground_candidates(flow, config.poke) & (np.linalg.norm(flow, axis=-1) > 2 * MOVES)
     if not knows_motion(clip):
+        figure = masks[still]
         found &= consistent(flow, flows(int(later[-1]), still))
         found &= figure if (found & figure).any() else True  # else what is uncovered seems to move as well
     rows, columns = np.nonzero(found)
@@ -270,33 +269,6 @@ def farthest_move(clip: Clip, last: int) -> tuple[tuple[float, float], tuple[flo
     if length[y, x] < 1:
         raise StillmotionError(f"Nothing in the clip {clip.name!r} moves by a pixel, so no poke explains it.")
     return (float(x), float(y)), (float(x + flow[y, x, 0]), float(y + flow[y, x, 1]))
-
-
-def motion_of(clip: Clip, indices: np.ndarray, params: AugmentParams, flows: Flows) -> dict[str, Tensor]:
-    """Motion as `motion_truths` gives it: the clip's own where it knows it, else estimated."""
-    return motion_truths(clip, indices, params) if knows_motion(clip) else estimated(clip, indices, params, flows)
-
-
-def estimated(clip: Clip, indices: np.ndarray, params: AugmentParams, flows: Flows) -> dict[str, Tensor]:
-    """Motion as `motion_truths` gives it, of a clip that does not know its own: estimated, where that is sure."""
-    still, sources = int(indices[0]), source_places(params)
-    parts: dict[str, list[Tensor]] = {"displacement": [], "moving": [], "visibility": []}
-    for t in map(int, indices[1:]):
-        size = (clip.frames.shape[1], clip.frames.shape[2])
-        back, trusted = np.zeros((*size, 2), np.float32), np.ones(size, bool)
-        if t != still:
-            back = flows(t, still)
-            trusted = consistent(back, flows(still, t))
-        length = np.linalg.norm(back, axis=-1)
-        change = np.abs(clip.frames[t].astype(int) - clip.frames[still]).max(-1)
-        shown = np.where((length < MOVES) & (change < _SAME_GREY), STATIC, UNKNOWN)
-        moved = torch.from_numpy(augment_flow(back, params, sources))
-        parts["displacement"].append(geometry.displacement_to_normalised(moved, params.out))
-        moving = augment_labels(trusted & (length > MOVES), sources).astype(np.float32)
-        parts["moving"].append(torch.from_numpy(moving))
-        parts["visibility"].append(torch.from_numpy(augment_labels(shown, sources).astype(np.int64)))
-    figure = torch.full((1, *params.out), -1.0)
-    return {**{name: torch.stack(values) for name, values in parts.items()}, "figure": figure}
 
 
 def background_moves(clip: Clip, indices: np.ndarray, rng: np.random.Generator, flows: Flows | None = None) -> Moves:
@@ -389,11 +361,10 @@ def moment_sample(clip: Clip, times: np.ndarray) -> dict[str, Tensor]:
     if is_poked(clip):
         moves = world_moves(clip, times, None)
     else:
-        figure = plates.figures(clip)[int(times[0])]
-        moves = flow_moves(clip, times, np.random.default_rng(0), flows, figure, PokesConfig())
+        moves = flow_moves(clip, times, np.random.default_rng(0), flows, plates.figures(clip), PokesConfig())
     return {
         "frames": to_tensor(clip.frames[times].astype(np.float32) / 255),
-        **motion_of(clip, times, params, flows),
+        **motion_of(clip, times, params, flows, plates.figures),
         "plate": plates(clip, times, params),
         **handle_tensors(moves, params),
     }

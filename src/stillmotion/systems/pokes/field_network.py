@@ -30,9 +30,15 @@ KEYS = 16
 FOLLOWS = -2.0
 """Logit of how far a pixel goes with the handle, at the start."""
 
-ANCHOR_FROM, ANCHOR_FULL = 0.2, 0.4
-"""Shares of its offset that the prediction gives a held handle: from the first on the rest is added, from the second
-on all of it. Below, the handle is on the background and nothing goes with it."""
+GRIP_FROM, GRIP_FULL = 0.3, 0.7
+"""Probability of the figure where a hand takes the still: from the first on what is held goes with the hand, from the
+second on all the way. Below, the hand is on the background and nothing goes with it."""
+
+LEAST_FOLLOW = 0.2
+"""Smallest share that what a handle lacks is divided by."""
+
+PATCH = 0.2
+"""Standard deviation, normalised, of what goes with a hand where the network does not know what does: 6.3 of 64."""
 
 
 class Context(NamedTuple):
@@ -41,6 +47,7 @@ class Context(NamedTuple):
     still: Tensor  # N x 3 x S x S in [0, 1]
     features: Sequence[Tensor]  # the still, and maps at S/2, S/4, ...
     keys: Sequence[Tensor]  # N x KEYS maps at S/2, S/4, ...
+    figure: Tensor  # N x 1 x S x S, logits of the still's figure
     plate: Tensor | None = None  # N x 4 x S x S, see `rendering.fields.blend`
 
 
@@ -83,12 +90,7 @@ class FieldNetwork(nn.Module):
         """Encode N stills, N x 3 x S x S in [0, 1]."""
         features = self.encoder(still)
         keys = [key(maps) for key, maps in zip(self.keys, features[1:], strict=True)]
-        return Context(still, features, keys, plate)
-
-    def figure(self, context: Context) -> Tensor:
-        """Logits of the figure in the stills, N x 1 x S x S."""
-        logits: Tensor = self.mask(context.features)
-        return logits
+        return Context(still, features, keys, self.mask(features), plate)
 
     def swings(self, context: Context, places: Tensor) -> Oscillators:
         """How places of the stills swing, N x M x 2 normalised."""
@@ -105,7 +107,7 @@ class FieldNetwork(nn.Module):
         follow = torch.sigmoid(self.follow(x).float())
         offset = spread(handles.offset, shared.weights)
         fields = self.fields(x, -(follow * offset).permute(0, 2, 3, 1))
-        displacement, found = anchored(fields.displacement, follow, handles, shared)
+        displacement, found = anchored(fields.displacement, follow, handles, shared, grip(context.figure, handles))
         fields = restrict(fields._replace(displacement=displacement), context.plate)
         frame = blend(fields, warp_still(context.still, fields), context.still, context.plate)
         return FieldOutput(frame, fields, found)
@@ -136,28 +138,43 @@ class FieldNetwork(nn.Module):
 
         plate = None if context.plate is None else repeated(context.plate)
         features, keys = ([repeated(maps) for maps in group] for group in (context.features, context.keys))
-        return Context(features[0], features, keys, plate)
+        return Context(features[0], features, keys, repeated(context.figure), plate)
 
 
-def anchored(displacement: Tensor, follow: Tensor, handles: Handles, shared: Reach) -> tuple[Tensor, Tensor]:
+def grip(figure: Tensor, handles: Handles) -> Tensor:
+    """How firmly hands hold the still, N x M in [0, 1]: fully on its figure, not at all on the background.
+
+    Args:
+        figure: N x 1 x S x S, logits; without gradient, for the figure has a truth of its own.
+        handles: N x M; free ones are not held.
+    """
+    probability = torch.sigmoid(sample_at(figure.detach(), handles.place))[..., 0]
+    firm = ((probability - GRIP_FROM) / (GRIP_FULL - GRIP_FROM)).clamp(0, 1)
+    return firm * handles.present * handles.held
+
+
+def anchored(
+    displacement: Tensor, follow: Tensor, handles: Handles, shared: Reach, firm: Tensor
+) -> tuple[Tensor, Tensor]:
     """A displacement that takes held handles just where they are held.
 
     What a handle lacks is added to all pixels by how far they follow it, so that a network in doubt of how much of a
-    leaf moves does not let the leaf slip out of the hand.
+    leaf moves does not let the leaf slip out of the hand. Where it says that nothing follows, a patch does.
 
     Args:
         displacement: N x S x S x 2, normalised, backward.
         follow: N x 1 x S x S in [0, 1].
         handles: N x M.
         shared: how they share its pixels.
+        firm: N x M, see `grip`.
 
     Returns:
         The displacement, and what it was where the handles are, N x M x 2.
     """
-    places, offset = handles.place + handles.offset, handles.offset
+    places = handles.place + handles.offset
     found = sample_at(displacement.permute(0, 3, 1, 2), places)
-    reached = -(found * offset).sum(-1) / (offset.square().sum(-1) + 1e-6)  # N x M
-    gate = ((reached - ANCHOR_FROM) / (ANCHOR_FULL - ANCHOR_FROM)).clamp(0, 1) * handles.present * handles.held
-    lacks = gate[..., None] * (-offset - found) / sample_at(follow, places).clamp_min(ANCHOR_FROM)
-    added = spread(lacks, shared.weights) * follow
+    here = sample_at(follow, places)[..., None]  # N x M x 1 x 1
+    patch = torch.exp(-shared.away.square().sum(2) / (2 * PATCH**2)) * (1 - here)
+    goes = torch.maximum((follow / here.clamp_min(LEAST_FOLLOW)).clamp(max=1), patch)  # N x M x S x S
+    added = spread(firm[..., None] * (-handles.offset - found), shared.weights * goes)
     return displacement + added.permute(0, 2, 3, 1), found

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillmotion import losses
+from stillmotion.data.motion_truth import UNKNOWN
 from stillmotion.errors import StillmotionError
 from stillmotion.files import fill_from_file
 from stillmotion.nn import vgg
@@ -202,13 +203,15 @@ def field_losses(
     shares, displacement = output.fields.shares, output.fields.displacement
     classes = [CLASS_WEIGHTS[source] for source in range(4)]
     unmoved = (true["visibility"] == STATIC) | (true["visibility"] == PLATE)
+    unknown = true["visibility"] == UNKNOWN
     terms = {
         "displacement": losses.displacement_error(displacement, true["displacement"], true["moving"]),
         "visibility": losses.source_cross_entropy(shares, true["visibility"], classes),
-        "figure": losses.figure_cross_entropy(model.figure(context), batch["figure"]),
+        "figure": losses.figure_cross_entropy(context.figure, batch["figure"]),
         "photometric": losses.weighted_l1(output.frame, frames, pixels),
         "stillness": losses.global_mean((displacement.abs().sum(-1) * unmoved).sum(), unmoved.sum()),
         "handle": handle_error(output, batch),
+        "paint": losses.global_mean((shares[:, PAINT] * unknown).sum(), unknown.sum()),
         "path": path_error(model, context, batch),
     }
     return {name: getattr(weights, name) * value for name, value in terms.items()}

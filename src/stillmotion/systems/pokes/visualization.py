@@ -212,7 +212,7 @@ def find_parts(
     Returns:
         S x S, `uint8`: 0 is background, parts count from 1; all 0 where no figure is found.
     """
-    figure = (torch.sigmoid(networks.figure(context))[0, 0] > 0.5).cpu().numpy()
+    figure = (torch.sigmoid(context.figure)[0, 0] > 0.5).cpu().numpy()
     rows, columns = np.nonzero(figure)
     if len(rows) < parts:
         return np.zeros(figure.shape, np.uint8)
