@@ -43,6 +43,14 @@ def penn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def real(strips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of folders of real clips, of which one is there."""
+    folder = tmp_path_factory.mktemp("real")
+    (folder / "weizmann").symlink_to(strips)
+    return folder
+
+
 def test_every_shipped_model_has_its_recipe() -> None:
     zoo = Path(__file__).parents[1] / "src" / "stillmotion" / "zoo"
     assert {path.stem for path in MODELS} == {folder.name for folder in zoo.iterdir() if folder.is_dir()}
@@ -50,8 +58,8 @@ def test_every_shipped_model_has_its_recipe() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", MODELS, ids=lambda path: path.stem)
-def test_recipe_runs_small(recipe: Path, strips: Path, penn: Path, tmp_path: Path) -> None:
-    folders = {"WEIZMANN": str(strips), "PENN": str(penn), "DIGITS": ""}
+def test_recipe_runs_small(recipe: Path, strips: Path, penn: Path, real: Path, tmp_path: Path) -> None:
+    folders = {"WEIZMANN": str(strips), "PENN": str(penn), "REAL": str(real), "DIGITS": ""}
     settings = {**os.environ, "PYTHON": sys.executable, **folders}
     done = subprocess.run(
         ["bash", str(recipe), "--smoke", str(tmp_path)], env=settings, capture_output=True, text=True, check=False
