@@ -29,7 +29,7 @@ WEIGHTS = {
     "photometric": 7.0,
     "stillness": 11.0,
     "handle": 17.0,
-    "paint": 19.0,
+    "filled": 19.0,
     "path": 13.0,
 }
 
@@ -86,7 +86,7 @@ def test_every_term_by_hand() -> None:
     assert found["photometric"] == pytest.approx(0.25)  # grey on grey: no pixel changes, all weigh alike
     assert found["stillness"] == pytest.approx(7 / HALF, rel=1e-5)  # |-4| + |3|, where nothing moves
     assert found["handle"] == pytest.approx(3 / HALF, rel=1e-3)
-    assert found["paint"] == 0  # all is known
+    assert found["filled"] == 0  # all is known
     assert found["path"] == pytest.approx(path_error(network, context, batch).item())
     assert [CLASS_WEIGHTS[source] for source in (WARPED, STATIC, PLATE, PAINT)] == [1.0, 0.3, 2.0, 2.0]
 
@@ -100,8 +100,8 @@ def test_terms_without_truth_are_zero() -> None:
     batch["swing_known"].zero_()
     batch["present"] = torch.zeros(1, 2, 3)
     terms = field_losses(network, network.begin(still), output_by_hand([0.25] * 4), batch, FieldLossConfig())
-    assert {name for name, value in terms.items() if value == 0} == set(WEIGHTS) - {"photometric", "paint"}
-    assert terms["paint"].item() == pytest.approx(0.25 * FieldLossConfig().paint)
+    assert {name for name, value in terms.items() if value == 0} == set(WEIGHTS) - {"photometric", "filled"}
+    assert terms["filled"].item() == pytest.approx(0.5 * FieldLossConfig().filled)
 
 
 def test_what_changes_weighs_more() -> None:

@@ -164,6 +164,14 @@ def test_a_hand_holds_the_figure_and_not_the_background(probability: float, firm
     torch.testing.assert_close(moved, (-(0.2 + 0.8 * firm) * offset).expand(1, 9, 9, 2), atol=1e-4, rtol=0)
 
 
+def test_a_hand_finds_a_figure_two_pixels_away() -> None:
+    """Columns of 33 are a sixteenth apart; the figure begins at 20, and 18 still reaches it."""
+    figure = torch.full((1, 1, 33, 33), -5.0)
+    figure[..., 20:] = 5.0
+    places = [handles_of((((column - 16) / 16, 0.0), (0.1, 0.0))) for column in (17, 18)]
+    assert [grip(figure, place).item() for place in places] == [0.0, 1.0]
+
+
 def test_the_figure_has_no_gradient_from_the_hand() -> None:
     figure = torch.zeros(1, 1, 9, 9, requires_grad=True)
     assert not grip(figure, handles_of(((0.0, 0.0), (0.5, 0.0)))).requires_grad

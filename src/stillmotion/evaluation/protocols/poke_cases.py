@@ -1,8 +1,8 @@
 """Cases of the protocol `pokes`: a still, one poke and its true outcome.
 
 Of a clip of the world `plants` there are three: its own poke and the other poke, both with their true outcome, and a
-poke of the background, whose true outcome is a still video. Any other clip has one, with a poke simulated from the
-optical flow between its first and its last frame (Blattmann et al., CVPR 2021, Sec. 3.2).
+poke of the background, whose true outcome is a still video. Any other clip is cut into windows, each with a poke
+simulated from the optical flow between its first and its last frame (Blattmann et al., CVPR 2021, Sec. 3.2).
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from stillmotion.data.clip import Clip
+from stillmotion.data.clip import Clip, evenly
 from stillmotion.data.flow import find_flow
 from stillmotion.errors import StillmotionError
 from stillmotion.evaluation.protocols.columns import Case
 
 LENGTH = 10  # frames after the still
+WINDOWS = 8  # of a clip without known motion, at most
 SEED = 0  # of the places of background pokes, and of the poked pixels of clips that know no motion
 SHORTEST = 1 / 32  # of the width: a shorter poke asks for no motion that could be measured
 CLEARANCE = 6  # pixels between a background poke and what moves
@@ -60,7 +61,7 @@ def poke_cases(clips: Sequence[Clip]) -> list[Case]:
         rng = np.random.default_rng([SEED, i])
         cases += world_cases(clip, rng) if "other_frames" in clip.tracks else simulated_cases(clip, rng)
     if not cases:
-        raise StillmotionError(f"Nothing moves in the first {LENGTH + 1} frames of these clips; take others.")
+        raise StillmotionError("Nothing moves in these clips; take others.")
     return cases
 
 
@@ -108,11 +109,20 @@ def background_place(clip: Clip, vector: np.ndarray, rng: np.random.Generator) -
 
 
 def simulated_cases(clip: Clip, rng: np.random.Generator) -> list[Case]:
-    """The case `own` of a clip without known motion, its poke simulated from flow; none where nothing moves."""
-    frames = np.asarray(clip.frames)[: LENGTH + 1]
-    start, end = simulated_poke(flow_from_first_to_last(frames), rng)
-    known = is_long(start, end, clip)
-    return [PokeCase(clip.name, frames[0], frames, clip, "own", start, end)] if known else []
+    """The cases of a clip without known motion: windows, evenly chosen, in which something moves.
+
+    The first begins with the clip; real things often rest before they are poked.
+    """
+    cases: list[Case] = []
+    whole = (len(clip) - 1) // LENGTH
+    for start in (evenly(whole, WINDOWS) * LENGTH).tolist():
+        frames = np.asarray(clip.frames[start : start + LENGTH + 1])
+        name = f"{clip.name}--{start}" if start else clip.name
+        place, end = simulated_poke(flow_from_first_to_last(frames), rng)
+        if is_long(place, end, clip):
+            window = Clip(name, frames, clip.fps, meta=clip.meta)
+            cases.append(PokeCase(name, frames[0], frames, window, "own", place, end))
+    return cases
 
 
 def simulated_poke(motion: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

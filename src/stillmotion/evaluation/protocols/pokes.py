@@ -16,6 +16,7 @@ from stillmotion.evaluation.protocols.poke_cases import (
     LENGTH,
     SEED,
     SHORTEST,
+    WINDOWS,
     PokeCase,
     as_poke,
     poke_cases,
@@ -63,8 +64,9 @@ PROTOCOL = Protocol(
     definition=f"frame 0 of each clip is the still, followed by {LENGTH} frames, with three pokes as controls: the "
     "clip's own and the other one, each to where the poked point is in the last frame (both outcomes are known), and "
     f"the clip's own vector at a random place of the background {CLEARANCE} pixels or more from what moves (the "
-    f"still is the outcome; seed {SEED}); of a clip that knows no other outcome one poke, simulated from the optical "
-    f"flow (DIS) from frame 0 to frame {LENGTH}; pokes under {SHORTEST:g} of the width are left out; '{DRAGS}' "
+    f"still is the outcome; seed {SEED}); a clip that knows no other outcome is cut into windows of {LENGTH + 1} "
+    f"frames, of which at most {WINDOWS} are taken, each with a poke simulated from the optical flow (DIS) over it; "
+    f"pokes under {SHORTEST:g} of the width are left out; '{DRAGS}' "
     f"is of frame {LENGTH} alone, of pokes whose hand holds on until then",
     cases=poke_cases,
     predictor=feed(lambda system, case: control_of(case), facts=(FIELD,)),

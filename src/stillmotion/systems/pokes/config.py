@@ -133,7 +133,8 @@ class FieldLossConfig:
     photometric: Weight = 5.0  # L1 of frames, weighted by motion
     stillness: Weight = 5.0  # displacement where nothing moves
     handle: Weight = 3.0  # end-point error where the handles are
-    paint: Weight = 0.1  # share of paint where a clip does not know what is hidden: paint hides faults and blurs
+    filled: Weight = 0.2  # share of plate and paint where a clip does not know what is hidden: they hide faults
+    perceptual: Weight = 0.2  # if `losses.perceptual` names a network
     path: Weight = 5.0  # of handles that are let go or pushed
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from stillmotion import geometry
 from stillmotion.nn.unet import ConvBlock, Encoder
@@ -33,6 +34,9 @@ FOLLOWS = -2.0
 GRIP_FROM, GRIP_FULL = 0.3, 0.7
 """Probability of the figure where a hand takes the still: from the first on what is held goes with the hand, from the
 second on all the way. Below, the hand is on the background and nothing goes with it."""
+
+REACHES = 2
+"""Pixels around a hand within which it finds the figure; pokes on the background are farther away."""
 
 LEAST_FOLLOW = 0.2
 """Smallest share that what a handle lacks is divided by."""
@@ -144,11 +148,14 @@ class FieldNetwork(nn.Module):
 def grip(figure: Tensor, handles: Handles) -> Tensor:
     """How firmly hands hold the still, N x M in [0, 1]: fully on its figure, not at all on the background.
 
+    A hand finds a figure that is `REACHES` pixels away: nobody pokes better than that, nor does estimated flow.
+
     Args:
         figure: N x 1 x S x S, logits; without gradient, for the figure has a truth of its own.
         handles: N x M; free ones are not held.
     """
-    probability = torch.sigmoid(sample_at(figure.detach(), handles.place))[..., 0]
+    near = F.max_pool2d(figure.detach(), 2 * REACHES + 1, stride=1, padding=REACHES)
+    probability = torch.sigmoid(sample_at(near, handles.place))[..., 0]
     firm = ((probability - GRIP_FROM) / (GRIP_FULL - GRIP_FROM)).clamp(0, 1)
     return firm * handles.present * handles.held
 

@@ -211,7 +211,7 @@ def field_losses(
         "photometric": losses.weighted_l1(output.frame, frames, pixels),
         "stillness": losses.global_mean((displacement.abs().sum(-1) * unmoved).sum(), unmoved.sum()),
         "handle": handle_error(output, batch),
-        "paint": losses.global_mean((shares[:, PAINT] * unknown).sum(), unknown.sum()),
+        "filled": losses.global_mean((shares[:, [PLATE, PAINT]].sum(1) * unknown).sum(), unknown.sum()),
         "path": path_error(model, context, batch),
     }
     return {name: getattr(weights, name) * value for name, value in terms.items()}
