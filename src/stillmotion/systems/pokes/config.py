@@ -133,8 +133,7 @@ class FieldLossConfig:
     photometric: Weight = 5.0  # L1 of frames, weighted by motion
     stillness: Weight = 5.0  # displacement where nothing moves
     handle: Weight = 3.0  # end-point error where the handles are
-    filled: Weight = 0.2  # share of plate and paint where a clip does not know what is hidden: they hide faults
-    perceptual: Weight = 0.2  # if `losses.perceptual` names a network
+    filled: Weight = 0.4  # share of plate and paint where a clip does not know what is hidden: they hide faults
     path: Weight = 5.0  # of handles that are let go or pushed
 
 

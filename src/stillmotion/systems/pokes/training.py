@@ -81,7 +81,6 @@ class FieldStage:
         self.model, self.config, self.preview_clips = model, config, preview_clips
         self.steps, self.batch = stage.steps, stage.batch
         self.dataset = MomentDataset(clips, config, seed)
-        self.perceptual = losses.perceptual_network(config.losses.perceptual)
         self.networks: Mapping[str, nn.Module] = {"model": model}
         self.ema: Mapping[str, nn.Module] = {"model": model}
         self.optimizers = {"model": AdamW(model.parameters(), stage.learning_rate, (0.9, 0.99), weight_decay=0.01)}
@@ -101,15 +100,10 @@ class FieldStage:
         handles = Handles(*(batch[name].flatten(0, 1) for name in Handles._fields))
         count = batch["frames"].shape[1] - 1
         output = self.model(self.model.expand(context, count), handles)
-        weights = self.config.field_losses
-        terms = losses.field_losses(self.model, context, output, batch, weights)
-        if self.perceptual is not None:
-            frames = batch["frames"][:, 1:].flatten(0, 1)
-            distance = losses.perceptual_distance(self.perceptual, output.frame * 2 - 1, frames * 2 - 1)
-            terms["perceptual"] = weights.perceptual * distance
+        terms = losses.field_losses(self.model, context, output, batch, self.config.field_losses)
         update("model", sum(terms.values(), torch.zeros_like(terms["figure"])), clip_grad=self.clip_grad)
         length, moving = batch["displacement"].norm(dim=-1), batch["moving"]
-        terms["copy"] = weights.displacement * (length * moving).sum() / moving.sum().clamp_min(1)
+        terms["copy"] = self.config.field_losses.displacement * (length * moving).sum() / moving.sum().clamp_min(1)
         return {name: value.detach() for name, value in terms.items()}
 
     @property
