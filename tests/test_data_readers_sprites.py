@@ -219,3 +219,21 @@ def test_the_command_takes_only_what_is_asked_for(layers: Path, tmp_path: Path) 
     )
     assert done == 0
     assert {clip.meta["action"] for clip in open_dataset(tmp_path / "out")} == {"walk", "slash"}
+
+
+def test_what_is_not_composed_is_counted(tmp_path: Path) -> None:
+    for kind in KINDS:
+        (tmp_path / kind).mkdir()
+        Image.fromarray(sheet(kind, 1)).save(tmp_path / kind / "1.png", compress_level=1)
+    for name in ("SOURCE.txt", "hats/1.png", "shoes/2.png", "hair/notes.txt", "hair/old/1.png", "topwear/.DS_Store"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for i in range(2, 9):
+        (tmp_path / "body" / f"{i}.png").write_bytes((tmp_path / "body" / "1.png").read_bytes())
+    assert READERS["sprites"](tmp_path).passed_over == {
+        ".txt files": 1,
+        "beside the folders of layers": 2,
+        "folders beside sheets": 1,
+        "hidden or made by a system": 1,
+        "sheets that are not composed": 3,
+    }

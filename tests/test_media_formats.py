@@ -97,6 +97,27 @@ def test_heic_names_the_package_that_reads_it(tmp_path: Path, monkeypatch: pytes
         Image.ID.remove("HEIF")
 
 
+def test_heic_as_phones_make_it(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    made = pillow_heif.from_pillow(Image.fromarray(SMOOTH))
+    made.save(tmp_path / "a.heic", quality=95, chroma=444, exif=exif.tobytes())
+    assert sniff(tmp_path / "a.heic") == "picture"
+    picture = read_picture(tmp_path / "a.heic")
+    assert np.abs(picture.astype(int) - np.rot90(SMOOTH, -1)).mean() < 4
+    with Image.open(tmp_path / "a.heic") as image:
+        assert np.array_equal(decode_image(image, "given"), picture)
+    clear = np.dstack([SMOOTH, np.full(SMOOTH.shape[:2], 102, np.uint8)])
+    made = pillow_heif.from_pillow(Image.fromarray(clear))
+    made.add_from_pillow(Image.fromarray(SMOOTH[::-1].copy()))  # beside the main picture
+    made.save(tmp_path / "b.heic", quality=95, chroma=444)
+    assert sniff(tmp_path / "b.heic") == "picture"
+    assert np.abs(read_picture(tmp_path / "b.heic") - (0.4 * SMOOTH + 0.6 * 255)).mean() < 4
+    (tmp_path / "c.heic").write_bytes((tmp_path / "a.heic").read_bytes()[:-100])
+    refuses("c.heic' is damaged; export it again", read_picture, tmp_path / "c.heic", error=MediaError)
+
+
 @pytest.mark.parametrize(
     ("head", "kind"),
     [

@@ -1,6 +1,7 @@
 """Basel Face Models in made files of their layouts."""
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,9 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     assert "2009" in refused(read_basel_model, tmp_path / "model2017-1_bfm_nomouth.h5")
     (tmp_path / "text.mat").write_text("not a matrix, and long enough to be read as a header " * 5)
     assert "MATLAB" in refused(read_basel_model, tmp_path / "text.mat")
+    # Format 4: doubles, 2**31 - 1 x 2**15, and nothing of them.
+    (tmp_path / "huge.mat").write_bytes(struct.pack("<5i", 0, 2**31 - 1, 2**15, 0, 2) + b"a\0")
+    assert "larger than the memory" in refused(read_basel_model, tmp_path / "huge.mat")
     io.savemat(tmp_path / "other.mat", {"a": 1})
     assert "not a Basel Face Model" in refused(read_basel_model, tmp_path / "other.mat")
     io.savemat(tmp_path / "part.mat", {"shapeMU": np.zeros((3, 1))})

@@ -19,6 +19,7 @@ from stillmotion import media
 from stillmotion.data.clip import Clip
 from stillmotion.data.info import DatasetInfo
 from stillmotion.data.shards import write_dataset
+from test_media_deinterlacing import interlaced
 from test_training_gan import Gan, train
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -68,6 +69,7 @@ def pictures(folder: Path) -> None:
     for name in ("a.mp4", "a.webm", "a.gif", "strip.png"):
         media.write_video(folder / name, iter(FRAMES), 10)
         keep(f"video/{name}", (folder / name).read_bytes())
+    keep("video/interlaced.mpg", interlaced(folder / "a.mpg", size=32).read_bytes())
 
 
 def folders(folder: Path) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Concatenate, Literal, ParamSpec
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from stillmotion.media import Limits, MediaError
 from stillmotion.media.pictures import WHITE, open_image
 
 Kind = Literal["video", "frames", "strip", "drawn"]
+P = ParamSpec("P")
 
 VIDEO_ENDINGS = (
     ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".webm", ".mkv", ".avi", ".gif",
@@ -81,7 +83,20 @@ class Found:
     passed_over: Mapping[str, int] = field(default_factory=dict)  # why, and how many files (a folder counts as one)
 
 
-def find_sources(root: Path, layout: str = "auto") -> Found:
+def counting(reader: Callable[Concatenate[Path, Counter[str], P], Found]) -> Callable[Concatenate[Path, P], Found]:
+    """A reader whose second argument counts, by the reason, the files that it passes over."""
+
+    @functools.wraps(reader)
+    def read(root: Path, *args: P.args, **more: P.kwargs) -> Found:
+        passed_over: Counter[str] = Counter()
+        found = reader(root, passed_over, *args, **more)
+        return replace(found, passed_over=dict(sorted((+passed_over).items())))
+
+    return read
+
+
+@counting
+def find_sources(root: Path, passed_over: Counter[str], layout: str = "auto") -> Found:
     """Find clips in a folder and its subfolders.
 
     With `train` and `test` subfolders these are the splits and nothing beside them is taken; else 20 % are
@@ -96,9 +111,7 @@ def find_sources(root: Path, layout: str = "auto") -> Found:
     """
     if layout not in LAYOUTS:
         raise StillmotionError(f"There is no layout {layout!r}: choose from {', '.join(LAYOUTS)}.")
-    passed_over: Counter[str] = Counter()
-    found = split_found(*walk(root, LAYOUTS[layout], passed_over), 0.2)
-    return replace(found, passed_over=dict(sorted(passed_over.items())))
+    return split_found(*walk(root, LAYOUTS[layout], passed_over), 0.2)
 
 
 def split_found(
@@ -116,10 +129,12 @@ def split_found(
     return Found(random_split(sources, share, by), rule, title, refused)
 
 
-def walk(root: Path, kinds: Sequence[Kind], passed_over: Counter[str] | None = None) -> tuple[list[Source], bool]:
+def walk(
+    root: Path, kinds: Sequence[Kind], passed_over: Counter[str], read: Collection[str] = ()
+) -> tuple[list[Source], bool]:
     """List the sources below `root` in natural order, and tell whether train and test folders split them.
 
-    What is no source is counted in `passed_over` by the reason.
+    What is no source is counted in `passed_over` by the reason, but for files with the names `read`.
 
     Raises:
         StillmotionError: no such folder, or nothing in it.
@@ -127,13 +142,13 @@ def walk(root: Path, kinds: Sequence[Kind], passed_over: Counter[str] | None = N
     if not root.is_dir():
         raise StillmotionError(f"{str(root)!r} is not a folder: give one that holds videos or frames.")
     splits = [root / name for name in SPLIT_FOLDERS if (root / name).is_dir()]
-    passed_over = Counter() if passed_over is None else passed_over
-    if splits and (beside := sum(entry not in splits for entry in root.iterdir())):
+    if splits:
+        beside = sum(entry not in splits and entry.name not in read for entry in root.iterdir())
         passed_over["beside the folders train and test"] += beside
     sources = []
     for base in splits or [root]:
         split = base.name if splits else None
-        sources += [replace(source, split=split) for source in _walk(base, base, kinds, set(), passed_over)]
+        sources += [replace(source, split=split) for source in _walk(base, base, kinds, set(), passed_over, read)]
     if not sources:
         raise StillmotionError(f"No {', no '.join(kinds)} in {str(root)!r}: check the folder and the layout.")
     return sources, bool(splits)
@@ -231,13 +246,20 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def _walk(
-    folder: Path, base: Path, kinds: Sequence[Kind], seen: set[Path], passed_over: Counter[str]
+    folder: Path,
+    base: Path,
+    kinds: Sequence[Kind],
+    seen: set[Path],
+    passed_over: Counter[str],
+    read: Collection[str],
 ) -> Iterator[Source]:
     real = folder.resolve()
     if real in seen:  # a link back up
+        passed_over["links to folders that are taken already"] += 1
         return
     seen.add(real)
-    roles = {Path(entry): _role(entry) for entry in sorted(os.scandir(folder), key=lambda e: natural_key(e.name))}
+    entries = sorted(os.scandir(folder), key=lambda entry: natural_key(entry.name))
+    roles = {Path(entry): file_role(entry) for entry in entries if entry.name not in read}
     pictures = [path for path, role in roles.items() if role == "picture"]
     thumbnails = "video" in roles.values() or (folder != base and _named_as_videos(pictures, folder.parent))
     kind, refusal = _picture_kind(pictures, thumbnails, kinds)
@@ -245,7 +267,7 @@ def _walk(
         yield Source(folder, _joined(folder, base) or real.name, "frames")
     for path, role in roles.items():
         if role == "folder":
-            yield from _walk(path, base, kinds, seen, passed_over)
+            yield from _walk(path, base, kinds, seen, passed_over, read)
         elif role == "video" and "video" in kinds:
             yield Source(path, _joined(path.with_suffix(""), base), "video")
         elif role == "picture" and kind == "strip":
@@ -259,7 +281,7 @@ def _walk(
             passed_over[role] += 1
 
 
-def _role(entry: os.DirEntry[str]) -> str:
+def file_role(entry: os.DirEntry[str]) -> str:
     """`folder`, `video`, `picture`, or why it is none of these."""
     name = entry.name.lower()
     if name.startswith(".") or name in SYSTEM_NAMES:

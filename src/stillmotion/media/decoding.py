@@ -20,6 +20,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from stillmotion.media.containers import FileType, is_truncated
+from stillmotion.media.deinterlacing import progressive
 from stillmotion.media.display import pixel_aspect, to_rgb
 from stillmotion.media.pictures import MAX_FPS, MIN_FPS, Limits, MediaError
 
@@ -264,7 +265,7 @@ def _frames(
     partial = info.frames - 1 if kind == "gif" and not info.complete else None
     start: float | None = None
     time = 0.0
-    for count, (frame, flushed) in enumerate(_decode(packets, stream, info.complete)):
+    for count, (frame, flushed) in enumerate(progressive(_decode(packets, stream, info.complete))):
         previous = time
         if begins is not None and count < len(begins):
             time = begins[count]

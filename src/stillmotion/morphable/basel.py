@@ -71,7 +71,10 @@ def _read_mat(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise StillmotionError(f"The face model {path} does not exist.")
     with parsing(f"The face model {path}", "this is not a readable MATLAB file"):
-        return {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
+        try:
+            return {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
+        except MemoryError as error:  # scipy believes what a file says of its sizes
+            raise ValueError("it says that it is larger than the memory") from error
 
 
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

@@ -18,7 +18,7 @@ from scipy.io import loadmat
 
 from stillmotion.data.info import Quarantined
 from stillmotion.data.pose import JOINTS
-from stillmotion.data.sources import PICTURE_ENDINGS, Found, Source, match_names, split_found, walk
+from stillmotion.data.sources import PICTURE_ENDINGS, Found, Source, counting, match_names, split_found, walk
 from stillmotion.errors import StillmotionError
 
 PENN_CLASSES = {
@@ -43,7 +43,8 @@ _PENN_LINE = re.compile(r"frames/(\d{4})\s+\d{1,2}$")
 _STRIP_NAME = re.compile(r"(?P<action>[a-z]+(_[a-z]+)*)_(?P<number>\d{1,4})$")
 
 
-def penn_action(root: Path, paper: str | None = None) -> Found:
+@counting
+def penn_action(root: Path, passed_over: Counter[str], paper: str | None = None) -> Found:
     """Penn Action: the folders of frames `frames/0001` and their labels `labels/0001.mat`.
 
     Known: 2326 clips of 15 actions, frames `000001.jpg` and so on, whose rate is not known (`prepare(fps=...)` states
@@ -60,6 +61,7 @@ def penn_action(root: Path, paper: str | None = None) -> Found:
 
     Args:
         root: the folder that holds `frames` and `labels`.
+        passed_over: see `counting`.
         paper: take the classes of the paper `actions` or `structures` (see `PENN_CLASSES`); None for all.
 
     Raises:
@@ -67,8 +69,12 @@ def penn_action(root: Path, paper: str | None = None) -> Found:
     """
     if not (root / "labels").is_dir() or not (root / "frames").is_dir():
         raise StillmotionError(f"{str(root)!r} does not hold the folders frames and labels of Penn Action.")
-    sources, _ = walk(root / "frames", ("frames",))
+    sources, _ = walk(root / "frames", ("frames",), passed_over)
     named, refused = match_names(sources, root, _PENN_NAME, "NNNN")
+    beside = {"frames", "labels", *PENN_LISTS}
+    passed_over["beside the folders frames and labels"] += sum(entry.name not in beside for entry in root.iterdir())
+    labels = {f"{source.name}.mat" for source in named}
+    passed_over["files in labels of no clip"] += sum(p.name not in labels for p in (root / "labels").iterdir())
     clips = []
     for source in named:
         try:
@@ -77,13 +83,15 @@ def penn_action(root: Path, paper: str | None = None) -> Found:
             refused.append(Quarantined(source.path.relative_to(root).as_posix(), str(error)))
     if paper:
         wanted = {_bare(action) for action in PENN_CLASSES[paper]}
-        clips = [clip for clip in clips if _bare(clip.meta["action"]) in wanted]
+        every, clips = clips, [clip for clip in clips if _bare(clip.meta["action"]) in wanted]
+        passed_over["clips of other actions"] += len(every) - len(clips)
     if not clips:
         reason = f" (first left out: {refused[0].reason})" if refused else ""
         raise StillmotionError(f"No clip in {str(root)!r} can be taken{reason}.")
     rule = "the labels' `train`"
     if paper == "actions":
-        clips, rule = _split_for_actions(root, clips)
+        every, (clips, rule) = clips, _split_for_actions(root, clips)
+        passed_over["clips that the lists do not name"] += len(every) - len(clips)
     return Found(clips, rule, "Penn Action", refused)
 
 
@@ -184,14 +192,15 @@ def _read_list(path: Path) -> list[str]:
     return labels
 
 
-def penn_strips(root: Path) -> Found:
+@counting
+def penn_strips(root: Path, passed_over: Counter[str]) -> Found:
     """Clips of Penn Action as strips named `ACTION_NUMBER.png` (`jumping_jacks_3.png`), 20 frames per second.
 
     Known: the example clips of the paper "Learning to Forecast and Refine Residual Motion" (ECCV 2018), 64 x 64, 20
     frames per second. Meta `action`, `number` (int). Assumed: without train and test folders the numbers 6 and 7 of
     each action are for testing; `where(number=6)` are those to validate on.
     """
-    sources, has_splits = walk(root, ("strip",))
+    sources, has_splits = walk(root, ("strip",), passed_over)
     named, refused = match_names(sources, root, _STRIP_NAME, "ACTION_NUMBER")
     clips = [
         replace(source, fps=20.0, meta={"action": source.meta["action"], "number": int(source.meta["number"])})

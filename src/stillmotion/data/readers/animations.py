@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 from stillmotion.data.info import Quarantined
-from stillmotion.data.sources import Found, split_found, walk
+from stillmotion.data.sources import Found, counting, split_found, walk
 from stillmotion.errors import StillmotionError
 from stillmotion.media import Limits, MediaError
 from stillmotion.media.pictures import WHITE
@@ -18,7 +19,8 @@ _EMOJI = re.compile(r"1f[0-9a-f]{3}")
 _COLOUR = re.compile(r"#?([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 
 
-def webp(root: Path, ground: tuple[int, int, int] = WHITE) -> Found:
+@counting
+def webp(root: Path, passed_over: Counter[str], ground: tuple[int, int, int] = WHITE) -> Found:
     """Animated WebP files; what is transparent shows the ground.
 
     Known: the 63 animals of Fluent Emoji (U+1F400 to U+1F43F), 256 x 256, 56 to 73 frames of 42 milliseconds, named
@@ -28,13 +30,15 @@ def webp(root: Path, ground: tuple[int, int, int] = WHITE) -> Found:
 
     Args:
         root: the folder.
+        passed_over: see `counting`.
         ground: RGB.
 
     Raises:
         StillmotionError: there are no such files.
     """
-    sources, has_splits = walk(root, ("strip",))
+    sources, has_splits = walk(root, ("strip",), passed_over)
     files = [source for source in sources if source.path.suffix.lower() == ".webp"]
+    passed_over["pictures that are no .webp"] += len(sources) - len(files)
     moving, refused = [], []
     for source in files:
         try:

@@ -6,12 +6,13 @@ Its Human3.6M is that of `take_directions`. "Release" is the code that its autho
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from stillmotion.data.info import Quarantined
-from stillmotion.data.sources import Found, Source, match_names, split_found, walk
+from stillmotion.data.sources import Found, Source, counting, match_names, split_found, walk
 from stillmotion.errors import StillmotionError
 
 PLANTS_TRAIN_SHARE = 0.8
@@ -25,7 +26,8 @@ _IPER_LINE = re.compile(r"(\d{3})[/_](\d{1,3})[/_](\d)$")
 _TAI_CHI_HD_NAME = re.compile(r"(?P<video>[^#]+)")
 
 
-def poking_plants(root: Path) -> Found:
+@counting
+def poking_plants(root: Path, passed_over: Counter[str]) -> Found:
     """PokingPlants: the first 80 % of every video are for training, the last 20 % for testing.
 
     Known (release): Matroska videos `VID_OBJECT_TAKE...` (`VID_0_3_1024x1024.mkv`); this split, of which the paper
@@ -34,7 +36,7 @@ def poking_plants(root: Path) -> Found:
     and the second one of its videos (meta `take`, int); folders of frames with such names serve as well. The two
     clips of a video are called NAME_train and NAME_test. Train and test folders are taken as they are, without a cut.
     """
-    sources, has_splits = walk(root, ("video", "frames"))
+    sources, has_splits = walk(root, ("video", "frames"), passed_over)
     named, refused = match_names(sources, root, _PLANT_NAME, "VID_OBJECT_TAKE")
     clips: list[Source] = []
     for source in named:
@@ -58,7 +60,8 @@ def _cut(source: Source, share: float) -> list[Source]:
     ]
 
 
-def iper(root: Path) -> Found:
+@counting
+def iper(root: Path, passed_over: Counter[str]) -> Found:
     """iPER: 30 actors who show an A-pose or move freely in different clothes.
 
     Known: videos `ACTOR_CLOTHES_MOTION.mp4` (`001_10_2.mp4`) or folders of frames `001/10/2` at any depth, 30 frames
@@ -72,7 +75,7 @@ def iper(root: Path) -> Found:
     Raises:
         StillmotionError: nothing has such a name, or a list cannot be understood.
     """
-    sources, has_splits = walk(root, ("video", "frames"))
+    sources, has_splits = walk(root, ("video", "frames"), passed_over, read=IPER_LISTS)
     named, refused = [], []
     for source in sources:
         if match := _IPER_NAME.search(source.name):
@@ -137,7 +140,8 @@ def _read_list(path: Path) -> set[str]:
     return labels
 
 
-def tai_chi_hd(root: Path) -> Found:
+@counting
+def tai_chi_hd(root: Path, passed_over: Counter[str]) -> Found:
     """Tai-Chi-HD in the layout of the first-order model's loader.
 
     Known (paper): 280 videos, 252 for training and 28 for testing, 211 and 54 thousand frames; a temporal stride of
@@ -146,7 +150,7 @@ def tai_chi_hd(root: Path) -> Found:
     one in ten of the videos is for testing, which gives 28 of 280, and no video is in both. A folder of frames takes
     `prepare(fps=...)`, since its rate is not known.
     """
-    sources, has_splits = walk(root, ("video", "frames"))
+    sources, has_splits = walk(root, ("video", "frames"), passed_over)
     named, refused = match_names(sources, root, _TAI_CHI_HD_NAME, "VIDEO#FIRST#LAST")
     found = split_found(named, has_splits, 0.1, "Tai-Chi-HD", refused, by="video")
     return found if has_splits else replace(found, split_rule="10 % of the videos at random for testing (seed 0)")

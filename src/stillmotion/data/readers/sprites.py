@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import product
@@ -11,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stillmotion.data.sources import Found, Source, natural_key
+from stillmotion.data.sources import Found, Source, counting, file_role, natural_key
 from stillmotion.errors import StillmotionError
 from stillmotion.media import Limits, MediaError
 from stillmotion.media.pictures import open_image
@@ -34,9 +36,11 @@ TERMS = "CC BY-SA 3.0 / GPL 3.0, Liberated Pixel Cup, credits in SOURCE.txt"
 
 _EACH = 6  # layers of each kind that the paper combines
 _TEST_SHARE = 0.1
+_NOT_COMPOSED = {"picture": "sheets that are not composed", "folder": "folders beside sheets", "video": "videos"}
 
 
-def sprites(root: Path, characters: int | None = None, ground: str = "black") -> Found:
+@counting
+def sprites(root: Path, passed_over: Counter[str], characters: int | None = None, ground: str = "black") -> Found:
     """Sprites, composed from the layers `body`, `bottomwear`, `topwear`, `hair` and the shoes `shoes/1.png`.
 
     Known: each layer is a sheet of 832 x 1344 pixels, 13 x 21 cells of 64 x 64; the first six layers of each kind
@@ -51,6 +55,7 @@ def sprites(root: Path, characters: int | None = None, ground: str = "black") ->
 
     Args:
         root: the folder with the folders of layers.
+        passed_over: see `counting`.
         characters: how many to compose, a tenth of them for testing; None for all.
         ground: `black`, `colour` (one random colour a clip) or `grass` (a random tile of 16 x 16 pixels, repeated).
 
@@ -60,6 +65,7 @@ def sprites(root: Path, characters: int | None = None, ground: str = "black") ->
     sheets = {kind: _layers(root, kind) for kind in LAYERS}
     if not (root / SHOES).is_file():
         raise StillmotionError(f"There is no {SHOES} in {str(root)!r}: give the folder with the layers.")
+    _count_others(root, {*(path for each in sheets.values() for path in each.values()), root / SHOES}, passed_over)
     splits = _splits([tuple(names) for names in product(*sheets.values())], characters)
     sources = [
         source
@@ -77,6 +83,18 @@ def _layers(root: Path, kind: str) -> dict[str, Path]:
     if not paths:
         raise StillmotionError(f"There are no sheets {kind}/*.png in {str(root)!r}: give the folder with the layers.")
     return {path.stem: path for path in paths}
+
+
+def _count_others(root: Path, taken: set[Path], passed_over: Counter[str]) -> None:
+    """Count what lies beside the sheets that are taken."""
+    folders = {path.parent for path in taken}
+    for folder in (root, *folders):
+        for entry in os.scandir(folder):
+            path, role = Path(entry), file_role(entry)
+            if folder == root and path not in folders:
+                passed_over["beside the folders of layers"] += 1
+            elif folder != root and path not in taken:
+                passed_over[_NOT_COMPOSED.get(role, role)] += 1
 
 
 def _splits(combinations: Sequence[tuple[str, ...]], count: int | None) -> dict[tuple[str, ...], str]:

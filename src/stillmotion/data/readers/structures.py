@@ -6,15 +6,18 @@ Its Penn Action is that of `actions`. "Release" is the code that its authors pub
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 from stillmotion.data.info import Quarantined
-from stillmotion.data.sources import PICTURE_ENDINGS, Found, Source, natural_key, split_found, walk
+from stillmotion.data.sources import PICTURE_ENDINGS, Found, Source, counting, natural_key, split_found, walk
 from stillmotion.errors import StillmotionError
 
 MUG_LISTS = {"train": "train", "val": "train", "test": "test"}
 """The release's lists, each with the split of its clips."""
+
+_LIST_FILES = tuple(f"{group}.txt" for group in MUG_LISTS)
 
 MUG_EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
 
@@ -22,7 +25,8 @@ _TITLE = "MUG facial expressions"
 _LINE = re.compile(r"(?P<video>\d{3} [a-z]{1,20} take\d{3}) (?P<picture>img_\d{4}\.[a-z]{3,4})$")
 
 
-def mug(root: Path) -> Found:
+@counting
+def mug(root: Path, passed_over: Counter[str]) -> Found:
     """MUG: folders of frames `SUBJECT/EXPRESSION/TAKE`, as `001/happiness/take000/img_0000.jpg`.
 
     Known: 86 people, six expressions, 19 frames per second; the paper takes a third of the people each to train the
@@ -40,9 +44,9 @@ def mug(root: Path) -> Found:
     if not root.is_dir():
         raise StillmotionError(f"{str(root)!r} is not a folder: give the one with the people's folders.")
     for folder in (root, root.resolve().parent):
-        if all((folder / f"{group}.txt").is_file() for group in MUG_LISTS):
-            return _listed(root, folder)
-    sources, _ = walk(root, ("frames",))
+        if all((folder / name).is_file() for name in _LIST_FILES):
+            return _listed(root, folder, passed_over)
+    sources, _ = walk(root, ("frames",), passed_over, _LIST_FILES)
     clips, refused = [], []
     for source in sources:
         label = " ".join(source.path.resolve().parts[-3:])
@@ -62,7 +66,7 @@ def _clip(path: Path, label: str) -> Source:
     return Source(path, label.replace(" ", "_"), "frames", fps=19.0, meta=meta)
 
 
-def _listed(root: Path, folder: Path) -> Found:
+def _listed(root: Path, folder: Path, passed_over: Counter[str]) -> Found:
     """The videos of the lists in `folder`, in their order."""
     clips: list[Source] = []
     refused: list[Quarantined] = []
@@ -77,18 +81,22 @@ def _listed(root: Path, folder: Path) -> Found:
             path = root.joinpath(*label.split(" "))
             clip = _clip(path, label)
             try:
-                span = _span(path, pictures)
+                span, count = _span(path, pictures)
             except StillmotionError as error:
                 refused.append(Quarantined(path.relative_to(root).as_posix(), str(error)))
                 continue
+            passed_over["pictures before and after those that the lists name"] += count - (span[1] - span[0])
             clips.append(replace(clip, split=split, span=span, meta={**clip.meta, "group": group}))
     if not clips:
         raise StillmotionError(f"The lists in {str(folder)!r} name no folder in {str(root)!r}: check the folder.")
-    return Found(clips, f"the authors' lists ({', '.join(f'{group}.txt' for group in MUG_LISTS)})", _TITLE, refused)
+    named = {root.joinpath(*label.split(" ")) for label in groups}
+    others = [source for source in walk(root, ("frames",), passed_over, _LIST_FILES)[0] if source.path not in named]
+    passed_over["folders that the lists do not name"] += len(others)
+    return Found(clips, f"the authors' lists ({', '.join(_LIST_FILES)})", _TITLE, refused)
 
 
-def _span(path: Path, pictures: list[str]) -> tuple[int, int]:
-    """Where the named pictures lie in a folder, (first, one past the last)."""
+def _span(path: Path, pictures: list[str]) -> tuple[tuple[int, int], int]:
+    """Where the named pictures lie in a folder, (first, one past the last), and how many there are."""
     if not path.is_dir():
         raise StillmotionError("A list names it, but there is no such folder.")
     there = [p.name for p in path.iterdir() if p.suffix.lower() in PICTURE_ENDINGS and not p.name.startswith(".")]
@@ -99,7 +107,7 @@ def _span(path: Path, pictures: list[str]) -> tuple[int, int]:
     found = [places[name] for name in pictures]
     if found != sorted(set(found)):
         raise StillmotionError("Its pictures are not listed in the order of time.")
-    return found[0], found[-1] + 1
+    return (found[0], found[-1] + 1), len(places)
 
 
 def _read_list(path: Path) -> dict[str, list[str]]:

@@ -7,12 +7,22 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from stillmotion.data.info import Quarantined
-from stillmotion.data.sources import PICTURE_ENDINGS, Found, Source, match_names, natural_key, split_found, walk
+from stillmotion.data.sources import (
+    PICTURE_ENDINGS,
+    Found,
+    Source,
+    counting,
+    match_names,
+    natural_key,
+    split_found,
+    walk,
+)
 from stillmotion.errors import StillmotionError
 
 KTH_ACTIONS = ("walking", "jogging", "running")
@@ -30,7 +40,8 @@ _HUMAN36M_NAME = re.compile(r"(?P<action>[A-Za-z]+)( (?P<take>\d))?\.(?P<camera>
 _PUSH_SETS = {"train": ("train", None), "testseen": ("test", "seen"), "testnovel": ("test", "novel")}
 
 
-def kth(root: Path) -> Found:
+@counting
+def kth(root: Path, passed_over: Counter[str]) -> Found:
     """KTH actions: walking, jogging and running; persons 21 to 25 are for testing, the others for training.
 
     Known: videos `personNN_ACTION_dS_uncomp.avi` of 160 x 120 at 25 frames per second, at any depth, and the official
@@ -43,13 +54,14 @@ def kth(root: Path) -> Found:
     Raises:
         StillmotionError: no videos of these actions, or no sequence file.
     """
-    sources, _ = walk(root, ("video",))
+    sources, _ = walk(root, ("video",), passed_over, read=(SEQUENCES,))
     named, refused = match_names(sources, root, _KTH_NAME, "personNN_ACTION_dS_uncomp")
     wanted = [source for source in named if source.meta["action"] in KTH_ACTIONS]
     if not wanted:
         raise StillmotionError(
             f"No walking, jogging or running in {str(root)!r}: unpack these archives of KTH there."
         )
+    passed_over["videos of other actions"] += len(named) - len(wanted)
     spans, broken = _read_sequences(_sequence_file(root))
     clips = []
     for source in wanted:
@@ -102,14 +114,15 @@ def _read_sequences(path: Path) -> tuple[dict[str, list[tuple[int, int]]], dict[
     return spans, broken
 
 
-def weizmann_videos(root: Path) -> Found:
+@counting
+def weizmann_videos(root: Path, passed_over: Counter[str]) -> Found:
     """Weizmann "Actions as Space-Time Shapes", the original videos: `daria_walk.avi`, `lena_run2.avi`.
 
     Known: 9 people, 10 actions, 180 x 144; meta `subject` (a name), `action`, and `take` for Lena's second takes of
     walk, run and skip. The paper does not say its split. Assumed: without train and test folders 20 % of the people
     are for testing, so that no person is in both.
     """
-    sources, has_splits = walk(root, ("video",))
+    sources, has_splits = walk(root, ("video",), passed_over)
     named, refused = match_names(sources, root, _WEIZMANN_VIDEO, "PERSON_ACTION")
     clips = []
     for source in named:
@@ -120,7 +133,8 @@ def weizmann_videos(root: Path) -> Found:
     return split_found(clips, has_splits, 0.2, "Weizmann actions", refused, by="subject")
 
 
-def push(root: Path) -> Found:
+@counting
+def push(root: Path, passed_over: Counter[str]) -> Found:
     """Robot pushing (Finn et al.), as folders of frames; with `stroke.txt` its points become the track `points`.
 
     Known: the folders `push_train`, `push_testseen` and `push_testnovel` (or without `push_`) are the official
@@ -138,14 +152,18 @@ def push(root: Path) -> Found:
         if folder.is_dir() and folder.name.removeprefix("push_") in _PUSH_SETS
     ]
     sources: list[Source] = []
+    read = (f"{STROKE}.txt",)
     for folder in official:
         split, objects = _PUSH_SETS[folder.name.removeprefix("push_")]
         facts = {} if objects is None else {"objects": objects}
         sources += [
             replace(source, name=f"{folder.name}_{source.name}", split=split, meta=facts)
-            for source in walk(folder, ("frames",))[0]
+            for source in walk(folder, ("frames",), passed_over, read)[0]
         ]
-    sources = sources or walk(root, ("frames",))[0]
+    if official:
+        passed_over["beside the folders push_..."] += sum(entry not in official for entry in root.iterdir())
+    sources = sources or walk(root, ("frames",), passed_over, read)[0]
+    passed_over["pictures of strokes"] += sum((source.path / f"{STROKE}.png").is_file() for source in sources)
     clips, refused = [], []
     for source in sources:
         try:
@@ -190,7 +208,8 @@ def _stroke_lines(path: Path) -> Iterator[tuple[float, float]]:
         yield float(match[2]), float(match[1])
 
 
-def human36m(root: Path) -> Found:
+@counting
+def human36m(root: Path, passed_over: Counter[str]) -> Found:
     """Human3.6M: subjects S9 and S11 are for testing, the others for training.
 
     Known: videos `S1/Videos/Directions 1.54138969.mp4` (action, sometimes a take, camera) at 50 frames per second;
@@ -202,7 +221,7 @@ def human36m(root: Path) -> Found:
     Raises:
         StillmotionError: no such video.
     """
-    sources, _ = walk(root, ("video",))
+    sources, _ = walk(root, ("video",), passed_over)
     named, refused = match_names(sources, root, _HUMAN36M_NAME, "ACTION CAMERA below a subject's folder")
     clips = []
     for source in named:
