@@ -383,3 +383,40 @@ def test_gradients_of_keypoints() -> None:
     assert gradcheck(geometry.inverse_2x2, (spread,))
     assert gradcheck(lambda c: geometry.floor_covariance(c, 0.01), (spread,))
     assert gradcheck(lambda p: geometry.to_pixels(geometry.to_normalised(p, (3, 4)), (7, 9)), (mean,))
+
+
+def test_everything_is_computed_where_its_input_is() -> None:
+    """On the device `meta`, which has no values, as it would be on a GPU."""
+    points, matrices = torch.ones(2, 3, 2, device="meta"), torch.ones(2, 3, 2, 2, device="meta")
+    maps, grid = torch.ones(2, 3, 4, 4, device="meta"), torch.ones(2, 4, 4, 2, device="meta")
+    made = [
+        geometry.identity_grid((4, 1), points),
+        geometry.identity_grid((1, 4), points),
+        geometry.to_pixels(points, (4, 4)),
+        geometry.to_normalised(points, (4, 4)),
+        geometry.displacement_to_pixels(points, (4, 4)),
+        geometry.displacement_to_normalised(points, (4, 4)),
+        geometry.resize_grid(grid, (8, 8)),
+        *geometry.soft_argmax(geometry.spatial_softmax(maps)),
+        geometry.floor_covariance(matrices, 0.1),
+        geometry.gaussian_map(points, matrices, (4, 4)),
+        *geometry.place(points),
+        geometry.distance_to_polyline(points[0], points[0, :1]),
+        geometry.distance_to_polyline(points[0], points[1]),
+    ]
+    assert {values.device.type for values in made} == {"meta"}
+
+
+@pytest.mark.parametrize("size", [(1, 5), (5, 1), (1, 1)])
+def test_gaussians_of_a_single_row_or_column(size: tuple[int, int]) -> None:
+    made = geometry.gaussian_map(torch.zeros(1, 1, 2), torch.eye(2).view(1, 1, 2, 2), size)
+    squares = geometry.identity_grid(size).square().sum(-1)
+    torch.testing.assert_close(made[0, 0], (-0.5 * squares).exp())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_places_of_another_type_are_sampled_in_the_pictures_own(dtype: torch.dtype) -> None:
+    image = random(1, 2, 3, 3)
+    grid = geometry.identity_grid((3, 3))[None].to(dtype)
+    for picture in (image, image.double(), image.bfloat16()):
+        torch.testing.assert_close(geometry.warp(picture, grid), picture)

@@ -101,6 +101,7 @@ def test_global_mean_of_one_process() -> None:
     mean.backward()
     assert total.grad == 0.25
     assert losses.global_mean(torch.tensor(6.0), 4).item() == 1.5
+    assert [losses.global_mean(torch.tensor(6.0), count).item() for count in (0.5, torch.tensor(0.5))] == [12, 12]
     assert losses.global_mean(torch.tensor(0.0), 0) == losses.global_mean(torch.tensor(0.0), torch.tensor(0.0)) == 0
     assert losses.global_mean(torch.tensor(1.0, dtype=torch.float64), 3).dtype == torch.float64
 
@@ -159,9 +160,9 @@ def test_weighted_l1_counts_each_pixel_by_its_weight():
 
 def test_pyramid_pools_the_weights_with_the_picture():
     generated, target = torch.zeros(1, 1, 2, 2), torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
-    weights = torch.tensor([[[[4.0, 0.0], [0.0, 0.0]]]])
-    # Full size: 4 * 1 / 4 = 1. Half size: the difference 1/4 with the weight 4/4.
-    assert losses.pyramid_l1(generated, target, levels=2, weights=weights).item() == pytest.approx((1 + 0.25) / 2)
+    weights = torch.tensor([[[[8.0, 0.0], [0.0, 0.0]]]])
+    # Full size: 8 * 1 / 4 = 2. Half size: the difference 1/4 with the weight 8/4.
+    assert losses.pyramid_l1(generated, target, levels=2, weights=weights).item() == pytest.approx((2 + 0.5) / 2)
 
 
 def test_motion_weights_count_what_changes_and_have_mean_one():
@@ -235,3 +236,46 @@ def test_a_sure_and_wrong_figure_costs_a_finite_loss_in_bfloat16_too() -> None:
     loss = losses.figure_cross_entropy(logits, torch.zeros(1, 1, 2, 2))
     assert loss.dtype == torch.float32
     assert loss == 200
+
+
+def test_displacements_are_compared_with_their_target() -> None:
+    predicted, target = torch.tensor([[[[3.0, 1.0]]]]), torch.tensor([[[[-1.0, 4.0]]]])
+    assert losses.displacement_error(predicted, target, torch.ones(1, 1, 1)).item() == pytest.approx(5)
+    assert losses.displacement_error(target, target, torch.ones(1, 1, 1)).item() == pytest.approx(1e-4)
+
+
+def test_global_mean_of_two_processes_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other process has a sum of 10 over 4. The gradient is twice that of the own part: `update` halves it."""
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda values: values.add_(torch.tensor([10.0, 4.0])))
+    for count in (2.0, torch.tensor(2.0), torch.tensor(2), torch.tensor(2.0, dtype=torch.float64)):
+        total = torch.tensor(6.0, requires_grad=True)
+        mean = losses.global_mean(total, count)
+        assert mean.dtype == torch.float32
+        assert mean.item() == pytest.approx(16 / 6)
+        mean.backward()
+        assert total.grad is not None
+        assert total.grad.item() == pytest.approx(2 / 6)
+    half = losses.global_mean(torch.tensor(6.0, dtype=torch.bfloat16), 2)
+    assert half.dtype == torch.float32
+    assert half.item() == pytest.approx(16 / 6)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda values: None)
+    assert losses.global_mean(torch.ones((), device="meta"), 2.0).device.type == "meta"
+    monkeypatch.setattr(torch.distributed, "is_available", lambda: False)
+    assert losses.global_mean(torch.tensor(6.0), 2.0).item() == 3
+
+
+def test_losses_are_computed_where_their_inputs_are() -> None:
+    """On the device `meta`, which has no values, as they would be on a GPU."""
+    picture, flow, one = (torch.ones(shape, device="meta") for shape in ((2, 3, 4, 4), (2, 4, 4, 2), (2, 1, 4, 4)))
+    classes = torch.zeros(2, 4, 4, dtype=torch.int64, device="meta")
+    made = [
+        losses.feature_matching([picture], [picture], [1.0]),
+        losses.pyramid_l1(picture, picture, levels=2, weights=one),
+        losses.motion_weights(picture, picture, gain=2.0),
+        losses.displacement_error(flow, flow, one[:, 0]),
+        losses.source_cross_entropy(picture, classes, (1.0, 1.0, 1.0)),
+        losses.figure_cross_entropy(one, one),
+    ]
+    assert {loss.device.type for loss in made} == {"meta"}
