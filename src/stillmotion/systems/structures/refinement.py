@@ -5,6 +5,9 @@ Frames are RGB in [-1, 1]; videos have the time before the channels, and the 3-D
 
 The paper names the guideline, the video GAN of Vondrick et al. (NIPS 2016): strided convolutions down, transposed
 ones up, kernels of four, no pooling. It adds skip connections and states no numbers; the widths are the guideline's.
+
+Ours (`refinement.context`) reads the still and the sources of each pixel beside the forecast and its structure maps,
+has a level at full size, where single edges can be changed, and leaves alone what is the still's own pixels.
 """
 
 from __future__ import annotations
@@ -18,11 +21,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillmotion.nn.norm import BatchNorm2d
-from stillmotion.nn.unet import zero_init
+from stillmotion.nn.unet import without_statistics, zero_init
+from stillmotion.rendering.compositing import settled
+from stillmotion.rendering.fields import STATIC
 from stillmotion.systems.structures.config import StructuresConfig
 
 CRITIC_SLOPE = 0.2
 """Of leaky ReLU (Vondrick et al.)."""
+
+CONTEXT = 7
+"""Channels of `clip_context`."""
 
 
 class RefinementOutput(NamedTuple):
@@ -40,9 +48,9 @@ class RefinementNetwork(nn.Module):
         super().__init__()
         refinement = config.refinement
         widths = [refinement.width << level for level in range(refinement.levels)]  # of the maps at s/2, s/4, ...
+        inputs = 3 + config.structure.channels + (CONTEXT if refinement.context else 0)
         self.down = nn.ModuleList(
-            DownBlock(a, b, norm=level > 0)
-            for level, (a, b) in enumerate(itertools.pairwise([3 + config.structure.channels, *widths]))
+            DownBlock(a, b, norm=level > 0) for level, (a, b) in enumerate(itertools.pairwise([inputs, *widths]))
         )
         # Blocks from the smallest maps up; all but the first also read the maps of their own size.
         self.up = nn.ModuleList(
@@ -50,27 +58,39 @@ class RefinementNetwork(nn.Module):
             for level, (a, b) in reversed(list(enumerate(itertools.pairwise(widths), 1)))
         )
         last = 2 * widths[0] if refinement.levels > 1 else widths[0]
-        self.heads = nn.ConvTranspose3d(last, 4, 4, 2, 1)
         self.added = refinement.content == "difference"
-        _initialise(self)
+        self.full: FullSize | None = None
+        self.heads: nn.ConvTranspose3d | nn.Conv3d = nn.ConvTranspose3d(last, 4, 4, 2, 1)
+        if refinement.context:
+            self.full = FullSize(inputs, last, refinement.width)
+            self.heads = nn.Conv3d(2 * refinement.width, 4, 3, padding=1)
+            without_statistics(self)
+        else:
+            _initialise(self)
         if self.added:
             zero_init(self.heads)
 
-    def forward(self, coarse: Tensor, structures: Tensor) -> RefinementOutput:
+    def forward(self, coarse: Tensor, structures: Tensor, context: Tensor | None = None) -> RefinementOutput:
         """Refine a clip.
 
         Args:
             coarse: N x K x 3 x s x s, forecasts in [-1, 1].
             structures: N x K x C x s x s, their structure maps.
+            context: see `clip_context`; ours needs it, the paper's has none.
         """
-        x, maps = to_3d(coarse, structures), []
+        given = to_3d(coarse, structures if context is None else torch.cat([structures, context], dim=2))
+        x, maps = given, []
         for block in self.down:
             x = block(x)
             maps.append(x)
         for block, skip in zip(self.up, reversed(maps[:-1]), strict=True):
             x = torch.cat([block(x), skip], dim=1)
+        if self.full is not None:
+            x = self.full(given, x)
         heads = self.heads(x).transpose(1, 2)  # N x K x 4 x s x s
         content, mask = torch.tanh(heads[:, :, :3]), torch.sigmoid(heads[:, :, 3:])
+        if context is not None:
+            mask = mask * (context[:, :, 3 + STATIC, None] < 1)
         if self.added:
             content = (coarse + content).clamp(-1, 1)
         return RefinementOutput(mask * content + (1 - mask) * coarse, mask, content)
@@ -125,12 +145,45 @@ class UpBlock(nn.Module):
         return F.relu(_normalised(self.norm, self.conv(x)))
 
 
+class FullSize(nn.Module):
+    """Ours: maps of half the size enlarged, beside maps of the inputs at their full size."""
+
+    def __init__(self, inputs: int, outputs: int, width: int):
+        super().__init__()
+        self.up, self.conv = UpBlock(outputs, width), nn.Conv3d(inputs, width, (1, 3, 3), padding=(0, 1, 1))
+
+    def forward(self, given: Tensor, x: Tensor) -> Tensor:
+        """N x inputs x K x s x s and N x outputs x K/2 x s/2 x s/2 -> N x 2 width x K x s x s."""
+        return torch.cat([self.up(x), F.leaky_relu(self.conv(given), CRITIC_SLOPE)], dim=1)
+
+
+def clip_context(still: Tensor, shares: Tensor) -> Tensor:
+    """What ours reads of a clip beside its forecasts.
+
+    Args:
+        still: N x 3 x s x s in [-1, 1].
+        shares: N x K x 4 x s x s, of the sources of each pixel.
+
+    Returns:
+        N x K x 7 x s x s: the still, and the shares, one where pixels are the still's own.
+    """
+    known = settled(shares.flatten(0, 1)).view_as(shares)
+    return torch.cat([still[:, None].expand(-1, shares.shape[1], -1, -1, -1), known], dim=2)
+
+
 def to_3d(frames: Tensor, structures: Tensor) -> Tensor:
     """Frames N x K x 3 x s x s and their structure maps N x K x C x s x s as N x (3 + C) x K x s x s."""
     return torch.cat([frames, structures], dim=2).transpose(1, 2)
 
 
-def refine(network: RefinementNetwork, coarse: Tensor, structures: Tensor, length: int, overlap: int) -> Tensor:
+def refine(
+    network: RefinementNetwork,
+    coarse: Tensor,
+    structures: Tensor,
+    length: int,
+    overlap: int,
+    context: Tensor | None = None,
+) -> Tensor:
     """Refine a video of any length, clip by clip.
 
     Args:
@@ -139,15 +192,16 @@ def refine(network: RefinementNetwork, coarse: Tensor, structures: Tensor, lengt
         structures: N x T x C x s x s, their structure maps.
         length: K, of the clips.
         overlap: frames over which neighbouring clips are blended, below K.
+        context: N x T x 7 x s x s, see `clip_context`; of ours.
 
     Returns:
         N x T x 3 x s x s.
     """
     count = coarse.shape[1]
     order = torch.arange(max(count, length), device=coarse.device).clamp_max(count - 1)
-    coarse, structures = coarse[:, order], structures[:, order]
+    given = [each[:, order] for each in (coarse, structures, context) if each is not None]
     starts = clip_starts(len(order), length, overlap)
-    clips = [network(coarse[:, t : t + length], structures[:, t : t + length]).frames for t in starts]
+    clips = [network(*(each[:, t : t + length] for each in given)).frames for t in starts]
     return blend_clips(clips, starts)[:, :count]
 
 
