@@ -230,7 +230,7 @@ LEARNS = changed(
 
 @pytest.mark.parametrize("context", [False, True])
 def test_fields_are_learned_and_refined_without_critics(context: bool) -> None:
-    config = changed(LEARNS, refinement__context=context)
+    config = changed(LEARNS, refinement__content="difference", refinement__context=context)
     made = stages(system_of(config), [square_clip(), square_clip("other", corner=(4, 2))])
     assert isinstance(made[0], FieldTraining)
     terms = made[0].step(batch_of(made[0]), Update(made[0]))
@@ -317,7 +317,7 @@ def test_ours_refines_with_the_still_and_the_sources_of_the_clip() -> None:
     made = system(changed(LEARNS, refinement__content="difference", refinement__context=True))
     refinement = made.networks.refinement
     assert refinement is not None
-    torch.nn.init.normal_(refinement.heads.weight, 0, 0.3)
+    torch.nn.init.normal_(refinement.heads.change.weight, 0, 0.1)  # type: ignore[union-attr, arg-type]
     steps = list(made.animate(still, Poses(track), size="model"))
     coarse, maps, shares = (
         torch.from_numpy(np.stack([step.facts[name] for step in steps])).float()

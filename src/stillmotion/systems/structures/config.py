@@ -103,7 +103,7 @@ class RefinementConfig:
     # that refinement starts from the forecast, and at the still's own size what it does not change stays sharp.
     content: Literal["frame", "difference"] = "frame"
     # Ours: it also reads the still and where each pixel comes from, has a level at full size and no batch norm, and
-    # leaves the still's own pixels alone.
+    # leaves the still's own pixels alone; see refinement.py.
     context: bool = False
 
     def __post_init__(self) -> None:
@@ -216,8 +216,9 @@ class StructuresConfig:
                 "refinement_training.steps needs refinement.enabled=true: there is nothing to train.",
             ),
             (
-                self.refinement.context and not self.forecast.fields,
-                "refinement.context needs forecast.fields=true: it says where each pixel comes from.",
+                self.refinement.context and not (self.forecast.fields and self.refinement.content == "difference"),
+                "refinement.context needs forecast.fields=true and refinement.content=difference: it adds to "
+                "forecasts by where each pixel comes from.",
             ),
             (
                 self.pose_prediction.steps > 0 and self.structure.kind == "normals",

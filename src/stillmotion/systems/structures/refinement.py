@@ -7,7 +7,7 @@ The paper names the guideline, the video GAN of Vondrick et al. (NIPS 2016): str
 ones up, kernels of four, no pooling. It adds skip connections and states no numbers; the widths are the guideline's.
 
 Ours (`refinement.context`) reads the still and the sources of each pixel beside the forecast and its structure maps,
-has a level at full size, where single edges can be changed, and leaves alone what is the still's own pixels.
+mixes what is at hand at full size, and leaves alone what is the still's own pixels; see `FullSize`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ CRITIC_SLOPE = 0.2
 
 CONTEXT = 7
 """Channels of `clip_context`."""
+
+NEIGHBOURS = (-2, -1, 1, 2)
+"""Frames before and after, of `alternatives`."""
+
+ALTERNATIVES = len(NEIGHBOURS) + 1
 
 
 class RefinementOutput(NamedTuple):
@@ -59,14 +64,13 @@ class RefinementNetwork(nn.Module):
         )
         last = 2 * widths[0] if refinement.levels > 1 else widths[0]
         self.added = refinement.content == "difference"
-        self.full: FullSize | None = None
-        self.heads: nn.ConvTranspose3d | nn.Conv3d = nn.ConvTranspose3d(last, 4, 4, 2, 1)
+        self.heads: nn.ConvTranspose3d | FullSize
         if refinement.context:
-            self.full = FullSize(inputs, last, refinement.width)
-            self.heads = nn.Conv3d(2 * refinement.width, 4, 3, padding=1)
+            self.heads = FullSize(inputs, last, refinement.width)
             without_statistics(self)
-        else:
-            _initialise(self)
+            return
+        self.heads = nn.ConvTranspose3d(last, 4, 4, 2, 1)
+        _initialise(self)
         if self.added:
             zero_init(self.heads)
 
@@ -85,12 +89,11 @@ class RefinementNetwork(nn.Module):
             maps.append(x)
         for block, skip in zip(self.up, reversed(maps[:-1]), strict=True):
             x = torch.cat([block(x), skip], dim=1)
-        if self.full is not None:
-            x = self.full(given, x)
+        if context is not None:
+            made: RefinementOutput = self.heads(x, given, coarse, context)
+            return made
         heads = self.heads(x).transpose(1, 2)  # N x K x 4 x s x s
         content, mask = torch.tanh(heads[:, :, :3]), torch.sigmoid(heads[:, :, 3:])
-        if context is not None:
-            mask = mask * (context[:, :, 3 + STATIC, None] < 1)
         if self.added:
             content = (coarse + content).clamp(-1, 1)
         return RefinementOutput(mask * content + (1 - mask) * coarse, mask, content)
@@ -146,15 +149,51 @@ class UpBlock(nn.Module):
 
 
 class FullSize(nn.Module):
-    """Ours: maps of half the size enlarged, beside maps of the inputs at their full size."""
+    """Ours: the level at full size. Each pixel is drawn to its `alternatives` by weights, and some paint is added.
+
+    Forecasts have learned the same frames from the same still, so what is left of their error is mostly chance: what
+    can be told of it is little, and weights of a few pictures find it where paint alone is lost in noise
+    (docs/log.md). It starts at the forecast. There is no gate that learning could close.
+    """
 
     def __init__(self, inputs: int, outputs: int, width: int):
         super().__init__()
         self.up, self.conv = UpBlock(outputs, width), nn.Conv3d(inputs, width, (1, 3, 3), padding=(0, 1, 1))
+        self.change = zero_init(nn.Conv3d(2 * width + CONTEXT - 3, ALTERNATIVES + 3, 3, padding=1))
 
-    def forward(self, given: Tensor, x: Tensor) -> Tensor:
-        """N x inputs x K x s x s and N x outputs x K/2 x s/2 x s/2 -> N x 2 width x K x s x s."""
-        return torch.cat([self.up(x), F.leaky_relu(self.conv(given), CRITIC_SLOPE)], dim=1)
+    def forward(self, x: Tensor, given: Tensor, coarse: Tensor, context: Tensor) -> RefinementOutput:
+        """Refine.
+
+        Args:
+            x: N x outputs x K/2 x s/2 x s/2, of the level below.
+            given: N x inputs x K x s x s, all that is read.
+            coarse: N x K x 3 x s x s.
+            context: N x K x 7 x s x s.
+        """
+        still, shares = context[:, 0, :3], context[:, :, 3:]
+        own = F.leaky_relu(self.conv(given), CRITIC_SLOPE)
+        change = self.change(torch.cat([self.up(x), own, shares.transpose(1, 2)], dim=1)).transpose(1, 2)
+        drawn = (change[:, :, :-3, None] * alternatives(coarse, still)).sum(2)
+        content = (coarse + drawn + torch.tanh(change[:, :, -3:])).clamp(-1, 1)
+        mask = (shares[:, :, STATIC, None] < 1).to(content.dtype)
+        return RefinementOutput(mask * content + (1 - mask) * coarse, mask, content)
+
+
+def alternatives(coarse: Tensor, still: Tensor) -> Tensor:
+    """What pixels may be drawn to, less the forecast: forecasts before and after it, and the still.
+
+    Blurred forecasts are not among them: they lower the squared error most, and are seen to be blurred (docs/log.md).
+
+    Args:
+        coarse: N x K x 3 x s x s.
+        still: N x 3 x s x s.
+
+    Returns:
+        N x K x `ALTERNATIVES` x 3 x s x s.
+    """
+    order = torch.arange(coarse.shape[1], device=coarse.device)
+    found = [coarse[:, (order + away).clamp(0, len(order) - 1)] for away in NEIGHBOURS]
+    return torch.stack([*found, still[:, None].expand_as(coarse)], dim=2) - coarse[:, :, None]
 
 
 def clip_context(still: Tensor, shares: Tensor) -> Tensor:
