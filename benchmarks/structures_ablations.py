@@ -204,7 +204,7 @@ def run(options: argparse.Namespace) -> int:
 
 def run_one(options: argparse.Namespace, extractors: Mapping[str, FeatureExtractor]) -> int:
     """Train on one data set what is not trained yet, measure what is; as `run`."""
-    loop = LoopSettings(preview_every=0, precision="fp32", threads=options.threads)
+    loop = LoopSettings(preview_every=0, precision=options.precision, threads=options.threads)
     test, minutes = tested_on(options, NOT_SETTABLE), None if options.steps else options.minutes
     common = settings_for(options.data[0])
     steps = {}

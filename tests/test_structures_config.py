@@ -83,6 +83,7 @@ def test_maps_are_halved_until_they_are_below_eight(size: int, halvings: int) ->
         ({"refinement__frames": 24}, "refinement.frames must be divisible by 16"),
         ({"refinement__overlap": 32}, "overlap must be below"),
         ({"refinement__enabled": False}, "needs refinement.enabled=true"),
+        ({"refinement__context": True}, "needs forecast.fields=true"),
         ({"pose_prediction__steps": 5}, "needs structure.kind"),
         ({"structure__kind": "pixels"}, "joints"),
         ({"forecast__residual": "masks"}, "difference"),

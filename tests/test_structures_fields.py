@@ -25,6 +25,7 @@ from stillmotion.systems.structures.data import FACE, coarse_displacement, known
 from stillmotion.systems.structures.displacements import limb_displacement, surface_coarse, surface_truth
 from stillmotion.systems.structures.fields import FieldForecast
 from stillmotion.systems.structures.networks import predict
+from stillmotion.systems.structures.refinement import clip_context, refine
 from stillmotion.systems.structures.structure_maps import pose_maps
 from stillmotion.systems.structures.training import FieldTraining, stages
 from stillmotion.worlds import puppets
@@ -227,8 +228,10 @@ LEARNS = changed(
 )  # fmt: skip
 
 
-def test_fields_are_learned_and_refined_without_critics() -> None:
-    made = stages(system_of(LEARNS), [square_clip(), square_clip("other", corner=(4, 2))])
+@pytest.mark.parametrize("context", [False, True])
+def test_fields_are_learned_and_refined_without_critics(context: bool) -> None:
+    config = changed(LEARNS, refinement__content="difference", refinement__context=context)
+    made = stages(system_of(config), [square_clip(), square_clip("other", corner=(4, 2))])
     assert isinstance(made[0], FieldTraining)
     terms = made[0].step(batch_of(made[0]), Update(made[0]))
     assert set(terms) == {"pyramid", "paint", "figure"}
@@ -306,6 +309,28 @@ def test_refined_frames_tell_what_they_were_before() -> None:
     painted = list(made.animate(still, Poses(track), size="model"))
     assert painted[0].facts["shares"][PAINT].min() == pytest.approx(1)
     assert np.abs(painted[0].frame.astype(int) - 127).max() <= 3  # fresh content is about zero: grey
+
+
+def test_ours_refines_with_the_still_and_the_sources_of_the_clip() -> None:
+    """Frames are those of the video refined at once, of forecasts and their shares."""
+    still, track = np.random.default_rng(1).integers(0, 256, (16, 16, 3), np.uint8), figure(6) * (16 / 40)
+    made = system(changed(LEARNS, refinement__content="difference", refinement__context=True))
+    refinement = made.networks.refinement
+    assert refinement is not None
+    torch.nn.init.normal_(refinement.heads.change.weight, 0, 0.1)  # type: ignore[union-attr, arg-type]
+    steps = list(made.animate(still, Poses(track), size="model"))
+    coarse, maps, shares = (
+        torch.from_numpy(np.stack([step.facts[name] for step in steps])).float()
+        for name in ("coarse", "pose", "shares")
+    )
+    coarse = coarse.movedim(-1, 1)[None] / 127.5 - 1
+    maps = pose_maps(maps[None], "joints", (16, 16), LEARNS.structure.sigma)
+    small = torch.from_numpy(still).movedim(-1, 0)[None] / 127.5 - 1
+    with torch.no_grad():
+        refined = refine(refinement, coarse, maps, 4, 1, clip_context(small, shares[None]))[0]
+    found = np.stack([step.facts["refined"] for step in steps]).astype(int)
+    assert np.abs(found - media.to_pictures((refined + 1) / 2)).max() <= 2
+    assert np.abs(found - np.stack([step.facts["coarse"] for step in steps])).mean() > 2
 
 
 def test_a_difference_is_added_to_what_changes_alone() -> None:

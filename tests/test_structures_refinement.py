@@ -6,16 +6,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from stillmotion.rendering.fields import STATIC
 from stillmotion.systems.structures.config import PRESETS
 from stillmotion.systems.structures.refinement import (
     RefinementNetwork,
     VideoCritic,
     blend_clips,
+    clip_context,
     clip_starts,
     refine,
     to_3d,
 )
 from structures_tools import TINY, changed, parameters, uniform
+
+OURS = changed(TINY, forecast__fields=True, refinement__context=True, refinement__content="difference")
 
 
 def refinement(seed: int = 0) -> RefinementNetwork:
@@ -118,6 +122,65 @@ def test_the_video_critic_scores_each_clip_by_its_frames_and_maps() -> None:
     assert not any(isinstance(module, nn.BatchNorm2d) for module in critic.modules())
 
 
+# --- ours -----------------------------------------------------------------------------------------------------------
+def ours() -> tuple[RefinementNetwork, list[Tensor]]:
+    """Ours with weights that make a difference, and what it reads: in the upper half pixels are the still's own."""
+    torch.manual_seed(0)
+    network = RefinementNetwork(OURS).eval()
+    nn.init.normal_(network.heads.change.weight, 0, 0.1)  # type: ignore[union-attr, arg-type]
+    shares = uniform(2, 4, 4, 16, 16, seed=2, low=0).softmax(2)
+    shares[:, :, :, :8] = 0.01
+    shares[:, :, STATIC, :8] = 0.97
+    return network, [*inputs(), clip_context(uniform(2, 3, 16, 16, seed=3), shares)]
+
+
+@torch.no_grad()
+def test_ours_starts_at_the_forecast_and_leaves_the_stills_own_pixels_alone() -> None:
+    network, given = ours()
+    assert torch.equal(RefinementNetwork(OURS)(*given).frames, given[0])
+    output = network(*given)
+    assert torch.equal(output.frames[:, :, :, :8], given[0][:, :, :, :8])
+    assert output.mask[:, :, :, :8].max() == 0
+    assert (output.frames - given[0])[:, :, :, 8:].abs().mean() > 0.01
+    assert output.frames.abs().max() <= 1
+
+
+@torch.no_grad()
+def test_ours_reads_the_still_and_the_sources_at_full_size() -> None:
+    network, given = ours()
+    whole = network(*given).content
+    for channel in range(7):
+        other = given[2].clone()
+        other[:, :, channel, 12, 12] += 0.5
+        seen = (network(*given[:2], other).content - whole).abs().amax((0, 1, 2))
+        assert seen[12, 12] > 1e-4, channel
+
+
+@torch.no_grad()
+def test_pixels_are_drawn_to_what_is_at_hand() -> None:
+    """By a bias each, one alternative shows: the frame before the last, the next one, the still."""
+    network, (coarse, maps, context) = RefinementNetwork(OURS), ours()[1]
+    for number, expected in ((0, coarse[:, [0, 0, 0, 1]]), (2, coarse[:, [1, 2, 3, 3]]), (4, context[:, :, :3])):
+        network.heads.change.bias.zero_()  # type: ignore[union-attr, operator]
+        network.heads.change.bias[number] = 1.0  # type: ignore[union-attr, index]
+        torch.testing.assert_close(network(coarse, maps, context).content, expected)
+
+
+def test_ours_can_learn_a_clip_by_heart() -> None:
+    """Within 40 steps, as far as pixels are not the still's own."""
+    torch.manual_seed(0)
+    network, (coarse, *known) = RefinementNetwork(OURS), ours()[1]
+    true = coarse.clone()
+    true[:, :, :, 8:] *= 0.3
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(40):
+        loss = (network(coarse, *known).frames - true).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert loss < 0.5 * (coarse - true).abs().mean()
+
+
 # --- longer videos --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("frames", "length", "overlap", "starts"),
@@ -144,6 +207,8 @@ def test_what_clips_agree_on_stays() -> None:
 @torch.no_grad()
 def test_videos_of_any_length_are_refined(frames: int) -> None:
     network, (coarse, maps) = refinement(), inputs(frames=frames)
+    with_context = clip_context(coarse[:, 0], uniform(2, frames, 4, 16, 16, low=0))
+    assert refine(ours()[0], coarse, maps, 4, 1, with_context).shape == coarse.shape
     found = refine(network, coarse, maps, 4, 1)
     assert found.shape == coarse.shape
     if frames <= 4:  # the last frame is repeated

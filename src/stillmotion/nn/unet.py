@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from stillmotion.nn.norm import BatchNorm2d
 
-Conv = TypeVar("Conv", nn.Conv2d, nn.ConvTranspose3d)
+Conv = TypeVar("Conv", bound=nn.Conv2d | nn.Conv3d | nn.ConvTranspose3d)
 
 MAX_DIRECT_SIDE = 4
 """Maps up to this side are upsampled before they are convolved: there `upsample_conv2d` would be slower."""

@@ -102,6 +102,9 @@ class RefinementConfig:
     # `frame`: the content replaces the forecast under the mask (Eq. 10). Ours, `difference`: it is added to it, so
     # that refinement starts from the forecast, and at the still's own size what it does not change stays sharp.
     content: Literal["frame", "difference"] = "frame"
+    # Ours: it also reads the still and where each pixel comes from, has a level at full size and no batch norm, and
+    # leaves the still's own pixels alone; see refinement.py.
+    context: bool = False
 
     def __post_init__(self) -> None:
         if self.frames % (1 << self.levels) != 0:
@@ -213,6 +216,11 @@ class StructuresConfig:
                 "refinement_training.steps needs refinement.enabled=true: there is nothing to train.",
             ),
             (
+                self.refinement.context and not (self.forecast.fields and self.refinement.content == "difference"),
+                "refinement.context needs forecast.fields=true and refinement.content=difference: it adds to "
+                "forecasts by where each pixel comes from.",
+            ),
+            (
                 self.pose_prediction.steps > 0 and self.structure.kind == "normals",
                 "pose_prediction.steps needs structure.kind=joints or limbs: normals are not made of poses.",
             ),
@@ -230,12 +238,12 @@ _SMALL = StructuresConfig(
     clip=ClipConfig(augmentation="strong"),
     structure=StructureConfig(kind="joints", sigma=0.04),
     forecast=ForecastConfig(fields=True, width=24, max_width=128),
-    refinement=RefinementConfig(frames=16, overlap=4, width=16, content="difference"),
+    refinement=RefinementConfig(frames=16, overlap=4, width=16, content="difference", context=True),
     pose=PoseConfig(width=256),
     field_losses=PairLossConfig(
         warp=2.0, paint=5.0, pyramid=10.0, motion_weighting=1.0, displacement=15.0, visibility=1.0, figure=1.0
     ),
-    refinement_losses=LossConfig(reconstruction=3.0, mask=0.002, gan=0.0, temporal=3.0),
+    refinement_losses=LossConfig(reconstruction=3.0, mask=0.0, gan=0.0, temporal=3.0),
     forecast_training=StageConfig(
         steps=15_000,
         batch=8,

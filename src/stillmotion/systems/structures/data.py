@@ -126,18 +126,26 @@ def structure_maps(batch: Mapping[str, Tensor], config: StructuresConfig) -> Ten
 
 
 def known_of(
-    clip: Clip, indices: np.ndarray, params: AugmentParams, config: StructuresConfig, plates: Plates
+    clip: Clip,
+    indices: np.ndarray,
+    params: AugmentParams,
+    config: StructuresConfig,
+    plates: Plates,
+    truths: bool = True,
 ) -> dict[str, Tensor]:
     """What fields learn from beside the frames.
 
     Returns:
-        `structures_of`; of the first frame the `plate`, of all others `motion_truths`, and of faces the `motion` of
-        their surface, T - 1 x S x S x 3 (pixels; 1 where there is face).
+        `structures_of`; of the first frame the `plate`, of all others `motion_truths` (not without `truths`, which
+        are most of the time that a clip takes), and of faces the `motion` of their surface, T - 1 x S x S x 3
+        (pixels; 1 where there is face).
     """
     known = structures_of(clip, indices, params, config.structure.kind)
     if config.structure.kind == "normals" and FACE in clip.tracks:
         known["motion"] = surface_motion(clip, indices, params, open_model(config.structure.face_model))
-    return known | motion_truths(clip, indices, params) | {"plate": plates(clip, indices, params)}
+    if truths:
+        known |= motion_truths(clip, indices, params)
+    return known | {"plate": plates(clip, indices, params)}
 
 
 def surface_motion(clip: Clip, indices: np.ndarray, params: AugmentParams, model: MorphableModel) -> Tensor:
@@ -201,9 +209,9 @@ def pairs(clips: Sequence[Clip], config: StructuresConfig, seed: int) -> PairDat
     )
 
 
-def _extra(config: StructuresConfig) -> Extra:
+def _extra(config: StructuresConfig, truths: bool = True) -> Extra:
     if config.forecast.fields:
-        return partial(known_of, config=config, plates=Plates())
+        return partial(known_of, config=config, plates=Plates(), truths=truths)
     return partial(structures_of, kind=config.structure.kind)
 
 
@@ -230,7 +238,7 @@ class ClipWindows(ClipDataset):
 
     def __init__(self, clips: Sequence[Clip], config: StructuresConfig, seed: int):
         augmentation = replace(find_augmentation(config.clip.augmentation), time_flip=0.0)
-        super().__init__(clips, seed, augmentation, extra=_extra(config))
+        super().__init__(clips, seed, augmentation, extra=_extra(config, truths=False))
         self.config, self.count = config.clip, config.refinement.frames
 
     def choose_frames(self, clip: Clip, rng: np.random.Generator) -> np.ndarray:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from stillmotion.systems.structures.config import StructuresConfig
 from stillmotion.systems.structures.fields import FieldForecast
 from stillmotion.systems.structures.forecasting import ForecastNetwork, ForecastOutput, PosePredictor
-from stillmotion.systems.structures.refinement import RefinementNetwork
+from stillmotion.systems.structures.refinement import RefinementNetwork, clip_context
 
 
 class StructuresNetworks(nn.Module):
@@ -49,3 +49,29 @@ def predict(
         return network.decode(network.encode(still, structure, plate), targets, coarse.flatten(0, -4))
     made: ForecastOutput = network(still, structure, targets)
     return made
+
+
+def refinement_inputs(
+    network: ForecastNetwork | FieldForecast,
+    still: Tensor,
+    maps: Tensor,
+    coarse: Tensor | None,
+    plate: Tensor | None,
+    config: StructuresConfig,
+) -> tuple[Tensor, ...]:
+    """Forecasts of one clip as G_R takes them: 1 x T x ... each, the frames first.
+
+    Args:
+        network: G_M, in eval mode.
+        still: 1 x 3 x S x S in [-1, 1].
+        maps: (1 + T) x C x S x S, the still's structure map first.
+        coarse: see `predict`.
+        plate: see `predict`.
+        config: of the system.
+    """
+    made = predict(network, still, maps[:1], maps[1:], coarse, plate)
+    given = made.frame[None], maps[None, 1:]
+    if not config.refinement.context:
+        return given
+    assert made.fields is not None
+    return *given, clip_context(still, made.fields.shares[None])

@@ -21,7 +21,7 @@ from stillmotion.systems.structures.fields import FieldContext, FieldForecast
 from stillmotion.systems.structures.forecasting import Context, ForecastOutput
 from stillmotion.systems.structures.networks import StructuresNetworks
 from stillmotion.systems.structures.poses import PosePlan
-from stillmotion.systems.structures.refinement import RefinementNetwork, blend_clips, next_clip
+from stillmotion.systems.structures.refinement import RefinementNetwork, blend_clips, clip_context, next_clip
 
 BATCH = 16
 """Frames that are forecast together."""
@@ -158,8 +158,11 @@ class Painter:
 
     def _refine(self, network: RefinementNetwork, coarse: Frames) -> Frames:
         """A clip of forecasts with what G_R replaces, painted (Eq. 10)."""
+        given = [coarse.coarse[None], coarse.structure[None]]
+        if self.config.refinement.context:
+            given.append(clip_context(2 * self.canvas.small - 1, coarse.shares[None]))
         with autocast(self.canvas, self.precision):
-            made = network(coarse.coarse[None], coarse.structure[None])
+            made = network(*given)
         refined = made.frames[0].float()
         if self.config.refinement.content == "difference":
             return coarse._replace(refined=refined)

@@ -41,7 +41,7 @@ from stillmotion.systems.structures.data import (
 from stillmotion.systems.structures.displacements import surface_truth
 from stillmotion.systems.structures.fields import FieldForecast
 from stillmotion.systems.structures.forecasting import ForecastNetwork, ImageCritic, PosePredictor
-from stillmotion.systems.structures.networks import predict
+from stillmotion.systems.structures.networks import refinement_inputs
 from stillmotion.systems.structures.refinement import RefinementNetwork, VideoCritic
 from stillmotion.systems.structures.visualization import forecast_sheet, pose_sheet, refinement_sheet
 from stillmotion.training.schedules import StepSchedule, scheduler
@@ -287,9 +287,9 @@ class RefinementTraining(StructureStage):
             Every loss term, weighted, detached; and `coarse`, what `reconstruction` is of the forecasts.
         """
         frames, maps = 2 * batch["frames"] - 1, structure_maps(batch, self.config)
-        true, coarse = frames[:, 1:], self.forecasts(frames[:, 0], maps, batch)  # N x K x 3 x s x s
-        structures, weights = maps[:, 1:], self.config.refinement_losses
-        output = self.model(coarse, structures)
+        given = self.forecasts(frames[:, 0], maps, batch)
+        true, coarse, structures = frames[:, 1:], given[0], given[1]  # N x K x ... x s x s
+        output, weights = self.model(*given), self.config.refinement_losses
         told: dict[str, Tensor] = {}
         if self.critics is not None:
             told = self.critic_losses(true, output.frames, structures, *self.critics)
@@ -300,15 +300,15 @@ class RefinementTraining(StructureStage):
         return {name: value.detach() for name, value in (terms | told).items()}
 
     @torch.no_grad()
-    def forecasts(self, stills: Tensor, maps: Tensor, batch: Batch) -> Tensor:
-        """Coarse clips, N x K x 3 x s x s: of N stills and N x (1 + K) structure maps, a clip at a time."""
+    def forecasts(self, stills: Tensor, maps: Tensor, batch: Batch) -> list[Tensor]:
+        """What G_R reads, N x K x ... each, forecasts first: of N stills and N x (1 + K) maps, clip by clip."""
         forecast, clips = self.forecast.to(stills.device), []
         with eval_mode(forecast):
             for i, (still, own) in enumerate(zip(stills, maps, strict=True)):
                 one = {name: batch[name][i, None] for name in FIELD_INPUTS if name in batch}
-                given = field_inputs(one, self.config)
-                clips.append(predict(forecast, still[None], own[:1], own[1:], *given).frame)
-        return torch.stack(clips)
+                known = field_inputs(one, self.config)
+                clips.append(refinement_inputs(forecast, still[None], own, *known, self.config))
+        return [torch.cat(parts) for parts in zip(*clips, strict=True)]
 
     def critic_losses(
         self,

@@ -16,7 +16,7 @@ from stillmotion.systems.structures.config import StructuresConfig
 from stillmotion.systems.structures.data import FIELD_INPUTS, field_inputs, structure_maps
 from stillmotion.systems.structures.fields import FieldForecast
 from stillmotion.systems.structures.forecasting import ForecastNetwork, PosePredictor
-from stillmotion.systems.structures.networks import predict
+from stillmotion.systems.structures.networks import predict, refinement_inputs
 from stillmotion.systems.structures.refinement import RefinementNetwork
 from stillmotion.systems.structures.structure_maps import pose_maps, vector_poses
 
@@ -98,10 +98,9 @@ def refinement_sheet(
             frames = item["frames"].to(device)  # (1 + K) x 3 x s x s
             batch = _batch(item, device)
             maps = structure_maps(batch, config)[0]
-            coarse = predict(
-                forecast.to(device), 2 * frames[:1] - 1, maps[:1], maps[1:], *field_inputs(batch, config)
-            ).frame
-            made = refinement(coarse[None], maps[None, 1:])
+            known = field_inputs(batch, config)
+            given = refinement_inputs(forecast.to(device), 2 * frames[:1] - 1, maps, *known, config)
+            made, coarse = refinement(*given), given[0][0]
             times = np.linspace(0, len(coarse) - 1, min(len(coarse), COLUMNS)).round().astype(int)
             mask = made.mask[0].expand(-1, 3, -1, -1)
             for video in (_unit(coarse), _unit(made.frames[0]), mask, frames[1:]):
