@@ -6,7 +6,8 @@ source "$(dirname "$0")/common.sh" "$@"
 driving_data
 train "$runs/driving-base" driving "$data/weizmann@250" "$data/puppets" "$data/puppets10" --preset small \
   --stages keypoint_supervision,frozen_detector,joint,joint2
-train "$runs/driving-puppets" driving "$data/puppets" "$data/puppets10" --from "$runs/driving-base" --stages truth
+train "$runs/driving-truth" driving "$data/puppets" "$data/puppets10" --from "$runs/driving-base" --stages truth
+train "$runs/driving-puppets" driving "$data/puppets" --from "$runs/driving-truth" --stages keypoint_prediction
 
 pack "$runs/driving-puppets" driving-puppets --world puppets --action wave2
 evaluate "$runs/driving-puppets" "$data/puppets"

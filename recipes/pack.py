@@ -20,10 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillmotion.animate import ZOO, load
+from stillmotion import media
+from stillmotion.animate import ZOO, Animator, load
+from stillmotion.errors import StillmotionError
 from stillmotion.files import save_tensors
 from stillmotion.options import Control
+from stillmotion.rendering.compositing import LAYERS
 from stillmotion.systems.base import Step
+from stillmotion.systems.driving import Predict
+from stillmotion.systems.structures import Observe
 from stillmotion.worlds import sample_clip
 
 FRAMES = 6
@@ -58,22 +63,67 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{folder}: {total / 2**20:.2f} MiB")
 
 
-def golden(folder: Path, still: np.ndarray, control: Control) -> dict[str, Tensor]:
-    """The still, the control's fields (`control.CLASS.FIELD`), and the model's frames and facts (`facts.NAME`)."""
-    steps = list(islice(load(folder)(still, control, size="model", plate="none"), MOST))
-    inputs = {each.name: getattr(control, each.name) for each in fields(control)}
-    kind = type(control).__name__
+def golden(folder: Path, still: np.ndarray, control: Control, most: int = MOST) -> dict[str, Tensor]:
+    """The still, the control's fields (`control.CLASS.FIELD`), the model's frames and facts (`facts.NAME`), and more.
 
-    def tensor(values: Any) -> Tensor:
-        text = isinstance(values, str)
-        return torch.from_numpy(np.array([*values.encode()], np.uint8) if text else np.array(values))
-
-    return {
-        "still": tensor(still),
-        **{f"control.{kind}.{name}": tensor(value) for name, value in inputs.items() if value is not None},
-        "frames": tensor([step.frame for step in steps]),
-        **{f"facts.{name}": tensor(values) for name, values in facts_of(steps).items()},
+    More are the last frame of the size of a larger still (`native`); pictures of 16 x 16, `layers.NAME` of the last
+    frame and the `backdrop.NAME` behind the figure; and what a model with a predictor of keypoints or poses predicts
+    (`prediction.frames`, `prediction.facts.NAME`).
+    """
+    animator = load(folder)
+    steps = list(islice(animator(still, control, size="model", plate="none", layers=True), most))
+    *_, native = islice(animator(enlarged(still), control, size="native", plate="none"), most)
+    first = next(iter(animator(still, control, layers=True)))  # with the plate, which is looked for once
+    found = {
+        **stored(control),
+        "still": still,
+        "frames": [step.frame for step in steps],
+        "native": native.frame,
+        **{f"facts.{name}": values for name, values in facts_of(steps).items()},
+        **{f"layers.{name}": reduced(picture) for name, picture in steps[-1].layers.items()},
+        **{f"backdrop.{name}": reduced(first.layers[name]) for name in LAYERS if name in first.layers},
+        **{f"prediction.{name}": values for name, values in prediction(animator, still).items()},
     }
+    return {name: torch.from_numpy(np.array(values)) for name, values in found.items()}
+
+
+def stored(control: Control) -> dict[str, Any]:
+    """The fields of a control by `control.CLASS.FIELD`, texts as bytes; None is left out."""
+    values = {each.name: getattr(control, each.name) for each in fields(control)}
+    return {
+        f"control.{type(control).__name__}.{name}": np.frombuffer(value.encode(), np.uint8)
+        if isinstance(value, str)
+        else value
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def reduced(picture: np.ndarray) -> np.ndarray:
+    """A picture of 16 x 16."""
+    return media.resize(picture, (16, 16))
+
+
+def enlarged(still: np.ndarray) -> np.ndarray:
+    """The still with a quarter of its height more at the bottom: not square, larger, every place where it was."""
+    return np.pad(still, ((0, len(still) // 4), (0, 0), (0, 0)), "edge")
+
+
+def prediction(animator: Animator, still: np.ndarray) -> dict[str, Any]:
+    """What the model predicts: keypoints after the still's, or poses after those of a made person."""
+    size = animator.system.config.size
+    for control in (Predict(MOST), Observe(sample_clip("puppets", 11, 0, size=size, frames=10).tracks["joints"])):
+        try:
+            animator.system.check_control(control)
+        except StillmotionError:
+            continue
+        steps = list(islice(animator(still, control, size="model", plate="none"), MOST))
+        facts = {name: values for name, values in facts_of(steps).items() if values[0].size <= 128}
+        return {
+            "frames": [reduced(step.frame) for step in steps],
+            **{f"facts.{name}": values for name, values in facts.items()},
+        }
+    return {}
 
 
 def facts_of(steps: Sequence[Step]) -> dict[str, list[np.ndarray]]:

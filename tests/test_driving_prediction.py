@@ -309,7 +309,7 @@ FROM = ["--stages", "keypoint_prediction", "--from", "FINISHED"]
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        (["--stages", "keypoint_prediction"], "no keypoint predictor"),  # the preset small has none
+        (["--stages", "keypoint_prediction", "--preset", "release"], "no keypoint predictor"),
         (["--stages", "dance", "--from", "FINISHED"], "known are keypoint_supervision, motion, keypoint_prediction"),
         (FROM, "no keypoint predictor in the configuration"),
         ([*FROM, "--set", "predictor.hidden=8"], "no steps: add --steps N"),

@@ -199,10 +199,12 @@ _SMALL = DrivingConfig(
 
 PRESETS: dict[str, DrivingConfig] = {
     **_PAPER_AND_RELEASE,
-    # driving-puppets; the last stage on puppets alone.
+    # driving-puppets; the last motion stage and the predictor on puppets alone.
     "small": replace(
         _SMALL,
+        predictor=PredictorConfig(hidden=128),
         motion_stages=_stages(SMALL_STAGES),
+        keypoint_prediction=PredictionStage(steps=1_500, batch=64, learning_rate=2e-3, patience=30),
     ),
     # driving-weizmann: stronger and weaker augmentation in turns, for a handful of people.
     "people": replace(
