@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from stillmotion.data.info import DatasetInfo
 from stillmotion.data.shards import write_dataset
 from stillmotion.files import parse_settings, read_json
 from stillmotion.nn.norm import BatchNorm2d
+from stillmotion.systems import stills
 from stillmotion.systems.driving.animating import Driving
 from stillmotion.systems.driving.config import PRESETS, DrivingConfig
 from stillmotion.train import TrainRequest, stage_steps, train
@@ -80,6 +82,16 @@ def test_a_run_leaves_a_model_with_its_card(data: Path, tmp_path: Path) -> None:
     counts = [int(m.num_batches_tracked) for part in trained for m in part.modules() if isinstance(m, BatchNorm2d)]
     assert counts
     assert min(counts) >= 2  # batch norm took part: its statistics have moved in every step
+
+
+def test_the_card_knows_the_training_stills(
+    data: Path, tmp_path: Path, seen: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stills, "_LEAST", 3)
+    train(request(Path(f"{data}@2"), tmp_path / "run"))  # twice, since each half needs two
+    firsts = [stills.describe(moving_square("one", seed=i).frames[0]) for i in range(3)]  # the fourth is for testing
+    known = load(tmp_path / "run").system.card["stills"]
+    assert known["mean"] == pytest.approx(np.mean(firsts, axis=0), rel=1e-5)
 
 
 def test_a_training_that_was_stopped_leaves_the_model_of_its_last_step(data: Path, tmp_path: Path) -> None:

@@ -62,9 +62,12 @@ class Animator:
 
         Raises:
             StillmotionError: the picture or the control cannot be used.
+
+        Warns:
+            StillmotionWarning: the still is unlike those that the model was trained on.
         """
         check_order(still, control)
-        pixels = to_pixels(still)
+        pixels = self._read(still)
         return self.system.animate(
             pixels, control, frames, seed=seed, size=size, layers=layers, mask=mask, plate=plate
         )
@@ -97,7 +100,7 @@ class Animator:
         check_count(samples)
         size = check_size("size", options.pop("size", "native"))
         options["size"] = "native" if isinstance(size, int) else size  # a number is the size of the whole
-        pixels, system = to_pixels(still), self.system.for_inference()  # one copy of the networks for all
+        pixels, system = self._read(still), self.system.for_inference()  # one copy of the networks for all
         seeds = [(seed or 0) + number for number in range(samples)]
 
         def open_grid() -> Rollout:
@@ -113,7 +116,15 @@ class Animator:
         rollout.send(stillmotion.Drive(frame[None]))
         step = next(rollout)
         """
-        return self.system.open(to_pixels(still), control, **options)
+        return self.system.open(self._read(still), control, **options)
+
+    def _read(self, still: Picture) -> np.ndarray:
+        """The pixels of a still; warns if it is far from those that the model was trained on."""
+        from stillmotion.systems.stills import warn_if_far
+
+        pixels = to_pixels(still)
+        warn_if_far(self.system.card, pixels)
+        return pixels
 
     def explain(self, still: Picture, out: str | Path | None = None, **asked: Any) -> np.ndarray:
         """A picture of what a model that takes pokes knows of a still's structure.

@@ -19,6 +19,7 @@ from stillmotion.data.clipset import ClipSet, open_dataset
 from stillmotion.errors import StillmotionError, check_known
 from stillmotion.files import STRICT, change_settings, read_settings
 from stillmotion.outputs import locked
+from stillmotion.systems import stills
 from stillmotion.systems.base import System
 from stillmotion.training import LoopSettings, Outcome, check_run, fit, stage_weights
 
@@ -96,6 +97,8 @@ def _train(request: TrainRequest, loop: LoopSettings | None) -> str:
     if source is not None:
         _copy_weights(source, system, request.parts)
     system.card = _card(request, [clipset for clipset, _ in sets])
+    if seen := stills.summarize(clip.frames[0] for clip in clips[:: -(-len(clips) // stills.MOST) or 1]):
+        system.card["stills"] = asdict(seen)
     stages = system.stages(clips, _spread(held_back or clips, 8), request.stages, loop.seed)
 
     described = asdict(_described(request, sets, config, loop))
