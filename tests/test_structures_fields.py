@@ -236,6 +236,7 @@ def test_fields_are_learned_and_refined_without_critics(context: bool) -> None:
     terms = made[0].step(batch_of(made[0]), Update(made[0]))
     assert set(terms) == {"pyramid", "paint", "figure"}
     assert made[0].preview()["forecasts"].shape == (2 * 16, 7 * 16, 3)
+    assert not {"displacement", "visibility"} & set(made[1].dataset[0])  # slow to make, and not read
     refined = made[1].step(batch_of(made[1]), Update(made[1]))
     assert set(refined) == {"reconstruction", "mask", "temporal", "coarse"}
     assert set(made[1].networks) == {"refinement"}

@@ -238,12 +238,12 @@ _SMALL = StructuresConfig(
     clip=ClipConfig(augmentation="strong"),
     structure=StructureConfig(kind="joints", sigma=0.04),
     forecast=ForecastConfig(fields=True, width=24, max_width=128),
-    refinement=RefinementConfig(frames=16, overlap=4, width=16, content="difference", context=True),
+    refinement=RefinementConfig(frames=16, overlap=4, width=16, levels=3, content="difference", context=True),
     pose=PoseConfig(width=256),
     field_losses=PairLossConfig(
         warp=2.0, paint=5.0, pyramid=10.0, motion_weighting=1.0, displacement=15.0, visibility=1.0, figure=1.0
     ),
-    refinement_losses=LossConfig(reconstruction=3.0, mask=0.0, gan=0.0, temporal=3.0),
+    refinement_losses=LossConfig(reconstruction=3.0, mask=0.0, gan=0.0, temporal=6.0),
     forecast_training=StageConfig(
         steps=15_000,
         batch=8,
@@ -253,7 +253,7 @@ _SMALL = StructuresConfig(
         clip_grad=1.5,
     ),
     refinement_training=StageConfig(
-        steps=1_500, batch=2, learning_rate=1e-3, betas=(0.5, 0.999), schedule=Schedule(kind="linear", warmup=50)
+        steps=1_500, batch=4, learning_rate=3e-3, betas=(0.5, 0.999), schedule=Schedule(kind="linear", warmup=50)
     ),
     pose_prediction=PoseStageConfig(steps=2_000),
 )
