@@ -255,6 +255,20 @@ def test_equivariance_is_zero_for_a_detector_that_follows_the_picture() -> None:
     assert told[0] < 0.01 < told[1]
 
 
+def test_random_transforms_turn_scale_and_shift() -> None:
+    """Turns by at most 25 degrees, scales between 0.8 and 1.2, shifts of at most 0.2; similarities, not shears."""
+    matrix, offset = losses.random_affine(200, torch.Generator().manual_seed(0), torch.device("cpu"))
+    scale = matrix.det().sqrt()
+    torch.testing.assert_close(matrix @ matrix.mT, scale[:, None, None] ** 2 * torch.eye(2).expand(200, 2, 2))
+    assert 0.8 <= scale.min() < 0.85
+    assert 1.15 < scale.max() <= 1.2
+    turn = torch.atan2(matrix[:, 1, 0], matrix[:, 0, 0]).rad2deg()
+    assert -25.001 <= turn.min() < -23
+    assert 23 < turn.max() <= 25.001
+    assert -0.2 <= offset.min() < -0.19
+    assert 0.19 < offset.max() <= 0.2
+
+
 def test_affine_is_matrix_times_point_plus_offset() -> None:
     matrix, offset = losses.random_affine(3, torch.Generator().manual_seed(0), torch.device("cpu"))
     points = torch.rand(3, 5, 2)

@@ -18,3 +18,12 @@ def test_what_every_system_computes_is_mutated_and_tested() -> None:
     for folder in (path.parent for path in (ROOT / "src" / "stillmotion" / "systems").glob("*/config.py")):
         assert {folder / "networks.py", folder / "losses.py"} <= mutated
         assert all(f"tests/test_{folder.name}_{room}.py" in selected for room in ("networks", "losses"))
+
+
+def test_every_test_of_networks_and_losses_takes_part() -> None:
+    """A function that no selected test reaches counts as never killed."""
+    selected = SETTINGS["pytest_add_cli_args_test_selection"]
+    tests = {
+        f"tests/{path.name}" for name in ("losses", "network*") for path in (ROOT / "tests").glob(f"test_*_{name}.py")
+    }
+    assert tests - set(selected) == {"tests/test_evaluation_networks.py"}  # of published networks

@@ -72,6 +72,12 @@ def test_the_refiners_loss_by_hand() -> None:
     assert {name: value.item() for name, value in terms.items()} == pytest.approx(
         {"reconstruction": 2 * 1, "mask": 3 * 0.2, "gan": -0.5 * (50 + 1.5 + 5)}
     )
+    # A frame's number that rises by one more: the changes are off by one, whatever the mean.
+    terms = refinement_losses(
+        output, 2 * frames, structures, None, LossConfig(reconstruction=2.0, mask=0.0, temporal=5.0)
+    )
+    assert list(terms) == ["reconstruction", "mask", "temporal"]
+    assert terms["temporal"].item() == pytest.approx(5 * 1)
 
 
 # --- critics --------------------------------------------------------------------------------------------------------
