@@ -305,8 +305,8 @@ PRESETS["people"] = replace(
     single_step=replace(PRESETS["small"].single_step, steps=0),
     annealing=SingleStepConfig(steps=0),
 )
-# For an arm that reaches over the border, and moves what it touches; no model of it is shipped yet. In the object's frame
-# the border would cut it off, so G sees the still as it is and moved. Many real clips have ten frames.
+# For an arm that reaches over the border, and moves what it touches; no model of it is shipped yet. In the object's
+# frame the border would cut it off, so G sees the still as it is and moved. Many real clips have ten frames.
 PRESETS["robot"] = replace(
     PRESETS["people"],
     clip=ClipConfig(frames=10, augmentation="bair"),
