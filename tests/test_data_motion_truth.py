@@ -19,6 +19,7 @@ from stillmotion.data.motion_truth import (
     motion_truth,
     motion_truths,
     visibility,
+    without_resting,
 )
 from stillmotion.data.sampling import to_tensor
 from stillmotion.worlds import sample_clip
@@ -142,6 +143,31 @@ def test_a_window_holds_the_truth_of_every_frame_after_the_still() -> None:
                 assert torch.equal(truths[name][i], single[name]), name
             assert torch.equal(truths["figure"], single["figure"])
         assert len(truths["moving"]) == 2
+
+
+def beside(clip: Clip, resting: list[tuple[int, int]]) -> Clip:
+    """The same with a part of one pixel at (x, y) in each frame, which lies on the square."""
+    parts, moves = clip.tracks["parts"].copy(), clip.tracks["moves"]
+    more = moves[:, 1:2].copy()
+    for t, (x, y) in enumerate(resting):
+        parts[t, y, x] = 2
+        more[t, 0, :, 2] = x, y
+    return replace(clip, tracks={"parts": parts, "moves": np.concatenate([moves, more], axis=1)})
+
+
+def test_what_rests_in_the_frames_that_are_looked_at_is_background() -> None:
+    clip = beside(square_clip([(2, 5), (4, 5), (8, 5)]), [(1, 1), (1, 1), (2, 1)])
+    found = without_resting(clip, np.array([0, 1]))
+    assert np.array_equal(found.tracks["parts"], np.where(clip.tracks["parts"] == 2, 0, clip.tracks["parts"]))
+    assert np.array_equal(found.tracks["mask"], 255 * (found.tracks["parts"] > 0))
+    assert found.tracks["mask"].dtype == found.tracks["parts"].dtype == np.uint8
+    assert motion_truth(found, np.array([0, 1]), PLAIN)["figure"][0, 1, 1] == 0
+    assert without_resting(clip, np.array([0, 2])) is clip  # later it is pushed
+    assert without_resting(clip, np.array([1, 1])) is clip
+    panned = beside(square_clip([(2, 5), (4, 5)], pan=1.0), [(1, 1), (1, 1)])
+    assert without_resting(panned, np.array([0, 1])) is panned  # against what the camera shows it moves
+    unknown = replace(clip, tracks={"parts": clip.tracks["parts"]})
+    assert without_resting(unknown, np.array([0, 1])) is unknown
 
 
 def test_a_clip_that_does_not_know_its_motion_says_so() -> None:

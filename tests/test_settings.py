@@ -235,4 +235,5 @@ def test_presets_name_the_stages_that_they_train() -> None:
         "release": ["single_step"],
         "small": ["single_step", "annealing"],
         "people": ["autoencoder", "latent_prediction", "generator_finetuning"],
+        "robot": ["single_step"],
     }

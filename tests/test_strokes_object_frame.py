@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stillmotion import Stroke, geometry
+from stillmotion.errors import StillmotionError
 from stillmotion.rendering.fields import PAINT, PLATE, STATIC, WARPED, Fields
 from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.networks import StrokesNetworks
@@ -26,6 +27,7 @@ from stillmotion.systems.strokes.object_frame import (
 from strokes_tools import (
     TINY_FIELDS,
     TINY_OBJECT,
+    TINY_STROKES,
     block,
     changed,
     fields_of,
@@ -37,7 +39,8 @@ from strokes_tools import (
 )
 
 ZOOMED = changed(TINY_OBJECT, generator__crop_zoom=2.0)
-CONFIGS = {"picture": TINY_FIELDS, "object": TINY_OBJECT, "zoomed": ZOOMED}
+MOVED = changed(TINY_FIELDS, generator__moved_skips=True)
+CONFIGS = {"picture": TINY_FIELDS, "object": TINY_OBJECT, "zoomed": ZOOMED, "moved": MOVED}
 SIDE = TINY_FIELDS.size
 POINTS = torch.tensor([[[8.0, 9.0], [10.0, 9.0], [13.0, 8.0], [13.0, 12.0]]])
 
@@ -150,6 +153,25 @@ def test_a_displacement_in_the_picture_is_the_heads_less_the_strokes_shift(monke
     predict_by_hand(monkeypatch, head._replace(shares=fields_of((1.0, 0.0, 0.0, 0.0)).shares))
     frame = generate(build(TINY_FIELDS), 2, still).frame
     torch.testing.assert_close(frame[..., :-4, 3:], still[..., 4:, :-3], atol=1e-4, rtol=0)
+
+
+def test_the_generator_sees_the_still_as_it_is_and_moved_along_the_stroke() -> None:
+    model, still, seen = build(MOVED), random_still(), list[Tensor]()
+    assert isinstance(model.decoder, FieldGenerator)
+    for layer in (*model.decoder.layers[1:], model.decoder.hidden):
+        layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    generate(model, 2, still)
+    context, way = model.begin(still, POINTS), object_frame(POINTS, 2, MOVED).shift
+    for inputs, maps in zip(seen, reversed(context.features), strict=True):  # quarter, half and full size
+        both = torch.cat([maps, translate(maps, way)], dim=1)
+        torch.testing.assert_close(inputs[:, -both.shape[1] :], both)
+    assert not torch.equal(seen[2][:, -3:], still)
+
+
+@pytest.mark.parametrize("base", [TINY_OBJECT, TINY_STROKES])
+def test_only_fields_in_the_picture_have_moved_skips(base: StrokesConfig) -> None:
+    with pytest.raises(StillmotionError, match=r"moved_skips needs fields=true and object_frame=false"):
+        changed(base, generator__moved_skips=True)
 
 
 def test_a_frame_is_blended_as_the_shares_say(monkeypatch: pytest.MonkeyPatch) -> None:

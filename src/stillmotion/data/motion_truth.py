@@ -6,6 +6,8 @@ and `moves` (T x P x 2 x 3, from each part's coordinates to pixels); see `part_f
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import torch
@@ -28,6 +30,9 @@ _SHAKEN_BELOW = 3.0
 """In pixels: background that moves by less counts as static, since the unmoved still is the best guess of it. What
 moves farther is a camera's pan. A direction tells neither."""
 
+_STILL_BELOW = 1e-4
+"""Of every number of a part's map: one that changes by less rests."""
+
 _RESTING_BELOW = 1.0
 """Mean change of the background, in grey levels, of a camera at rest without noise."""
 
@@ -35,6 +40,21 @@ _RESTING_BELOW = 1.0
 def knows_motion(clip: Clip) -> bool:
     """Whether a clip has the tracks `parts` and `moves`."""
     return "parts" in clip.tracks and "moves" in clip.tracks
+
+
+def without_resting(clip: Clip, indices: np.ndarray) -> Clip:
+    """The clip with those parts as background that rest in some of its frames: what lies about is no figure.
+
+    Clips whose camera moves in these frames, in which all or nothing moves, or that do not know it, stay as they are.
+    """
+    if not knows_motion(clip):
+        return clip
+    resting = np.ptp(np.asarray(clip.tracks["moves"])[indices], axis=0).max(axis=(1, 2)) < _STILL_BELOW  # P
+    if resting.all() or not (resting[0] and resting[1:].any()):
+        return clip
+    kept = np.where(resting, 0, np.arange(len(resting))).astype(np.uint8)
+    parts = kept[np.asarray(clip.tracks["parts"])]
+    return replace(clip, tracks={**clip.tracks, "parts": parts, "mask": (255 * (parts > 0)).astype(np.uint8)})
 
 
 def motion_truth(clip: Clip, indices: np.ndarray, params: AugmentParams) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Every number of the system, nested by what it belongs to, and the presets `paper`, `release`, `small` and `people`.
+"""Every number of the system, nested by what it belongs to, and its presets.
 
 "Paper" is Hu et al., "Learning to Take Directions One Step at a Time" (ICPR 2020); "release" is the demo code that
 its authors published for Push. Only the release states layer widths, so `paper` takes them from there. "Ours" marks
@@ -84,12 +84,15 @@ class GeneratorConfig:
     fields: bool = False  # ours: frames are blended of the moved still, the still, its background and paint
     object_frame: bool = False  # ours, with fields: the networks work where the object is; see object_frame.py
     crop_zoom: Annotated[float, Field(ge=1)] = 1.0  # ours, with object_frame: they see 1 / crop_zoom of the side
+    moved_skips: bool = False  # ours, with fields: G also sees E1's maps of the still, as they are and moved along
 
     def __post_init__(self) -> None:
         if self.fields and self.norm is not None:
             raise StillmotionError("fields need norm=none: their layers have no norm of their own.")
         if self.object_frame and not self.fields:
             raise StillmotionError("object_frame needs fields=true: the object's pixels move with its frame.")
+        if self.moved_skips and (self.object_frame or not self.fields):
+            raise StillmotionError("moved_skips needs fields=true and object_frame=false, which has its own.")
         if self.crop_zoom > 1 and not self.object_frame:
             raise StillmotionError("crop_zoom above 1 needs object_frame=true: the crop follows the object.")
 
@@ -301,4 +304,23 @@ PRESETS["people"] = replace(
     generator_finetuning=StageConfig(steps=900, learning_rate=8e-4),
     single_step=replace(PRESETS["small"].single_step, steps=0),
     annealing=SingleStepConfig(steps=0),
+)
+# For an arm that reaches over the border, and moves what it touches; no model of it is shipped yet. In the object's
+# frame the border would cut it off, so G sees the still as it is and moved. Many real clips have ten frames.
+PRESETS["robot"] = replace(
+    PRESETS["people"],
+    clip=ClipConfig(frames=10, augmentation="bair"),
+    stroke=StrokeConfig(encoding="gaussian", lookahead=8, smoothing_radius=2),
+    generator=replace(PRESETS["small"].generator, moved_skips=True),
+    autoencoder=AutoencoderConfig(),
+    latent_prediction=StageConfig(),
+    generator_finetuning=StageConfig(),
+    single_step=SingleStepConfig(
+        steps=1500,
+        batch=8,
+        learning_rate=1e-3,
+        beta1=0.9,
+        schedule=Schedule(kind="linear", warmup=100, floor=0.02),
+        clip_grad=1.0,
+    ),
 )

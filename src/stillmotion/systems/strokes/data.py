@@ -14,7 +14,7 @@ from torch import Tensor
 from stillmotion.data.augment import AugmentParams, augment_frames, find_augmentation, move_points
 from stillmotion.data.clip import Clip
 from stillmotion.data.colour import ColourParams
-from stillmotion.data.motion_truth import motion_truths
+from stillmotion.data.motion_truth import motion_truths, without_resting
 from stillmotion.data.plates import Figures, Plates
 from stillmotion.data.sampling import PairDataset, WindowDataset, to_tensor, window_starts
 from stillmotion.errors import StillmotionError
@@ -111,6 +111,8 @@ def known_targets(
     if masks is not None:
         found["masks"] = masks(clip, indices, params)
     if plates is not None:
+        if config.losses.truth:
+            clip = without_resting(clip, indices)
         found["plate"] = plates(clip, indices, params)
         if config.losses.truth:
             found |= motion_truths(clip, indices, params)

@@ -94,10 +94,11 @@ class FieldGenerator(nn.Module):
     def __init__(self, config: StrokesConfig):
         super().__init__()
         half, quarter, eighth = config.encoder.widths  # channels of E1's maps at s/2, s/4 and s/8
-        self.object_frame = config.generator.object_frame
-        self.layers = decoder_layers(config, (0, quarter, half) if self.object_frame else (0, 0, 0))
+        self.object_frame, self.moved_skips = config.generator.object_frame, config.generator.moved_skips
+        copies = 2 if self.moved_skips else int(self.object_frame)  # of E1's maps of the still
+        self.layers = decoder_layers(config, (0, copies * quarter, copies * half))
         width = config.generator.widths[-1]
-        self.hidden = nn.Conv2d(width + 3, width, 3, padding=1)
+        self.hidden = nn.Conv2d(width + 3 * max(1, copies), width, 3, padding=1)
         self.fields = FieldHead(width)
         self.mask = MaskHead((3, half, quarter, eighth))
         # It starts at "no figure": clips that do not know theirs never train it (see `StrokesNetworks.figure`).
@@ -115,8 +116,10 @@ class FieldGenerator(nn.Module):
             plate: N x 4 x s x s, in [0, 1]; see `rendering.fields.blend`.
             frame: the object's, at the frame's point.
         """
+        if self.moved_skips:
+            features = [torch.cat([maps, translate(maps, frame.shift).to(maps.dtype)], dim=1) for maps in features]
         seen, *maps = features
-        skips = reversed(maps) if self.object_frame else (None, None)
+        skips = reversed(maps) if self.object_frame or self.moved_skips else (None, None)
         for layer, skip in zip(self.layers, (None, *skips), strict=True):  # s/4, s/2, s
             state = F.relu(layer(state if skip is None else torch.cat([state, skip], dim=1)))
         x = F.relu(self.hidden(torch.cat([state, seen.to(state.dtype)], dim=1)))
