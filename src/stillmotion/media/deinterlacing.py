@@ -25,7 +25,8 @@ def progressive(decoded: Iterable[Decoded]) -> Iterator[Decoded]:
     """Deinterlace the frames that are marked as interlaced; the others pass as they are.
 
     As many frames come as go in, each for the moment of its first field: the lines of that field stay, the others
-    are interpolated from their neighbours in space and time. So a frame waits for the one after it; one that stands alone stays as it is.
+    are interpolated from their neighbours in space and time. So a frame waits for the one after it; one that stands
+    alone stays as it is.
 
     Raises:
         whatever `decoded` raises, after the frames before it have come.
