@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from av.filter import Graph
 
+from fuzz.targets import CORPUS
+from refusals import refuses
 from stillmotion.errors import StillmotionWarning
-from stillmotion.media import deinterlacing, read_video
+from stillmotion.media import MediaError, deinterlacing, read_video
 from stillmotion.media.decoding import DamagedError
 from stillmotion.media.deinterlacing import progressive
 
@@ -91,6 +93,13 @@ def test_frames_of_another_size_and_damage_lose_none(tmp_path: Path) -> None:
     assert [mark for _, mark in came] == [mark for _, mark in [*large, *small]]
     assert not any(frame.interlaced_frame for frame, _ in came)
     assert all(one.pts < two.pts for one, two in pairwise(frame for frame, _ in came[:FRAMES]))
+
+
+def test_frames_without_a_time_base_are_deinterlaced(tmp_path: Path) -> None:
+    """Those that a decoder is flushed of after damage."""
+    content = (CORPUS / "video" / "interlaced.mpg").read_bytes()
+    (tmp_path / "a.mpg").write_bytes(content[:224] + b"9" * 30 + content[224:])
+    refuses("is damaged after frame", read_video, tmp_path / "a.mpg", error=MediaError)
 
 
 def test_what_is_not_marked_as_interlaced_is_not_touched(tmp_path: Path) -> None:

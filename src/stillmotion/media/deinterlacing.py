@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 
 import av
 from av.filter import Graph, filters_available
@@ -16,6 +17,7 @@ from stillmotion.errors import StillmotionWarning
 Decoded = tuple[VideoFrame, bool]  # a frame, and whatever goes with it
 
 _FILTER = "bwdif"
+_SOME_TIME_BASE = Fraction(1, 90_000)  # where a frame has none
 _LEAST_SIDE = 4  # the filter takes no smaller frames
 
 
@@ -23,7 +25,8 @@ def progressive(decoded: Iterable[Decoded]) -> Iterator[Decoded]:
     """Deinterlace the frames that are marked as interlaced; the others pass as they are.
 
     As many frames come as go in, each for the moment of its first field: the lines of that field stay, the others
-    are interpolated from their neighbours in space and time. So a frame waits for the one after it.
+    are interpolated from their neighbours in space and time. So a frame waits for the one after it; one that stands
+    alone stays as it is.
 
     Raises:
         whatever `decoded` raises, after the frames before it have come.
@@ -73,7 +76,10 @@ class _Deinterlacer:
         self._graph = Graph()
         self._graph.threads = 1
         source = self._graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+            width=frame.width,
+            height=frame.height,
+            format=frame.format,
+            time_base=frame.time_base or _SOME_TIME_BASE,
         )
         deinterlace = self._graph.add(_FILTER, "mode=send_frame:deint=interlaced")
         source.link_to(deinterlace)
@@ -101,6 +107,6 @@ class _Deinterlacer:
                 made = self._graph.pull()
                 assert isinstance(made, VideoFrame)
                 given, mark = self._waiting.popleft()
-                # The filter counts in a time base of its own.
-                made.pts, made.time_base = given.pts, given.time_base
+                # The filter counts in a time base of its own; frames that a decoder is flushed of have none.
+                made.pts, made.time_base = given.pts, given.time_base or _SOME_TIME_BASE
                 yield made, mark
