@@ -301,6 +301,14 @@ def test_a_finished_run_can_be_given_more_steps_but_not_fewer(data: Path, tmp_pa
     assert train(again).endswith("trained for 4 steps")  # what was refused is not remembered
 
 
+def test_more_steps_are_more_than_a_stage_was_given_by_name(data: Path, tmp_path: Path) -> None:
+    (name,) = stage_steps(asdict(TINY))
+    train(request(data, tmp_path / "run", steps=None, settings={name: 1}), LOOP)
+    again = TrainRequest("", (), tmp_path / "run", resume=True)
+    assert train(replace(again, steps=3)).endswith("trained for 3 steps")
+    assert train(again).endswith("trained for 3 steps")
+
+
 def test_a_resume_knows_its_data_by_content_and_names_what_differs(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,7 +174,10 @@ def _as_before(request: TrainRequest, before: RunConfig | None) -> TrainRequest:
             "stages": tuple(before.stages),
         }
         said = {name: getattr(request, name) or value for name, value in stored.items()}
-        request = replace(request, settings={**before.typed.settings, **request.settings}, **said)
+        # More steps are more than those that a stage was given one by one.
+        renewed = stage_steps(before.config) if request.steps else []
+        settings = {name: value for name, value in before.typed.settings.items() if name not in renewed}
+        request = replace(request, settings={**settings, **request.settings}, **said)
     if not request.system or not request.data:
         raise StillmotionError("Say which system to train on which data sets; only --resume of a begun run knows.")
     return request
