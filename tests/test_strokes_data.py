@@ -1,5 +1,6 @@
 """Training samples: usable frames, their points, masks of the moving object, plates and motion."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,7 +11,7 @@ from refusals import refuses
 from stillmotion import Stroke, geometry
 from stillmotion.data.augment import AUGMENTATIONS, Augmentation, AugmentParams, augment_frames, sample_params
 from stillmotion.data.clip import Clip
-from stillmotion.data.motion_truth import WARPED, motion_truth
+from stillmotion.data.motion_truth import STATIC, WARPED, motion_truth
 from stillmotion.data.plates import Plates
 from stillmotion.data.sampling import WindowDataset
 from stillmotion.systems.strokes.data import (
@@ -236,6 +237,19 @@ def test_under_any_augmentation_a_plate_differs_from_its_still_behind_the_object
         # Points are its middle.
         y, x = torch.nonzero(differs).float().mean(0).tolist()
         assert (x, y) == pytest.approx(sample["points"][0].tolist(), abs=2.5)
+
+
+def test_what_rests_in_the_window_is_neither_figure_nor_behind_the_plate() -> None:
+    clip = square_clip(known=True)
+    clip.frames[:, 25:30, 2:7] = 255  # a second square, which rests
+    parts = np.array(clip.tracks["parts"])
+    parts[:, 25:30, 2:7] = 2
+    moves = np.concatenate([clip.tracks["moves"], clip.tracks["moves"][:1, 1:].repeat(8, 0)], axis=1)
+    clip = replace(clip, tracks={**clip.tracks, "parts": parts, "moves": moves})
+    found = known_targets(clip, np.array([1, 2, 5]), FORWARDS, TRUTH, plates=Plates())
+    assert torch.equal(found["figure"][0] > 0, torch.from_numpy(parts[1] == 1))
+    assert (found["visibility"][:, 25:30, 2:7] == STATIC).all()
+    assert (found["plate"][:3, 25:30, 2:7] == 1).all()
 
 
 def test_samples_know_what_their_losses_need() -> None:

@@ -311,7 +311,9 @@ PRESETS["robot"] = replace(
     PRESETS["people"],
     clip=ClipConfig(frames=10, augmentation="bair"),
     stroke=StrokeConfig(encoding="gaussian", lookahead=8, smoothing_radius=2),
+    predictor=replace(PRESETS["people"].predictor, residual=False),  # a sum of states drifts beyond the clips' length
     generator=replace(PRESETS["small"].generator, moved_skips=True),
+    losses=replace(PRESETS["people"].losses, motion_weighting=1.0, disocclusion_weighting=2.0),
     autoencoder=AutoencoderConfig(),
     latent_prediction=StageConfig(),
     generator_finetuning=StageConfig(),
