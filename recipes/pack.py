@@ -111,8 +111,10 @@ def enlarged(still: np.ndarray) -> np.ndarray:
 
 def prediction(animator: Animator, still: np.ndarray) -> dict[str, Any]:
     """What the model predicts: keypoints after the still's, or poses after those of a made person."""
-    size = animator.system.config.size
-    for control in (Predict(MOST), Observe(sample_clip("puppets", 11, 0, size=size, frames=10).tracks["joints"])):
+    joints = sample_clip("puppets", 11, 0, size=animator.system.config.size, frames=10).tracks["joints"]
+    # As they are, for the still's own pose is found by a library that not everybody has.
+    observed = Observe(joints, keep_proportions=False, align_first=False)
+    for control in (Predict(MOST), observed):
         try:
             animator.system.check_control(control)
         except StillmotionError:

@@ -175,7 +175,7 @@ def test_clips_are_forecast_from_their_stills_as_when_animating() -> None:
     stage.forecast.train()
     batch = batch_of(stage)
     maps, stills = structure_maps(batch, stage.config), 2 * batch["frames"][:, 0] - 1
-    coarse = stage.forecasts(stills, maps, batch)
+    coarse = stage.forecasts(stills, maps, batch)[0]
     stage.forecast.eval()
     with torch.no_grad():
         expected = stage.forecast(stills, maps[:, 0], maps[:, 1:].flatten(0, 1)).frame.unflatten(0, (2, 4))
