@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from stillmotion.data.clipset import open_dataset
 from stillmotion.errors import StillmotionError
 from stillmotion.files import read_json, write_json
 from stillmotion.systems.base import CONFIG
-from stillmotion.systems.stills import MOST, summarize, warn_if_far
+from stillmotion.systems.stills import first_frames, summarize, warn_if_far
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -34,20 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stored = read_json(path)
     if options.learn:
         clips = [clip for data in options.learn for clip in open_dataset(data) if clip.meta.get("split") != "test"]
-        learnt = summarize(clip.frames[0] for clip in clips[:: -(-len(clips) // MOST) or 1])
+        learnt = summarize(first_frames(clips))
         if learnt is None:
             raise StillmotionError("These sets have too few clips to learn from.")
         stored["card"]["stills"] = asdict(learnt)
         write_json(path, stored)
     for data in options.data:
-        told = [_is_far(stored["card"], still) for still in _stills(data)]
+        told = [_is_far(stored["card"], still) for still in first_frames(open_dataset(data))]
         print(f"{data.name}: {sum(told)} of {len(told)} ({100 * np.mean(told):.1f} %)")
-
-
-def _stills(data: Path) -> Iterator[np.ndarray]:
-    clips = open_dataset(data)
-    numbers = range(0, len(clips), -(-len(clips) // MOST) or 1)
-    return (np.asarray(clips[number].frames[0]) for number in numbers)
 
 
 def _is_far(card: dict[str, object], still: np.ndarray) -> bool:

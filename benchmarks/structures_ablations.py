@@ -28,7 +28,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from variants import (
     TRIAL_STEPS,
     agreed,
@@ -40,6 +39,7 @@ from variants import (
     finished,
     folder_of,
     log_lines,
+    loop_of,
     measured,
     setting,
     steps_in,
@@ -183,8 +183,6 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         StillmotionError: `--test` is given for several data sets, or as `tested_on`.
     """
-    if options.threads:
-        torch.set_num_threads(options.threads)
     if options.test and len(options.data) > 1:
         raise StillmotionError("Each of several data sets is measured on its own test clips: leave --test out.")
     extractors = open_extractors(options.network)  # before the trainings: one that is missing is told now
@@ -204,7 +202,7 @@ def run(options: argparse.Namespace) -> int:
 
 def run_one(options: argparse.Namespace, extractors: Mapping[str, FeatureExtractor]) -> int:
     """Train on one data set what is not trained yet, measure what is; as `run`."""
-    loop = LoopSettings(preview_every=0, precision=options.precision, threads=options.threads)
+    loop = loop_of(options)
     test, minutes = tested_on(options, NOT_SETTABLE), None if options.steps else options.minutes
     common = settings_for(options.data[0])
     steps = {}

@@ -97,7 +97,7 @@ def _train(request: TrainRequest, loop: LoopSettings | None) -> str:
     if source is not None:
         _copy_weights(source, system, request.parts)
     system.card = _card(request, [clipset for clipset, _ in sets])
-    if seen := stills.summarize(clip.frames[0] for clip in clips[:: -(-len(clips) // stills.MOST) or 1]):
+    if seen := stills.summarize(stills.first_frames(clips)):
         system.card["stills"] = asdict(seen)
     stages = system.stages(clips, _spread(held_back or clips, 8), request.stages, loop.seed)
 

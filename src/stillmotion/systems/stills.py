@@ -9,7 +9,7 @@ background of a drawn puppet is as near as the puppet (docs/media.md has figures
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import pydantic.dataclasses
 from pydantic import Field
 
 from stillmotion import media
+from stillmotion.data.clip import Clip
 from stillmotion.errors import StillmotionWarning
 from stillmotion.files import STRICT, parse_settings
 
@@ -48,6 +49,11 @@ def describe(picture: np.ndarray) -> np.ndarray:
     luma = media.resize(picture, (_LUMA, _LUMA)).reshape(-1, 3) @ _YCC[0]
     chroma = media.resize(picture, (_CHROMA, _CHROMA)).reshape(-1, 3) @ _YCC[1:].T
     return np.concatenate([luma, chroma.ravel()]) / 255
+
+
+def first_frames(clips: Sequence[Clip]) -> Iterator[np.ndarray]:
+    """The stills of at most `MOST` clips, evenly spaced."""
+    return (np.asarray(clips[number].frames[0]) for number in range(0, len(clips), -(-len(clips) // MOST) or 1))
 
 
 def summarize(pictures: Iterable[np.ndarray]) -> Stills | None:
