@@ -63,14 +63,12 @@ class PairTraining:
             "generator", [*model.generator.parameters(), *model.detector.parameters()], stage.muon
         )
 
-    def learn(self, name: str, parameters: Sequence[nn.Parameter], rate: float = 0.0) -> list[str]:
+    def learn(self, name: str, parameters: Sequence[nn.Parameter], rate: float = 0.0) -> tuple[str, ...]:
         """Add an Adam optimiser, momenta as in Monkey-Net's release, and Muon if it has a rate; gives their names."""
-        made = muon.split(parameters, rate, lambda rest: Adam(rest, self.stage.learning_rate, (0.5, 0.999)))
-        names = [name, f"{name}_matrices"][: len(made)]
-        for each, optimizer in zip(names, made, strict=True):
-            self.optimizers[each] = optimizer
-            self.schedulers[each] = scheduler(optimizer, self.stage.schedule, self.steps)
-        return names
+        made = muon.split(name, parameters, rate, lambda rest: Adam(rest, self.stage.learning_rate, (0.5, 0.999)))
+        self.optimizers |= made
+        self.schedulers |= {key: scheduler(o, self.stage.schedule, self.steps) for key, o in made.items()}
+        return tuple(made)
 
     @property
     def supervised(self) -> bool:
@@ -82,7 +80,7 @@ class PairTraining:
 
         Args:
             batch: see `make`.
-            update: called as `update(["generator"], loss, clip_grad=...)`.
+            update: called as `update(("generator",), loss, clip_grad=...)`.
 
         Returns:
             Every loss term, weighted, detached; and `keypoint_spread`, the keypoints' standard deviation.

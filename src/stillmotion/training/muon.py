@@ -26,21 +26,21 @@ def is_matrix(parameter: nn.Parameter) -> bool:
 
 
 def split(
-    parameters: Iterable[nn.Parameter], rate: float, others: Callable[[list[nn.Parameter]], Optimizer]
-) -> list[Optimizer]:
-    """The optimisers of a network: `others` for all, or Muon for its matrices and `others` for the rest.
+    name: str, parameters: Iterable[nn.Parameter], rate: float, others: Callable[[list[nn.Parameter]], Optimizer]
+) -> dict[str, Optimizer]:
+    """The optimisers of a network by name: `others` for all of it, or for what Muon does not take.
 
     Args:
-        parameters: what learns; what does not is left to `others`, which a stage may hand it over to later.
-        rate: learning rate of Muon; 0: it has no part.
+        name: of `others`; Muon's is `NAME_matrices`.
+        parameters: what learns.
+        rate: learning rate of Muon; 0: there is none.
         others: makes an optimiser.
     """
     given = list(parameters)
-    matrices = [p for p in given if is_matrix(p)] if rate else []
-    if not matrices:
-        return [others(given)]
-    own = {id(p) for p in matrices}
-    return [others([p for p in given if id(p) not in own]), Muon(matrices, rate)]
+    if not rate:
+        return {name: others(given)}
+    rest = [p for p in given if not is_matrix(p)]
+    return {name: others(rest), f"{name}_matrices": Muon([p for p in given if is_matrix(p)], rate)}
 
 
 class Muon(Optimizer):

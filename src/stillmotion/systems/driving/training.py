@@ -98,7 +98,6 @@ class MotionTraining(PairTraining):
         """One iteration: generator and detector first, then the discriminator on the same generated frame."""
         if self.discriminator is None:
             return super().step(batch, update)
-        batch = self.sized(batch)
         made, driving = self.make(batch), batch["driving"]
         frame, found = made.output.frame, made.inputs.target
         made.terms.update(losses.adversarial_losses(self.discriminator, frame, driving, found, self.stage.losses))
