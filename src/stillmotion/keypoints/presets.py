@@ -69,7 +69,7 @@ def joint(name: str, steps: int, learning_rate: float, augmentation: str = "vari
 def truth(steps: int, **changes: object) -> PairStage:
     """The fields learn from the exact motion of made clips, beside the photometric losses; the rate falls to zero."""
     schedule = Schedule(kind="linear", warmup=200)
-    stage = joint("truth", steps, 6e-4, "strong", schedule=schedule, losses=TRUTH_LOSSES, clip_grad=1.5, muon=0.01)
+    stage = joint("truth", steps, 6e-4, "strong", schedule=schedule, losses=TRUTH_LOSSES, clip_grad=1.5)
     return replace(stage, **changes)  # type: ignore[arg-type]
 
 
