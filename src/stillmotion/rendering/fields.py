@@ -68,7 +68,7 @@ class FieldHead(nn.Module):
         return read_fields(self.values(maps), coarse)
 
     def values(self, maps: Tensor) -> Tensor:
-        """What fields are read from, N x `FIELD_VALUES` x h x w, float32: flow in pixels, logits of shares and paint."""
+        """What fields are read from, N x `FIELD_VALUES` x h x w: flow in pixels, logits of shares and paint."""
         flow, shares, paint = self.flow(maps), self.shares(maps), self.paint(maps)
         return torch.cat([flow.float(), SHARE_GAIN * shares.float(), paint.float()], dim=1)
 

@@ -89,8 +89,8 @@ class GeneratorConfig:
     width: Count = 24  # ours: of maps at the full size; it doubles with each halving, up to `max_width`
     max_width: Count = 128
     blocks: Count = 4  # ours: halvings
-    # Ours: width of a further level at the full size, which corrects the fields that the others find at half of it; 0:
-    # there is none.
+    # Ours: width of a further level at the full size, which corrects the fields that the others find at half of it;
+    # 0: there is none.
     detail: Steps = 0
 
     @property

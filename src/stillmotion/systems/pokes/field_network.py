@@ -73,7 +73,7 @@ class FieldOutput(NamedTuple):
 
 
 class Detail(nn.Module):
-    """One level more: corrects what was found at half the size by the still's pixels; at the start it changes nothing."""
+    """One level more, at the full size: corrects what was found at half of it; at the start it changes nothing."""
 
     def __init__(self, channels: int, width: int):
         """Args: channels of the maps at half the size; of its own."""
