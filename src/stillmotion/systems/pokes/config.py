@@ -269,5 +269,5 @@ PRESETS["small-128"] = replace(
     PRESETS["small"],
     size=128,
     generator=replace(PRESETS["small"].generator, detail=16),
-    fields=replace(PRESETS["small"].fields, steps=2_000, batch=8, learning_rate=6e-4),
+    fields=replace(PRESETS["small"].fields, steps=800, batch=8, learning_rate=5e-4),
 )
