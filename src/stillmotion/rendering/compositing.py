@@ -55,9 +55,9 @@ class Part(NamedTuple):
     cells: slice  # the rows of the networks that it is enlarged from
     weights: np.ndarray  # its rows x these
 
-    def enlarged(self, wide: np.ndarray) -> np.ndarray:
+    def enlarged(self, wide: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Maps that are as wide as the picture already, C x S x w, where the part lies; C x its size."""
-        return self.weights @ wide[:, self.cells, self.place[1]]
+        return np.matmul(self.weights, wide[:, self.cells, self.place[1]], out=out)
 
 
 class Renderer:
@@ -172,14 +172,16 @@ class Renderer:
             wide: offsets, 2 x S x w.
             parts: where in the picture.
         """
-        places = [part.enlarged(wide) for part in parts]  # 2 x the part's size
-        for part, place in zip(parts, places, strict=True):
-            place[1] += self.rows.normalised[part.place[0], None]
-        grid = torch.from_numpy(np.concatenate([place.reshape(2, -1) for place in places], axis=1)).T[None, None]
+        sizes = [(rows.stop - rows.start, columns.stop - columns.start) for (rows, columns), *_ in parts]
+        ends = np.cumsum([height * width for height, width in sizes]).tolist()
+        runs = [slice(end - height * width, end) for end, (height, width) in zip(ends, sizes, strict=True)]
+        places = np.empty((2, ends[-1]), np.float32)
+        for part, run, size in zip(parts, runs, sizes, strict=True):
+            x_and_y = part.enlarged(wide, places[:, run].reshape(2, *size))
+            x_and_y[1] += self.rows.normalised[part.place[0], None]
+        grid = torch.from_numpy(places).T[None, None]
         sampled = F.grid_sample(self.sampled, grid, padding_mode="border", align_corners=True)[0, :, 0].numpy()
-        ends = np.cumsum([place[0].size for place in places])[:-1]
-        split = zip(np.split(sampled, ends, axis=1), places, strict=True)
-        return [moved.reshape(-1, *place.shape[1:]) for moved, place in split]
+        return [sampled[:, run].reshape(-1, *size) for run, size in zip(runs, sizes, strict=True)]
 
     def _compose(self, large: np.ndarray, sampled: np.ndarray, part: Part, target: np.ndarray) -> None:
         """Write the pixels of a part of the frame.
