@@ -156,6 +156,7 @@ class FieldStageConfig(StageConfig):
 
     batch: Count = 12
     learning_rate: Positive = 1.5e-3
+    muon: Weight = 0.0  # learning rate of Muon, which takes the convolutions; 0: AdamW has everything
     schedule: Schedule = Schedule(kind="linear", warmup=50)
     clip_grad: Weight = 1.5
     moments: Count = 2  # frames that are decoded per still
