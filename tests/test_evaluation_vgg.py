@@ -29,17 +29,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_features_are_means_of_the_last_map(folder: Path) -> None:
-    """Frames of half the size are enlarged to 128 pixels, and the map of 8 x 8 behind the last ReLU is averaged."""
+    """Frames of half the size are enlarged to 64 pixels, and the map of 4 x 4 behind the last ReLU is averaged."""
     extractor = open_extractors([("vgg16", str(folder))])["vgg16"]
-    frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     found = extractor(frames)
     pictures = torch.from_numpy(frames).permute(0, 3, 1, 2) / 255
-    large = torch.nn.functional.interpolate(pictures, (128, 128), mode="bilinear", align_corners=False)
+    large = torch.nn.functional.interpolate(pictures, (64, 64), mode="bilinear", align_corners=False)
     with torch.no_grad():
         last = random_vgg()(large)[4]
-    assert last.shape == (2, FEATURES, 8, 8)
+    assert last.shape == (2, FEATURES, 4, 4)
     assert last.min() == 0
-    torch.testing.assert_close(found, last.sum((2, 3)) / 64)
+    torch.testing.assert_close(found, last.sum((2, 3)) / 16)
     assert (extractor.dimension, extractor.per_video) == (512, False)
 
 

@@ -49,3 +49,25 @@ def test_a_run_ends_with_its_row() -> None:
     mask, seed = picture("..## ##.. #..."), picture("...# .... ....")
     assert torch.equal(geometry.reachable(picture("..## .... ##.."), seed), picture("..## .... ...."))
     assert torch.equal(geometry.reachable(mask, seed), picture("..## ##.. #..."))  # joined across the corner
+
+
+def test_runs_are_filled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An arch, seeded at its foot: at most a round for each corner, and the last, which adds nothing."""
+    rounds, pool = [], torch.nn.functional.max_pool2d
+    monkeypatch.setattr(
+        geometry.F, "max_pool2d", lambda *given, **options: rounds.append(1) or pool(*given, **options)
+    )
+    corridor = picture("######## #......# #......# ........ ######## ########")
+    filled = geometry.reachable(corridor, picture("........ ........ #....... ........ ........ ........"))
+    assert torch.equal(filled, picture("######## #......# #......# ........ ........ ........"))
+    assert len(rounds) <= 3
+
+
+@pytest.mark.parametrize(("side", "last"), [(1, 1.0), (2, 1.0), (3, 2.0)])
+def test_places_of_pictures_of_one_to_three_pixels(side: int, last: float) -> None:
+    """1 is the centre of the last pixel; the only pixel of a side counts as two. The points' type stays."""
+    ends = torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
+    assert geometry.to_pixels(ends, (5, side)).tolist() == [[0.0, 0.0], [last, 4.0]]
+    assert geometry.to_pixels(ends, (side, 5)).tolist() == [[0.0, 0.0], [4.0, last]]
+    assert geometry.displacement_to_pixels(ends, (side, 3)).tolist() == [[-1.0, -last / 2], [1.0, last / 2]]
+    assert geometry.to_pixels(ends.half(), (side, side)).dtype == torch.float16

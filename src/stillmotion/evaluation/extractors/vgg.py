@@ -15,7 +15,7 @@ from stillmotion.files import fill_from_file, weights_in
 from stillmotion.nn.vgg import VGG
 
 FEATURES = 512
-SIDE = 128  # of the network's input, in pixels
+SIDE = 64  # of the network's input, in pixels: that of the models' frames, which more pixels would only enlarge
 
 
 class PooledVGG(nn.Module):
