@@ -10,6 +10,7 @@ from torch import Tensor
 
 from stillmotion.data.clip import Clip
 from stillmotion.data.sampling import loader
+from stillmotion.systems.strokes import losses
 from stillmotion.systems.strokes.config import PRESETS
 from stillmotion.systems.strokes.losses import frame_discriminator_loss, frame_score, generator_losses
 from stillmotion.systems.strokes.networks import StepInputs, StepOutputs
@@ -118,6 +119,16 @@ def test_all_discriminators_see_the_frame_that_the_generator_side_was_updated_on
     assert torch.equal(shown[0][1], carried.frame)
     assert torch.equal(shown[1][1], frames[:, 1])
     assert torch.equal(shown[2][1], carried.frame)
+
+
+def test_a_crop_lies_around_the_point_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Key-point t, where the object is before the step (release)."""
+    stage, asked = stage_of(ADVERSARIAL), list[Tensor]()
+    corners = torch.tensor([[3, 5], [7, 2]])
+    monkeypatch.setattr(losses, "crop_corners", lambda points, *_: asked.append(points) or corners)
+    batch = batch_of(stage, 2)
+    assert stage.gather_targets(batch["frames"], batch["points"], 1).corners is corners
+    assert torch.equal(asked[0], batch["points"][:, 1])
 
 
 def test_each_update_moves_its_own_networks_alone() -> None:
