@@ -317,3 +317,27 @@ def test_the_discriminator_compares_the_generated_frame_with_the_driving_one(mon
         assert frame is output.frame
         assert torch.equal(driving, batch["driving"])
         assert found is inputs.target
+
+
+def test_keypoints_are_held_to_the_driving_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equivariance: half of the driving frames and what was found in them. Separation: what was found in all."""
+    stage, told = training_of(**at(LOSSES, equivariance=2.0, separation=3.0)), {}
+
+    def equivariance(detector: nn.Module, frames: Tensor, found: Keypoints, _: torch.Generator) -> Tensor:
+        told["frames"], told["found"] = frames, found.mean
+        return torch.tensor(5.0)
+
+    def separation(mean: Tensor) -> Tensor:
+        told["all"] = mean
+        return torch.tensor(7.0)
+
+    monkeypatch.setattr(losses, "equivariance", equivariance)
+    monkeypatch.setattr(losses, "separation", separation)
+    batch = batch_of(stage)
+    made = stage.make(batch)
+    half = (len(batch["driving"]) + 1) // 2
+    assert torch.equal(told["frames"], batch["driving"][:half])
+    assert torch.equal(told["found"], made.inputs.target.mean[:half])
+    assert torch.equal(told["all"], made.inputs.target.mean)
+    assert not torch.equal(made.inputs.source.mean, made.inputs.target.mean)
+    assert (made.terms["equivariance"], made.terms["separation"]) == (10.0, 21.0)

@@ -183,6 +183,8 @@ def test_the_stage_has_the_releases_optimiser() -> None:
     assert stage.optimizers["predictor"].defaults["betas"] == (0.9, 0.999)
     assert stage.plateau.plateau.factor == 0.1
     assert stage.plateau.steps_per_epoch == 2  # three clips in batches of two
+    even = KeypointPrediction(stage.model, tiny(**PREDICTION)[0], stage.clips[:2], stage.clips, 0)
+    assert even.plateau.steps_per_epoch == 1  # and two
 
 
 def test_it_learns_a_motion_that_the_first_frame_tells() -> None:

@@ -132,7 +132,8 @@ def test_adam_and_the_schedules_are_the_releases() -> None:
 
 
 # --- joints --------------------------------------------------------------------------------------------------------
-def test_keypoint_supervision_measures_the_weighted_distance_and_narrow_maps() -> None:
+def test_keypoint_supervision_measures_the_weighted_distance_and_narrow_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "narrowness", lambda _: torch.tensor(0.5))
     config, networks = tiny(**at("keypoints", count=2), **at("keypoint_supervision", steps=5))
     stage = KeypointSupervision(networks, config.keypoints.count, config.keypoint_supervision, [puppet()], 0)
     frame = torch.rand(1, 3, 64, 64)
@@ -140,12 +141,10 @@ def test_keypoint_supervision_measures_the_weighted_distance_and_narrow_maps() -
         found = stage.detector(frame)
     batch = {"frame": frame, "points": found.mean[:, None] + torch.tensor([[0.6, 0.6], [0.0, 0.0]])}
 
-    def distance(of: list[float]) -> float:
-        given = {**batch, "weights": torch.tensor([[of]])}
-        return float(stage.step(given, lambda name, loss, clip_grad=None: None)["distance"])
-
-    assert distance([1.0, 1.0]) == pytest.approx(0.3, abs=1e-4)
-    assert distance([0.2, 1.0]) == pytest.approx(0.6 * 0.2 / 1.2, abs=1e-4)
+    for of, away in (([1.0, 1.0], 0.3), ([0.2, 1.0], 0.6 * 0.2 / 1.2)):
+        told = stage.step({**batch, "weights": torch.tensor([[of]])}, lambda name, loss, clip_grad=None: None)
+        assert told["distance"].item() == pytest.approx(away, abs=1e-4)
+        assert told["narrowness"] == 10 * 0.5
 
 
 def test_keypoint_supervision_moves_the_detector_only() -> None:

@@ -105,7 +105,7 @@ def test_networks_are_opened_by_their_digest(tmp_path: Path) -> None:
 
     who = open_extractors([("identity", save_faces(tmp_path / "who", network, About((), "99 %", "made faces")))])
     assert torch.allclose(who["identity"](FRAMES), features, atol=1e-6)
-    assert "a face's identity" in who["identity"].description
+    assert "a face's or a person's identity" in who["identity"].description
     assert not any("classes" in name for name in load_tensors(tmp_path / "who.safetensors"))
     path, _, digest = value.rpartition("@")
     refuses("has the SHA-256", open_extractors, [("expressions", f"{path}@{'0' * 64}")])
@@ -132,3 +132,21 @@ def test_the_recipe_trains_and_names_its_files(tmp_path: Path, capsys: pytest.Ca
     assert torch.equal(first.pictures, again.pictures)
     corner = first.pictures[:, :, :4, :4].float().mean(dim=(1, 2, 3))
     assert not torch.equal(corner[0], corner[1])
+
+
+def test_people_are_known_by_themselves_and_not_by_their_clips(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    recipe = runpy.run_path(str(ROOT / "recipes" / "people_network.py"))
+    pictures = recipe["make_pictures"]([3, 5], 2)
+    assert pictures.pictures.shape == (16, 3, 64, 64)  # four frames of each clip
+    assert pictures.people.tolist() == [3] * 8 + [5] * 8
+    assert torch.equal(recipe["make_pictures"]([5], 2).pictures, pictures.pictures[8:])  # the same whenever made
+    corners = pictures.pictures[::4, :, :4, :4].float().mean(dim=(2, 3))  # of the four clips
+    assert len({tuple(corner.tolist()) for corner in corners}) == 4  # each has a wall of its own
+    recipe["main"]([str(tmp_path / "out"), "--people", "2", "--tested", "2", "--clips", "2", "--steps", "1"])
+    name, value = capsys.readouterr().out.splitlines()[-1].removeprefix("--network ").split("=", 1)
+    opened = open_extractors([(name, value)])["identity"]
+    assert "16 pictures of 2 people of the world puppets" in opened.description
+    assert opened(FRAMES).shape == (2, FEATURES)

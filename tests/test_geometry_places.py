@@ -49,3 +49,47 @@ def test_a_run_ends_with_its_row() -> None:
     mask, seed = picture("..## ##.. #..."), picture("...# .... ....")
     assert torch.equal(geometry.reachable(picture("..## .... ##.."), seed), picture("..## .... ...."))
     assert torch.equal(geometry.reachable(mask, seed), picture("..## ##.. #..."))  # joined across the corner
+
+
+def test_runs_are_filled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An arch, seeded at its foot: at most a round for each corner, and the last, which adds nothing."""
+    rounds, pool = [], torch.nn.functional.max_pool2d
+    monkeypatch.setattr(
+        geometry.F, "max_pool2d", lambda *given, **options: rounds.append(1) or pool(*given, **options)
+    )
+    corridor = picture("######## #......# #......# ........ ######## ########")
+    filled = geometry.reachable(corridor, picture("........ ........ #....... ........ ........ ........"))
+    assert torch.equal(filled, picture("######## #......# #......# ........ ........ ........"))
+    assert len(rounds) <= 3
+
+
+@pytest.mark.parametrize(("side", "last"), [(1, 1.0), (2, 1.0), (3, 2.0)])
+def test_places_of_pictures_of_one_to_three_pixels(side: int, last: float) -> None:
+    """1 is the centre of the last pixel; the only pixel of a side counts as two. The points' type stays."""
+    ends = torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
+    assert geometry.to_pixels(ends, (5, side)).tolist() == [[0.0, 0.0], [last, 4.0]]
+    assert geometry.to_pixels(ends, (side, 5)).tolist() == [[0.0, 0.0], [4.0, last]]
+    assert geometry.displacement_to_pixels(ends, (side, 3)).tolist() == [[-1.0, -last / 2], [1.0, last / 2]]
+    assert geometry.to_pixels(ends.half(), (side, side)).dtype == torch.float16
+
+
+def test_maps_may_be_resized_without_aligned_corners() -> None:
+    """Two pixels to four: the outer edges meet, so values stand still for half a pixel at each end."""
+    line = torch.tensor([0.0, 4.0]).view(1, 1, 1, 2)
+    assert geometry.resize_map(line, (1, 4), "unaligned").flatten().tolist() == [0, 1, 3, 4]
+    assert geometry.resize_map(line, (1, 3)).flatten().tolist() == [0, 2, 4]  # aligned
+    grid = torch.stack([line[0, 0], -line[0, 0]], dim=-1)[None]
+    assert geometry.resize_grid(grid, (1, 4), "unaligned")[0, 0, :, 1].tolist() == [0, -1, -3, -4]
+
+
+@pytest.mark.parametrize("size", [(1, 3), (3, 1), (1, 1)])
+def test_maps_of_one_row_or_column(size: tuple[int, int]) -> None:
+    """The only row or column lies at 0, in the type asked for; all mass in the last pixel."""
+    grid = geometry.identity_grid(size, torch.zeros(1, dtype=torch.float64))
+    assert grid.dtype == torch.float64
+    assert grid[-1, -1].tolist() == [float(size[1] > 1), float(size[0] > 1)]
+    heat = torch.zeros(1, 1, *size, dtype=torch.float64)
+    heat[..., -1, -1] = 1
+    mean, covariance = geometry.soft_argmax(heat)
+    assert torch.equal(mean[0, 0], grid[-1, -1])
+    assert not covariance.any()

@@ -192,6 +192,14 @@ def test_masks_move_as_their_pixels_do_and_have_no_colours() -> None:
     assert abs(inside.mean() - outside.mean()) > 0.1
 
 
+def test_masks_of_a_sample_are_augmented_as_its_frames_are() -> None:
+    clip, chosen = walker(points=np.full((10, 2), 5.0)), np.array([1, 6])
+    clip.tracks["mask"] = (clip.frames[..., 0] == 230).astype(np.uint8)
+    mirrored = AugmentParams((32, 32), (32, 32), mirror=True)
+    found = known_targets(clip, chosen, mirrored, PEOPLE, masks=ObjectMasks())["masks"]
+    assert torch.equal(found, ObjectMasks()(clip, chosen).flip(-1))
+
+
 # --- plates and motion ---------------------------------------------------------------------------------------------
 TRUTH = changed(TINY_FIELDS, losses__displacement=1.0)
 FORWARDS, BACKWARDS = (AugmentParams((32, 32), (32, 32), reverse=reverse) for reverse in (False, True))

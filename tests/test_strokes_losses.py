@@ -87,6 +87,14 @@ def test_what_neither_the_still_nor_the_moved_still_shows_counts_more() -> None:
     torch.testing.assert_close(weights[0, 0, 0], wanted)
 
 
+def test_weights_have_a_mean_of_one_over_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if another process, with as many pixels, had weights that sum up to three times as much."""
+    config, still, truth = only(motion_weighting=3.0), torch.zeros(1, 3, 1, 2), torch.tensor([[[[0.0, 1.0]]] * 3])
+    monkeypatch.setattr(losses, "global_mean", lambda total, count: (total + 3 * total) / (2 * count))
+    found = pixel_weights(still, truth, NOWHERE, config.losses)
+    torch.testing.assert_close(found[0, 0, 0], torch.tensor([1.0, 4.0]) / 5)
+
+
 def test_paint_alone_has_a_weight_of_its_own() -> None:
     """Frame 0.5, with paint alone 0, truth -0.5."""
     targets, outputs = targets_of(truth=-0.5), outputs_of(0.5)

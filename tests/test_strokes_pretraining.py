@@ -229,6 +229,19 @@ def test_a_rollout_goes_on_from_its_own_states(monkeypatch: pytest.MonkeyPatch) 
     assert float(terms["last"]) == pytest.approx(last.item(), rel=1e-4)
 
 
+def test_every_piece_of_a_window_is_given_the_stills_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two roll-outs of two steps from a window of five frames: h_0 is that of frame 0 in both."""
+    stage, seen = stage_of(clip__frames=5), list[torch.Tensor]()
+    monkeypatch.setattr(LatentPredictionStage, "length", 2)
+    stage.model.predictor.register_forward_pre_hook(lambda _, given: seen.append(given[0][1]))
+    batch = {"frames": torch.rand(3, 5, 3, 16, 16), "points": torch.full((3, 5, 2), 8.0)}
+    stage.step(batch, lambda name, loss, clip_grad=None: None)
+    still = stage.encode(batch["frames"], batch["points"], None)[:, 0].repeat_interleave(2, dim=0)
+    assert len(seen) == 2
+    for initial in seen:
+        torch.testing.assert_close(initial, still)
+
+
 def test_it_learns_to_predict_and_touches_neither_e1_nor_g() -> None:
     stage = stage_of()
     before = copied(stage.model)

@@ -10,14 +10,25 @@ from torch import Tensor
 
 from stillmotion.data.clip import Clip
 from stillmotion.data.sampling import loader
+from stillmotion.systems.strokes import losses
 from stillmotion.systems.strokes.config import PRESETS
 from stillmotion.systems.strokes.losses import frame_discriminator_loss, frame_score, generator_losses
 from stillmotion.systems.strokes.networks import StepInputs, StepOutputs
+from stillmotion.systems.strokes.object_frame import object_frame
 from stillmotion.systems.strokes.training import RecurrentState
 from stillmotion.systems.strokes.visualization import roll_out, rollout_sheet
 from stillmotion.training.schedules import UpdateSchedule, factor
 from strokes_tools import TINY_STROKES, changed, moves, predict_by_hand
-from strokes_training_tools import ADVERSARIAL, Update, batch_of, make_stage, square_clip, stage_of
+from strokes_training_tools import (
+    ADVERSARIAL,
+    PEOPLE,
+    Update,
+    batch_of,
+    blinking_clip,
+    make_stage,
+    square_clip,
+    stage_of,
+)
 
 
 # --- one step at a time --------------------------------------------------------------------------------------------
@@ -118,6 +129,24 @@ def test_all_discriminators_see_the_frame_that_the_generator_side_was_updated_on
     assert torch.equal(shown[0][1], carried.frame)
     assert torch.equal(shown[1][1], frames[:, 1])
     assert torch.equal(shown[2][1], carried.frame)
+
+
+def test_a_crop_lies_around_the_point_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Key-point t, where the object is before the step (release)."""
+    stage, asked = stage_of(ADVERSARIAL), list[Tensor]()
+    corners = torch.tensor([[3, 5], [7, 2]])
+    monkeypatch.setattr(losses, "crop_corners", lambda points, *_: asked.append(points) or corners)
+    batch = batch_of(stage, 2)
+    assert stage.gather_targets(batch["frames"], batch["points"], 1).corners is corners
+    assert torch.equal(asked[0], batch["points"][:, 1])
+
+
+def test_a_step_is_compared_in_the_frame_of_the_point_that_it_leads_to() -> None:
+    stage = make_stage("single_step", changed(PEOPLE, clip__frames=4), [blinking_clip()])
+    batch = batch_of(stage, 1)
+    shifts = [object_frame(batch["points"], t, stage.config).shift for t in (1, 2)]
+    assert not torch.equal(*shifts)
+    assert torch.equal(stage.gather_targets(batch["frames"], batch["points"], 1).frame.shift, shifts[1])
 
 
 def test_each_update_moves_its_own_networks_alone() -> None:

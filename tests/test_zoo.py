@@ -1,6 +1,7 @@
 """Every shipped model: small, complete, and still giving the answers it gave when it was packed."""
 
 import json
+import re
 import runpy
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,6 +49,20 @@ def test_a_model_folder_is_complete_and_small(name: str) -> None:
     text = (folder / "README.md").read_text(encoding="utf-8")
     for heading in ("## Data", "## Licence", "## Training", "## Figures", "## Failures"):
         assert heading in text
+
+
+@pytest.mark.parametrize("name", ["driving-puppets", "driving-weizmann", "strokes-digits", "strokes-puppets"])
+def test_the_page_of_a_model_says_what_its_configuration_says(name: str) -> None:
+    """Data, preset, last stage with its steps, and the augmentation of it."""
+    text = (ZOO / name / "README.md").read_text(encoding="utf-8")
+    stored = json.loads((ZOO / name / "config.json").read_text(encoding="utf-8"))
+    card, config = stored["card"], stored["config"]
+    (stage,) = card["stages"]
+    said = [f"`{card['preset']}`", f"`{stage}`", f"{card['steps']:,}", *re.findall(r"seed \d+", card["data"])]
+    if "motion_stages" in config:
+        said += [f"`{one['augmentation']}`" for one in config["motion_stages"] if one["name"] == stage]
+    assert [words for words in said if words not in text] == []
+    assert f"{config['size']} x {config['size']}" in text
 
 
 def control_of(golden: Mapping[str, np.ndarray]) -> Control:

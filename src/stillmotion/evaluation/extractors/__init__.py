@@ -18,6 +18,7 @@ from stillmotion.evaluation.extractors.i3d import open_i3d
 from stillmotion.evaluation.extractors.inception import open_inception
 from stillmotion.evaluation.extractors.keypoints import open_keypoints
 from stillmotion.evaluation.extractors.lpips import open_lpips
+from stillmotion.evaluation.extractors.vgg import open_vgg16
 from stillmotion.evaluation.extractors.video import open_video_network
 from stillmotion.nn.device import choose_device
 
@@ -34,7 +35,8 @@ class Entry:
 EXTRACTORS: Mapping[str, Entry] = {
     "keypoints": Entry("a keypoint detector: --network keypoints=blazepose", open_keypoints),
     "identity": Entry(
-        "a ResNet-50, or the network of recipes/face_networks.py: --network identity=FILE.safetensors@SHA256",
+        "a ResNet-50, or the network of recipes/face_networks.py or people_network.py: --network "
+        "identity=FILE.safetensors@SHA256",
         open_identity,
     ),
     "expressions": Entry(
@@ -50,6 +52,9 @@ EXTRACTORS: Mapping[str, Entry] = {
         "VGG-16 or AlexNet with LPIPS's linear layers: --network "
         "lpips=TRUNK.safetensors@SHA256+LINEAR.safetensors@SHA256, or lpips=DIR of `stillmotion weights`",
         open_lpips,
+    ),
+    "vgg16": Entry(
+        "VGG-16: --network vgg16=FILE.safetensors@SHA256, or vgg16=DIR of `stillmotion weights vgg16`", open_vgg16
     ),
     "i3d": Entry(
         "an I3D trained on Kinetics-400: --network i3d=FILE.safetensors@SHA256",

@@ -1,7 +1,9 @@
-"""Two small networks for faces, trained by `recipes/face_networks.py` on the world `faces`: who, which expression.
+"""Small networks for faces and people: who, which expression; trained on worlds, `recipes/face_networks.py`.
+
+`recipes/people_network.py` trains the same network of identity on whole people of the world `puppets`.
 
 Features have length 1; a class is the nearest of unit vectors, of which the right one is told apart by a margin in
-training (CosFace, Wang et al. 2018). Both see whole frames, in which a face is as large as the world's are.
+training (CosFace, Wang et al. 2018). All see whole frames, in which a face or a person is as large as the world's.
 """
 
 from __future__ import annotations
@@ -97,7 +99,7 @@ def face_identity(
     network: FaceNetwork, about: About, origin: str = "in memory", device: str | torch.device = "cpu"
 ) -> NetworkFeatures:
     """Features of identity, T x 64 of length 1."""
-    text = _describe(f"{FEATURES} features of a face's identity, of length 1", about, origin)
+    text = _describe(f"{FEATURES} features of a face's or a person's identity, of length 1", about, origin)
     return NetworkFeatures(network, FEATURES, (SIDE, SIDE), _as_given, text, device)
 
 

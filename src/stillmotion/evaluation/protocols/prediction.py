@@ -57,6 +57,7 @@ PROTOCOL = Protocol(
     baselines={"copy the still": copy_still, "the true clip": true_clip},
     columns=(
         FID_COLUMN,
+        frechet_column("Frechet distance (VGG-16)", "vgg16"),
         *identity_columns(target_frames),
         Column("MKR", metric(MKR), "keypoints"),
         FVD_COLUMN,
