@@ -128,6 +128,15 @@ def test_feature_matching_holds_the_real_side_constant() -> None:
     torch.testing.assert_close(fake.grad, torch.full((1, 1, 2, 2), 0.5))
 
 
+def test_feature_matching_may_be_squared_and_reach_the_real_side() -> None:
+    fake, real = torch.tensor([1.0, 4.0]), torch.tensor([0.0, 1.0], requires_grad=True)
+    loss = losses.feature_matching([fake], [real], [2.0], squared=True, attached=True)
+    assert loss.item() == 2 * (1 + 9) / 2
+    loss.backward()
+    assert real.grad is not None
+    assert real.grad.tolist() == [-2.0, -6.0]
+
+
 def test_feature_matching_wants_one_weight_per_map() -> None:
     with pytest.raises(ValueError, match=r"shorter|longer"):
         losses.feature_matching([torch.zeros(1)], [torch.zeros(1)], [1.0, 1.0])

@@ -91,6 +91,17 @@ def test_every_term_by_hand() -> None:
     assert [CLASS_WEIGHTS[source] for source in (WARPED, STATIC, PLATE, PAINT)] == [1.0, 0.3, 2.0, 2.0]
 
 
+def test_uncovered_background_is_to_rest_as_well() -> None:
+    """The left half shows the plate and is displaced, the right half is static and is not."""
+    network, still = field_network(), torch.full((1, 3, SIZE, SIZE), 0.5)
+    batch, output = batch_by_hand(still), output_by_hand([0.25] * 4)
+    batch["visibility"] = torch.where(batch["visibility"] == WARPED, PLATE, batch["visibility"])
+    displacement = output.fields.displacement * (batch["visibility"][0] == PLATE)[..., None]
+    output = output._replace(fields=output.fields._replace(displacement=displacement))
+    terms = field_losses(network, network.begin(still), output, batch, FieldLossConfig(**WEIGHTS))
+    assert terms["stillness"].item() == pytest.approx(11 * 7 / 2 / HALF, rel=1e-5)
+
+
 def test_terms_without_truth_are_zero() -> None:
     network, still = field_network(), stills()
     batch = batch_by_hand(still)
