@@ -5,6 +5,7 @@ import runpy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,6 +30,7 @@ from stillmotion.evaluation.extractors.actions import (
 )
 from stillmotion.evaluation.extractors.described import augmented
 from stillmotion.evaluation.extractors.identity import figure_colours
+from stillmotion.evaluation.metrics.feature import IdentityAccuracy
 from stillmotion.evaluation.protocols import PROTOCOLS
 from stillmotion.evaluation.protocols.action_cases import ActionCase, action_cases, still_figure
 from stillmotion.evaluation.protocols.columns import Case
@@ -301,6 +303,27 @@ class Acting(ToyRollout):
         mean = (self.at[self.now] + (BOX - 1) / 2) * 2 / (SIDE - 1) - 1
         self.now, self.left = self.now + 1, self.left - 1
         return Step(frame, {}, {"shares": shares, "mean": mean[None]})
+
+
+def test_what_moves_along_a_little_is_no_figure() -> None:
+    """A red figure before a blue wall is not taken for the blue person, though a third of the wall moves."""
+    box = np.zeros((1, 8, 8), np.uint8)
+    box[:, :2, :2] = 1
+    red, blue = (np.array(colour, np.uint8) for colour in ((255, 0, 0), (0, 0, 255)))
+    pictures = [np.where(box[..., None] > 0, figure, wall) for figure, wall in ((red, blue), (blue, red))]
+    clips = [
+        Clip(f"{i}", picture.repeat(4, 0), 25.0, tracks={"mask": box.repeat(4, 0)}, meta={"action": "a"})
+        for i, picture in enumerate(pictures)
+    ]
+    shares = np.stack([np.where(box > 0, 1, 0.3), np.where(box > 0, 0, 0.7), 0 * box, 0 * box], 1).astype(np.float32)
+    prediction: Any = SimpleNamespace(case=action_cases(clips)[0], frames=pictures[0], facts={"shares": shares})
+    column = next(each for each in PROTOCOLS["actions"].columns if each.name == "identity right")
+    assert column.inputs is not None
+    found = column.inputs(prediction)
+    assert found is not None
+    metric = IdentityAccuracy()
+    metric.update(*found)
+    assert float(metric.compute()) == 100
 
 
 def test_the_protocol_measures_who_obeys(

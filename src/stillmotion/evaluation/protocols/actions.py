@@ -68,6 +68,7 @@ SHARES, KEYPOINTS, DETECTED, TARGET_KEYPOINTS, FIGURE = "shares", "mean", "detec
 """Facts that columns measure: the first two of steps; the detected ones and the figure are found here."""
 
 KEPT_ABOVE = 0.97  # share of the unmoved still from which on a pixel is taken to be kept
+LEAST_FIGURE = 0.5  # share of moved still, paint and kept figure above which a pixel counts as the figure
 PLACES = 16  # side of the pictures whose change is compared for diversity in pixels
 
 
@@ -272,6 +273,8 @@ def _identity(prediction: Prediction) -> tuple[Any, ...] | None:
         if still is not None:
             moved = _enlarged((shares[:, WARPED] + shares[:, PAINT]).astype(np.float32), prediction)
             figure = moved + _enlarged(shares[:, STATIC].astype(np.float32), prediction) * still
+            # Whole pixels, as in the gallery: a little of the background around moves along, and has other colours.
+            figure = (figure > LEAST_FIGURE).astype(np.float32)
     if figure is None or case.gallery is None:
         return None
     colours = figure_colours(prediction.frames, figure)
