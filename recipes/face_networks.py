@@ -2,10 +2,11 @@
 
     python recipes/face_networks.py OUT      writes OUT/faces_identity.safetensors, OUT/faces_expression.safetensors
 
-Every picture is of its own scene, light and head pose, so that a person is known by the face alone; it shows an
-emotion at its apex, rest, or something between, which trains the network of identity only. People of the test are
-never seen in training. Eight minutes on one core at most, of which two make the pictures, unless --minutes says
-otherwise for the trainings. The last lines are the values of `stillmotion evaluate --network`.
+For the network of identity every picture is of its own scene, light and head pose, so that a person is known by the
+face alone. The classifier of expressions sees ten times as many people, each with all expressions in one scene: what
+somebody looks like at rest is told from a weak emotion by many faces alone. People of the test are never seen in
+training. A quarter of an hour on one core at most, five minutes of it for pictures, unless --minutes and
+--expression-minutes say otherwise. The last lines are the values of `stillmotion evaluate --network`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from stillmotion.evaluation.extractors.faces import (
     About,
     FaceNetwork,
     identified,
+    open_expressions,
     recognised,
     save_faces,
     train_faces,
@@ -38,9 +40,9 @@ from stillmotion.worlds.faces.identity import sample_identity
 from stillmotion.worlds.faces.performance import sample_performance
 
 CLASSES = (*EMOTIONS, "neutral")
-BETWEEN = -1  # label of a picture between rest and apex
-PEOPLE, TESTED, EACH = 280, 60, 10  # trained on, tested on, and pictures of each
-SEED = 31
+PEOPLE, TESTED, EACH = 280, 60, 10  # of identity: trained on, tested on, and pictures of each
+FACES, TESTED_FACES = 3000, 150  # of expressions: trained on and tested on
+SEED, FACES_SEED = 31, 32
 BATCH = 256  # pictures whose features are found together
 
 
@@ -48,8 +50,26 @@ class Pictures(NamedTuple):
     """Made pictures."""
 
     pictures: Tensor  # `uint8`, N x 3 x 64 x 64
-    people: Tensor  # N whole numbers
-    expressions: Tensor  # N places in `CLASSES`, or `BETWEEN`
+    labels: Tensor  # N whole numbers: people, or places in `CLASSES`
+
+
+class Moments(NamedTuple):
+    """The first moments of several performances, one a frame: what `render` reads of a performance."""
+
+    performances: tuple[Performance, ...]
+
+    @property
+    def place(self) -> tuple[float, float, float]:
+        """Of the body, which all share."""
+        return self.performances[0].place
+
+    def expression(self, times: np.ndarray) -> np.ndarray:
+        """One row of coefficients for each performance."""
+        return np.concatenate([each.expression(times[:1]) for each in self.performances])
+
+    def pose(self, times: np.ndarray) -> np.ndarray:
+        """One row for each performance."""
+        return np.concatenate([each.pose(times[:1]) for each in self.performances])
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -60,20 +80,19 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--tested", type=int, default=TESTED, help="people of the test")
     parser.add_argument("--each", type=int, default=EACH, help="pictures of each person")
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--minutes", type=float, default=2.5, help="of each training at most")
+    parser.add_argument("--minutes", type=float, default=2.5, help="of the training of identity at most")
+    parser.add_argument("--faces", type=int, default=FACES, help="people whose expressions are trained on")
+    parser.add_argument("--tested-faces", type=int, default=TESTED_FACES, help="and tested on")
+    parser.add_argument("--expression-steps", type=int, default=8000)
+    parser.add_argument("--expression-minutes", type=float, default=7, help="of the training of expressions at most")
+    parser.add_argument("--start", help="a classifier of expressions to train on, FILE.safetensors@SHA256")
     options = parser.parse_args(given)
     options.out.mkdir(parents=True, exist_ok=True)
-    trained = make_pictures(range(options.people), options.each)
-    tested = make_pictures(range(options.people, options.people + options.tested), options.each)
-    print(f"{len(trained.people)} pictures of {options.people} people", flush=True)
-    data = f"{len(trained.people)} pictures of {options.people} people of the world faces (seed {SEED})"
     limits = {"steps": options.steps, "minutes": options.minutes}
-    values = {
-        "identity": save_faces(options.out / "faces_identity", *train_identity(trained, tested, data, limits)),
-        "expressions": save_faces(
-            options.out / "faces_expression", *train_expressions(trained, tested, data, limits)
-        ),
-    }
+    values = {"identity": save_faces(options.out / "faces_identity", *train_identity(options, limits))}
+    start = open_expressions(options.start).classifier if options.start else None
+    limits = {"steps": options.expression_steps, "minutes": options.expression_minutes, "start": start}
+    values["expressions"] = save_faces(options.out / "faces_expression", *train_expressions(options, limits))
     for name, value in values.items():
         print(f"--network {name}={value}")
 
@@ -82,30 +101,54 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def make_pictures(people: Sequence[int], each: int) -> Pictures:
-    """Pictures of some people, the same ones whenever they are made."""
+    """Pictures of some people with expressions of any strength, the same ones whenever they are made."""
     made = [_picture(person, number) for person in people for number in range(each)]
-    pictures = np.stack([picture for picture, _ in made]).transpose(0, 3, 1, 2)
-    labels = torch.tensor([label for _, label in made])
-    return Pictures(torch.from_numpy(pictures.copy()), torch.tensor(people).repeat_interleave(each), labels)
+    return Pictures(_stacked(made), torch.tensor(people).repeat_interleave(each))
 
 
-def _picture(number: int, picture: int) -> tuple[np.ndarray, int]:
-    """One picture of a person, H x W x 3, and its place in `CLASSES` or `BETWEEN`."""
+def _picture(number: int, picture: int) -> np.ndarray:
+    """One picture of a person, H x W x 3."""
     who, rng = np.random.default_rng([SEED, number]), np.random.default_rng([SEED, number, picture])
     person = Person(tuple(sample_identity(who).tolist()), sample_appearance(who))
-    label = int(rng.integers(len(CLASSES)))
-    emotion = CLASSES[label] if CLASSES[label] in EMOTIONS else str(rng.choice(list(EMOTIONS)))
-    performance = sample_performance(rng, emotion)
-    # The first frame is rendered, so time is shifted until it is the one that is wanted.
+    name = CLASSES[int(rng.integers(len(CLASSES)))]
+    performance = sample_performance(rng, name if name in EMOTIONS else str(rng.choice(list(EMOTIONS))))
     if rng.random() < 0.15:
-        label, since = BETWEEN, rng.uniform(0, performance.onset)
-    elif CLASSES[label] in EMOTIONS:
-        since = performance.onset + rng.uniform(0, performance.apex)
+        since = rng.uniform(0, performance.onset)
     else:
-        since = -1.0
-    moment = replace(performance, start=-since, blinks=_blinks(performance, rng))
+        since = performance.onset + rng.uniform(0, performance.apex) if name in EMOTIONS else -1.0
+    moment = _moment(performance, since, rng)
     frames, _ = render(Face(person, moment, sample_scene(rng)), SIDE, 1)
-    return frames[0], label
+    return frames[0]
+
+
+def make_expressions(people: Sequence[int]) -> Pictures:
+    """One picture of each expression of some people, at the apex or at rest."""
+    made = [_expressions(person) for person in people]
+    return Pictures(
+        _stacked([frame for frames in made for frame in frames]), torch.arange(len(CLASSES)).repeat(len(made))
+    )
+
+
+def _expressions(number: int) -> np.ndarray:
+    """One person's pictures in one scene, in the order of `CLASSES`; the head is turned otherwise in each."""
+    rng = np.random.default_rng([FACES_SEED, number])
+    person, scene = Person(tuple(sample_identity(rng).tolist()), sample_appearance(rng)), sample_scene(rng)
+    shown: list[Performance] = []
+    for name in CLASSES:
+        made = sample_performance(rng, name if name in EMOTIONS else str(rng.choice(list(EMOTIONS))))
+        since = made.onset + rng.uniform(0, made.apex) if name in EMOTIONS else -1.0
+        shown.append(replace(_moment(made, since, rng), place=shown[0].place if shown else made.place))
+    frames, _ = render(Face(person, Moments(tuple(shown)), scene), SIDE, len(shown))
+    return frames
+
+
+def _moment(performance: Performance, since: float, rng: np.random.Generator) -> Performance:
+    """The performance whose first frame is so long after its onset; below zero it is at rest."""
+    return replace(performance, start=-since, blinks=_blinks(performance, rng))
+
+
+def _stacked(frames: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(frames).transpose(0, 3, 1, 2).copy())
 
 
 def _blinks(performance: Performance, rng: np.random.Generator) -> tuple[float, float]:
@@ -117,61 +160,45 @@ def _blinks(performance: Performance, rng: np.random.Generator) -> tuple[float, 
 # --- networks ------------------------------------------------------------------------------------------------------
 
 
-def train_identity(
-    trained: Pictures, tested: Pictures, data: str, limits: dict[str, Any]
-) -> tuple[FaceNetwork, About]:
+def train_identity(options: argparse.Namespace, limits: dict[str, Any]) -> tuple[FaceNetwork, About]:
     """Features of identity, by a classifier of the people trained on."""
-    network = train_faces(
-        trained.pictures,
-        trained.people,
-        len(trained.people.unique()),
-        _generator(),
-        margin=0.2,
-        flip=False,
-        progress=_tell("identity"),
-        **limits,
-    )
+    trained = make_pictures(range(options.people), options.each)
+    tested = make_pictures(range(options.people, options.people + options.tested), options.each)
+    network = _trained("identity", trained, options.people, {"margin": 0.2, "flip": False, **limits})
     known, new = features(network, trained), features(network, tested)
-    right = verified(new, tested.people, verification_threshold(known, trained.people))
-    count = len(tested.people.unique())
-    accuracy = f"{right:.1f} % of pairs verified, {identified(new, tested.people):.1f} % identified out of {count}"
+    right = verified(new, tested.labels, verification_threshold(known, trained.labels))
+    known_as = identified(new, tested.labels)
+    accuracy = f"{right:.1f} % of pairs verified, {known_as:.1f} % identified out of {options.tested}"
     print(f"identity, people never seen: {accuracy}", flush=True)
-    return network, About((), accuracy, data)
+    return network, About((), accuracy, _data(trained, options.people, SEED))
 
 
-def train_expressions(
-    trained: Pictures, tested: Pictures, data: str, limits: dict[str, Any]
-) -> tuple[FaceNetwork, About]:
+def train_expressions(options: argparse.Namespace, limits: dict[str, Any]) -> tuple[FaceNetwork, About]:
     """A classifier of the six emotions at their apex, and rest."""
-    shown, asked = (_without_between(pictures) for pictures in (trained, tested))
-    network = train_faces(
-        shown.pictures,
-        shown.expressions,
-        len(CLASSES),
-        _generator(),
-        margin=0.1,
-        flip=True,
-        progress=_tell("expression"),
-        **limits,
-    )
-    right = recognised(network, features(network, asked), asked.expressions)
-    accuracy = f"{right:.1f} % of {len(asked.people)} pictures recognised"
+    trained = make_expressions(range(options.faces))
+    tested = make_expressions(range(options.faces, options.faces + options.tested_faces))
+    network = _trained("expression", trained, len(CLASSES), {"margin": 0.1, "flip": True, **limits})
+    right = recognised(network, features(network, tested), tested.labels)
+    accuracy = f"{right:.1f} % of {len(tested.labels)} pictures recognised"
     print(f"expressions, people never seen: {accuracy}", flush=True)
-    return network, About(CLASSES, accuracy, data)
+    earlier = ", from an earlier network" if options.start else ""
+    return network, About(CLASSES, accuracy, _data(trained, options.faces, FACES_SEED) + earlier)
 
 
-def _without_between(pictures: Pictures) -> Pictures:
-    return Pictures(*(part[pictures.expressions != BETWEEN] for part in pictures))
+def _trained(name: str, shown: Pictures, classes: int, settings: dict[str, Any]) -> FaceNetwork:
+    print(f"{name}: {len(shown.labels)} pictures", flush=True)
+    generator = torch.Generator().manual_seed(SEED)
+    return train_faces(*shown, classes, generator, progress=_tell(name), **settings)
+
+
+def _data(trained: Pictures, people: int, seed: int) -> str:
+    return f"{len(trained.labels)} pictures of {people} people of the world faces (seed {seed})"
 
 
 @torch.no_grad()
 def features(network: FaceNetwork, pictures: Pictures) -> Tensor:
     """Of all pictures, N x 64."""
     return torch.cat([network(part.float() / 255) for part in pictures.pictures.split(BATCH)])
-
-
-def _generator() -> torch.Generator:
-    return torch.Generator().manual_seed(SEED)
 
 
 def _tell(name: str) -> Progress:

@@ -118,7 +118,9 @@ def test_networks_are_opened_by_their_digest(tmp_path: Path) -> None:
 
 def test_the_recipe_trains_and_names_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = runpy.run_path(str(ROOT / "recipes" / "face_networks.py"))
-    recipe["main"]([str(tmp_path / "out"), "--people", "2", "--tested", "2", "--each", "3", "--steps", "1"])
+    few = ["--people", "2", "--tested", "2", "--each", "3", "--steps", "1"]
+    few += ["--faces", "2", "--tested-faces", "1", "--expression-steps", "1"]
+    recipe["main"]([str(tmp_path / "out"), *few])
     said = capsys.readouterr().out
     given = [line.removeprefix("--network ").split("=", 1) for line in said.splitlines() if line.startswith("--net")]
     assert [name for name, _ in given] == ["identity", "expressions"]
@@ -150,3 +152,23 @@ def test_people_are_known_by_themselves_and_not_by_their_clips(
     opened = open_extractors([(name, value)])["identity"]
     assert "16 pictures of 2 people of the world puppets" in opened.description
     assert opened(FRAMES).shape == (2, FEATURES)
+    # Every expression of a person once, in one scene, the same whenever they are made.
+    first, again = (recipe["make_expressions"](range(2)) for _ in range(2))
+    assert torch.equal(first.pictures, again.pictures)
+    assert first.labels.tolist() == [*range(7), *range(7)]
+    corners = first.pictures[:, :, :4, :4].float().mean(dim=(1, 2, 3)).view(2, 7)
+    assert (corners.amax(1) - corners.amin(1) < 4).all()
+    assert (first.pictures[:7, :, 28:52, 16:48].float().std(0).mean(1) > 1).any()
+
+
+def test_a_network_is_trained_on() -> None:
+    pictures = torch.randint(256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    settings = {"margin": 0.1, "flip": False, "batch": 2}
+    other_weights = torch.Generator().manual_seed(1)
+    network = train_faces(pictures, torch.arange(4) % 2, 2, other_weights, steps=3, **settings)
+    kept = first_weight(network).clone()
+    after = train_faces(pictures, torch.arange(4) % 2, 2, torch.Generator(), steps=1, start=network, **settings)
+    fresh = train_faces(pictures, torch.arange(4) % 2, 2, torch.Generator(), steps=1, **settings)
+    away, other = ((first_weight(each) - kept).abs().max() for each in (after, fresh))
+    assert 0 < away < 0.01 < other
+    assert torch.equal(first_weight(network), kept)

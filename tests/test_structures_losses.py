@@ -73,11 +73,11 @@ def test_the_refiners_loss_by_hand() -> None:
         {"reconstruction": 2 * 1, "mask": 3 * 0.2, "gan": -0.5 * (50 + 1.5 + 5)}
     )
     # A frame's number that rises by one more: the changes are off by one, whatever the mean.
-    terms = refinement_losses(
-        output, 2 * frames, structures, None, LossConfig(reconstruction=2.0, mask=0.0, temporal=5.0)
-    )
-    assert list(terms) == ["reconstruction", "mask", "temporal"]
+    weights = LossConfig(reconstruction=2.0, mask=0.0, temporal=5.0, squared=2.0)
+    terms = refinement_losses(output, 2 * frames, structures, None, weights)
+    assert list(terms) == ["reconstruction", "mask", "temporal", "squared"]
     assert terms["temporal"].item() == pytest.approx(5 * 1)
+    assert terms["squared"].item() == pytest.approx(2 * 3.5)
 
 
 # --- critics --------------------------------------------------------------------------------------------------------

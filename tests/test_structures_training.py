@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from refusals import refused
 from stillmotion.files import load_tensors
 from stillmotion.systems.structures.config import PRESETS
-from stillmotion.systems.structures.data import structure_maps
+from stillmotion.systems.structures.data import KNOWN, ForecastSquares, structure_maps
 from stillmotion.systems.structures.training import stages
 from stillmotion.training import LoopSettings, fit
 from stillmotion.training.stage import check_stages
@@ -184,6 +185,68 @@ def test_clips_are_forecast_from_their_stills_as_when_animating() -> None:
     terms = stage.step(batch, Update(stage))
     true = 2 * batch["frames"][:, 1:] - 1
     assert float(terms["coarse"]) == pytest.approx(float((coarse - true).abs().mean()), rel=1e-5)
+
+
+OURS = changed(
+    LEARNING,
+    forecast__fields=True,
+    refinement__content="difference",
+    refinement__context=True,
+    refinement__windows=3,
+    refinement__crop=8,
+    refinement_losses__gan=0.0,
+    refinement_losses__squared=2.0,
+)
+
+
+def test_clips_are_forecast_once_and_squares_are_cut_of_all_that_is_known(tmp_path: Path) -> None:
+    stage = stage_of("refinement", OURS, [square_clip(by=(0, 1)), square_clip(corner=(0, 11))])
+    whole = stage.known(batch_of(SimpleNamespace(dataset=stage.dataset, batch=3)))
+    stage.begin(tmp_path)
+    assert len(stage.dataset) == len(stage.dataset.windows) == 3
+    shapes = {"true": (4, 3, 8, 8), "coarse": (4, 3, 8, 8), "structures": (4, 13, 8, 8), "context": (4, 7, 8, 8)}
+    corners = set()
+    for item in (stage.dataset[number] for number in range(6)):
+        assert {name: tuple(item[name].shape) for name in KNOWN} == shapes
+        found = {
+            (top, left)
+            for top, left in np.ndindex(9, 9)
+            if any(
+                all(
+                    torch.allclose(item[name], every[..., top : top + 8, left : left + 8], atol=4e-3)
+                    for name, every in clip
+                )
+                for clip in ([(name, whole[name][number]) for name in KNOWN] for number in range(3))
+            )
+        }
+        assert found
+        corners |= found
+    assert len(corners) > 3
+    assert all(torch.equal(stage.dataset[4][name], stage.dataset[4][name]) for name in KNOWN)
+    short = stage_of("refinement", changed(OURS, refinement_training__steps=1))
+    short.begin(tmp_path)
+    assert len(short.dataset) == 2  # one step of two
+    update = Update(stage)
+    terms = stage.step(batch_of(stage), update)
+    assert update.changes == [{"refinement"}]
+    assert float(terms["squared"]) > 0
+    assert update.calls[0][1] == pytest.approx(
+        float(terms["reconstruction"] + terms["mask"] + terms["squared"]), rel=1e-5
+    )
+
+
+def test_squares_are_cut_where_forecasts_change() -> None:
+    coarse = torch.zeros(4, 3, 16, 16)
+    coarse[1::2, :, 11:15, 1:5] = 1
+    window = {"coarse": coarse, "structures": torch.zeros(4, 13, 3), "name": "corner"}
+    rows, columns = torch.arange(16.0).expand(4, 1, 16, 16).mT, torch.arange(16.0).expand(4, 1, 16, 16)
+    squares = ForecastSquares([window | {"true": torch.cat([rows, columns], 1)}], OURS, 0)
+    corners = torch.stack([squares[n]["true"][0, :, 0, 0] for n in range(60)])
+    shown = (corners[:, 0] >= 4) & (corners[:, 1] <= 4)  # of these rows and columns squares show the change
+    assert shown.sum() >= 56  # a few of 60 may lie elsewhere
+    assert len(corners.unique(dim=0)) > 5
+    whole = sum(float(squares[n]["coarse"].sum() == coarse.sum()) for n in range(60))
+    assert whole > 10  # a third is likely to show all of it; a twentieth of all squares does
 
 
 # --- poses ----------------------------------------------------------------------------------------------------------

@@ -127,6 +127,7 @@ def train_faces(
     minutes: float | None = None,
     batch: int = BATCH,
     progress: Progress | None = None,
+    start: FaceNetwork | None = None,
 ) -> FaceNetwork:
     """Train a network to tell classes of pictures apart.
 
@@ -141,6 +142,7 @@ def train_faces(
         minutes: an earlier end.
         batch: pictures per update.
         progress: see `Progress`.
+        start: a network of so many classes, whose weights are trained on.
 
     Returns:
         The network in eval mode.
@@ -148,6 +150,8 @@ def train_faces(
     with torch.random.fork_rng(devices=[]):
         network = FaceNetwork(classes).train()
     draw_weights(network, generator)
+    if start is not None:
+        network.load_state_dict(start.state_dict())
 
     def draw() -> tuple[Tensor, Tensor]:
         chosen = torch.randint(len(pictures), (batch,), generator=generator)

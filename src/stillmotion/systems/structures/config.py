@@ -105,8 +105,17 @@ class RefinementConfig:
     # Ours: it also reads the still and where each pixel comes from, has a level at full size and no batch norm, and
     # leaves the still's own pixels alone; see refinement.py.
     context: bool = False
+    # Ours: so many clips are forecast once, when the stage begins, and steps learn from squares of this side, cut
+    # where much changes; 0: whole clips, forecast in every step.
+    windows: Steps = 0
+    crop: Steps = 0
 
     def __post_init__(self) -> None:
+        if (self.windows > 0) != (self.crop > 0) or self.crop % (1 << self.levels) != 0:
+            raise StillmotionError(
+                f"refinement.windows and refinement.crop go together, and the crop must be divisible by "
+                f"{1 << self.levels} for refinement.levels={self.levels}, not {self.crop}."
+            )
         if self.frames % (1 << self.levels) != 0:
             raise StillmotionError(
                 f"refinement.frames must be divisible by {1 << self.levels} for refinement.levels={self.levels}, not "
@@ -146,6 +155,7 @@ class LossConfig:
     mask: Weight = 1.0  # L1 of the mask (Eq. 6)
     gan: Weight = 1.0  # minus the critic's score (Eq. 7, 12); of the refinement 0: no critics
     temporal: Weight = 0.0  # ours, of the refinement: L1 of what changes from frame to frame
+    squared: Weight = 0.0  # ours, of the refinement: mean squared error
 
 
 RELEASE_LOSSES = LossConfig(reconstruction=3.0, mask=0.05)
@@ -212,6 +222,14 @@ class StructuresConfig:
                 f"{self.size}.",
             ),
             (
+                self.refinement.crop > self.size,
+                f"refinement.crop={self.refinement.crop} must not be above size={self.size}.",
+            ),
+            (
+                self.refinement.crop > 0 and self.refinement_losses.gan > 0,
+                "refinement.crop needs refinement_losses.gan=0: critics score whole frames.",
+            ),
+            (
                 not refined and self.refinement_training.steps > 0,
                 "refinement_training.steps needs refinement.enabled=true: there is nothing to train.",
             ),
@@ -238,12 +256,14 @@ _SMALL = StructuresConfig(
     clip=ClipConfig(augmentation="strong"),
     structure=StructureConfig(kind="joints", sigma=0.04),
     forecast=ForecastConfig(fields=True, width=24, max_width=128),
-    refinement=RefinementConfig(frames=16, overlap=4, width=16, levels=3, content="difference", context=True),
+    refinement=RefinementConfig(
+        frames=16, overlap=4, width=16, levels=3, content="difference", context=True, windows=150, crop=32
+    ),
     pose=PoseConfig(width=256),
     field_losses=PairLossConfig(
         warp=2.0, paint=5.0, pyramid=10.0, motion_weighting=1.0, displacement=15.0, visibility=1.0, figure=1.0
     ),
-    refinement_losses=LossConfig(reconstruction=3.0, mask=0.0, gan=0.0, temporal=6.0),
+    refinement_losses=LossConfig(reconstruction=3.0, mask=0.0, gan=0.0, temporal=6.0, squared=2.0),
     forecast_training=StageConfig(
         steps=15_000,
         batch=8,

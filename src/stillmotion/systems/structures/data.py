@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from stillmotion.data.augment import AugmentParams, find_augmentation, sample_params
@@ -46,6 +47,15 @@ TRACK = "structure"
 
 FACE = "face"
 """What they are made of, T x (K + E + 7): identity, expression, scale, rotation, shift, error; derived as well."""
+
+KNOWN = ("true", "coarse", "structures", "context")
+"""Of clips of frames: the true ones, and what refinement reads, in this order; the paper's has no context."""
+
+CHANGING = 0.02
+"""From one frame to the next, of a forecast in [-1, 1]: what `ForecastSquares` calls a change."""
+
+UNCHANGED = 1e-3
+"""Chance of a square in which nothing changes, where one in which all does has 1."""
 
 MARGIN = 0.15
 """Of a person's box around the joints, which lie inside of the body: a share of the box's longer side."""
@@ -248,6 +258,37 @@ class ClipWindows(ClipDataset):
         lowest = max(0, start - self.config.largest_jump) if self.config.largest_jump else 0
         still = 0 if self.config.pairs == "first" else int(rng.integers(lowest, start, endpoint=True))
         return np.array([still, *(start + step * np.arange(self.count))])
+
+
+class ForecastSquares(Dataset[dict[str, Any]]):
+    """Squares of clips that were forecast once; item n is a pure function of the seed and n.
+
+    Items hold `KNOWN`, K x ... x crop x crop. A square is the likelier the more of the forecast changes in it: where
+    nothing does, the still is right already.
+    """
+
+    def __init__(self, windows: Sequence[dict[str, Any]], config: StructuresConfig, seed: int):
+        """Args: of each clip `KNOWN`, K x ... x s x s, poses K x 13 x 3 in place of their maps; and `name`."""
+        self.windows, self.config, self.seed = windows, config, seed
+
+    def __len__(self) -> int:
+        """Samples per epoch, one per window."""
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        window, settings = self.windows[clip_index(len(self), index, self.seed)], self.config.structure
+        side = self.config.refinement.crop
+        changing = (window["coarse"].float().diff(dim=0).abs().amax(1) > CHANGING).float().mean(0)
+        chances = F.avg_pool2d(changing[None], side, 1)[0] + UNCHANGED  # of the upper left corners
+        draw = sample_rng(self.seed, index).random() * chances.sum()
+        top, left = divmod(int((chances.flatten().cumsum(0) < draw).sum()), chances.shape[1])
+        known = {name: window[name].float() for name in KNOWN if name in window}
+        cut = {name: value[..., top : top + side, left : left + side] for name, value in known.items()}
+        if settings.kind != "normals":
+            moved = known["structures"] - torch.tensor([left, top, 0])
+            sigma = settings.sigma * self.config.size / side
+            cut["structures"] = pose_maps(moved, settings.kind, (side, side), sigma)
+        return {**cut, "name": window["name"]}
 
 
 class PoseWindows(Dataset[dict[str, Any]]):

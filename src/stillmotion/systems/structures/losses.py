@@ -28,6 +28,11 @@ Critic = Callable[[Tensor], Tensor]
 """Frames or clips with their structure maps, N x (3 + C) x ..., to scores."""
 
 
+def total(terms: Mapping[str, Tensor]) -> Tensor:
+    """The sum of weighted terms."""
+    return torch.stack(list(terms.values())).sum()
+
+
 # --- generators -----------------------------------------------------------------------------------------------------
 
 
@@ -76,6 +81,8 @@ def refinement_losses(
     if weights.temporal:
         changes = reconstruction_loss(output.frames.diff(dim=1), target.diff(dim=1))
         terms["temporal"] = weights.temporal * changes
+    if weights.squared:
+        terms["squared"] = weights.squared * (output.frames.float() - target.float()).square().mean()
     return terms
 
 

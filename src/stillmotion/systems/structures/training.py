@@ -28,7 +28,9 @@ from stillmotion.systems.structures import losses
 from stillmotion.systems.structures.config import StageConfig, StructuresConfig
 from stillmotion.systems.structures.data import (
     FIELD_INPUTS,
+    KNOWN,
     ClipWindows,
+    ForecastSquares,
     PoseWindows,
     coarse_displacement,
     field_inputs,
@@ -198,13 +200,13 @@ class ForecastTraining(PairStage):
         told = losses.critic_loss(
             self.critic, target, output.frame, maps[:, 1], self.config.critic.penalty, self.generators["penalty"]
         )
-        update("critic", total(told))
+        update("critic", losses.total(told))
         terms = losses.forecast_losses(output, target, maps[:, 1], self.critic, weights)
         if self.features:
             settings, boxes = self.config.features, person_boxes(batch, self.config.size)[:, 1]
             similarity = losses.feature_loss(self.features, output.frame, target, boxes, settings.side)
             terms["features"] = settings.weight * similarity
-        update("forecast", total(terms), clip_grad=self.clip_grad)
+        update("forecast", losses.total(terms), clip_grad=self.clip_grad)
         told["copy"] = weights.reconstruction * losses.reconstruction_loss(still, target)
         return {name: value.detach() for name, value in (terms | told).items()}
 
@@ -240,15 +242,15 @@ class FieldTraining(PairStage):
             known = surface_truth(batch["motion"][:, 0], still, target, known)
         known["figure"] = batch["figure"]
         terms = losses.field_losses(output, self.model.figure(context), still, target, known, weights)
-        update("forecast", total(terms), clip_grad=self.clip_grad)
+        update("forecast", losses.total(terms), clip_grad=self.clip_grad)
         return {name: value.detach() for name, value in terms.items()}
 
 
 class RefinementTraining(StructureStage):
     """Stage 2: G_R against D_I and D_V (Eq. 11 to 14), on clips of forecasts.
 
-    Forecasts are made in the step and not once for all: stills and augmentations differ from sample to sample, and
-    G_M is fixed, in eval mode, so they are what it gives when it animates.
+    Stills and augmentations differ from sample to sample, so forecasts are made in the step, by G_M in eval mode as
+    when it animates. With `refinement.windows` (ours) so many are made when the stage begins.
     """
 
     name, group = "refinement", "val"
@@ -276,26 +278,46 @@ class RefinementTraining(StructureStage):
         """Clips of K frames."""
         return ClipWindows(clips, self.config, self.seed)
 
+    def begin(self, folder: Path) -> None:
+        """Forecast the windows, if they are forecast once."""
+        super().begin(folder)
+        if count := min(self.config.refinement.windows, self.steps * self.batch):  # no more than it will see
+            windows = [self.forecast_once(self.dataset[number]) for number in range(count)]
+            self.dataset = ForecastSquares(windows, self.config, self.seed)
+
+    def forecast_once(self, item: dict[str, Any]) -> dict[str, Any]:
+        """A sample with its forecasts, as `ForecastSquares` takes it, in half precision."""
+        device = next(self.model.parameters()).device
+        known = self.known({key: value[None].to(device) for key, value in item.items() if isinstance(value, Tensor)})
+        known |= {"structures": item["poses"][None, 1:]} if "poses" in item else {}
+        return {name: value[0].cpu().half() for name, value in known.items()} | {"name": item["name"]}
+
+    def known(self, batch: Batch) -> dict[str, Tensor]:
+        """`KNOWN` of a batch of either data set: N x K x ... each."""
+        if "coarse" in batch:
+            return {name: batch[name] for name in KNOWN if name in batch}
+        frames, maps = 2 * batch["frames"] - 1, structure_maps(batch, self.config)
+        return dict(zip(KNOWN, (frames[:, 1:], *self.forecasts(frames[:, 0], maps, batch)), strict=False))
+
     def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         """Update D_I and D_V, then G_R on the same clips.
 
         Args:
-            batch: of `data.ClipWindows`.
+            batch: of `data.ClipWindows` or `data.ForecastSquares`.
             update: called as `update("critics", loss)` and `update("refinement", loss)`.
 
         Returns:
             Every loss term, weighted, detached; and `coarse`, what `reconstruction` is of the forecasts.
         """
-        frames, maps = 2 * batch["frames"] - 1, structure_maps(batch, self.config)
-        given = self.forecasts(frames[:, 0], maps, batch)
-        true, coarse, structures = frames[:, 1:], given[0], given[1]  # N x K x ... x s x s
+        true, *given = self.known(batch).values()
+        coarse, structures = given[:2]  # N x K x ... x s x s
         output, weights = self.model(*given), self.config.refinement_losses
         told: dict[str, Tensor] = {}
         if self.critics is not None:
             told = self.critic_losses(true, output.frames, structures, *self.critics)
-            update("critics", total(told))
+            update("critics", losses.total(told))
         terms = losses.refinement_losses(output, true, structures, self.critics, weights)
-        update("refinement", total(terms), clip_grad=self.clip_grad)
+        update("refinement", losses.total(terms), clip_grad=self.clip_grad)
         told["coarse"] = weights.reconstruction * losses.reconstruction_loss(coarse, true)
         return {name: value.detach() for name, value in (terms | told).items()}
 
@@ -329,8 +351,7 @@ class RefinementTraining(StructureStage):
 
     def preview(self) -> dict[str, np.ndarray]:
         """Clips before and after."""
-        items = self.examples()[: SHOWN // 2]
-        return {"refinement": refinement_sheet(self.forecast, self.model, self.config, items)}
+        return {"refinement": refinement_sheet(self.forecast, self.model, self.config, self.examples()[: SHOWN // 2])}
 
 
 class PoseTraining(StructureStage):
@@ -377,8 +398,3 @@ class PoseTraining(StructureStage):
 def adam(stage: StageConfig, *networks: nn.Module) -> Adam:
     """The paper's optimiser (Sec. 4.1)."""
     return Adam([p for network in networks for p in network.parameters()], stage.learning_rate, stage.betas)
-
-
-def total(terms: Mapping[str, Tensor]) -> Tensor:
-    """The sum of weighted terms."""
-    return torch.stack(list(terms.values())).sum()
