@@ -273,11 +273,12 @@ def batch_of(stage: Any, indices: Sequence[int] | None = None) -> dict[str, Tens
 def stepper(stage: Any) -> Callable[..., None]:
     """What the loop passes as `update`: one optimiser step on a loss."""
 
-    def update(name: str, loss: Tensor, clip_grad: float | None = None) -> None:
+    def update(names: str | tuple[str, ...], loss: Tensor, clip_grad: float | None = None) -> None:
         for network in stage.networks.values():
             network.zero_grad()
         loss.backward()
-        stage.optimizers[name].step()
+        for name in [names] if isinstance(names, str) else names:
+            stage.optimizers[name].step()
 
     return update
 

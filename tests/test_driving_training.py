@@ -53,7 +53,7 @@ def test_each_update_touches_its_own_networks_only() -> None:
     parts = {"detector": stage.model.detector, "generator": stage.model.generator, "D": stage.discriminator}
     step, seen, reached = stepper(stage), [], []
 
-    def update(name: str, loss: Tensor, clip_grad: float | None = None) -> None:
+    def update(name: str | tuple[str, ...], loss: Tensor, clip_grad: float | None = None) -> None:
         before = {part: weights(module) for part, module in parts.items()}
         step(name, loss)
         seen.append((name, {part: changed(old, parts[part]) for part, old in before.items()}))
@@ -63,7 +63,7 @@ def test_each_update_touches_its_own_networks_only() -> None:
     terms = stage.step(batch_of(stage), update)
     assert set(terms) == {"feature_matching", "gan", "discriminator", "keypoint_spread"}
     assert seen == [
-        ("generator", {"detector": True, "generator": True, "D": False}),
+        (("generator",), {"detector": True, "generator": True, "D": False}),
         ("discriminator", {"detector": False, "generator": False, "D": True}),
     ]
     # The generated frame and the keypoints are detached: the discriminator's loss does not even reach the others.
@@ -107,7 +107,7 @@ def test_a_stage_has_a_discriminator_where_its_losses_use_one() -> None:
     called: list[str] = []
     step = stepper(stage)
     stage.step(batch_of(stage), lambda name, loss, clip_grad=None: called.append(name) or step(name, loss))
-    assert called == ["generator"]
+    assert called == [("generator",)]
 
 
 @pytest.mark.parametrize(("limit", "told"), [(0.0, None), (1.5, 1.5)])
@@ -115,7 +115,7 @@ def test_the_gradient_of_generator_and_detector_is_clipped_together(limit: float
     stage, seen = training_of(**at(STAGE, clip_grad=limit)), {}
     step = stepper(stage)
     stage.step(batch_of(stage), lambda name, loss, clip_grad=None: seen.update({name: clip_grad}) or step(name, loss))
-    assert seen == {"generator": told, "discriminator": None}
+    assert seen == {("generator",): told, "discriminator": None}
 
 
 def test_adam_and_the_schedules_are_the_releases() -> None:

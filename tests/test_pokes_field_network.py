@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from pokes_tools import TINY_FIELDS, field_network, handles_of, make_rigid
+from pokes_tools import TINY_FIELDS, changed, field_network, handles_of, make_rigid
+from refusals import refused
 from stillmotion import geometry
 from stillmotion.nn.modes import folded
+from stillmotion.rendering.fields import PLATE
 from stillmotion.systems.pokes.field_network import PATCH, FieldNetwork, FieldOutput, anchored, grip
 from stillmotion.systems.pokes.handles import Handles, reach, spread
 
@@ -254,3 +257,66 @@ def test_places_swing_as_their_features_say() -> None:
 def test_normalised_units_are_those_of_the_geometry() -> None:
     handles = handles_of(MOVED)
     assert geometry.displacement_to_pixels(handles.offset, (SIZE, SIZE))[0, 0].tolist() == pytest.approx([4, -2])
+
+
+# --- a level more --------------------------------------------------------------------------------------------------
+DETAILED = changed(TINY_FIELDS, size=2 * SIZE, generator__detail=4)
+
+
+def detailed(noise: float) -> tuple[FieldNetwork, FieldNetwork]:
+    """A network of one level more, and the one below it, with the same weights where both have some."""
+    below, above = field_network(), field_network(DETAILED, noise=noise)
+    above.load_state_dict(below.state_dict(), strict=False)
+    return above, below
+
+
+def test_a_level_more_starts_with_what_is_found_at_half_the_size() -> None:
+    above, below = detailed(noise=0.0)
+    still, seen = F.interpolate(stills(), scale_factor=2, mode="nearest"), list[Any]()
+    assert above.detail is not None
+    above.detail.register_forward_hook(lambda _, given, output: seen.append((given[1], output)))
+    fine, coarse = frozen(above, still, free(MOVED)), frozen(below, F.avg_pool2d(still, 2), free(MOVED))
+    ((values, large),) = seen
+    enlarged = F.interpolate(values, scale_factor=2, mode="bilinear", align_corners=False)
+    enlarged[:, 1:3] *= 2  # flow, in pixels
+    torch.testing.assert_close(large, enlarged)
+    assert fine.frame.shape == (1, 3, 2 * SIZE, 2 * SIZE)
+    pooled = F.avg_pool2d(fine.fields.displacement.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+    away = (pooled - coarse.fields.displacement).norm(dim=-1)
+    assert away.mean() < 0.12 * coarse.fields.displacement.norm(dim=-1).mean()
+
+
+def test_a_level_more_sees_pixels_that_half_the_size_does_not() -> None:
+    above, _ = detailed(noise=0.2)
+    grey = torch.full((1, 3, 2 * SIZE, 2 * SIZE), 0.5)
+    board = (torch.arange(2 * SIZE)[:, None] + torch.arange(2 * SIZE)) % 2 - 0.5  # its means of four are grey
+    flat, fine = (frozen(above, still, free(MOVED)).fields.shares for still in (grey, grey + 0.5 * board))
+    assert (flat - fine).abs().max() > 1e-3
+
+
+def test_the_corrections_are_of_following_flow_shares_and_paint_in_this_order() -> None:
+    above, _ = detailed(noise=0.0)
+    still, handles = stills().repeat(1, 1, 2, 2), free(MOVED)
+    plate = torch.ones(1, 4, 2 * SIZE, 2 * SIZE)
+    before = frozen(above, still, handles, plate)
+    assert above.detail is not None
+    changes: list[tuple[slice, Any]] = [
+        (slice(0, 1), lambda a, b: (a.displacement - b.displacement).abs().max() > 1e-3),
+        (slice(1, 2), lambda a, b: (a.displacement - b.displacement).mul(SIZE - 0.5)[..., 0].mean() > 0.99),
+        (slice(5, 6), lambda a, b: a.shares[:, PLATE].mean() < 0.9 * b.shares[:, PLATE].mean()),
+        (slice(7, 10), lambda a, b: a.paint.mean() > 1.01 * b.paint.mean()),
+    ]
+    for channels, seen in changes:
+        with torch.no_grad():
+            above.detail.correction.bias[channels] = {0: 50.0, 5: -50.0}.get(channels.start, 1.0)
+        assert seen(frozen(above, still, handles, plate).fields, before.fields)
+        with torch.no_grad():
+            above.detail.correction.bias[:] = 0.0
+
+
+def test_a_level_more_is_a_halving_more() -> None:
+    assert DETAILED.generator.halvings == TINY_FIELDS.generator.halvings + 1
+    assert "divisible by 8" in refused(changed, DETAILED, size=2 * SIZE + 4)
+    context = detailed(noise=0.0)[0].expand(detailed(noise=0.0)[0].begin(stills().repeat(1, 1, 2, 2)), 2)
+    assert [maps.shape[-1] for maps in (context.still, context.features[0], context.figure)] == [64, 32, 64]
+    assert len(context.still) == 2

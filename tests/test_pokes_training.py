@@ -61,7 +61,7 @@ def test_it_learns_that_the_square_goes_with_the_hand() -> None:
     stage.networks["model"].train()
     optimizer = stage.optimizers["model"]
 
-    def update(name: str, loss: Tensor, clip_grad: float | None = None) -> None:
+    def update(names: tuple[str, ...], loss: Tensor, clip_grad: float | None = None) -> None:
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(stage.model.parameters(), clip_grad or 1.0)

@@ -12,7 +12,7 @@ from refusals import refused
 from rendering_tools import disc, noise, textured_disc
 from stillmotion import media
 from stillmotion.rendering import alpha
-from stillmotion.rendering.backdrop import LEAST, LEAST_LEFT, MOST, Backdrop, find_backdrop, left_places
+from stillmotion.rendering.backdrop import LEAST, LEAST_LEFT, LEAST_MORE, MOST, Backdrop, find_backdrop, left_places
 from stillmotion.rendering.canvas import Canvas, to_network
 from stillmotion.rendering.fields import PAINT, PLATE, STATIC
 
@@ -141,6 +141,15 @@ def test_a_crop_of_the_still_cuts_its_mask_and_its_plate(tmp_path: Path) -> None
     assert np.array_equal(found.plate, behind[5:45, 20:70])
 
 
+def test_what_alpha_loses_of_the_networks_figure_does_not_stay_in_the_plate(monkeypatch: pytest.MonkeyPatch) -> None:
+    canvas, true, figure = scene()
+    monkeypatch.setattr(alpha, "refine", lambda picture, mask: np.where(np.arange(256) < 128, mask, 0))
+    found = find_backdrop(canvas, figure, Wanted())
+    assert found is not None
+    lost = (true > 0.5) & (np.arange(256) >= 128)
+    assert np.abs(found.plate[lost].astype(int).mean(0) - (60, 110, 160)).max() < 15
+
+
 # --- places that the figure leaves ---------------------------------------------------------------------------------
 def test_what_frames_have_shown_to_be_figure_is_unsure_and_hidden() -> None:
     """A bright block of 16 x 16 pixels beside the disc, of four cells, which the networks' mask does not have."""
@@ -199,7 +208,7 @@ def test_left_places_by_hand() -> None:
     figure = torch.zeros(1, 1, 64, 64)
     figure[..., 10:20, :] = 0.9
     expected = torch.zeros(1, 1, 64, 64)
-    expected[..., 15:24, :] = 1
+    expected[..., 14:25, :] = 1  # a pixel more to either side
     seen = torch.cat([shares_with(PLATE, slice(15, 22)), shares_with(PLATE, slice(20, 24), 0.6)])
     found = left_places(seen, figure, None)
     assert found is not None
@@ -207,10 +216,20 @@ def test_left_places_by_hand() -> None:
     assert left_places(shares_with(PAINT, slice(15, 40)), figure, None) is None
     assert left_places(shares_with(PLATE, slice(15, 40), 0.4), figure, None) is None
     assert left_places(seen, figure, found) is None  # nothing new
+    assert left_places(shares_with(PLATE, slice(15, 25)), figure, found) is None  # the pixel around it
     more = left_places(shares_with(PLATE, slice(30, 31)), figure, found)
-    expected[..., 30, :] = 1
+    expected[..., 29:32, :] = 1
     assert more is not None
     assert torch.equal(more, expected)
+
+
+@pytest.mark.parametrize(("rows", "new"), [(40, False), (30, True)])
+def test_little_beside_what_is_known_is_not_worth_another_plate(rows: int, new: bool) -> None:
+    """A row of 64 cells is 1/40 or 1/30 of the figure."""
+    figure = torch.zeros(1, 1, 64, 64)
+    figure[..., :rows, :] = 0.9
+    assert 1 / 40 < LEAST_MORE < 1 / 30
+    assert (left_places(shares_with(PLATE, slice(50, 51)), figure, None) is not None) == new
 
 
 @pytest.mark.parametrize(

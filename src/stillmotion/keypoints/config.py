@@ -150,7 +150,10 @@ class PairStage:
     steps: Steps = 76_000
     batch: Count = 32
     learning_rate: Positive = 2e-4
+    muon: Weight = 0.0  # ours: learning rate of Muon, which takes the convolutions; 0: Adam has everything
     schedule: Schedule = Schedule(kind="milestone", milestones=(2 / 3,))
+    # Ours: share of the stage, from its start, in which the pictures have half the size.
+    small_first: Annotated[float, Field(ge=0, le=1)] = 0.0
     clip_grad: Weight = 0.0  # ours: largest norm of the gradient of generator and detector; 0: no limit
     augmentation: str = "taichi"
     freeze_detector: bool = False  # ours: the detector stays as it is

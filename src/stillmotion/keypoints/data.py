@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from stillmotion import geometry, media
 from stillmotion.data.augment import AugmentParams, find_augmentation
@@ -68,6 +69,27 @@ def known_targets(
     if plates is None:
         return targets
     return targets | motion_truth(clip, indices, params) | {"plate": plates(clip, indices, params)}
+
+
+def halved(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch of `pairs` with pictures of half the size, and what is known of them.
+
+    Pixels are means of four, so points about the middle of a picture move outwards where its corners are -1 and 1.
+    """
+    stretch = (batch["source"].shape[3] - 1) / (batch["source"].shape[3] - 2)
+    smaller = dict(batch)
+    for name in {"source", "driving", "plate"} & batch.keys():
+        smaller[name] = F.avg_pool2d(batch[name], 2)
+    if "points" in batch:
+        smaller["points"] = batch["points"] * stretch
+    if "displacement" in batch:
+        smaller["displacement"] = stretch * F.avg_pool2d(batch["displacement"].permute(0, 3, 1, 2), 2).permute(
+            0, 2, 3, 1
+        )
+        smaller["moving"] = F.avg_pool2d(batch["moving"][:, None], 2)[:, 0]
+    for name in {"visibility", "figure"} & batch.keys():
+        smaller[name] = batch[name][..., ::2, ::2]
+    return smaller
 
 
 def frames_with_joints(clips: Sequence[Any], keypoints: int, seed: int, augmentation: str) -> FrameDataset:

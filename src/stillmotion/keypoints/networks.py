@@ -164,9 +164,11 @@ class WarpingGenerator(nn.Module):
         self, features: Sequence[Tensor], source: Keypoints, target: Keypoints
     ) -> tuple[Tensor, Motion, Tensor]:
         """The last maps, N x C x S x S, the dense motion, and the warped still, N x 3 x S x S."""
-        heat = heatmaps(target, self.config) - heatmaps(source, self.config)  # N x K x s x s: H' - H
-        motion = self.motion(features[0], source, target, heat)
-        grid = geometry.identity_grid(self.config.motion_size, motion.displacement) + motion.displacement
+        small = shrink(features[0], self.config)
+        size = (small.shape[2], small.shape[3])
+        heat = heatmaps(target, self.config, size) - heatmaps(source, self.config, size)  # N x K x s x s: H' - H
+        motion = self.motion(small, source, target, heat)
+        grid = geometry.identity_grid(size, motion.displacement) + motion.displacement
         skips = []
         for feature in features:
             size, mode = (feature.shape[2], feature.shape[3]), self.config.generator.flow_resize
@@ -176,12 +178,11 @@ class WarpingGenerator(nn.Module):
             skips.append(joined.contiguous(memory_format=torch.channels_last))  # once, not in every convolution
         return self.refine(self.decoder(skips)), motion, skips[0][:, :3]
 
-    def motion(self, still: Tensor, source: Keypoints, target: Keypoints, heat: Tensor) -> Motion:
-        """The dense motion alone; the identity where the flow is switched off."""
+    def motion(self, small: Tensor, source: Keypoints, target: Keypoints, heat: Tensor) -> Motion:
+        """The dense motion alone, of a still as `shrink` gives it; the identity where the flow is switched off."""
         if self.dense_motion is None:
-            height, width = self.config.motion_size
-            return Motion(still.new_zeros(len(target.mean), height, width, 2, dtype=torch.float32), None)
-        motion: Motion = self.dense_motion(shrink(still, self.config), source, target, heat)
+            return Motion(small.new_zeros(len(target.mean), *small.shape[2:], 2, dtype=torch.float32), None)
+        motion: Motion = self.dense_motion(small, source, target, heat)
         return motion
 
 
@@ -284,4 +285,5 @@ def shrink(frames: Tensor, config: NetworkConfig) -> Tensor:
     """The picture at the size where motion is found; N x 3 x S x S -> N x 3 x s x s."""
     if config.motion.scale == 1:
         return frames
-    return F.interpolate(frames, size=config.motion_size, mode=config.motion.shrink)
+    size = [int(side * config.motion.scale) for side in frames.shape[2:]]
+    return F.interpolate(frames, size=size, mode=config.motion.shrink)

@@ -12,7 +12,7 @@ from torch.optim import Adam
 
 from stillmotion.keypoints import losses
 from stillmotion.keypoints.config import NetworkConfig, PairStage, SupervisionStage
-from stillmotion.keypoints.data import frames_with_joints, pairs
+from stillmotion.keypoints.data import frames_with_joints, halved, pairs
 from stillmotion.keypoints.networks import (
     FieldGenerator,
     GeneratorOutput,
@@ -21,6 +21,7 @@ from stillmotion.keypoints.networks import (
     gather_inputs,
 )
 from stillmotion.keypoints.visualization import keypoint_sheet, pair_sheet
+from stillmotion.training import muon
 from stillmotion.training.schedules import scheduler
 from stillmotion.training.stage import Update
 
@@ -36,7 +37,7 @@ class Made(NamedTuple):
 class PairTraining:
     """Detector and generator learn together, end to end, on pairs of frames.
 
-    Attributes as `stillmotion.training.Stage` asks; one Adam optimiser steps both on one loss.
+    Attributes as `stillmotion.training.Stage` asks; both are stepped on one loss.
     """
 
     def __init__(
@@ -58,12 +59,16 @@ class PairTraining:
         self.ema: Mapping[str, nn.Module] = {"model": model}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.schedulers: dict[str, Any] = {}
-        self.learn("generator", [*model.generator.parameters(), *model.detector.parameters()])
+        self.descending = self.learn(
+            "generator", [*model.generator.parameters(), *model.detector.parameters()], stage.muon
+        )
 
-    def learn(self, name: str, parameters: Sequence[nn.Parameter]) -> None:
-        """Add an Adam optimiser and its schedule; momenta as in Monkey-Net's release."""
-        self.optimizers[name] = Adam(parameters, self.stage.learning_rate, (0.5, 0.999))
-        self.schedulers[name] = scheduler(self.optimizers[name], self.stage.schedule, self.steps)
+    def learn(self, name: str, parameters: Sequence[nn.Parameter], rate: float = 0.0) -> tuple[str, ...]:
+        """Add an Adam optimiser, momenta as in Monkey-Net's release, and Muon if it has a rate; gives their names."""
+        made = muon.split(name, parameters, rate, lambda rest: Adam(rest, self.stage.learning_rate, (0.5, 0.999)))
+        self.optimizers |= made
+        self.schedulers |= {key: scheduler(o, self.stage.schedule, self.steps) for key, o in made.items()}
+        return tuple(made)
 
     @property
     def supervised(self) -> bool:
@@ -75,14 +80,19 @@ class PairTraining:
 
         Args:
             batch: see `make`.
-            update: called as `update("generator", loss, clip_grad=...)`.
+            update: called as `update(("generator",), loss, clip_grad=...)`.
 
         Returns:
             Every loss term, weighted, detached; and `keypoint_spread`, the keypoints' standard deviation.
         """
-        made = self.make(batch)
+        made = self.make(self.sized(batch))
         self.descend(made, update)
         return self.told(made)
+
+    def sized(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The batch, or half its size in the first part of the stage, as `small_first` says."""
+        small = self.schedulers["generator"].last_epoch < self.stage.small_first * self.steps
+        return halved(batch) if small else batch
 
     def make(self, batch: Mapping[str, Any]) -> Made:
         """Generate the driving frames, and measure them.
@@ -108,7 +118,7 @@ class PairTraining:
         """Step generator and detector."""
         device = made.output.frame.device
         total = sum(made.terms.values(), torch.zeros((), device=device))
-        update("generator", total, clip_grad=self.stage.clip_grad or None)
+        update(self.descending, total, clip_grad=self.stage.clip_grad or None)
 
     def told(self, made: Made) -> dict[str, Tensor]:
         """What is logged of a step."""

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from stillmotion import media
 from stillmotion.errors import StillmotionError
@@ -20,8 +21,9 @@ LEAST, MOST = 0.003, 0.8
 inpaint from."""
 
 
-LEAST_LEFT = 0.002
-"""Share of the picture that frames must show anew to have been figure for another plate."""
+LEAST_LEFT, LEAST_MORE = 0.002, 0.03
+"""Shares, of the picture and of what is known as figure, that frames must show anew to have been figure for another
+plate, which takes as long as many frames."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,10 @@ def find_backdrop(
     if wanted.plate is not None:
         behind = _given(wanted.plate, canvas, "plate")
     else:
-        behind = plates.inpaint(canvas.picture, plates.widened((alpha > 0.2) | unsure))
+        hidden = (alpha > 0.2) | unsure
+        if figure is not None and wanted.mask is None:
+            hidden |= _enlarged(figure, canvas) > 0.5  # what alpha has lost: thin parts of small figures
+        behind = plates.inpaint(canvas.picture, plates.widened(hidden))
     small = to_network(behind, canvas.size, canvas.small.device)
     return Backdrop(alpha, unsure, behind, torch.cat([small, torch.ones_like(small[:, :1])], dim=1))
 
@@ -97,12 +102,15 @@ def left_places(shares: Tensor, figure: Tensor, before: Tensor | None) -> Tensor
         before: the places that earlier frames have shown; None at first.
 
     Returns:
-        1 x 1 x S x S, 0 or 1; None if hardly anything is new, which is not worth another plate.
+        1 x 1 x S x S, 0 or 1, with a pixel around them, which the next frames are likely to show; None if hardly
+        anything is new.
     """
     shown = (shares[:, PLATE : PLATE + 1].amax(0, keepdim=True) > 0.5).to(figure)
-    known = figure if before is None else torch.maximum(figure, before)
-    if float(((shown > 0.5) & (known < 0.5)).float().mean()) < LEAST_LEFT:
+    known = (figure if before is None else torch.maximum(figure, before)) >= 0.5
+    new = float(((shown > 0.5) & ~known).float().mean())
+    if new < max(LEAST_LEFT, LEAST_MORE * float(known.float().mean())):
         return None
+    shown = F.max_pool2d(shown, 3, stride=1, padding=1)
     return shown if before is None else torch.maximum(shown, before)
 
 

@@ -2,19 +2,24 @@
 
 Enlarged shares have soft edges, several pixels wide. Where the still's figure is known, its own alpha cuts them: the
 moved figure ends where its pixels end, and the rim that its outline left on the still is covered by the plate.
+
+A frame is made on the CPU, in parts that stay in its cache; fields of a GPU are a few hundred kilobytes to fetch.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from torch.nn import functional as F
 
-from stillmotion import geometry, media
+from stillmotion import geometry
 from stillmotion.rendering.backdrop import Backdrop, Wanted, find_backdrop, left_places
 from stillmotion.rendering.canvas import Canvas
-from stillmotion.rendering.fields import PAINT, PLATE, STATIC, WARPED, Fields, alone, restrict
+from stillmotion.rendering.fields import PAINT, STATIC, WARPED, Fields, alone, restrict
 from stillmotion.rendering.plate import widened
 
 STATIC_BELOW, MOVING_ABOVE = 0.3, 1.0
@@ -30,17 +35,29 @@ KEPT_ABOVE = 0.96
 REACH = 2.0
 """An enlarged share counts in full from a half on, which is its edge, where alpha cuts: so alpha ends the figure."""
 
-PART_PIXELS = 65_536
-"""Frames are made in parts of about so many pixels, whose maps stay in a processor's cache."""
+NOTHING = 1e-3
+"""Added to what the networks say of the sources behind the moved figure; where they say nothing, it is the plate."""
 
-Part = tuple[slice, slice]
-"""Rows and columns."""
+PART_PIXELS = 12_288
+"""Frames are made in parts of about so many pixels, whose maps stay in a processor's cache."""
 
 LAYERS = {
     "figure": "the still's figure, what is background darkened",
     "plate": "the background behind it",
 }
 """Layers of every renderer, and what they show."""
+
+
+class Part(NamedTuple):
+    """A part of the picture."""
+
+    place: tuple[slice, slice]  # rows and columns
+    cells: slice  # the rows of the networks that it is enlarged from
+    weights: np.ndarray  # its rows x these
+
+    def enlarged(self, wide: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Maps that are as wide as the picture already, C x S x w, where the part lies; C x its size."""
+        return np.matmul(self.weights, wide[:, self.cells, self.place[1]], out=out)
 
 
 class Renderer:
@@ -57,18 +74,18 @@ class Renderer:
         self.show(backdrop)
 
     def show(self, backdrop: Backdrop | None) -> None:
-        """Take another backdrop from the next frame on."""
-        self.backdrop, self.alpha, self.plate = backdrop, None, None
-        device = self.canvas.small.device
-        self.sampled = media.to_tensor(self.canvas.picture[None]).to(device).contiguous()  # 1 x 3 or 4 x h x w
+        """Take another backdrop from the next frame on; without one what is behind is the still."""
+        self.backdrop = backdrop
+        still = _planes(self.canvas.picture)
+        self.alpha, self.plate, gate = None, still, []
         if backdrop is not None:
-            alpha = torch.from_numpy(np.ascontiguousarray(backdrop.alpha, np.float32)).to(device)[None, None]
+            self.alpha, self.plate = np.ascontiguousarray(backdrop.alpha, np.float32), _planes(backdrop.plate)
             # Far from the figure the still may move as well (a camera, a shadow): only near it alpha cuts.
             near = (widened(backdrop.alpha > 0.05) > 0) & ~backdrop.unsure
-            gate = torch.where(torch.from_numpy(near).to(device), alpha, 1.0)
-            self.sampled = torch.cat([self.sampled, gate], dim=1)
-            self.alpha, self.plate = alpha, media.to_tensor(backdrop.plate[None]).to(device).contiguous()
-        self.still = self.sampled[:, :3]
+            gate = [np.where(near, self.alpha, np.float32(1))[None]]
+        self.unhidden = still - self.plate  # 3 x h x w
+        sampled = torch.from_numpy(np.concatenate([still, *gate]))[None]
+        self.sampled = sampled.contiguous(memory_format=torch.channels_last)  # 1 x 3 or 4 x h x w
 
     @property
     def small_plate(self) -> Tensor | None:
@@ -96,15 +113,44 @@ class Renderer:
         if fields.shares.shape != (1, 4, side, side):
             raise ValueError(f"The shares must be 1 x 4 x {side} x {side}, not {tuple(fields.shares.shape)}.")
         frame = self.canvas.picture.copy()
-        shares = settled((fields if self.backdrop is not None else restrict(fields, None)).shares)
-        size = (self.canvas.picture.shape[0], self.canvas.picture.shape[1])
-        pixels = suppress_slow(fields.displacement) * ((self.canvas.size - 1) / 2 * self.canvas.scale)
-        offsets = geometry.displacement_to_normalised(pixels, size).permute(0, 3, 1, 2)
-        added = [] if residual is None else [residual.float()]
-        maps = torch.cat([offsets, shares, fields.paint, *added], dim=1)[0]  # 9 or 12 x S x S
-        for part in self._parts((shares[0, STATIC] < 1).cpu().numpy()):
-            frame[part] = media.to_pictures(self._compose(self._enlarged(maps, part), part))[0]
+        fields = fields if self.backdrop is not None else restrict(fields, None)
+        maps, changes = self._maps(fields, residual)
+        parts = list(self._parts(changes))
+        if parts:
+            wide = self._widened(maps)
+            for part, moved in zip(parts, self._sample(wide[:2], parts), strict=True):
+                self._compose(part.enlarged(wide[2:]), moved, part, frame[part.place])
         return frame
+
+    def _maps(self, fields: Fields, residual: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+        """What a frame is made of, C x S x S, and where it differs from the still, S x S truth values.
+
+        The maps are offsets (x, y; normalised), the five of `cut`, paint and residual (RGB, 0 to 255).
+        """
+        height, width, side = *self.canvas.picture.shape[:2], self.canvas.size
+        displacement, shares, paint = (part[0].detach().float().cpu().numpy() for part in fields)
+        maps = np.empty((10 if residual is None else 13, side, side), np.float32)
+        pixels = displacement.transpose(2, 0, 1) * np.float32((side - 1) / 2)
+        speed = ((np.hypot(*pixels) - STATIC_BELOW) / (MOVING_ABOVE - STATIC_BELOW)).clip(0, 1)  # as `suppress_slow`
+        for axis, length in enumerate((width, height)):
+            np.multiply(pixels[axis], speed * np.float32(2 * self.canvas.scale / max(length - 1, 1)), out=maps[axis])
+        reach = 1 if self.alpha is None else REACH
+        np.multiply(shares, np.array([reach, 1, reach, 1], np.float32)[:, None, None], out=maps[2:6])
+        np.subtract(1 + NOTHING, shares[WARPED], out=maps[6])
+        kept = shares[STATIC] > KEPT_ABOVE  # as `settled`
+        maps[2:7, kept] = np.array([0, 1, 0, 0, 1 + NOTHING], np.float32)[:, None]
+        np.multiply(paint, 255, out=maps[7:10])
+        if residual is not None:
+            np.multiply(residual[0].float().cpu().numpy(), 255, out=maps[10:])
+        return maps, ~kept
+
+    def _widened(self, maps: np.ndarray) -> np.ndarray:
+        """Maps, C x S x S, as wide as the picture; the first with the places that its offsets count from."""
+        rows = maps.reshape(-1, maps.shape[2])
+        square = cv2.resize(rows, (self.canvas.side, len(rows)), interpolation=cv2.INTER_LINEAR)
+        wide = square.reshape(*maps.shape[:2], -1)[..., self.canvas.box[0] : self.canvas.box[2]]
+        wide[0] += self.columns.normalised
+        return wide
 
     def _parts(self, changes: np.ndarray) -> Iterator[Part]:
         """Parts of the picture, from top to bottom, that hold what S x S truth values reach."""
@@ -112,38 +158,62 @@ class Renderer:
         height = max(1, PART_PIXELS // max(1, columns.stop - columns.start))
         for top in range(rows.start, rows.stop, height):
             band = slice(top, min(top + height, rows.stop))
-            columns = self.columns.reached(changes[self.rows.cells(band)].any(0))
+            cells = self.rows.cells(band)
+            columns = self.columns.reached(changes[cells].any(0))
             if columns.stop > columns.start:
-                yield band, columns
+                yield Part((band, columns), cells, self.rows.weights[band, cells])
 
-    def _enlarged(self, maps: Tensor, part: Part) -> Tensor:
-        """Maps of the networks' size, C x S x S, where a part lies; 1 x C x the part's size."""
-        rows, columns = self.rows.cells(part[0]), self.columns.cells(part[1])
-        weights = self.rows.weights[part[0], rows], self.columns.weights[part[1], columns]
-        return (weights[0] @ (maps[:, rows, columns] @ weights[1].T))[None]  # in this order since a part is wide
+    def _sample(self, wide: np.ndarray, parts: Sequence[Part]) -> list[np.ndarray]:
+        """The still, and its alpha if that is known, where the pixels of each part come from; C x its size.
 
-    def _compose(self, large: Tensor, part: Part) -> Tensor:
-        """The pixels of a part of the frame, 1 x 3 x its size."""
-        sampled, still = self._sample(large[:, :2], part), self.still[..., part[0], part[1]]
-        shares, paint, residual = large[:, 2:6].split(1, dim=1), large[:, 6:9], large[:, 9:]
-        if self.alpha is not None and self.plate is not None:
-            shares = cut(shares, sampled[:, 3:], self.alpha[..., part[0], part[1]])
-        frame = shares[WARPED] * sampled[:, :3]
-        frame.addcmul_(shares[STATIC], still).addcmul_(shares[PAINT], paint)
-        if self.plate is not None:
-            frame.addcmul_(shares[PLATE], self.plate[..., part[0], part[1]])
-        return frame.add_(residual) if residual.shape[1] else frame
-
-    def _sample(self, places: Tensor, part: Part) -> Tensor:
-        """The still, and its alpha if that is known, where the pixels of a part come from.
+        In one call: torch's own costs as much as a part.
 
         Args:
-            places: 1 x 2 x the part's size, offsets, which are changed to places.
-            part: the part.
+            wide: offsets, 2 x S x w.
+            parts: where in the picture.
         """
-        places[:, 0] += self.columns.normalised[part[1]]
-        places[:, 1] += self.rows.normalised[part[0], None]
-        return geometry.warp(self.sampled, places.permute(0, 2, 3, 1), padding="border")
+        sizes = [(rows.stop - rows.start, columns.stop - columns.start) for (rows, columns), *_ in parts]
+        ends = np.cumsum([height * width for height, width in sizes]).tolist()
+        runs = [slice(end - height * width, end) for end, (height, width) in zip(ends, sizes, strict=True)]
+        places = np.empty((2, ends[-1]), np.float32)
+        for part, run, size in zip(parts, runs, sizes, strict=True):
+            x_and_y = part.enlarged(wide, places[:, run].reshape(2, *size))
+            x_and_y[1] += self.rows.normalised[part.place[0], None]
+        grid = torch.from_numpy(places).T[None, None]
+        sampled = F.grid_sample(self.sampled, grid, padding_mode="border", align_corners=True)[0, :, 0].numpy()
+        return [sampled[:, run].reshape(-1, *size) for run, size in zip(runs, sizes, strict=True)]
+
+    def _compose(self, large: np.ndarray, sampled: np.ndarray, part: Part, target: np.ndarray) -> None:
+        """Write the pixels of a part of the frame.
+
+        Args:
+            large: the maps without offsets, C x the part's size, which are changed.
+            sampled: see `_sample`; changed too.
+            part: the part.
+            target: the part's size x 3, `uint8`.
+        """
+        shares, paint, residual = large[:5], large[5:8], large[8:]
+        plate = self.plate[:, *part.place]
+        if self.alpha is None:
+            front, painted = shares[WARPED], np.divide(shares[PAINT], shares[4], out=shares[PAINT])
+            frame = plate.copy()
+        else:
+            front, kept, painted = cut(shares, sampled[3], self.alpha[part.place])
+            frame = self.unhidden[:, *part.place] * kept
+            frame += plate
+        paint -= plate
+        paint *= painted
+        frame += paint
+        moved = sampled[:3]
+        moved -= frame
+        moved *= front
+        frame += moved
+        if len(residual):
+            frame += residual
+            frame.clip(0, 255, out=frame)
+        height, width = front.shape
+        bytes_ = cv2.convertScaleAbs(frame.reshape(-1, width)).reshape(3, height, width)
+        cv2.merge(list(bytes_), target)
 
 
 class Scene:
@@ -192,49 +262,60 @@ class Axis:
     """
 
     def __init__(self, weights: Tensor):
-        used = weights.cpu().numpy() > 0
-        self.weights = weights
-        self.normalised = geometry.identity_grid((1, len(weights)), weights)[0, :, 0]  # n
-        self.first = used.argmax(1)  # n, the first cell of each pixel, and the one after its last
-        self.end = used.shape[1] - used[:, ::-1].argmax(1)
+        self.weights = weights.cpu().numpy()  # n x S
+        self.normalised = geometry.identity_grid((1, len(weights)), weights)[0, :, 0].cpu().numpy()  # n
+        used, cells = self.weights > 0, np.arange(self.weights.shape[1])
+        first, end = used.argmax(1), len(cells) - used[:, ::-1].argmax(1)
+        self.first, self.end = first.tolist(), end.tolist()  # n, the first cell of each pixel, and after its last
+        self.start = np.searchsorted(end, cells, "right").tolist()  # S, the first pixel that each cell reaches, ...
+        self.stop = np.searchsorted(first, cells, "right").tolist()  # ... and the one after its last
 
     def reached(self, cells: ArrayLike) -> slice:
         """The pixels from the first to the last that some of the cells (S truth values) reach."""
         chosen = np.flatnonzero(cells)
-        if len(chosen) == 0:
-            return slice(0, 0)
-        start, stop = np.searchsorted(self.end, chosen[0], "right"), np.searchsorted(self.first, chosen[-1], "right")
-        return slice(int(start), int(stop))
+        return slice(self.start[chosen[0]], self.stop[chosen[-1]]) if len(chosen) else slice(0, 0)
 
     def cells(self, pixels: slice) -> slice:
         """The cells that pixels are enlarged from."""
-        return slice(int(self.first[pixels.start]), int(self.end[pixels.stop - 1]))
+        return slice(self.first[pixels.start], self.end[pixels.stop - 1])
+
+
+def _planes(picture: np.ndarray) -> np.ndarray:
+    """H x W x 3 `uint8` as 3 x H x W `float32` in [0, 255]."""
+    return np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32)
 
 
 def settled(shares: Tensor) -> Tensor:
     """Shares, N x 4 x h x w, with what is all but the unmoved still made exactly that."""
-    return torch.where(shares[:, STATIC : STATIC + 1] > KEPT_ABOVE, alone(STATIC, shares), shares)
+    kept = shares[:, STATIC : STATIC + 1] > KEPT_ABOVE
+    shares = shares.masked_fill(kept, 0.0)
+    shares[:, STATIC : STATIC + 1].masked_fill_(kept, 1.0)
+    return shares
 
 
-def cut(shares: Sequence[Tensor], moved: Tensor, here: Tensor) -> tuple[Tensor, ...]:
+def cut(shares: np.ndarray, moved: np.ndarray, here: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Enlarged shares with the figure's edges cut by its alpha.
 
     Args:
-        shares: four times N x 1 x H x W; they sum to one.
-        moved: alpha of the figure where each pixel comes from, N x 1 x H x W.
+        shares: 5 x h x w, overwritten: `REACH` times that of the moved still, that of the unmoved still, `REACH`
+            times that of the plate, that of paint, and one and `NOTHING` without that of the moved still.
+        moved: alpha of the figure where each pixel comes from, h x w.
         here: alpha of the figure in the still, the same shape.
 
     Returns:
-        Four shares that sum to one.
+        The share of the moved figure; and of what is behind it, the shares of the unmoved still and of paint, whose
+        rest is the plate's.
     """
-    warped, kept, plate, paint = shares
-    front = (REACH * warped).clamp_(max=1).mul_(moved)
-    behind = 1 - front
-    # The rest, whose shares are what the networks say of it; where they say nothing, it is the plate.
-    rest = behind / (1 + 1e-3 - warped)
-    rim = (REACH * plate).clamp_(max=1).mul_(here)
-    kept, paint = torch.addcmul(kept, kept, rim, value=-1).mul_(rest), rest * paint
-    return front, kept, (behind - kept).sub_(paint), paint
+    front, kept, rim, paint, behind = shares
+    np.minimum(front, 1, out=front)
+    front *= moved
+    np.minimum(rim, 1, out=rim)
+    rim *= here
+    rim *= kept
+    kept -= rim
+    kept /= behind
+    paint /= behind
+    return front, kept, paint
 
 
 def suppress_slow(displacement: Tensor) -> Tensor:

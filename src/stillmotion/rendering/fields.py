@@ -41,6 +41,10 @@ def alone(source: int, like: Tensor) -> Tensor:
     return shares
 
 
+FIELD_VALUES = 9
+"""Numbers per pixel that fields are read from: two of flow, four of shares, three of paint."""
+
+
 class FieldHead(nn.Module):
     """Fields out of a decoder's last maps; every network of ours ends in one.
 
@@ -61,13 +65,22 @@ class FieldHead(nn.Module):
             maps: N x channels x h x w.
             coarse: a displacement that is corrected, N x any height x any width x 2, normalised; None is zero.
         """
-        size = (maps.shape[2], maps.shape[3])
-        pixels = self.flow(maps).float().permute(0, 2, 3, 1)
-        displacement = geometry.displacement_to_normalised(pixels, size)
-        if coarse is not None:
-            displacement = displacement + geometry.resize_grid(coarse, size)
-        shares = (SHARE_GAIN * self.shares(maps).float()).softmax(dim=1)
-        return Fields(displacement, shares, torch.sigmoid(self.paint(maps).float()))
+        return read_fields(self.values(maps), coarse)
+
+    def values(self, maps: Tensor) -> Tensor:
+        """What fields are read from, N x `FIELD_VALUES` x h x w: flow in pixels, logits of shares and paint."""
+        flow, shares, paint = self.flow(maps), self.shares(maps), self.paint(maps)
+        return torch.cat([flow.float(), SHARE_GAIN * shares.float(), paint.float()], dim=1)
+
+
+def read_fields(values: Tensor, coarse: Tensor | None = None) -> Fields:
+    """Fields of the values of a `FieldHead`; `coarse` as there."""
+    flow, shares, paint = values.split([2, 4, 3], dim=1)
+    size = (values.shape[2], values.shape[3])
+    displacement = geometry.displacement_to_normalised(flow.permute(0, 2, 3, 1), size)
+    if coarse is not None:
+        displacement = displacement + geometry.resize_grid(coarse, size)
+    return Fields(displacement, shares.softmax(dim=1), torch.sigmoid(paint))
 
 
 MASK_CHANNELS = 12

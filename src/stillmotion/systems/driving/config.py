@@ -110,6 +110,10 @@ class DrivingConfig(NetworkConfig):
                     f"losses.displacement, visibility and figure of the stage {stage.name} need "
                     "generator.fields=true, which has what they compare."
                 )
+            if stage.losses.adversarial and stage.small_first:
+                raise StillmotionError(
+                    f"The discriminator of the stage {stage.name} knows one size: set its small_first to 0."
+                )
         names = [stage.name for stage in self.motion_stages]
         if len(set(names)) < len(names) or not all(name.isidentifier() for name in names):
             raise StillmotionError(f"motion_stages need different names of letters, digits and '_', not {names}.")

@@ -89,6 +89,14 @@ class GeneratorConfig:
     width: Count = 24  # ours: of maps at the full size; it doubles with each halving, up to `max_width`
     max_width: Count = 128
     blocks: Count = 4  # ours: halvings
+    # Ours: width of a further level at the full size, which corrects the fields that the others find at half of it;
+    # 0: there is none.
+    detail: Steps = 0
+
+    @property
+    def halvings(self) -> int:
+        """Ours: how often the side is halved."""
+        return self.blocks + bool(self.detail)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -156,6 +164,7 @@ class FieldStageConfig(StageConfig):
 
     batch: Count = 12
     learning_rate: Positive = 1.5e-3
+    muon: Weight = 0.0  # learning rate of Muon, which takes the convolutions; 0: AdamW has everything
     schedule: Schedule = Schedule(kind="linear", warmup=50)
     clip_grad: Weight = 1.5
     moments: Count = 2  # frames that are decoded per still
@@ -208,8 +217,8 @@ class PokesConfig:
                 f"dynamics.order must be at most {self.halvings + 1} at size {self.size}: there are no more levels.",
             ),
             (
-                self.generator.fields and self.size % (1 << self.generator.blocks) != 0,
-                f"size must be divisible by {1 << self.generator.blocks} for so many generator.blocks.",
+                self.generator.fields and self.size % (1 << self.generator.halvings) != 0,
+                f"size must be divisible by {1 << self.generator.halvings} for so many generator.blocks and detail.",
             ),
             (
                 self.poke.lengths > self.clip.frames or (self.generator.fields and self.poke.lengths > 0),
@@ -255,3 +264,10 @@ PRESETS: dict[str, PokesConfig] = {
         fields=FieldStageConfig(steps=11_500),
     ),
 }
+# Ours, what pokes-plants-128 was trained with, from pokes-plants: the same networks, with one level more.
+PRESETS["small-128"] = replace(
+    PRESETS["small"],
+    size=128,
+    generator=replace(PRESETS["small"].generator, detail=16),
+    fields=replace(PRESETS["small"].fields, steps=800, batch=8, learning_rate=5e-4),
+)

@@ -10,8 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillmotion import geometry
-from stillmotion.nn.unet import ConvBlock, Encoder
-from stillmotion.rendering.fields import FieldHead, Fields, MaskHead, blend, restrict, warp_still
+from stillmotion.nn.unet import ConvBlock, Encoder, zero_init
+from stillmotion.rendering.fields import (
+    FIELD_VALUES,
+    FieldHead,
+    Fields,
+    MaskHead,
+    blend,
+    read_fields,
+    restrict,
+    warp_still,
+)
 from stillmotion.systems.pokes.config import PokesConfig
 from stillmotion.systems.pokes.handles import (
     MAPS,
@@ -49,8 +58,8 @@ class Context(NamedTuple):
     """What all frames of a still share."""
 
     still: Tensor  # N x 3 x S x S in [0, 1]
-    features: Sequence[Tensor]  # the still, and maps at S/2, S/4, ...
-    keys: Sequence[Tensor]  # N x KEYS maps at S/2, S/4, ...
+    features: Sequence[Tensor]  # the still (with `generator.detail` half of it), and maps of half the size and so on
+    keys: Sequence[Tensor]  # N x KEYS maps of half the size of the first of these, and so on
     figure: Tensor  # N x 1 x S x S, logits of the still's figure
     plate: Tensor | None = None  # N x 4 x S x S, see `rendering.fields.blend`
 
@@ -61,6 +70,37 @@ class FieldOutput(NamedTuple):
     frame: Tensor  # N x 3 x S x S in [0, 1]
     fields: Fields
     at_handles: Tensor  # N x M x 2, normalised: the displacement where the handles are, before they were anchored
+
+
+class Detail(nn.Module):
+    """One level more, at the full size: corrects what was found at half of it; at the start it changes nothing."""
+
+    def __init__(self, channels: int, width: int):
+        """Args: channels of the maps at half the size; of its own."""
+        super().__init__()
+        self.up = ConvBlock(channels, width, upsample=True)
+        self.mix = ConvBlock(width + 2 * 3, width)
+        self.correction = zero_init(nn.Conv2d(width, 1 + FIELD_VALUES, 3, padding=1))
+
+    def forward(self, maps: Tensor, values: Tensor, still: Tensor, offset: Tensor) -> Tensor:
+        """Values at the size of the still.
+
+        Args:
+            maps: N x channels x S/2 x S/2.
+            values: the logit of how far a pixel follows, and those of the fields, N x 10 x S/2 x S/2.
+            still: N x 3 x S x S in [0, 1].
+            offset: of the handles, N x 2 x S x S, normalised.
+        """
+        large = F.interpolate(values, scale_factor=2, mode="bilinear", align_corners=False)
+        large = torch.cat([large[:, :1], 2 * large[:, 1:3], large[:, 3:]], dim=1)  # pixels are half as large
+        moved = warp_still(still, _fields(large.detach(), offset))
+        x = self.mix(torch.cat([self.up(maps), still.to(maps.dtype), moved.to(maps.dtype)], dim=1))
+        return large + self.correction(x).float()
+
+
+def _fields(values: Tensor, offset: Tensor) -> Fields:
+    """Fields of values as in `Detail`, before handles are anchored."""
+    return read_fields(values[:, 1:], -(torch.sigmoid(values[:, :1]) * offset).permute(0, 2, 3, 1))
 
 
 class FieldNetwork(nn.Module):
@@ -89,12 +129,19 @@ class FieldNetwork(nn.Module):
         self.fields = FieldHead(widths[0])
         self.mask = MaskHead(channels)
         self.oscillators = OscillatorHead(sum(channels[1:]))
+        self.detail = Detail(widths[0], config.generator.detail) if config.generator.detail else None
+
+    def encode(self, still: Tensor) -> list[Tensor]:
+        """Maps of N stills, N x 3 x S x S in [0, 1]; the largest, first, is what the networks see."""
+        maps: list[Tensor] = self.encoder(still if self.detail is None else F.avg_pool2d(still, 2))
+        return maps
 
     def begin(self, still: Tensor, plate: Tensor | None = None) -> Context:
         """Encode N stills, N x 3 x S x S in [0, 1]."""
-        features = self.encoder(still)
+        features = self.encode(still)
         keys = [key(maps) for key, maps in zip(self.keys, features[1:], strict=True)]
-        return Context(still, features, keys, self.mask(features), plate)
+        figure = F.interpolate(self.mask(features), size=still.shape[2:], mode="bilinear", align_corners=False)
+        return Context(still, features, keys, figure, plate)
 
     def swings(self, context: Context, places: Tensor) -> Oscillators:
         """How places of the stills swing, N x M x 2 normalised."""
@@ -108,9 +155,13 @@ class FieldNetwork(nn.Module):
         x: Tensor = self.bottom(inputs[-1])
         for up, mix, level in zip(self.ups, self.mixes, reversed(inputs[:-1]), strict=True):
             x = mix(torch.cat([up(x), level], dim=1))
-        follow = torch.sigmoid(self.follow(x).float())
+        values = torch.cat([self.follow(x).float(), self.fields.values(x)], dim=1)
+        if self.detail is not None:
+            shared = reach(handles, (context.still.shape[2], context.still.shape[3]))
         offset = spread(handles.offset, shared.weights)
-        fields = self.fields(x, -(follow * offset).permute(0, 2, 3, 1))
+        if self.detail is not None:
+            values = self.detail(x, values, context.still, offset)
+        follow, fields = torch.sigmoid(values[:, :1]), _fields(values, offset)
         displacement, found = anchored(fields.displacement, follow, handles, shared, grip(context.figure, handles))
         fields = restrict(fields._replace(displacement=displacement), context.plate)
         frame = blend(fields, warp_still(context.still, fields), context.still, context.plate)
@@ -142,7 +193,8 @@ class FieldNetwork(nn.Module):
 
         plate = None if context.plate is None else repeated(context.plate)
         features, keys = ([repeated(maps) for maps in group] for group in (context.features, context.keys))
-        return Context(features[0], features, keys, repeated(context.figure), plate)
+        still = features[0] if self.detail is None else repeated(context.still)
+        return Context(still, features, keys, repeated(context.figure), plate)
 
 
 def grip(figure: Tensor, handles: Handles) -> Tensor:

@@ -27,6 +27,7 @@ from stillmotion.systems.pokes.field_network import FieldNetwork
 from stillmotion.systems.pokes.handles import Handles
 from stillmotion.systems.pokes.networks import RolloutOutput, StateGenerator
 from stillmotion.systems.pokes.visualization import moment_sheet
+from stillmotion.training import muon
 from stillmotion.training.schedules import StepSchedule, scheduler
 from stillmotion.training.stage import Batch, Update, check_clips, chosen_stages, stage_seed
 
@@ -83,15 +84,20 @@ class FieldStage:
         self.dataset = MomentDataset(clips, config, seed)
         self.networks: Mapping[str, nn.Module] = {"model": model}
         self.ema: Mapping[str, nn.Module] = {"model": model}
-        self.optimizers = {"model": AdamW(model.parameters(), stage.learning_rate, (0.9, 0.99), weight_decay=0.01)}
-        self.schedulers = {"model": scheduler(self.optimizers["model"], stage.schedule, stage.steps)}
+        self.optimizers = muon.split(
+            "model",
+            model.parameters(),
+            stage.muon,
+            lambda rest: AdamW(rest, stage.learning_rate, (0.9, 0.99), weight_decay=0.01),
+        )
+        self.schedulers = {name: scheduler(o, stage.schedule, stage.steps) for name, o in self.optimizers.items()}
 
     def step(self, batch: Mapping[str, Any], update: Any) -> dict[str, Tensor]:
         """One training step.
 
         Args:
             batch: see `MomentDataset`, with a leading axis B.
-            update: called as `update("model", loss, clip_grad=...)`.
+            update: called as `update(("model",), loss, clip_grad=...)`.
 
         Returns:
             Every loss term, weighted, detached; and `copy`, what `displacement` is of standing still.
@@ -101,7 +107,8 @@ class FieldStage:
         count = batch["frames"].shape[1] - 1
         output = self.model(self.model.expand(context, count), handles)
         terms = losses.field_losses(self.model, context, output, batch, self.config.field_losses)
-        update("model", sum(terms.values(), torch.zeros_like(terms["figure"])), clip_grad=self.clip_grad)
+        total = sum(terms.values(), torch.zeros_like(terms["figure"]))
+        update(tuple(self.optimizers), total, clip_grad=self.clip_grad)
         length, moving = batch["displacement"].norm(dim=-1), batch["moving"]
         terms["copy"] = self.config.field_losses.displacement * (length * moving).sum() / moving.sum().clamp_min(1)
         return {name: value.detach() for name, value in terms.items()}

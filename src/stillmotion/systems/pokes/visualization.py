@@ -242,7 +242,7 @@ def nearest_neighbours(networks: FieldNetwork, still: np.ndarray, clips: Sequenc
     device = next(networks.parameters()).device
 
     def features(picture: np.ndarray) -> Tensor:
-        return networks.encoder(to_network(picture, size, device))[-1].flatten()
+        return networks.encode(to_network(picture, size, device))[-1].flatten()
 
     own = features(still)
     distances = [float((features(np.asarray(clip.frames[0])) - own).norm()) for clip in clips]
