@@ -89,7 +89,10 @@ def main(given: Sequence[str] | None = None) -> None:
     options = parser.parse_args(given)
     options.out.mkdir(parents=True, exist_ok=True)
     limits = {"steps": options.steps, "minutes": options.minutes}
-    values = {"identity": save_faces(options.out / "faces_identity", *train_identity(options, limits))}
+    trained = make_pictures(range(options.people), options.each)
+    tested = make_pictures(range(options.people, options.people + options.tested), options.each)
+    found = train_identity(trained, tested, _data(trained, options.people, SEED), limits)
+    values = {"identity": save_faces(options.out / "faces_identity", *found)}
     start = open_expressions(options.start).classifier if options.start else None
     limits = {"steps": options.expression_steps, "minutes": options.expression_minutes, "start": start}
     values["expressions"] = save_faces(options.out / "faces_expression", *train_expressions(options, limits))
@@ -160,17 +163,17 @@ def _blinks(performance: Performance, rng: np.random.Generator) -> tuple[float, 
 # --- networks ------------------------------------------------------------------------------------------------------
 
 
-def train_identity(options: argparse.Namespace, limits: dict[str, Any]) -> tuple[FaceNetwork, About]:
+def train_identity(
+    trained: Pictures, tested: Pictures, data: str, limits: dict[str, Any]
+) -> tuple[FaceNetwork, About]:
     """Features of identity, by a classifier of the people trained on."""
-    trained = make_pictures(range(options.people), options.each)
-    tested = make_pictures(range(options.people, options.people + options.tested), options.each)
-    network = _trained("identity", trained, options.people, {"margin": 0.2, "flip": False, **limits})
+    network = _trained("identity", trained, len(trained.labels.unique()), {"margin": 0.2, "flip": False, **limits})
     known, new = features(network, trained), features(network, tested)
     right = verified(new, tested.labels, verification_threshold(known, trained.labels))
-    known_as = identified(new, tested.labels)
-    accuracy = f"{right:.1f} % of pairs verified, {known_as:.1f} % identified out of {options.tested}"
+    known_as, count = identified(new, tested.labels), len(tested.labels.unique())
+    accuracy = f"{right:.1f} % of pairs verified, {known_as:.1f} % identified out of {count}"
     print(f"identity, people never seen: {accuracy}", flush=True)
-    return network, About((), accuracy, _data(trained, options.people, SEED))
+    return network, About((), accuracy, data)
 
 
 def train_expressions(options: argparse.Namespace, limits: dict[str, Any]) -> tuple[FaceNetwork, About]:

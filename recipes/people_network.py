@@ -39,7 +39,7 @@ def main(given: Sequence[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     trained = make_pictures(range(options.people), options.clips)
     tested = make_pictures(range(options.people, options.people + options.tested), options.clips)
-    data = f"{len(trained.people)} pictures of {options.people} people of the world puppets (seed {SEED})"
+    data = f"{len(trained.labels)} pictures of {options.people} people of the world puppets (seed {SEED})"
     print(data, flush=True)
     limits = {"steps": options.steps, "minutes": options.minutes}
     value = save_faces(options.out / "people_identity", *train_identity(trained, tested, data, limits))
@@ -51,7 +51,7 @@ def make_pictures(people: Sequence[int], clips: int) -> Pictures:
     made = [_clip(person, number) for person in people for number in range(clips)]
     pictures = torch.from_numpy(np.concatenate(made).transpose(0, 3, 1, 2).copy())
     labels = torch.tensor(people).repeat_interleave(clips * SHOWN)
-    return Pictures(pictures, labels, torch.zeros_like(labels))
+    return Pictures(pictures, labels)
 
 
 def _clip(number: int, clip: int) -> np.ndarray:

@@ -134,6 +134,13 @@ def test_the_recipe_trains_and_names_its_files(tmp_path: Path, capsys: pytest.Ca
     assert torch.equal(first.pictures, again.pictures)
     corner = first.pictures[:, :, :4, :4].float().mean(dim=(1, 2, 3))
     assert not torch.equal(corner[0], corner[1])
+    # Every expression of a person once, in one scene, the same whenever they are made.
+    first, again = (recipe["make_expressions"](range(2)) for _ in range(2))
+    assert torch.equal(first.pictures, again.pictures)
+    assert first.labels.tolist() == [*range(7), *range(7)]
+    corners = first.pictures[:, :, :4, :4].float().mean(dim=(1, 2, 3)).view(2, 7)
+    assert (corners.amax(1) - corners.amin(1) < 4).all()
+    assert (first.pictures[:7, :, 28:52, 16:48].float().std(0).mean(1) > 1).any()
 
 
 def test_people_are_known_by_themselves_and_not_by_their_clips(
@@ -143,7 +150,7 @@ def test_people_are_known_by_themselves_and_not_by_their_clips(
     recipe = runpy.run_path(str(ROOT / "recipes" / "people_network.py"))
     pictures = recipe["make_pictures"]([3, 5], 2)
     assert pictures.pictures.shape == (16, 3, 64, 64)  # four frames of each clip
-    assert pictures.people.tolist() == [3] * 8 + [5] * 8
+    assert pictures.labels.tolist() == [3] * 8 + [5] * 8
     assert torch.equal(recipe["make_pictures"]([5], 2).pictures, pictures.pictures[8:])  # the same whenever made
     corners = pictures.pictures[::4, :, :4, :4].float().mean(dim=(2, 3))  # of the four clips
     assert len({tuple(corner.tolist()) for corner in corners}) == 4  # each has a wall of its own
@@ -152,13 +159,6 @@ def test_people_are_known_by_themselves_and_not_by_their_clips(
     opened = open_extractors([(name, value)])["identity"]
     assert "16 pictures of 2 people of the world puppets" in opened.description
     assert opened(FRAMES).shape == (2, FEATURES)
-    # Every expression of a person once, in one scene, the same whenever they are made.
-    first, again = (recipe["make_expressions"](range(2)) for _ in range(2))
-    assert torch.equal(first.pictures, again.pictures)
-    assert first.labels.tolist() == [*range(7), *range(7)]
-    corners = first.pictures[:, :, :4, :4].float().mean(dim=(1, 2, 3)).view(2, 7)
-    assert (corners.amax(1) - corners.amin(1) < 4).all()
-    assert (first.pictures[:7, :, 28:52, 16:48].float().std(0).mean(1) > 1).any()
 
 
 def test_a_network_is_trained_on() -> None:
