@@ -105,7 +105,7 @@ def run(code: str) -> dict[str, Any]:
 
 
 def test_models_the_readme_names_are_shipped():
-    named = set(re.findall(r"\b(?:driving|strokes|pokes|actions|structures)-[a-z]+\b", README))
+    named = set(re.findall(r"\b(?:driving|strokes|pokes|actions|structures)-[a-z]+(?:-\d+)?\b", README))
     pictures = {"strokes-demo", "pokes-demo", "actions-demo", "structures-demo"}
     assert named == set(shipped_models()) | pictures
 
