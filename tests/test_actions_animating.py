@@ -99,6 +99,16 @@ def test_an_unknown_action_or_side_names_those_known(ours: Actions, sided: Actio
     assert "not by Drive" in refused(ours.animate, STILL, Drive("a.mp4"))
 
 
+def test_the_example_clip_shows_what_the_model_knows(ours: Actions, sided: Actions) -> None:
+    """Speed is measured on it, of training too, which takes no other."""
+    for own in (ours, sided):
+        clip = own.example_clip(4)
+        control = own.control_of(clip)
+        assert control.action == (own.config.actions or ())[0]
+        assert control.side == next(iter(own.config.sides or ()), None)
+    assert "side" not in ours.example_clip(4).meta
+
+
 def test_any_leaves_it_to_the_model(system: Actions) -> None:
     made = {seed: means(list(system.animate(STILL, Act("any"), seed=seed))) for seed in range(4)}
     named = [means(list(system.animate(STILL, Act(name), seed=0))) for name in ("left", "right")]

@@ -89,6 +89,11 @@ class Actions(System):
                     raise StillmotionError("This model knows no sides: leave --side out.")
                 check_name("side", control.side, self.config.sides)
 
+    def example_clip(self, frames: int) -> Clip:
+        """See `System`; it shows the first of the model's actions and sides, so that its stages take it."""
+        clip, known = super().example_clip(frames), {"action": self.config.actions, "side": self.config.sides}
+        return replace(clip, meta={**clip.meta, **{key: names[0] for key, names in known.items() if names}})
+
     def control_of(self, clip: Clip) -> Act:
         """The clip's own action, if the model knows it, and side."""
         action, side = clip.meta.get("action"), clip.meta.get("side")
