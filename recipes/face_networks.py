@@ -74,13 +74,8 @@ class Moments(NamedTuple):
 
 def main(given: Sequence[str] | None = None) -> None:
     """Make the pictures, train, test, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--people", type=int, default=PEOPLE)
-    parser.add_argument("--tested", type=int, default=TESTED, help="people of the test")
+    parser = identity_options(__doc__, PEOPLE, TESTED, minutes=2.5)
     parser.add_argument("--each", type=int, default=EACH, help="pictures of each person")
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--minutes", type=float, default=2.5, help="of the training of identity at most")
     parser.add_argument("--faces", type=int, default=FACES, help="people whose expressions are trained on")
     parser.add_argument("--tested-faces", type=int, default=TESTED_FACES, help="and tested on")
     parser.add_argument("--expression-steps", type=int, default=8000)
@@ -100,13 +95,24 @@ def main(given: Sequence[str] | None = None) -> None:
         print(f"--network {name}={value}")
 
 
+def identity_options(about: str | None, people: int, tested: int, minutes: float) -> argparse.ArgumentParser:
+    """What a recipe of a network of identity is asked, with these defaults."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--people", type=int, default=people)
+    parser.add_argument("--tested", type=int, default=tested, help="people of the test")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--minutes", type=float, default=minutes, help="of the training of identity at most")
+    return parser
+
+
 # --- pictures ------------------------------------------------------------------------------------------------------
 
 
 def make_pictures(people: Sequence[int], each: int) -> Pictures:
     """Pictures of some people with expressions of any strength, the same ones whenever they are made."""
     made = [_picture(person, number) for person in people for number in range(each)]
-    return Pictures(_stacked(made), torch.tensor(people).repeat_interleave(each))
+    return Pictures(stacked(made), torch.tensor(people).repeat_interleave(each))
 
 
 def _picture(number: int, picture: int) -> np.ndarray:
@@ -128,7 +134,7 @@ def make_expressions(people: Sequence[int]) -> Pictures:
     """One picture of each expression of some people, at the apex or at rest."""
     made = [_expressions(person) for person in people]
     return Pictures(
-        _stacked([frame for frames in made for frame in frames]), torch.arange(len(CLASSES)).repeat(len(made))
+        stacked([frame for frames in made for frame in frames]), torch.arange(len(CLASSES)).repeat(len(made))
     )
 
 
@@ -150,7 +156,8 @@ def _moment(performance: Performance, since: float, rng: np.random.Generator) ->
     return replace(performance, start=-since, blinks=_blinks(performance, rng))
 
 
-def _stacked(frames: Sequence[np.ndarray]) -> Tensor:
+def stacked(frames: Sequence[np.ndarray]) -> Tensor:
+    """Frames, H x W x 3 `uint8` each, as N x 3 x H x W."""
     return torch.from_numpy(np.stack(frames).transpose(0, 3, 1, 2).copy())
 
 

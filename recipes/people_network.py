@@ -9,14 +9,12 @@ core at most, of which the trainings take --minutes. The last line is the value 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
-from face_networks import Pictures, save_faces, train_identity
+from face_networks import Pictures, identity_options, save_faces, stacked, train_identity
 
 from stillmotion.evaluation.extractors.faces import SIDE
 from stillmotion.worlds.puppets import render, sample_description
@@ -28,13 +26,8 @@ SEED = 41
 
 def main(given: Sequence[str] | None = None) -> None:
     """Make the pictures, train, test, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--people", type=int, default=PEOPLE)
-    parser.add_argument("--tested", type=int, default=TESTED, help="people of the test")
+    parser = identity_options(__doc__, PEOPLE, TESTED, minutes=3.0)
     parser.add_argument("--clips", type=int, default=CLIPS, help="of each person")
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--minutes", type=float, default=3.0, help="of the training at most")
     options = parser.parse_args(given)
     options.out.mkdir(parents=True, exist_ok=True)
     trained = make_pictures(range(options.people), options.clips)
@@ -49,9 +42,8 @@ def main(given: Sequence[str] | None = None) -> None:
 def make_pictures(people: Sequence[int], clips: int) -> Pictures:
     """Pictures of some people, the same ones whenever they are made."""
     made = [_clip(person, number) for person in people for number in range(clips)]
-    pictures = torch.from_numpy(np.concatenate(made).transpose(0, 3, 1, 2).copy())
     labels = torch.tensor(people).repeat_interleave(clips * SHOWN)
-    return Pictures(pictures, labels)
+    return Pictures(stacked([frame for frames in made for frame in frames]), labels)
 
 
 def _clip(number: int, clip: int) -> np.ndarray:

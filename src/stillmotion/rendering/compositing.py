@@ -128,21 +128,21 @@ class Renderer:
         The maps are offsets (x, y; normalised), the five of `cut`, paint and residual (RGB, 0 to 255).
         """
         height, width, side = *self.canvas.picture.shape[:2], self.canvas.size
-        displacement, shares, paint = (part[0].detach().float().cpu().numpy() for part in fields)
+        moved, known = suppress_slow(fields.displacement.float()), settled(fields.shares.float())
+        displacement, shares, paint = (
+            part[0].detach().float().cpu().numpy() for part in (moved, known, fields.paint)
+        )
         maps = np.empty((10 if residual is None else 13, side, side), np.float32)
-        pixels = displacement.transpose(2, 0, 1) * np.float32((side - 1) / 2)
-        speed = ((np.hypot(*pixels) - STATIC_BELOW) / (MOVING_ABOVE - STATIC_BELOW)).clip(0, 1)  # as `suppress_slow`
         for axis, length in enumerate((width, height)):
-            np.multiply(pixels[axis], speed * np.float32(2 * self.canvas.scale / max(length - 1, 1)), out=maps[axis])
+            factor = (side - 1) * self.canvas.scale / max(length - 1, 1)
+            np.multiply(displacement[..., axis], np.float32(factor), out=maps[axis])
         reach = 1 if self.alpha is None else REACH
         np.multiply(shares, np.array([reach, 1, reach, 1], np.float32)[:, None, None], out=maps[2:6])
         np.subtract(1 + NOTHING, shares[WARPED], out=maps[6])
-        kept = shares[STATIC] > KEPT_ABOVE  # as `settled`
-        maps[2:7, kept] = np.array([0, 1, 0, 0, 1 + NOTHING], np.float32)[:, None]
         np.multiply(paint, 255, out=maps[7:10])
         if residual is not None:
             np.multiply(residual[0].float().cpu().numpy(), 255, out=maps[10:])
-        return maps, ~kept
+        return maps, shares[STATIC] < 1
 
     def _widened(self, maps: np.ndarray) -> np.ndarray:
         """Maps, C x S x S, as wide as the picture; the first with the places that its offsets count from."""

@@ -140,7 +140,9 @@ class FieldNetwork(nn.Module):
         """Encode N stills, N x 3 x S x S in [0, 1]."""
         features = self.encode(still)
         keys = [key(maps) for key, maps in zip(self.keys, features[1:], strict=True)]
-        figure = F.interpolate(self.mask(features), size=still.shape[2:], mode="bilinear", align_corners=False)
+        figure: Tensor = self.mask(features)
+        if self.detail is not None:
+            figure = F.interpolate(figure, scale_factor=2, mode="bilinear", align_corners=False)
         return Context(still, features, keys, figure, plate)
 
     def swings(self, context: Context, places: Tensor) -> Oscillators:
