@@ -1,7 +1,6 @@
 """Coordinates, warps, gaussians and soft-argmax: the conventions first, then values worked out by hand."""
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -315,35 +314,6 @@ def test_inverse_by_hand() -> None:
     batch = random(2, 3, 2, 2) + 2 * torch.eye(2)
     torch.testing.assert_close(geometry.inverse_2x2(batch) @ batch, torch.eye(2).expand(2, 3, 2, 2))
     assert not geometry.inverse_2x2(torch.ones(2, 2)).isfinite().any()
-
-
-# --- hull ----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("points", "area"),
-    [
-        ([(0, 0), (2, 0), (2, 2), (0, 2)], 4.0),
-        ([(0, 0), (2, 0), (2, 2), (0, 2), (1, 1), (0.5, 1.5), (1, 0)], 4.0),  # inside and on an edge
-        ([(2, 2), (0, 0), (0, 2), (2, 0), (2, 2)], 4.0),  # any order, one twice
-        ([(0, 0), (3, 0), (0, 2)], 3.0),
-        ([(0, 0), (1, 1), (2, 2), (-1, -1)], 0.0),  # on one line
-        ([(1, 1), (1, 1), (1, 1)], 0.0),
-        ([(0, 0), (5, 1)], 0.0),
-        ([(3, 4)], 0.0),
-    ],
-)
-def test_hull_area_by_hand(points: list[tuple[float, float]], area: float) -> None:
-    found = geometry.hull_area(torch.tensor(points, dtype=torch.float32))
-    assert found.shape == ()
-    assert found.item() == area
-
-
-def test_hull_area_of_a_regular_polygon() -> None:
-    angles = torch.arange(12, dtype=torch.float64) * math.pi / 6
-    ring = torch.stack([angles.cos(), angles.sin()], -1)
-    corners = [tuple(p) for p in ring.tolist()]
-    triangles = sum(abs(a[0] * b[1] - a[1] * b[0]) / 2 for a, b in pairwise([*corners, corners[0]]))
-    assert geometry.hull_area(torch.cat([ring * 0.5, ring])).item() == pytest.approx(triangles)
-    assert triangles == pytest.approx(3.0)  # 12 * sin(30 degrees) / 2
 
 
 # --- shapes and gradients ------------------------------------------------------------------------------------------

@@ -23,10 +23,11 @@ from stillmotion.systems.strokes.compositing import (
     from_network,
     to_network,
 )
+from stillmotion.systems.strokes.config import StrokesConfig
 from stillmotion.systems.strokes.networks import Context, StrokesNetworks
 from stillmotion.systems.strokes.object_frame import GeneratorOutput
 from stillmotion.systems.strokes.visualization import draw_encoding, draw_stroke
-from strokes_tools import TINY_OBJECT, block, fields_of, moves, predict_by_hand, spot, tiny_strokes
+from strokes_tools import TINY_FIELDS, TINY_OBJECT, block, fields_of, moves, predict_by_hand, spot, tiny_strokes
 
 BLACK = torch.full((1, 3, 32, 32), -1.0)
 
@@ -329,3 +330,15 @@ def test_the_drawn_encoding_has_the_whole_above_the_step() -> None:
     assert sheet.shape[:2] == (20 * factor, 20 * factor)
     assert (sheet[factor * 5, factor * 15] == 255).all()  # after a line of one pixel around each of 8 + 2
     assert not sheet[factor * 15, factor * 15].any()
+
+
+@pytest.mark.parametrize("config", [TINY_FIELDS, TINY_OBJECT])
+def test_what_is_warped_is_the_large_still_itself(config: StrokesConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four pixels of the square to one of the networks: 2 to the right and 1 up, from 1 further to the right."""
+    large = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    bent = geometry.displacement_to_normalised(torch.tensor([[1.0, 0.0]]), (32, 32)).expand(1, 32, 32, 2)
+    predict_by_hand(monkeypatch, fields_of((1.0, 0.0, 0.0, 0.0))._replace(displacement=bent))
+    monkeypatch.setattr("stillmotion.systems.strokes.compositing.REACH", 9.0)
+    stroke = Stroke(np.array([[60.0, 50.0], [64.0, 48.0], [68.0, 46.0]]))
+    *_, made = tiny_strokes(base=config).animate(large, stroke, frames=3, plate="none").frames()
+    assert np.abs(made[8:-8, 16:-16].astype(int) - large[12:-4, 12:-20]).max() <= 1

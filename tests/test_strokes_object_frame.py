@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stillmotion import Stroke, geometry
+from stillmotion import geometry
 from stillmotion.errors import StillmotionError
 from stillmotion.rendering.fields import PAINT, PLATE, STATIC, WARPED, Fields
 from stillmotion.systems.strokes.config import StrokesConfig
@@ -394,16 +394,3 @@ def test_a_figure_seen_in_the_objects_frame_is_where_it_is_in_the_picture(monkey
     assert found[4:14, 3:13].min() > 0.99
     assert not found[20:].any()  # outside of the view nothing is known
     assert not found[:, 20:].any()
-
-
-# --- at the still's own size ---------------------------------------------------------------------------------------
-@pytest.mark.parametrize("config", [TINY_FIELDS, TINY_OBJECT])
-def test_what_is_warped_is_the_large_still_itself(config: StrokesConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four pixels of the square to one of the networks: 2 to the right and 1 up, from 1 further to the right."""
-    large = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
-    bent = shift(1, 0)[:, None, None].expand(1, SIDE, SIDE, 2)
-    predict_by_hand(monkeypatch, fields_of((1.0, 0.0, 0.0, 0.0))._replace(displacement=bent))
-    monkeypatch.setattr("stillmotion.systems.strokes.compositing.REACH", 9.0)
-    stroke = Stroke(np.array([[60.0, 50.0], [64.0, 48.0], [68.0, 46.0]]))
-    *_, made = tiny_strokes(base=config).animate(large, stroke, frames=3, plate="none").frames()
-    assert np.abs(made[8:-8, 16:-16].astype(int) - large[12:-4, 12:-20]).max() <= 1

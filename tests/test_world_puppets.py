@@ -292,6 +292,19 @@ def test_distant_figures_move_at_their_gaits_speed_over_a_static_background(acti
 def test_only_gaits_of_puppets_are_distant() -> None:
     refuses("walk, jog or run", sample_clip, "puppets", 0, 0, action="jack", far=True)
     refuses("Only puppets", sample_clip, "digits", 0, 0, far=True)
+    refuses("Only puppets", sample_clip, "digits", 0, 0, treadmill=True)
+
+
+def test_on_a_treadmill_the_figure_walks_as_with_a_camera_that_pans_and_the_background_stands() -> None:
+    walks = (sample_clip("puppets", 7, index, frames=12, action="walk") for index in range(12))
+    panned = next(clip for clip in walks if clip.meta["description"]["scene"]["camera"]["follow"])
+    treadmill = sample_clip("puppets", 7, panned.meta["index"], frames=12, action="walk", treadmill=True)
+    assert np.array_equal(treadmill.tracks["joints"], panned.tracks["joints"])
+    moved = [
+        np.abs(np.asarray(clip.tracks["flow_forward"], np.float32)[clip.tracks["mask"][:-1] == 0]).max()
+        for clip in (treadmill, panned)
+    ]
+    assert moved[0] < 0.3 < 1 < moved[1]  # only the camera's shake; a walk has 1.4 pixels and more a frame
 
 
 def test_distance_changes_the_scene_and_nothing_else() -> None:

@@ -77,6 +77,9 @@ class World:
     far: bool = option(
         "--far", default=False, help="small puppets who walk, jog or run past a camera that stands still"
     )
+    treadmill: bool = option(
+        "--treadmill", default=False, help="puppets walk, jog and run on the spot, before a background that stands"
+    )
     source: str | None = option(
         "--digits", default=None, metavar="FILE", help="for digits: pictures in MNIST's format (IDX, gzip or not)"
     )

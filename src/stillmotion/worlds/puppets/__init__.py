@@ -24,7 +24,9 @@ from stillmotion.worlds.validation import check_action, check_clip
 __all__ = ["ACTIONS", "FPS", "JOINTS", "Puppet", "render", "sample", "sample_description"]
 
 
-def sample_description(rng: np.random.Generator, action: str | None = None, far: bool = False) -> Puppet:
+def sample_description(
+    rng: np.random.Generator, action: str | None = None, far: bool = False, treadmill: bool = False
+) -> Puppet:
     """Draw a person, an appearance, a scene and a motion.
 
     Args:
@@ -32,6 +34,8 @@ def sample_description(rng: np.random.Generator, action: str | None = None, far:
         action: a key of `ACTIONS`, or None to draw one (all equally likely).
         far: walk, jog and run only: figures of 0.34 to 0.46 picture heights and a static camera, instead of about two
             thirds and a camera that pans along in half of the clips.
+        treadmill: who walks, jogs or runs stays where they are before a background that stands, as an animated still
+            shows them.
 
     Raises:
         StillmotionError: the action is unknown, or not a gait with `far`.
@@ -40,6 +44,8 @@ def sample_description(rng: np.random.Generator, action: str | None = None, far:
     drawn = list(ACTIONS)[int(rng.integers(len(ACTIONS)))]
     chosen = action or drawn
     body, appearance, scene = sample_body_shape(rng), sample_appearance(rng), sample_scene(rng, chosen)
+    if treadmill:
+        scene = replace(scene, camera=replace(scene.camera, follow=True, treadmill=True))
     puppet = Puppet(chosen, body, appearance, ACTIONS[chosen].sample(rng), scene, bool(rng.random() < 0.35))
     if not far:
         return puppet
@@ -49,7 +55,13 @@ def sample_description(rng: np.random.Generator, action: str | None = None, far:
 
 
 def sample(
-    rng: np.random.Generator, *, size: int = 64, frames: int = 32, action: str | None = None, far: bool = False
+    rng: np.random.Generator,
+    *,
+    size: int = 64,
+    frames: int = 32,
+    action: str | None = None,
+    far: bool = False,
+    treadmill: bool = False,
 ) -> Clip:
     """Make one clip of a person, as `worlds.sample_clip` says, at 25 frames per second.
 
@@ -58,7 +70,7 @@ def sample(
         a walk, jog or run has `gait`: see `gaits.Gait`.
     """
     check_clip("puppets", size, frames)
-    puppet = sample_description(rng, action, far)
+    puppet = sample_description(rng, action, far, treadmill)
     chosen = ACTIONS[puppet.action]
     video, tracks = render(puppet, size, frames)
     meta = {

@@ -77,7 +77,7 @@ def place_puppet(puppet: Puppet, times: np.ndarray) -> Placement:
     pan = np.stack([followed, np.zeros_like(followed)], -1)
     held = action.held(puppet.motion, puppet.body, figure, times) if action.held else None
     origin = np.array([scene.x, scene.floor]) - pan + shake
-    return Placement(figure, origin, shake - pan, flip, scene.stature, held)
+    return Placement(figure, origin, shake - pan * (not scene.camera.treadmill), flip, scene.stature, held)
 
 
 def _transforms(part: Part, placed: Placement, side: float) -> np.ndarray:

@@ -18,6 +18,7 @@ class Camera:
     periods: tuple[float, ...]  # four periods in frames (x, x, y, y)
     phases: tuple[float, ...]  # four phases in radians
     follow: bool  # pans with a walking or running person from the start, or only after most of the picture is crossed
+    treadmill: bool = False  # does not pan, although the person stays in the picture
 
     def offset(self, times: np.ndarray) -> np.ndarray:
         """Return the shift of the picture's content at each time, T x 2 in picture heights."""
