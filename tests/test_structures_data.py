@@ -238,13 +238,17 @@ def test_short_clips_are_left_out_and_groups_are_kept_apart(capsys: pytest.Captu
     assert usable_clips(grouped[1:], 2, "train") == grouped[1:]  # one group alone is not a choice
 
 
-def test_boxes_are_squares_around_the_joints_that_are_seen() -> None:
+def test_boxes_are_squares_around_what_is_seen() -> None:
     poses = torch.zeros(1, 2, 13, 3)
     poses[0, 0, 1], poses[0, 0, 2] = torch.tensor([2.0, 4, 1]), torch.tensor([12.0, 8, 1])
     boxes = person_boxes({"poses": poses}, 16)
     assert boxes[0, 0].tolist() == pytest.approx([7 - 6.5, 6 - 6.5, 7 + 6.5, 6 + 6.5])
     assert boxes[0, 1].tolist() == [-0.5, -0.5, 15.5, 15.5]
-    assert person_boxes({"normals": torch.zeros(2, 3, 3, 16, 16)}, 16)[1, 2].tolist() == [-0.5, -0.5, 15.5, 15.5]
+    faces = torch.zeros(2, 3, 3, 16, 16)
+    faces[0, 1, 2, 4:9, 2:13] = -0.5
+    boxes = person_boxes({"normals": faces}, 16)
+    assert boxes[1, 2].tolist() == [-0.5, -0.5, 15.5, 15.5]
+    assert boxes[0, 1].tolist() == pytest.approx([7 - 6.5, 6 - 6.5, 7 + 6.5, 6 + 6.5])
 
 
 def test_clips_without_the_joints_of_penn_action_are_refused(tmp_path: Path) -> None:

@@ -204,14 +204,25 @@ def test_feature_similarity_by_hand() -> None:
     """Eq. 15: the squares of both networks' last maps are added; frames differ by 0.2 in [0, 1]."""
     generated, target = torch.full((2, 3, 8, 8), 0.5).requires_grad_(), torch.full((2, 3, 8, 8), 0.1).requires_grad_()
     boxes = torch.tensor([[0.0, 0, 4, 4]] * 2)
-    found = feature_loss([Multiple(1.0), Multiple(3.0)], generated, target, boxes, 6)
+    found = feature_loss([Multiple(1.0), Multiple(3.0)], generated, target, boxes, FeatureConfig(side=16))
     assert found.item() == pytest.approx(0.04 * (1 + 9), rel=1e-5)
     found.backward()
     assert target.grad is None
     assert generated.grad is not None
     assert generated.grad[..., :5, :5].abs().min() >= 0
     assert generated.grad[..., 6:, 6:].abs().max() == 0  # outside of the box
-    assert feature_loss([], generated, target, boxes, 6).item() == 0
+    assert feature_loss([], generated, target, boxes, FeatureConfig()).item() == 0
+
+
+def test_all_maps_count_by_their_direction() -> None:
+    """Ours: 2 - 2 cos of the angle between the channels at each place; the map of zeros adds nothing."""
+    generated, target = (
+        torch.tensor(c)[None, :, None, None].expand(1, 3, 8, 8) for c in ((1.0, -1, -1), (1.0, 1, -1))
+    )
+    boxes, settings = torch.tensor([[-0.5, -0.5, 7.5, 7.5]]), FeatureConfig(side=16, maps="all")
+    for factor in (1.0, 3.0):
+        found = feature_loss([Multiple(factor)], generated, target, boxes, settings)
+        assert found.item() == pytest.approx(2 - 2 * 0.5**0.5, rel=1e-5)
 
 
 def test_boxes_are_cropped_by_their_outer_edges() -> None:

@@ -139,12 +139,16 @@ class PoseConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class FeatureConfig:
-    """Feature similarity (Eq. 15), which the paper has for poses; off where `weight` is 0."""
+    """Feature similarity (Eq. 15), which the paper has for poses; off where `weight` is 0.
+
+    Ours, `maps="all"`: of five blocks, channels of unit length (LPIPS without its weights; Zhang et al. 2018).
+    """
 
     weight: Weight = 0.0  # not stated; Villegas et al.: 1
     network: Literal["vgg16", "random-vgg16"] = "vgg16"
-    file: str = ""  # of vgg16: FILE.safetensors@SHA256, with torchvision's names
+    file: str = ""  # of vgg16: FILE.safetensors@SHA256, or DIR of `stillmotion weights`
     side: Annotated[int, Field(ge=16)] = 224  # persons are cropped and scaled to so many pixels
+    maps: Literal["last", "all"] = "last"
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -188,11 +188,13 @@ def field_inputs(batch: Mapping[str, Tensor], config: StructuresConfig) -> tuple
 
 
 def person_boxes(batch: Mapping[str, Tensor], size: int) -> Tensor:
-    """Squares around the persons of a batch, N x T x 4, see `losses.crop_boxes`; all of a frame without joints."""
-    if "poses" not in batch:
-        first = batch["normals"]
-        return first.new_tensor([-0.5, -0.5, size - 0.5, size - 0.5]).expand(*first.shape[:2], 4)
-    places, visible = batch["poses"][..., :2], batch["poses"][..., 2:] > 0
+    """Squares around the persons or faces of a batch, N x T x 4, see `losses.crop_boxes`; all of a frame without."""
+    if "poses" in batch:
+        places, visible = batch["poses"][..., :2], batch["poses"][..., 2:] > 0
+    else:
+        shown = batch["normals"].abs().amax(2) > 0  # N x T x S x S
+        y, x = torch.meshgrid(*2 * [torch.arange(size, device=shown.device, dtype=torch.float32)], indexing="ij")
+        places, visible = torch.stack([x, y], -1).flatten(0, 1), shown.flatten(2)[..., None]
     low = torch.where(visible, places, torch.inf).amin(-2)
     high = torch.where(visible, places, -torch.inf).amax(-2)
     none = ~visible.any(-2)

@@ -192,29 +192,39 @@ def sample_frame(
 
 
 def feature_loss(
-    networks: Sequence[nn.Module], generated: Tensor, target: Tensor, boxes: Tensor, side: int
+    networks: Sequence[nn.Module], generated: Tensor, target: Tensor, boxes: Tensor, settings: FeatureConfig
 ) -> Tensor:
     """Feature similarity (Eq. 15): the sum over networks of the mean squared difference of their last maps.
 
     Args:
         networks: C_1 (appearance) and C_2 (structure, an hourglass network), or one of them: persons N x 3 x side x
-            side in [0, 1] to a list of maps, of which the last counts.
+            side in [0, 1] to a list of maps, of which the last counts, or all (see `FeatureConfig`).
         generated: N x 3 x s x s.
         target: the same shape; no gradient flows into it.
         boxes: N x 4, of the persons, see `crop_boxes`.
-        side: to which persons are scaled.
+        settings: to which side persons are scaled, and which maps count.
 
     Returns:
         A scalar.
     """
-    persons, wanted = (crop_boxes((frames + 1) / 2, boxes, side) for frames in (generated, target))
+    persons, wanted = (crop_boxes((frames + 1) / 2, boxes, settings.side) for frames in (generated, target))
     total = persons.new_zeros(())
     for network in networks:
         network = network.to(persons.device)
         with torch.no_grad():
-            goal = network(wanted)[-1].float()
-        total = total + F.mse_loss(network(persons)[-1].float(), goal)
+            goals = network(wanted)
+        found = network(persons)
+        if settings.maps == "last":
+            total = total + F.mse_loss(found[-1].float(), goals[-1].float())
+        else:
+            total = total + sum(map(direction_distance, found, goals), total.new_zeros(()))
     return total
+
+
+def direction_distance(found: Tensor, wanted: Tensor) -> Tensor:
+    """Mean over places of the squared distance of channels scaled to unit length, N x C x H x W both; in [0, 4]."""
+    first, second = (F.normalize(maps.float(), dim=1) for maps in (found, wanted))
+    return (first - second).square().sum(1).mean()
 
 
 def crop_boxes(frames: Tensor, boxes: Tensor, side: int) -> Tensor:
@@ -236,20 +246,21 @@ def crop_boxes(frames: Tensor, boxes: Tensor, side: int) -> Tensor:
 
 
 def appearance_network(settings: FeatureConfig) -> nn.Module:
-    """C_1 of Eq. 15: the last convolution of a frozen VGG-16.
+    """C_1 of Eq. 15, a frozen VGG-16. There is no C_2: no weights of an hourglass network are at hand.
 
     Raises:
         StillmotionError: no weights given, not those of the digest, or not of this network.
     """
     if settings.network == "random-vgg16":
         network = vgg.random_vgg()
-    elif settings.file.rpartition("@")[0]:
+    elif settings.file:
         network = vgg.VGG(16)
         fill_from_file(network, settings.file, "features.")
     else:
         raise StillmotionError(
             "Feature similarity needs the weights of vgg16: add --set features.file=FILE.safetensors@SHA256 (names "
-            "as in torchvision), or --set features.network=random-vgg16, or --set features.weight=0."
+            "as in torchvision) or =DIR, which `stillmotion weights vgg16 -o DIR` makes, or --set "
+            "features.network=random-vgg16, or --set features.weight=0."
         )
     return network.eval().requires_grad_(False)
 

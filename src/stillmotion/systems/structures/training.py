@@ -143,15 +143,20 @@ class StructureStage:
 
     def examples(self) -> list[Mapping[str, Any]]:
         """Samples for previews."""
-        count: int = len(self.shown)  # type: ignore[arg-type]
-        return [self.shown[i] for i in range(min(SHOWN, count))]
+        return [self.shown[i] for i in range(min(SHOWN, len(self.shown)))]  # type: ignore[arg-type]
 
 
 class PairStage(StructureStage):
     """Stage 1, of either network: frames are forecast from single others."""
 
     name, group = "forecast", "train"
-    model: ForecastNetwork | FieldForecast
+
+    def __init__(self, model: Any, *data: Any):
+        """Args: G_M, a `ForecastNetwork` or `FieldForecast`, trained in place; see `StructureStage`."""
+        super().__init__(*data)
+        self.model, self.networks = model, {"forecast": model}
+        self.optimize(forecast=adam(self.settings, model))
+        self.features = [losses.appearance_network(self.config.features)] if self.config.features.weight else []
 
     @property
     def least(self) -> int:
@@ -162,25 +167,28 @@ class PairStage(StructureStage):
         """Pairs of frames."""
         return pairs(clips, self.config, self.seed)
 
+    def similarity(self, generated: Tensor, target: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Feature similarity (Eq. 15) of frames in [-1, 1], weighted, if it has a weight."""
+        if not self.features:
+            return {}
+        settings, boxes = self.config.features, person_boxes(batch, self.config.size)[:, 1]
+        similarity = losses.feature_loss(self.features, generated, target, boxes, settings)
+        return {"features": settings.weight * similarity}
+
     def preview(self) -> dict[str, np.ndarray]:
         """Frames forecast from stills of the clips."""
         return {"forecasts": forecast_sheet(self.model, self.config, self.examples())}
 
 
 class ForecastTraining(PairStage):
-    """Stage 1: G_M against D_I (Eq. 4 to 9), and feature similarity if it has a weight (Eq. 15).
-
-    Of the paper's two networks of Eq. 15 there is the first; no weights of an hourglass network are at hand.
-    """
+    """Stage 1: G_M against D_I (Eq. 4 to 9), and feature similarity if it has a weight (Eq. 15)."""
 
     model: ForecastNetwork
 
     def __init__(self, model: ForecastNetwork, *data: Any):
-        """Args: G_M, trained in place; see `StructureStage`."""
-        super().__init__(*data)
-        self.model, self.critic = model, ImageCritic(self.config)
-        self.features = [losses.appearance_network(self.config.features)] if self.config.features.weight else []
-        self.networks = {"forecast": model, "critic": self.critic}
+        """Args: see `PairStage`."""
+        super().__init__(model, *data)
+        self.critic = self.networks["critic"] = ImageCritic(self.config)
         self.generators = {"penalty": torch.Generator()}  # seeded and stored by the loop
         self.optimize(forecast=adam(self.settings, model), critic=adam(self.settings, self.critic))
 
@@ -202,10 +210,7 @@ class ForecastTraining(PairStage):
         )
         update("critic", losses.total(told))
         terms = losses.forecast_losses(output, target, maps[:, 1], self.critic, weights)
-        if self.features:
-            settings, boxes = self.config.features, person_boxes(batch, self.config.size)[:, 1]
-            similarity = losses.feature_loss(self.features, output.frame, target, boxes, settings.side)
-            terms["features"] = settings.weight * similarity
+        terms |= self.similarity(output.frame, target, batch)
         update("forecast", losses.total(terms), clip_grad=self.clip_grad)
         told["copy"] = weights.reconstruction * losses.reconstruction_loss(still, target)
         return {name: value.detach() for name, value in (terms | told).items()}
@@ -215,13 +220,6 @@ class FieldTraining(PairStage):
     """Stage 1 of ours: fields learn from what frames look like, and from the exact motion of clips that know it."""
 
     model: FieldForecast
-
-    def __init__(self, model: FieldForecast, *data: Any):
-        """Args: trained in place; see `StructureStage`."""
-        super().__init__(*data)
-        self.model = model
-        self.networks = {"forecast": model}
-        self.optimize(forecast=adam(self.settings, model))
 
     def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         """Update the network once.
@@ -242,6 +240,7 @@ class FieldTraining(PairStage):
             known = surface_truth(batch["motion"][:, 0], still, target, known)
         known["figure"] = batch["figure"]
         terms = losses.field_losses(output, self.model.figure(context), still, target, known, weights)
+        terms |= self.similarity(output.frame, 2 * target - 1, batch)
         update("forecast", losses.total(terms), clip_grad=self.clip_grad)
         return {name: value.detach() for name, value in terms.items()}
 
