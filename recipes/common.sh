@@ -19,6 +19,12 @@ train() { # the run's folder comes first
 }
 pack() { "${PYTHON:-.venv/bin/python}" recipes/pack.py "$@" "${zoo[@]}"; }
 evaluate() { stillmotion evaluate "$@" -y -o "$root/out/report-$(basename "$1")"; }
+features() { # sets `vgg`: where VGG-16 lies, for presets with feature similarity
+  vgg=(--set features.network=random-vgg16) # of the smoke test, which downloads nothing
+  [ ${#short[@]} -eq 0 ] || return 0
+  [ -d "$data/vgg16" ] || stillmotion weights vgg16 -o "$data/vgg16"
+  vgg=(--set "features.file=$data/vgg16")
+}
 driving_data() { # people and puppets, for both models of `driving`
   local strips=${WEIZMANN:?set WEIZMANN to the folder of strips}
   world puppets "$data/puppets" --clips 3000 --size 64 --seed 1 --jobs 2 --actions wave1,wave2,jack,bend,walk
