@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from stillmotion.errors import StillmotionError
 from stillmotion.files import STRICT
 from stillmotion.keypoints.config import NetworkConfig, PairStage, SupervisionStage
-from stillmotion.keypoints.presets import JOINT_LOSSES, SMALL, SMALL_STAGES, joint
+from stillmotion.keypoints.presets import JOINT_LOSSES, SMALL, SMALL_STAGES, TRUTH_LOSSES, joint, truth
 from stillmotion.training.schedules import Schedule
 
 Count = Annotated[int, Field(ge=1)]
@@ -267,7 +267,8 @@ _SMALL = ActionsConfig(
     tracks=TrackConfig(),
     sequences=SequenceConfig(step=1, rotation=0, scale=(0.8, 1.15), speed=(0.85, 1.2), balance=True, transition=10),
     keypoint_supervision=SupervisionStage(steps=5_000),
-    pair_stages=SMALL_STAGES,
+    # Hands that the detector loses for a frame are motion to stage 2: joints count six times more than in `driving`.
+    pair_stages=(*SMALL_STAGES[:-1], truth(18_000, losses=replace(TRUTH_LOSSES, keypoint_supervision=3.0))),
     motion_training=StageConfig(
         steps=8_000, batch=64, learning_rate=1e-3, momenta=(0.9, 0.99), schedule=Schedule(kind="linear", warmup=100)
     ),
