@@ -243,6 +243,16 @@ def test_fields_are_learned_and_refined_without_critics(context: bool) -> None:
     assert made[1].preview()["refinement"].ndim == 3
 
 
+def test_fields_learn_from_feature_similarity_as_well() -> None:
+    config = changed(
+        LEARNS, features__network="random-vgg16", features__side=16, features__weight=0.5, features__maps="all"
+    )
+    stage = stages(system_of(config), [square_clip()])[0]
+    terms = stage.step(batch_of(stage), update := Update(stage))
+    assert float(terms["features"]) > 0
+    assert update.calls[0][1] == pytest.approx(sum(map(float, terms.values())), rel=1e-4)
+
+
 def test_a_moving_square_is_learned() -> None:
     """Line 21, of ours: much nearer than copying after few steps."""
     torch.manual_seed(0)
