@@ -382,7 +382,7 @@ def test_fields_of_faces_learn_from_the_surface(tmp_path: Path) -> None:
     """Clips of the world know no flow of their own: what these losses count comes from the surface."""
     config = changed(
         FACES, field_losses__displacement=1.0, field_losses__visibility=1.0, field_losses__pyramid=1.0,
-        forecast_training__batch=1, refinement__enabled=False, refinement_training__steps=0,
+        forecast_training__batch=1, refinement__enabled=False, refinement_training__steps=0, features__weight=0.0,
     )  # fmt: skip
     (stage,) = stages(system_of(config), [face_clip(frames=8)], only=["forecast"])
     stage.begin(tmp_path)
