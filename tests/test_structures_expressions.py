@@ -1,5 +1,6 @@
 """Expressions on a still's face: from landmarks and controls to normal maps."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from refusals import refused
 from stillmotion import media
+from stillmotion.data.augment import find_augmentation, sample_params
 from stillmotion.morphable import landmarks
 from stillmotion.morphable.camera import Pose, project, rotation_matrices
 from stillmotion.morphable.fitting import fit_landmarks
@@ -18,8 +21,12 @@ from stillmotion.morphable.release import release_normals
 from stillmotion.morphable.rendering import render_normals
 from stillmotion.rendering.canvas import Canvas
 from stillmotion.systems.structures import Express, Retarget, expressions
+from stillmotion.systems.structures.animating import Structures
 from stillmotion.systems.structures.config import StructureConfig
+from stillmotion.systems.structures.data import coarse_displacement, known_of, with_structures
 from stillmotion.systems.structures.expressions import Face, FacePlan
+from structures_tools import TINY, changed
+from structures_training_tools import face_clip
 
 MODEL = shipped_model("faces")
 CONFIG = StructureConfig(face_model="faces")
@@ -104,6 +111,35 @@ def test_maps_are_the_fitted_head_where_the_still_shows_it() -> None:
     assert 0.03 < float((length > 0).float().mean()) < 0.5
     assert plan.facts(2)["rotation"].tolist() == [0, 0.2, 0]
     assert np.array_equal(plan.facts(0)["identity"], face().fit.identity)
+
+
+def test_what_is_open_stands_beside_the_displacement_in_the_frame_and_in_the_still(tmp_path: Path) -> None:
+    """Training and animating tell the network the same; mirrors and time running backwards move the maps too."""
+    config = changed(
+        TINY, size=32, structure__kind="normals", structure__face_model="faces", structure__openings=True,
+        forecast__fields=True, clip__augmentation="none", pose_prediction__steps=0,
+    )  # fmt: skip
+    (clip,) = with_structures([face_clip(frames=12)], config, tmp_path)
+    plain = sample_params((32, 32), np.random.default_rng(0), find_augmentation("none"))
+
+    def known(**changes: Any) -> Tensor:
+        params, plates = replace(plain, **changes), lambda *_: torch.zeros(4, 32, 32)
+        batch = known_of(clip, np.array([0, 11]), params, config, plates)  # type: ignore[arg-type]
+        return coarse_displacement({name: value[None] for name, value in batch.items()}, config)[0, 0]
+
+    coarse = known()
+    assert coarse.shape == (32, 32, 9)
+    frame, still = coarse[..., 3:6], coarse[..., 6:]
+    assert frame[..., 1].sum() > still[..., 1].sum() + 1  # the mouth opens
+    torch.testing.assert_close(known(reverse=True)[..., 3:6], still)
+    torch.testing.assert_close(known(mirror=True)[..., 3:], coarse[..., 3:].flip(1))
+    control = Structures.build(config).control_of(clip)
+    assert isinstance(control, Retarget)
+    fitted = expressions.find_face(MODEL, clip.frames[0], control.landmarks, 0.001)
+    plan = expressions.plan_retargeting(control, fitted, config.structure, None)
+    shown = Canvas.prepare(clip.frames[0], 32, None, torch.device("cpu"))
+    found = plan.coarse(shown, 11, 12)[0, ..., 3:]
+    assert (found - coarse[..., 3:]).abs().sum() < 0.1 * coarse[..., 3:].abs().sum()  # but for the fit
 
 
 def test_the_rule_of_the_release() -> None:

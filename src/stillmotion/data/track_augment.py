@@ -117,6 +117,11 @@ def augment_labels(labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(labels[_nearest(sources)])
 
 
+def augment_maps(maps: np.ndarray, sources: np.ndarray) -> np.ndarray:
+    """Maps, T x H x W x C, moved as the frames are to their `source_places`; T x h x w x C, `float32`."""
+    return _sample(maps, sources)
+
+
 def augment_like(pictures: np.ndarray, frames: np.ndarray, params: AugmentParams) -> np.ndarray:
     """Pictures that belong to frames (a plate), moved and coloured as the frames are; N x H x W x 3, `float32`.
 

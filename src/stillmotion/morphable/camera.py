@@ -91,6 +91,21 @@ def project(points: np.ndarray, pose: Pose) -> np.ndarray:
     return placed
 
 
+def solve_pose(points: np.ndarray, places: np.ndarray) -> Pose:
+    """The poses in which points of a head, T x N x 3, are at places in the picture, T x N x 2; exact if there are.
+
+    Solves for the affine camera by least squares, and takes the nearest scaled rotation.
+    """
+    middle, centre = points.mean(1, keepdims=True), places.mean(1, keepdims=True)
+    flipped = (places - centre) * [1, -1]
+    affine = (np.linalg.pinv(points - middle) @ flipped).transpose(0, 2, 1)  # T x 2 x 3
+    left, stretch, right = np.linalg.svd(affine, full_matrices=False)
+    rows, scale = left @ right, stretch.mean(1)
+    rotation = np.concatenate([rows, np.cross(rows[:, 0], rows[:, 1])[:, None]], axis=1)
+    shift = centre[:, 0] - scale[:, None] * np.einsum("tij,tj->ti", rows, middle[:, 0]) * [1, -1]
+    return Pose(scale, rotation_vectors(rotation), shift)
+
+
 def framing(points: np.ndarray, size: int, margin: float = 0.12) -> Pose:
     """A frontal pose that fits a head, V x 3, into a square picture, with a share of its side free on all sides."""
     low, high = points[:, :2].min(0), points[:, :2].max(0)

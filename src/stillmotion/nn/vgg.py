@@ -8,6 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from stillmotion.errors import StillmotionError
+from stillmotion.files import fill_from_file
+
 _CONVOLUTIONS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 _WIDTHS = (64, 128, 256, 512, 512)
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -74,3 +77,33 @@ def random_vgg(seed: int = 0, convolution: int = 0, inputs: Inputs = "torchvisio
         else:
             value.zero_()
     return network
+
+
+def frozen_vgg(
+    network: str, file: str, setting: str, off: str, convolution: int = 0, inputs: Inputs = "torchvision"
+) -> VGG:
+    """The network of a perceptual loss, which is not trained.
+
+    Args:
+        network: `vgg16`, `vgg19`, or `random-vgg16`, which needs no file.
+        file: the weights, FILE.safetensors@SHA256 with torchvision's names, or DIR of `stillmotion weights`.
+        setting: where both stand in the configuration, for the sentence of an error.
+        off: the setting that does without, for the same.
+        convolution: as for `VGG`.
+        inputs: as for `VGG`.
+
+    Raises:
+        StillmotionError: no weights given, not those of the digest, or not of this network.
+    """
+    if network == "random-vgg16":
+        made = random_vgg(convolution=convolution, inputs=inputs)
+    elif file:
+        made = VGG(19 if network == "vgg19" else 16, convolution, inputs)
+        fill_from_file(made, file, "features.")
+    else:
+        raise StillmotionError(
+            f"The perceptual loss needs the weights of {network}: add --set {setting}.file=FILE.safetensors@SHA256 "
+            "(names as in torchvision) or =DIR, which `stillmotion weights vgg16 -o DIR` makes, or --set "
+            f"{setting}.network=random-vgg16, or --set {setting}.{off}."
+        )
+    return made.eval().requires_grad_(False)

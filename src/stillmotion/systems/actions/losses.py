@@ -6,9 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillmotion import losses
-from stillmotion.errors import StillmotionError
-from stillmotion.files import fill_from_file
-from stillmotion.nn import vgg
+from stillmotion.nn.vgg import frozen_vgg
 from stillmotion.systems.actions.config import LossConfig, MotionLossConfig, PerceptualConfig
 from stillmotion.systems.actions.motion import MotionOutput
 
@@ -18,24 +16,10 @@ LEAST_VARIANCE = 1e-8
 
 # --- stage `keypoints` ----------------------------------------------------------------------------------------------
 def perceptual_network(settings: PerceptualConfig) -> nn.Module | None:
-    """The frozen VGG of the perceptual loss; None where it has no weight.
-
-    Raises:
-        StillmotionError: no weights given, not those of the digest, or not of this network.
-    """
+    """The frozen VGG of the perceptual loss, with the errors of `frozen_vgg`; None where it has no weight."""
     if not settings.weight:
         return None
-    if settings.network == "random-vgg16":
-        return vgg.random_vgg(inputs=settings.inputs).eval().requires_grad_(False)
-    if not settings.file:
-        raise StillmotionError(
-            f"The perceptual loss needs the weights of {settings.network}: add --set losses.perceptual.file="
-            "FILE.safetensors@SHA256 (names as in torchvision) or =DIR, which `stillmotion weights vgg16 -o DIR` "
-            "makes, or --set losses.perceptual.network=random-vgg16, or --set losses.perceptual.weight=0."
-        )
-    network = vgg.VGG(19 if settings.network == "vgg19" else 16, inputs=settings.inputs)
-    fill_from_file(network, settings.file, "features.")
-    return network.eval().requires_grad_(False)
+    return frozen_vgg(settings.network, settings.file, "losses.perceptual", "weight=0", inputs=settings.inputs)
 
 
 def perceptual_loss(network: nn.Module, generated: Tensor, target: Tensor) -> Tensor:

@@ -14,10 +14,9 @@ from torch.nn import functional as F
 
 from stillmotion import losses
 from stillmotion.data.motion_truth import UNKNOWN
-from stillmotion.errors import StillmotionError
-from stillmotion.files import fill_from_file
 from stillmotion.nn import vgg
 from stillmotion.nn.discriminators import PatchDiscriminator, TemporalDiscriminator
+from stillmotion.nn.vgg import frozen_vgg
 from stillmotion.rendering.fields import PAINT, PLATE, STATIC, WARPED
 from stillmotion.systems.pokes.config import FieldLossConfig, PerceptualConfig, PokesConfig
 from stillmotion.systems.pokes.field_network import Context, FieldNetwork, FieldOutput
@@ -160,24 +159,10 @@ def generator_losses(
 
 
 def perceptual_network(settings: PerceptualConfig) -> nn.Module | None:
-    """The frozen VGG of the perceptual distance; None for pictures alone.
-
-    Raises:
-        StillmotionError: no weights given, not those of the digest, or not of this network.
-    """
+    """The frozen VGG of the perceptual distance, with the errors of `frozen_vgg`; None for pictures alone."""
     if settings.network == "none":
         return None
-    if settings.network == "random-vgg16":
-        return vgg.random_vgg(convolution=VGG_CONVOLUTION).eval().requires_grad_(False)
-    if not settings.file:
-        raise StillmotionError(
-            f"The perceptual distance needs the weights of {settings.network}: add --set losses.perceptual.file="
-            "FILE.safetensors@SHA256 (names as in torchvision) or =DIR, which `stillmotion weights vgg16 -o DIR` "
-            "makes, or --set losses.perceptual.network=random-vgg16, or --set losses.perceptual.network=none."
-        )
-    network = vgg.VGG(19 if settings.network == "vgg19" else 16, VGG_CONVOLUTION)
-    fill_from_file(network, settings.file, "features.")
-    return network.eval().requires_grad_(False)
+    return frozen_vgg(settings.network, settings.file, "losses.perceptual", "network=none", VGG_CONVOLUTION)
 
 
 # --- ours -----------------------------------------------------------------------------------------------------------

@@ -10,10 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillmotion import losses
-from stillmotion.errors import StillmotionError
-from stillmotion.files import fill_from_file
-from stillmotion.nn import vgg
 from stillmotion.nn.spectral import frozen_power_iteration
+from stillmotion.nn.vgg import frozen_vgg
 from stillmotion.rendering.fields import PAINT, WARPED
 from stillmotion.systems.strokes.config import LossConfig, PerceptualConfig, StrokesConfig
 from stillmotion.systems.strokes.networks import (
@@ -225,22 +223,8 @@ def perceptual_input(pictures: Tensor, settings: PerceptualConfig) -> Tensor:
 
 
 def perceptual_network(settings: PerceptualConfig) -> nn.Module:
-    """The frozen VGG of the perceptual loss.
-
-    Raises:
-        StillmotionError: no weights given, not those of the digest, or not of this network.
-    """
-    if settings.network == "random-vgg16":
-        return vgg.random_vgg().eval().requires_grad_(False)
-    if not settings.file:
-        raise StillmotionError(
-            f"The perceptual loss needs the weights of {settings.network}: add --set losses.perceptual.file="
-            "FILE.safetensors@SHA256 (names as in torchvision) or =DIR, which `stillmotion weights vgg16 -o DIR` "
-            "makes, or --set losses.perceptual.network=random-vgg16, or --set losses.perceptual.weight=0."
-        )
-    network = vgg.VGG(16)
-    fill_from_file(network, settings.file, "features.")
-    return network.eval().requires_grad_(False)
+    """The frozen VGG of the perceptual loss, with the errors of `frozen_vgg`."""
+    return frozen_vgg(settings.network, settings.file, "losses.perceptual", "weight=0")
 
 
 def crop_corners(points: Tensor, size: int, rng: torch.Generator) -> Tensor:

@@ -57,6 +57,7 @@ class StructureConfig:
     face_model: str = "ict"
     # Side of the crop of a face over that of its landmarks' box; 0: whole pictures, as they are. 1.34: the release.
     face_crop: Weight = 1.34
+    openings: bool = False  # ours, for fields: also where eyes and mouth of faces are open; see morphable.openings
 
     @property
     def channels(self) -> int:
@@ -243,6 +244,10 @@ class StructuresConfig:
                 "forecasts by where each pixel comes from.",
             ),
             (
+                self.structure.openings and not (self.forecast.fields and self.structure.kind == "normals"),
+                "structure.openings needs forecast.fields=true and structure.kind=normals: they are of faces.",
+            ),
+            (
                 self.pose_prediction.steps > 0 and self.structure.kind == "normals",
                 "pose_prediction.steps needs structure.kind=joints or limbs: normals are not made of poses.",
             ),
@@ -285,7 +290,7 @@ _SMALL = StructuresConfig(
 _SMALL_FACES = replace(
     _SMALL,
     clip=ClipConfig(augmentation="varied"),
-    structure=StructureConfig(face_model="faces", face_crop=2.1),
+    structure=StructureConfig(face_model="faces", face_crop=2.1, openings=True),
     field_losses=replace(_SMALL.field_losses, paint_weighting=20.0),
     pose_prediction=PoseStageConfig(),
 )

@@ -30,15 +30,16 @@ from stillmotion.data.motion_truth import motion_truths
 from stillmotion.data.plates import Plates
 from stillmotion.data.pose import JOINTS
 from stillmotion.data.sampling import ClipDataset, Extra, PairDataset, clip_index, sample_rng, to_tensor
-from stillmotion.data.track_augment import augment_flow, augment_labels, augment_tracks, source_places
+from stillmotion.data.track_augment import augment_flow, augment_labels, augment_maps, augment_tracks, source_places
 from stillmotion.errors import StillmotionError
-from stillmotion.morphable.camera import Pose, project, rotation_vectors
+from stillmotion.morphable.camera import Pose, project, solve_pose
 from stillmotion.morphable.fitting import FaceFit, fit_landmarks
 from stillmotion.morphable.landmarks import find_landmarks
 from stillmotion.morphable.model import MorphableModel
+from stillmotion.morphable.openings import face_openings
 from stillmotion.morphable.rendering import surface_displacement
 from stillmotion.systems.structures.config import StructuresConfig
-from stillmotion.systems.structures.displacements import limb_displacement, surface_coarse
+from stillmotion.systems.structures.displacements import limb_displacement, surface_coarse, with_openings
 from stillmotion.systems.structures.expressions import normal_maps, open_model
 from stillmotion.systems.structures.structure_maps import pose_maps, pose_vectors
 
@@ -147,38 +148,48 @@ def known_of(
 
     Returns:
         `structures_of`; of the first frame the `plate`, of all others `motion_truths` (not without `truths`, which
-        are most of the time that a clip takes), and of faces the `motion` of their surface, T - 1 x S x S x 3
-        (pixels; 1 where there is face).
+        are most of the time that a clip takes), and of faces what `face_known` gives.
     """
     known = structures_of(clip, indices, params, config.structure.kind)
     if config.structure.kind == "normals" and FACE in clip.tracks:
-        known["motion"] = surface_motion(clip, indices, params, open_model(config.structure.face_model))
+        known |= face_known(clip, indices, params, config)
     if truths:
         known |= motion_truths(clip, indices, params)
     return known | {"plate": plates(clip, indices, params)}
 
 
-def surface_motion(clip: Clip, indices: np.ndarray, params: AugmentParams, model: MorphableModel) -> Tensor:
-    """Where the face in frames was in the first of them, after an augmentation; see `known_of`."""
+def face_known(clip: Clip, indices: np.ndarray, params: AugmentParams, config: StructuresConfig) -> dict[str, Tensor]:
+    """What the shape of a face says of frames, after an augmentation.
+
+    Returns:
+        `motion`, T - 1 x S x S x 3: where the face in all frames but the first was in that, in pixels, and 1 where
+        there is face; and with `structure.openings`, `openings`, T x S x S x 3, see `morphable.openings`.
+    """
     order = np.asarray(indices)[::-1] if params.reverse else np.asarray(indices)
+    model, side, sources = open_model(config.structure.face_model), clip.frames.shape[1], source_places(params)
     fit = clip_face(clip, model)
-    placed = project(model.vertices(fit.identity, fit.expression[order]), fit.pose[order])
-    moved = surface_displacement(placed[0], placed[1:], model.triangles, clip.frames.shape[1])
-    sources = source_places(params)
+    expression, pose = fit.expression[order], fit.pose[order]
+    placed = project(model.vertices(fit.identity, expression), pose)
+    moved = surface_displacement(placed[0], placed[1:], model.triangles, side)
     flow = np.stack([augment_flow(frame[..., :2], params, sources) for frame in moved])
     face = np.stack([augment_labels(frame[..., 2:], sources) for frame in moved])
-    return torch.from_numpy(np.concatenate([flow, face], axis=-1).astype(np.float32))
+    known = {"motion": torch.from_numpy(np.concatenate([flow, face], axis=-1).astype(np.float32))}
+    if config.structure.openings:
+        opened = face_openings(model, fit.identity, expression, pose, side)
+        known["openings"] = torch.from_numpy(augment_maps(opened, sources))
+    return known
 
 
 def coarse_displacement(batch: Mapping[str, Tensor], config: StructuresConfig) -> Tensor:
-    """The coarse displacements of a batch's frames but the first, N x T x s x s x 3; see displacements.py."""
+    """The coarse displacements of a batch's frames but the first, N x T x s x s x 3 or 9; see displacements.py."""
     if "poses" in batch:
         poses = batch["poses"]
         return limb_displacement(poses[:, :1], poses[:, 1:], config.size)
-    return surface_coarse(batch["motion"])
+    coarse = surface_coarse(batch["motion"])
+    return with_openings(coarse, batch["openings"]) if "openings" in batch else coarse
 
 
-FIELD_INPUTS = ("poses", "motion", "plate")
+FIELD_INPUTS = ("poses", "motion", "openings", "plate")
 """Of a batch, what `field_inputs` takes."""
 
 
@@ -361,21 +372,6 @@ def _face_of(track: np.ndarray, model: MorphableModel) -> FaceFit:
     ends = np.cumsum([len(model.identity_std), len(model.expression_std), 1, 3, 2])
     identity, expression, scale, rotation, shift, error = np.split(track, ends, axis=1)
     return FaceFit(identity[0], expression, Pose(scale[:, 0], rotation, shift), error[:, 0])
-
-
-def solve_pose(points: np.ndarray, places: np.ndarray) -> Pose:
-    """The poses in which points of a head, T x N x 3, are at places in the picture, T x N x 2; exact if there are.
-
-    Solves for the affine camera by least squares, and takes the nearest scaled rotation.
-    """
-    middle, centre = points.mean(1, keepdims=True), places.mean(1, keepdims=True)
-    flipped = (places - centre) * [1, -1]
-    affine = (np.linalg.pinv(points - middle) @ flipped).transpose(0, 2, 1)  # T x 2 x 3
-    left, stretch, right = np.linalg.svd(affine, full_matrices=False)
-    rows, scale = left @ right, stretch.mean(1)
-    rotation = np.concatenate([rows, np.cross(rows[:, 0], rows[:, 1])[:, None]], axis=1)
-    shift = centre[:, 0] - scale[:, None] * np.einsum("tij,tj->ti", rows, middle[:, 0]) * [1, -1]
-    return Pose(scale, rotation_vectors(rotation), shift)
 
 
 _FACE_TRACKS = frozenset({"identity", "expression", "landmarks"})

@@ -4,7 +4,7 @@ Between two poses every limb is a stick that moves; between two shapes of a face
 a place in both.
 
 Shapes: S, the side of frames. A coarse displacement is ... x S x S x 3: (x, y) to where in the still a pixel has come
-from, normalised, and how far that is to be trusted, in [0, 1].
+from, normalised, and how far that is to be trusted, in [0, 1]; or ... x S x S x 9, see `with_openings`.
 """
 
 from __future__ import annotations
@@ -105,6 +105,20 @@ def surface_coarse(motion: Tensor) -> Tensor:
     trust = torch.maximum(face, (2 * near).clamp(max=1))
     flow = torch.where(face > 0, maps[:, :2], spread[:, :2] / near.clamp_min(1e-3) * trust)
     return torch.cat([flow * (2 / (side - 1)), trust], dim=1).permute(0, 2, 3, 1).view_as(motion)
+
+
+def with_openings(coarse: Tensor, openings: Tensor) -> Tensor:
+    """A coarse displacement of faces, beside which stands what is open in the frame and in the still.
+
+    Args:
+        coarse: ... x T x S x S x 3.
+        openings: ... x (1 + T) x S x S x 3, of the still and of the frames, see `morphable.openings`.
+
+    Returns:
+        ... x T x S x S x 9.
+    """
+    frames, still = openings[..., 1:, :, :, :], openings[..., :1, :, :, :]
+    return torch.cat([coarse, frames, still.expand_as(frames)], dim=-1)
 
 
 EXPLAINED_BELOW = 0.1

@@ -25,12 +25,13 @@ from stillmotion.morphable.camera import Pose, framing, project, rotation_matric
 from stillmotion.morphable.expressions import expression_sequence
 from stillmotion.morphable.fitting import FaceFit, check_landmarks, fit_landmarks
 from stillmotion.morphable.model import MorphableModel, shipped_model
+from stillmotion.morphable.openings import face_openings
 from stillmotion.morphable.rendering import render_normals, surface_displacement
 from stillmotion.options import Box
 from stillmotion.rendering.canvas import Canvas, square_box
 from stillmotion.systems.structures import Express, Retarget, check_expressions
 from stillmotion.systems.structures.config import StructureConfig, StructuresConfig
-from stillmotion.systems.structures.displacements import surface_coarse
+from stillmotion.systems.structures.displacements import surface_coarse, with_openings
 
 HELD = 0.5
 """Seconds for which the last expression of a sequence is shown."""
@@ -118,17 +119,21 @@ class FacePlan:
         return self._maps(canvas, self.expression[start:stop], self.pose[start:stop])
 
     def coarse(self, canvas: Canvas, start: int, stop: int) -> Tensor:
-        """Where the face of some frames was in the still, N x S x S x 3; see displacements.py."""
-        fit = self.face.fit
-        (own,), frames = (
-            project(self.face.model.vertices(fit.identity, expression), self._small(pose, canvas))
-            for expression, pose in (
-                (fit.expression, fit.pose),
-                (self.expression[start:stop], self.pose[start:stop]),
-            )
+        """Where the face of some frames was in the still, N x S x S x 3 (with openings 9); see displacements.py."""
+        model, identity = self.face.model, self.face.fit.identity
+        expression = np.concatenate([self.face.fit.expression, self.expression[start:stop]])
+        small = [self._small(pose, canvas) for pose in (self.face.fit.pose, self.pose[start:stop])]
+        pose = Pose(
+            *(np.concatenate([getattr(each, name) for each in small]) for name in ("scale", "rotation", "shift"))
         )
-        motion = surface_displacement(own, frames, self.face.model.triangles, canvas.size)
-        return surface_coarse(torch.from_numpy(motion).to(canvas.small.device))
+        own, *frames = project(model.vertices(identity, expression), pose)
+        motion = surface_displacement(own, np.stack(frames), model.triangles, canvas.size)
+        coarse = surface_coarse(torch.from_numpy(motion))
+        if self.config.openings:
+            coarse = with_openings(
+                coarse, torch.from_numpy(face_openings(model, identity, expression, pose, canvas.size))
+            )
+        return coarse.to(canvas.small.device)
 
     def facts(self, t: int) -> dict[str, np.ndarray]:
         """The numbers of a frame: `identity`, `expression`, and the head's `rotation`, `scale` and `shift`."""

@@ -8,6 +8,7 @@ a code of 128 numbers (Sec. 3.2), and is as soft as that.
 
 Shapes: N stills, T frames of each, S the side of frames, C the channels of structure maps. A coarse displacement is
 ... x S x S x 3: (x, y) to where in the still a pixel has come from, normalised, and how far that is to be trusted.
+With openings it is ... x S x S x 9: what a mouth shows inside is neither in the still nor on its surface.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from stillmotion import geometry
+from stillmotion.morphable.openings import OPENINGS
 from stillmotion.nn.unet import Decoder, Encoder, Residual, without_statistics
 from stillmotion.rendering.fields import STATIC, FieldHead, MaskHead, blend, restrict, warp_still
 from stillmotion.systems.structures.config import StructuresConfig
@@ -40,7 +42,8 @@ class FieldForecast(nn.Module):
         super().__init__()
         forecast = config.forecast
         self.encoder = Encoder(3, forecast.width, forecast.max_width, config.halvings)
-        condition = 2 * config.structure.channels + 3  # the frame's map, the still's, the coarse displacement
+        # The frame's map, the still's, the coarse displacement, and what is open in the frame and in the still.
+        condition = 2 * config.structure.channels + 3 + (2 * OPENINGS if config.structure.openings else 0)
         skips = [channels + condition for channels in self.encoder.channels]
         self.decoder = Decoder(skips, forecast.width, forecast.max_width)
         self.refine = Residual(self.decoder.out_channels)
@@ -69,7 +72,7 @@ class FieldForecast(nn.Module):
         Args:
             context: of the stills.
             targets: NT x C x S x S, the structure maps of the frames.
-            coarse: NT x S x S x 3.
+            coarse: NT x S x S x 3, with openings NT x S x S x 9.
         """
         context = _repeated(context, len(targets) // len(context.structure))
         still, displacement = context.features[0], coarse[..., :2]

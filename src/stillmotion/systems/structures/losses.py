@@ -13,13 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillmotion import losses
-from stillmotion.errors import StillmotionError
-from stillmotion.files import fill_from_file
 from stillmotion.geometry import to_normalised, warp
 from stillmotion.keypoints import losses as photometric
 from stillmotion.keypoints.config import PairLossConfig
 from stillmotion.keypoints.networks import GeneratorOutput, Motion
-from stillmotion.nn import vgg
+from stillmotion.nn.vgg import frozen_vgg
 from stillmotion.systems.structures.config import FeatureConfig, LossConfig
 from stillmotion.systems.structures.forecasting import ForecastOutput
 from stillmotion.systems.structures.refinement import RefinementOutput, to_3d
@@ -246,23 +244,11 @@ def crop_boxes(frames: Tensor, boxes: Tensor, side: int) -> Tensor:
 
 
 def appearance_network(settings: FeatureConfig) -> nn.Module:
-    """C_1 of Eq. 15, a frozen VGG-16. There is no C_2: no weights of an hourglass network are at hand.
+    """C_1 of Eq. 15, a frozen VGG-16, with the errors of `frozen_vgg`.
 
-    Raises:
-        StillmotionError: no weights given, not those of the digest, or not of this network.
+    There is no C_2: no weights of an hourglass network are at hand.
     """
-    if settings.network == "random-vgg16":
-        network = vgg.random_vgg()
-    elif settings.file:
-        network = vgg.VGG(16)
-        fill_from_file(network, settings.file, "features.")
-    else:
-        raise StillmotionError(
-            "Feature similarity needs the weights of vgg16: add --set features.file=FILE.safetensors@SHA256 (names "
-            "as in torchvision) or =DIR, which `stillmotion weights vgg16 -o DIR` makes, or --set "
-            "features.network=random-vgg16, or --set features.weight=0."
-        )
-    return network.eval().requires_grad_(False)
+    return frozen_vgg(settings.network, settings.file, "features", "weight=0")
 
 
 # --- poses ----------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def predict(
         still: N x 3 x S x S in [-1, 1].
         structure: N x C x S x S.
         targets: NT x C x S x S.
-        coarse: NT x S x S x 3, or N x T x S x S x 3; ours needs it.
+        coarse: NT x S x S x 3, or N x T x S x S x 3 (with openings 9); ours needs it.
         plate: N x 4 x S x S, of ours.
     """
     if isinstance(network, FieldForecast):

@@ -151,11 +151,11 @@ class PairStage(StructureStage):
 
     name, group = "forecast", "train"
 
-    def __init__(self, model: Any, *data: Any):
-        """Args: G_M, a `ForecastNetwork` or `FieldForecast`, trained in place; see `StructureStage`."""
+    def __init__(self, model: Any, *data: Any, **critics: nn.Module):
+        """Args: G_M, a `ForecastNetwork` or `FieldForecast`, trained in place; see `StructureStage`; its critics."""
         super().__init__(*data)
-        self.model, self.networks = model, {"forecast": model}
-        self.optimize(forecast=adam(self.settings, model))
+        self.model, self.networks = model, {"forecast": model, **critics}
+        self.optimize(**{name: adam(self.settings, network) for name, network in self.networks.items()})
         self.features = [losses.appearance_network(self.config.features)] if self.config.features.weight else []
 
     @property
@@ -185,12 +185,11 @@ class ForecastTraining(PairStage):
 
     model: ForecastNetwork
 
-    def __init__(self, model: ForecastNetwork, *data: Any):
+    def __init__(self, model: ForecastNetwork, config: StructuresConfig, *data: Any):
         """Args: see `PairStage`."""
-        super().__init__(model, *data)
-        self.critic = self.networks["critic"] = ImageCritic(self.config)
+        self.critic = ImageCritic(config)
+        super().__init__(model, config, *data, critic=self.critic)
         self.generators = {"penalty": torch.Generator()}  # seeded and stored by the loop
-        self.optimize(forecast=adam(self.settings, model), critic=adam(self.settings, self.critic))
 
     def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         """Update D_I, then G_M on the same frames.
