@@ -11,6 +11,8 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional as F
 
 from stillmotion import media
 from stillmotion.animate import ZOO, load, shipped_models
@@ -129,3 +131,13 @@ def test_a_figure_quotes_its_address_and_its_caption(demo: ModuleType, tmp_path:
     assert page == (
         '<figure><img src="a%231%20b/still.png" alt="&lt;still&gt;"><figcaption>&lt;still&gt;</figcaption></figure>'
     )
+
+
+def test_a_doubled_model_finds_the_keypoints_that_it_found_in_pictures_of_half_the_size() -> None:
+    small = load("driving-puppets").system
+    large = runpy.run_path(str(ROOT / "recipes" / "double.py"))["doubled"](small)
+    pictures = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        seen, before = large.networks.detector(pictures), small.networks.detector(F.avg_pool2d(pictures, 2))
+    torch.testing.assert_close(seen.mean, before.mean, atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen.covariance, before.covariance, atol=1e-4, rtol=0)

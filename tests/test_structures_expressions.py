@@ -226,6 +226,15 @@ def test_the_drivers_expressions_may_be_taken_as_they_are() -> None:
     assert np.allclose(plan.expression, fit_landmarks(MODEL, marks).expression)
 
 
+@pytest.mark.parametrize("own_neutral", [True, False])
+def test_expressions_may_be_stronger_or_weaker_than_the_drivers(own_neutral: bool, monkeypatch: Any) -> None:
+    monkeypatch.setattr(expressions, "limited", lambda model, expression: expression)
+    none, whole, half = (retarget(strength=s, own_neutral=own_neutral).expression for s in (0.0, 1.0, 0.5))
+    assert np.allclose(none, face().fit.expression if own_neutral else 0)
+    assert np.allclose(half, (none + whole) / 2)
+    assert np.abs(whole - none).max() > 0.5
+
+
 def test_the_head_may_turn_as_the_drivers_does() -> None:
     plan = retarget(head="video")
     turn = rotation_matrices(plan.pose.rotation) @ rotation_matrices(plan.pose.rotation[:1]).transpose(0, 2, 1)

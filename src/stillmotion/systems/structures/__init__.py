@@ -276,6 +276,7 @@ class Retarget(Control):
         video_landmarks: those of the video's face, a file or T x 68 x 2 in its pixels; None: detected.
         own_neutral: carry over how the driver's face differs from its own face at rest, added to what the still
             shows; otherwise the driver's expressions as they are.
+        strength: times what is carried over; the face model's range is kept.
         head: the `still`'s head stays, or turns as in the `video`.
         smooth: smooth expressions and poses over time.
         start: the video begins at this second.
@@ -299,6 +300,14 @@ class Retarget(Control):
         default=True,
         negatable=True,
         help="leave out what the driver's face shows at rest",
+    )
+    strength: float = option(
+        "--strength",
+        default=1.0,
+        metavar="TIMES",
+        parse=float,
+        at_least=0,
+        help="weaker or stronger expressions than the driver's (default: 1)",
     )
     head: Literal["still", "video"] = option(
         "--head", default="still", choices=("still", "video"), help="whose head turns: not at all, or as in the video"

@@ -218,9 +218,9 @@ def plan_retargeting(control: Retarget, face: Face, config: StructureConfig, fra
         )
     smoothing = _SMOOTHING if control.smooth else 0.0
     driver = fit_landmarks(face.model, marks, noise=control.landmark_noise, smoothing=smoothing)
-    expression = driver.expression
+    expression = control.strength * driver.expression
     if control.own_neutral:
-        rest = np.square(expression / face.model.expression_std).sum(1).argmin()
+        rest = np.square(driver.expression / face.model.expression_std).sum(1).argmin()
         expression = face.fit.expression[0] + expression - expression[rest]
     pose = turned(face.fit.pose, driver.pose) if control.head == "video" else _repeated(face.fit.pose, len(marks))
     return FacePlan(face, limited(face.model, expression), pose, video.fps, config, video.sound)
