@@ -4,11 +4,12 @@ source "$(dirname "$0")/common.sh" "$@"
 
 world faces "$data/faces" --clips 500 --size 64 --frames 40 --seed 1
 world faces "$data/faces5" --clips 1500 --size 64 --frames 40 --seed 5 --test-share 0
-train "$runs/structures-faces-plain" structures "$data/faces" --preset small-faces --workers 1 --stages forecast
+train "$runs/structures-faces-plain" structures "$data/faces" "$data/faces5" --preset small-faces --workers 1 \
+  --stages forecast
 features
 train "$runs/structures-faces-vgg" structures "$data/faces" "$data/faces5" --preset perceptual-faces --workers 1 \
   --from "$runs/structures-faces-plain" --stages forecast "${vgg[@]}"
-train "$runs/structures-faces" structures "$data/faces" --preset small-faces --workers 1 \
+train "$runs/structures-faces" structures "$data/faces" "$data/faces5" --preset small-faces --workers 1 \
   --from "$runs/structures-faces-vgg" --stages refinement
 
 pack "$runs/structures-faces" structures-faces --world faces --action surprise
