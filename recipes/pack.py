@@ -31,7 +31,7 @@ from stillmotion.systems.driving import Predict
 from stillmotion.systems.structures import Observe
 from stillmotion.worlds import sample_clip
 
-FRAMES = 6
+FRAMES, SMALL = 6, 64  # of the golden clip, and the largest side for so many
 MOST = 8  # frames of the golden output, which a control may make more of
 
 
@@ -53,11 +53,12 @@ def main(arguments: list[str] | None = None) -> None:
     system.save_pretrained(folder, half=True)
     if card_text is not None:
         readme.write_bytes(card_text)
-    clip = system.example_clip(FRAMES)
+    count = FRAMES if system.config.size <= SMALL else FRAMES * SMALL // system.config.size
+    clip = system.example_clip(count)
     if options.world:
         about = {"action": options.action} if options.action else {}
         about |= {"far": True} if options.far else {}
-        clip = sample_clip(options.world, 11, 0, size=system.config.size, frames=FRAMES, **about)
+        clip = sample_clip(options.world, 11, 0, size=system.config.size, frames=count, **about)
     save_tensors(folder / "golden.safetensors", golden(folder, clip.frames[0], system.control_of(clip)))
     total = sum(path.stat().st_size for path in folder.iterdir())
     print(f"{folder}: {total / 2**20:.2f} MiB")
