@@ -126,7 +126,13 @@ def test_models_that_predict_have_golden_predictions() -> None:
         for key, facts in load_tensors(ZOO / name / "golden.safetensors").items()
         if key in ("prediction.facts.mean", "prediction.facts.pose")
     }
-    assert set(moving) == {"driving-puppets", "driving-puppets-128", "driving-weizmann", "structures-penn", "structures-puppets"}
+    assert set(moving) == {
+        "driving-puppets",
+        "driving-puppets-128",
+        "driving-weizmann",
+        "structures-penn",
+        "structures-puppets",
+    }
     for facts in moving.values():
         assert np.ptp(facts.numpy()[..., :2], axis=0).max() > 0.05
 
