@@ -9,8 +9,8 @@ source "$(dirname "$0")/common.sh" "$@"
 driving_data
 train "$runs/driving-people" driving "$data/weizmann@250" "$data/puppets" "$data/puppets10" --preset people \
   --stages keypoint_supervision,frozen_detector,joint,joint2,bold,varied,bold2,varied2,bold3,varied3
-# Half of each batch people for the look, half puppets, whose motion is known.
-train "$runs/driving-truth" driving "$data/weizmann@125" "$data/puppets" --from "$runs/driving-people" --stages truth
+# Two thirds of each batch people for the look, a third puppets, whose motion is known.
+train "$runs/driving-truth" driving "$data/weizmann@250" "$data/puppets" --from "$runs/driving-people" --stages truth
 train "$runs/driving-weizmann" driving "$data/weizmann" --from "$runs/driving-truth" --stages keypoint_prediction
 
 pack "$runs/driving-weizmann" driving-weizmann --licence "Apache-2.0, data: research" --world puppets --action wave2

@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     system.save_pretrained(folder, half=True)
     if card_text is not None:
         readme.write_bytes(card_text)
-    count = FRAMES if system.config.size <= SMALL else FRAMES * SMALL // system.config.size
+    count = FRAMES * SMALL // max(SMALL, system.config.size)
     clip = system.example_clip(count)
     if options.world:
         about = {"action": options.action} if options.action else {}

@@ -83,6 +83,11 @@ def test_maps_are_halved_until_they_are_below_eight(size: int, halvings: int) ->
         ({"refinement__frames": 24}, "refinement.frames must be divisible by 16"),
         ({"refinement__overlap": 32}, "overlap must be below"),
         ({"refinement__enabled": False}, "needs refinement.enabled=true"),
+        ({"structure__openings": True}, "openings needs forecast.fields=true and structure.kind=normals"),
+        (
+            {"structure__openings": True, "forecast__fields": True, "structure__kind": "joints"},
+            "structure.openings needs",
+        ),
         ({"refinement__context": True}, "needs forecast.fields=true"),
         ({"refinement__crop": 32}, "windows and refinement.crop go together"),
         ({"refinement__windows": 9, "refinement__crop": 8}, "crop must be divisible by 16"),

@@ -14,9 +14,8 @@ from torch.nn import functional as F
 
 from stillmotion import losses
 from stillmotion.data.motion_truth import UNKNOWN
-from stillmotion.nn import vgg
 from stillmotion.nn.discriminators import PatchDiscriminator, TemporalDiscriminator
-from stillmotion.nn.vgg import frozen_vgg
+from stillmotion.nn.vgg import frozen_vgg, normalise
 from stillmotion.rendering.fields import PAINT, PLATE, STATIC, WARPED
 from stillmotion.systems.pokes.config import FieldLossConfig, PerceptualConfig, PokesConfig
 from stillmotion.systems.pokes.field_network import Context, FieldNetwork, FieldOutput
@@ -67,7 +66,7 @@ def perceptual_distance(network: nn.Module | None, generated: Tensor, target: Te
         A scalar.
     """
     generated, target = (generated + 1) / 2, (target.detach() + 1) / 2
-    distance = losses.weighted_l1(vgg.normalise(generated), vgg.normalise(target))
+    distance = losses.weighted_l1(normalise(generated), normalise(target))
     if network is None:
         return distance
     maps = network.to(generated.device)(generated)

@@ -122,18 +122,14 @@ class FacePlan:
         """Where the face of some frames was in the still, N x S x S x 3 (with openings 9); see displacements.py."""
         model, identity = self.face.model, self.face.fit.identity
         expression = np.concatenate([self.face.fit.expression, self.expression[start:stop]])
-        small = [self._small(pose, canvas) for pose in (self.face.fit.pose, self.pose[start:stop])]
-        pose = Pose(
-            *(np.concatenate([getattr(each, name) for each in small]) for name in ("scale", "rotation", "shift"))
-        )
-        own, *frames = project(model.vertices(identity, expression), pose)
-        motion = surface_displacement(own, np.stack(frames), model.triangles, canvas.size)
-        coarse = surface_coarse(torch.from_numpy(motion))
-        if self.config.openings:
-            coarse = with_openings(
-                coarse, torch.from_numpy(face_openings(model, identity, expression, pose, canvas.size))
-            )
-        return coarse.to(canvas.small.device)
+        pose = self._small(_joined(self.face.fit.pose, self.pose[start:stop]), canvas)
+        placed = project(model.vertices(identity, expression), pose)
+        motion = surface_displacement(placed[0], placed[1:], model.triangles, canvas.size)
+        coarse = surface_coarse(torch.from_numpy(motion).to(canvas.small.device))
+        if not self.config.openings:
+            return coarse
+        opened = face_openings(model, identity, expression, pose, canvas.size)
+        return with_openings(coarse, torch.from_numpy(opened).to(coarse))
 
     def facts(self, t: int) -> dict[str, np.ndarray]:
         """The numbers of a frame: `identity`, `expression`, and the head's `rotation`, `scale` and `shift`."""
@@ -263,6 +259,10 @@ def turned(still: Pose, driver: Pose) -> Pose:
 def limited(model: MorphableModel, expression: np.ndarray) -> np.ndarray:
     """Coefficients within the model's range."""
     return expression if model.expression_range is None else expression.clip(*model.expression_range)
+
+
+def _joined(first: Pose, second: Pose) -> Pose:
+    return Pose(*(np.concatenate(pair) for pair in zip(vars(first).values(), vars(second).values(), strict=True)))
 
 
 def _repeated(pose: Pose, count: int) -> Pose:
