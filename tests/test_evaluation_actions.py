@@ -305,8 +305,8 @@ class Acting(ToyRollout):
         return Step(frame, {}, {"shares": shares, "mean": mean[None]})
 
 
-def test_what_moves_along_a_little_is_no_figure() -> None:
-    """A red figure before a blue wall is not taken for the blue person, though a third of the wall moves."""
+def walls_and_figures() -> tuple[np.ndarray, list[np.ndarray], list[Case]]:
+    """A red figure before a blue wall, and the other way round: the box, the pictures, the cases."""
     box = np.zeros((1, 8, 8), np.uint8)
     box[:, :2, :2] = 1
     red, blue = (np.array(colour, np.uint8) for colour in ((255, 0, 0), (0, 0, 255)))
@@ -315,15 +315,41 @@ def test_what_moves_along_a_little_is_no_figure() -> None:
         Clip(f"{i}", picture.repeat(4, 0), 25.0, tracks={"mask": box.repeat(4, 0)}, meta={"action": "a"})
         for i, picture in enumerate(pictures)
     ]
-    shares = np.stack([np.where(box > 0, 1, 0.3), np.where(box > 0, 0, 0.7), 0 * box, 0 * box], 1).astype(np.float32)
-    prediction: Any = SimpleNamespace(case=action_cases(clips)[0], frames=pictures[0], facts={"shares": shares})
+    return box, pictures, action_cases(clips)
+
+
+def identity_right(case: Case, frames: np.ndarray, facts: dict[str, np.ndarray]) -> float:
+    prediction: Any = SimpleNamespace(case=case, frames=frames, facts=facts)
     column = next(each for each in PROTOCOLS["actions"].columns if each.name == "identity right")
     assert column.inputs is not None
     found = column.inputs(prediction)
     assert found is not None
     metric = IdentityAccuracy()
     metric.update(*found)
-    assert float(metric.compute()) == 100
+    return float(metric.compute())
+
+
+def test_what_moves_along_a_little_is_no_figure() -> None:
+    """A red figure before a blue wall is not taken for the blue person, though a third of the wall moves."""
+    box, pictures, cases = walls_and_figures()
+    shares = np.stack([np.where(box > 0, 1, 0.3), np.where(box > 0, 0, 0.7), 0 * box, 0 * box], 1).astype(np.float32)
+    assert identity_right(cases[0], pictures[0], {"shares": shares}) == 100
+
+
+def test_a_wall_drawn_with_the_wall_beside_it_is_no_figure_and_paint_is() -> None:
+    """The figure has left, and its place is drawn by the wall around; then all of the frame is painted."""
+    box, pictures, cases = walls_and_figures()
+    near = np.zeros_like(box)
+    near[:, :6, :6] = 1
+    displacement = np.zeros((1, 8, 8, 2), np.float32)
+    displacement[..., 0] = np.where(near > 0, 2 * 2 / 7, 0)  # from two pixels further right ...
+    displacement[:, :, 6:] = 0
+    displacement[:, 6:, 6:, :] = np.array([-6 * 2 / 7, -6 * 2 / 7])  # ... and the figure in the far corner
+    shares = np.stack([np.ones_like(box), 0 * box, 0 * box, 0 * box], 1).astype(np.float32)
+    frame = pictures[0][:, ::-1, ::-1]
+    assert identity_right(cases[0], frame, {"shares": shares, "displacement": displacement}) == 100
+    assert identity_right(cases[0], frame, {"shares": shares}) == 0
+    assert identity_right(cases[0], frame, {"shares": np.roll(shares, 3, axis=1), "displacement": displacement}) == 0
 
 
 def test_the_protocol_measures_who_obeys(

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillmotion import media
+from stillmotion import geometry, media
 from stillmotion.animate import Animator
 from stillmotion.data.motion_truth import PAINT, STATIC, WARPED
 from stillmotion.errors import StillmotionError
@@ -64,11 +64,12 @@ from stillmotion.systems.base import System
 
 CLASSIFIER = "actions"  # the name of its extractor
 SAMPLES = 2  # of each case, seeds 0 and 1
-SHARES, KEYPOINTS, DETECTED, TARGET_KEYPOINTS, FIGURE = "shares", "mean", "detected", "target_keypoints", "figure"
-"""Facts that columns measure: the first two of steps; the detected ones and the figure are found here."""
+SHARES, DISPLACEMENT, KEYPOINTS = "shares", "displacement", "mean"
+DETECTED, TARGET_KEYPOINTS, FIGURE = "detected", "target_keypoints", "figure"
+"""Facts that columns measure: the first three of steps; the others are found here."""
 
 KEPT_ABOVE = 0.97  # share of the unmoved still from which on a pixel is taken to be kept
-LEAST_FIGURE = 0.5  # share of moved still, paint and kept figure above which a pixel counts as the figure
+LEAST_FIGURE = 0.5  # share of moved figure, paint and kept figure above which a pixel counts as the figure
 PLACES = 16  # side of the pictures whose change is compared for diversity in pixels
 
 
@@ -98,7 +99,7 @@ def act_control(system: System, case: ActionCase) -> Control | None:
 
 def predictor(animator: Animator) -> Predictor:
     """Animates; a system with `detect_keypoints(frames: T x H x W x 3 uint8) -> T x K x 2` also finds keypoints."""
-    animate = feed(act_control, facts=(SHARES, KEYPOINTS))(animator)
+    animate = feed(act_control, facts=(SHARES, DISPLACEMENT, KEYPOINTS))(animator)
     detect: Callable[[np.ndarray], np.ndarray] | None = getattr(animator.system, "detect_keypoints", None)
 
     @lru_cache(maxsize=1)  # samples of a case come one after the other
@@ -265,16 +266,29 @@ def _enlarged(maps: np.ndarray, prediction: Prediction) -> np.ndarray:
     return np.stack([cv2.resize(each, (width, height), interpolation=cv2.INTER_NEAREST) for each in maps])
 
 
+def _moved(still: np.ndarray, prediction: Prediction) -> np.ndarray:
+    """The still's figure, H x W, where its pixels are sent, T x H x W; everywhere if nobody says where.
+
+    What was behind a figure may be drawn with background from beside it, and that is not the figure.
+    """
+    if DISPLACEMENT not in prediction.facts:
+        return np.ones(prediction.frames.shape[:3], np.float32)
+    sent = torch.from_numpy(np.nan_to_num(prediction.facts[DISPLACEMENT].astype(np.float32)))
+    grid = geometry.resize_grid(sent + geometry.identity_grid((sent.shape[1], sent.shape[2]), sent), still.shape)
+    moved: Tensor = geometry.warp(torch.from_numpy(still).expand(len(grid), 1, -1, -1), grid)
+    return moved[:, 0].numpy()
+
+
 def _identity(prediction: Prediction) -> tuple[Any, ...] | None:
     """Colours of the figure in each frame, the gallery, and the right place in it."""
     case, figure = _action_case(prediction.case), prediction.facts.get(FIGURE)
-    if figure is None and SHARES in prediction.facts:
-        shares, still = np.nan_to_num(prediction.facts[SHARES], nan=0.0), still_figure(case.clip)
-        if still is not None:
-            moved = _enlarged((shares[:, WARPED] + shares[:, PAINT]).astype(np.float32), prediction)
-            figure = moved + _enlarged(shares[:, STATIC].astype(np.float32), prediction) * still
-            # Whole pixels, as in the gallery: a little of the background around moves along, and has other colours.
-            figure = (figure > LEAST_FIGURE).astype(np.float32)
+    still = still_figure(case.clip)
+    if figure is None and SHARES in prediction.facts and still is not None:
+        shares = np.nan_to_num(prediction.facts[SHARES].astype(np.float32))
+        warped, unmoved, paint = (_enlarged(shares[:, source], prediction) for source in (WARPED, STATIC, PAINT))
+        # Whole pixels, as in the gallery: a little of the background around moves along, and has other colours.
+        figure = warped * _moved(still, prediction) + unmoved * still + paint
+        figure = (figure > LEAST_FIGURE).astype(np.float32)
     if figure is None or case.gallery is None:
         return None
     colours = figure_colours(prediction.frames, figure)
