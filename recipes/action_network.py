@@ -5,8 +5,8 @@
 It is trained on the split `train` and tested on `test`, which it never sees. Ten minutes on one core at most, unless
 --minutes says otherwise. The last line is the value of `stillmotion evaluate --network actions=`.
 
-For `actions-puppets` clips of `stillmotion world puppets --treadmill` belong beside the others: a still's background
-stands, and a walk is to be known by how the figure walks, not by what the camera does.
+For `actions-puppets` clips of `stillmotion world puppets --staging treadmill` and `--staging front` belong beside the
+others: a still's background stands, and a walk is to be known by how the figure walks, not by what the camera does.
 """
 
 from __future__ import annotations

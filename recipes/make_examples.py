@@ -31,7 +31,7 @@ STROKES = {  # world-name: way points, pixels from the object's centre in the wo
     "arm-across": ([(0, 0), (50, 60), (-60, 90)], 10),
 }
 FACE = 40  # of the still; the next one drives it
-WALKER = {"index": 0, "far": True, "action": "walk"}  # small, so that there is room for a stroke
+WALKER = {"index": 0, "staging": "far", "action": "walk"}  # small, so that there is room for a stroke
 PEOPLE, TRIED = range(100, 130), 24  # indices of the people to choose from, and how many of their frames
 
 

@@ -1,6 +1,6 @@
 """Put a trained model into the zoo: weights as float16, its card, and golden inputs and outputs.
 
-    python recipes/pack.py RUN NAME --licence Apache-2.0 --world puppets --action run --far
+    python recipes/pack.py RUN NAME --licence Apache-2.0 --world puppets --action run --staging far
 
 The golden tensors are the first frame of a synthetic clip, the clip's control, and the output of the packed weights;
 `tests/test_zoo.py` compares with them. Without `--world` the clip is the system's example clip. An existing README.md
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--zoo", type=Path, default=ZOO)
     parser.add_argument("--world")
     parser.add_argument("--action")
-    parser.add_argument("--far", action="store_true")
+    parser.add_argument("--staging")
     options = parser.parse_args(arguments)
     folder, system = options.zoo / options.name, load(options.run).system
     readme = folder / "README.md"
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     clip = system.example_clip(count)
     if options.world:
         about = {"action": options.action} if options.action else {}
-        about |= {"far": True} if options.far else {}
+        about |= {"staging": options.staging} if options.staging else {}
         clip = sample_clip(options.world, 11, 0, size=system.config.size, frames=count, **about)
     save_tensors(folder / "golden.safetensors", golden(folder, clip.frames[0], system.control_of(clip)))
     total = sum(path.stat().st_size for path in folder.iterdir())

@@ -39,7 +39,7 @@ def folder(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     frames = np.repeat(np.repeat(rng.integers(0, 256, (4, 16, 16, 3), dtype=np.uint8), 6, 1), 6, 2)
     media.write_picture(tmp_path / "me.png", frames[0])
-    walker = sample_clip("puppets", 7, 0, size=256, frames=1, far=True, action="walk")
+    walker = sample_clip("puppets", 7, 0, size=256, frames=1, staging="far", action="walk")
     media.write_picture(tmp_path / "far.png", walker.frames[0])
     for name in ("hero.png", "other.png"):
         media.write_picture(tmp_path / name, frames[1])

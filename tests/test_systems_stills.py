@@ -93,7 +93,7 @@ def test_a_damaged_card_is_refused() -> None:
 @pytest.mark.parametrize(
     ("model", "world", "more"),
     [
-        ("driving-puppets", "puppets", {"action": "run", "far": True}),
+        ("driving-puppets", "puppets", {"action": "run", "staging": "far"}),
         ("structures-faces", "faces", {}),
         ("pokes-plants", "plants", {}),
         ("strokes-digits", "digits", {}),

@@ -218,11 +218,16 @@ def test_a_runner_crosses_faster_than_a_walker() -> None:
 # --- flow -----------------------------------------------------------------------------------------------------------
 def render_clean(seed: int, action: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """A clip without noise, flicker, blur and shadow; the camera may shake and pan."""
-    clean = with_scene(puppet(seed, action), noise=0.0, flicker=0.0, softness=0.0, shutter=0.0, shadow=0.0)
+    name, _, staging = action.partition(" ")
+    made = replace(puppet(seed, name), turned=bool(staging))
+    clean = with_scene(made, noise=0.0, flicker=0.0, softness=0.0, shutter=0.0, shadow=0.0)
     return render(clean, 64, 4)
 
 
-@pytest.mark.parametrize("action", ACTIONS)
+STAGED = (*ACTIONS, *(f"{action} front" for action in puppets.FROM_FRONT))
+
+
+@pytest.mark.parametrize("action", STAGED)
 def test_the_flow_leads_to_the_same_pixels(action: str) -> None:
     grid = np.stack(np.meshgrid(np.arange(64), np.arange(64)), -1).astype(np.float32)
     for seed in SEEDS:
@@ -240,7 +245,7 @@ def test_the_flow_leads_to_the_same_pixels(action: str) -> None:
                 assert error[person].mean() < 10
 
 
-@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("action", STAGED)
 def test_the_flow_at_a_visible_joint_is_the_joints_step(action: str) -> None:
     errors, nearby = [], []
     for seed in SEEDS:
@@ -280,7 +285,7 @@ def test_the_background_flows_with_the_camera() -> None:
 def test_distant_figures_move_at_their_gaits_speed_over_a_static_background(action: str, speed: float) -> None:
     steps = []
     for index in range(12):
-        clip = sample_clip("puppets", 5, index, size=64, frames=17, action=action, far=True)
+        clip = sample_clip("puppets", 5, index, size=64, frames=17, action=action, staging="far")
         box = np.asarray(clip.tracks["box"])
         assert (box[:, 3] - box[:, 1]).max() < 0.5 * 64
         steps.append(abs(clip.tracks["joints"][-1, 0, 0] - clip.tracks["joints"][0, 0, 0]) / 16)
@@ -290,15 +295,15 @@ def test_distant_figures_move_at_their_gaits_speed_over_a_static_background(acti
 
 
 def test_only_gaits_of_puppets_are_distant() -> None:
-    refuses("walk, jog or run", sample_clip, "puppets", 0, 0, action="jack", far=True)
-    refuses("Only puppets", sample_clip, "digits", 0, 0, far=True)
-    refuses("Only puppets", sample_clip, "digits", 0, 0, treadmill=True)
+    refuses("walk, jog or run", sample_clip, "puppets", 0, 0, action="jack", staging="far")
+    refuses("Only puppets", sample_clip, "digits", 0, 0, staging="far")
+    refuses("far, treadmill or front", sample_clip, "puppets", 0, 0, staging="close")
 
 
 def test_on_a_treadmill_the_figure_walks_as_with_a_camera_that_pans_and_the_background_stands() -> None:
     walks = (sample_clip("puppets", 7, index, frames=12, action="walk") for index in range(12))
     panned = next(clip for clip in walks if clip.meta["description"]["scene"]["camera"]["follow"])
-    treadmill = sample_clip("puppets", 7, panned.meta["index"], frames=12, action="walk", treadmill=True)
+    treadmill = sample_clip("puppets", 7, panned.meta["index"], frames=12, action="walk", staging="treadmill")
     assert np.array_equal(treadmill.tracks["joints"], panned.tracks["joints"])
     moved = [
         np.abs(np.asarray(clip.tracks["flow_forward"], np.float32)[clip.tracks["mask"][:-1] == 0]).max()
@@ -308,8 +313,46 @@ def test_on_a_treadmill_the_figure_walks_as_with_a_camera_that_pans_and_the_back
 
 
 def test_distance_changes_the_scene_and_nothing_else() -> None:
-    near, far = (puppets.sample_description(np.random.default_rng(3), "run", far) for far in (False, True))
+    near, far = (puppets.sample_description(np.random.default_rng(3), "run", staging) for staging in ("", "far"))
     assert far.body == near.body
     assert far.motion == near.motion
     assert far.scene.wall == near.scene.wall
     assert far.scene.stature < 0.5 < near.scene.stature + 0.1
+
+
+# --- actions of the side view, from the front -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", puppets.FROM_FRONT)
+def test_from_the_front_heights_stay_and_both_sides_are_mirrored(action: str) -> None:
+    side = puppet(4, action)
+    side = with_scene(side, camera=replace(side.scene.camera, follow=True))
+    front = replace(side, turned=True)
+    times = np.arange(0, 60, 1.3)
+    before, after = (place_puppet(each, times).figure for each in (side, front))
+    for name in ("hip", "knee", "ankle"):
+        assert np.allclose(getattr(before, name)[..., 1], getattr(after, name)[..., 1])
+    rise = (before.pelvis - before.chest)[:, 1]
+    upright = rise > 0.9 * side.body.torso
+    assert np.allclose(before.wrist[upright, :, 1], after.wrist[upright, :, 1], atol=0.1 * side.body.torso)
+    assert ((after.pelvis - after.chest)[:, 1] >= 0.35 * side.body.torso - 1e-9).all()  # the trunk has a depth
+    for pair in (after.shoulder, after.hip, after.ankle):
+        assert np.allclose(pair[:, 0, 0], -pair[:, 1, 0])
+        assert (pair[:, 0, 0] > 0).all()
+    assert np.allclose(after.pelvis[:, 0], 0)  # on the spot
+
+
+def test_a_bone_that_points_at_the_camera_is_short_and_drawn_along_its_joints() -> None:
+    squat = replace(puppet(4, "squat"), turned=True)
+    figure = place_puppet(squat, np.arange(0, 80.0)).figure
+    seen = np.linalg.norm(figure.knee - figure.hip, axis=-1) / squat.body.thigh
+    assert seen.min() < 0.6 < 0.95 < seen.max()
+    assert np.allclose(figure.lengths["thigh"], seen)
+    angle, sign = figure.pose.hip, np.array([1.0, -1.0])
+    along = np.stack([sign * np.sin(angle), np.cos(angle)], -1) * (seen * squat.body.thigh)[..., None]
+    assert np.allclose(figure.hip + along, figure.knee)
+
+
+def test_only_actions_of_the_side_view_are_turned() -> None:
+    clips = {name: sample_clip("puppets", 3, 1, frames=1, action=name, staging="front") for name in ("bend", "throw")}
+    assert {name: clip.meta["view"] for name, clip in clips.items()} == {"bend": "front", "throw": "side"}

@@ -74,11 +74,12 @@ class World:
     actions: tuple[str, ...] = option(
         "--actions", default=(), metavar="NAMES", parse=names, help="draw from these only, e.g. walk,jog,run"
     )
-    far: bool = option(
-        "--far", default=False, help="small puppets who walk, jog or run past a camera that stands still"
-    )
-    treadmill: bool = option(
-        "--treadmill", default=False, help="puppets walk, jog and run on the spot, before a background that stands"
+    staging: str = option(
+        "--staging",
+        default="",
+        choices=("", "far", "treadmill", "front"),
+        help="puppets: far, small ones go past a camera that stands; treadmill, who goes stays on the spot; front, "
+        "the same, and they are seen from the front, as those who bend or squat",
     )
     source: str | None = option(
         "--digits", default=None, metavar="FILE", help="for digits: pictures in MNIST's format (IDX, gzip or not)"

@@ -2,7 +2,7 @@
 
 A world is a module with `sample(rng, *, size, frames, action=None) -> Clip`; `rng` is its only source of randomness.
 A world's module (and OpenCV with it) is imported only when its first clip is made. Only `digits` also takes pictures
-from a file (`source`, `share`), only `puppets` has distant figures (`far`) and a `treadmill`.
+from a file (`source`, `share`), only `puppets` has a `staging`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ def sample_clip(
     *,
     source: Path | str | None = None,
     share: tuple[float, float] = (0.0, 1.0),
-    far: bool = False,
-    treadmill: bool = False,
+    staging: str = "",
 ) -> Clip:
     """Make clip number `index` of an endless, repeatable list of clips.
 
@@ -50,8 +49,7 @@ def sample_clip(
         action: one of the world's actions, several to draw one from, or None to draw from all.
         source: a file to take pictures from; digits only.
         share: the part of that file to use, as shares of its pictures: (0, 1) is all of it.
-        far: small figures in front of a static camera; puppets that walk, jog or run only.
-        treadmill: puppets walk, jog and run on the spot; see `puppets.sample_description`.
+        staging: another way to show puppets, one of `puppets.STAGINGS`; empty for the usual one.
 
     Returns:
         The clip, named `WORLD-SEED-INDEX`; the same arguments always give the same bytes on the same machine.
@@ -65,8 +63,8 @@ def sample_clip(
         raise StillmotionError(f"Seed and index must be 0 or more, not {seed} and {index}.")
     if source is not None and world != "digits":
         raise StillmotionError(f"The world {world!r} reads no file; leave {source} out.")
-    if (far or treadmill) and world != "puppets":
-        raise StillmotionError(f"Only puppets have distant figures and a treadmill, not the world {world!r}.")
+    if staging and world != "puppets":
+        raise StillmotionError(f"Only puppets are staged as {staging}, not the world {world!r}.")
     rng = np.random.default_rng([seed, index])
     if action is not None and not isinstance(action, str):
         # A world draws its action first: the same number chooses here, so that naming all of a world's actions
@@ -74,7 +72,7 @@ def sample_clip(
         action = action[int(np.random.default_rng([seed, index]).integers(len(action)))] if action else None
     options: dict[str, Any] = {} if source is None else {"source": source, "share": share}
     if world == "puppets":
-        options.update(far=far, treadmill=treadmill)
+        options["staging"] = staging
     module = import_module(f"stillmotion.worlds.{world}")
     clip: Clip = module.sample(rng, size=size, frames=frames, action=action, **options)
     return replace(

@@ -30,8 +30,7 @@ def write_world(
     source: Path | str | None = None,
     pictures: tuple[int, int] | None = None,
     actions: Sequence[str] = (),
-    far: bool = False,
-    treadmill: bool = False,
+    staging: str = "",
     jobs: int = 1,
     overwrite: bool = False,
     progress: Callable[[int], None] | None = None,
@@ -50,8 +49,7 @@ def write_world(
             `test_share`, the others from the rest.
         pictures: use only this part of that file, (first, one past the last), counted from 0; None for all of it.
         actions: draw from these actions only, all equally likely; empty = from all of the world's.
-        far: see `sample_clip`.
-        treadmill: see `sample_clip`.
+        staging: see `sample_clip`.
         jobs: processes.
         overwrite: replace an older data set.
         progress: called with the number of clips made.
@@ -63,8 +61,7 @@ def write_world(
     if not 0 <= test_share < 1:
         raise StillmotionError(f"The test share must be at least 0 and below 1, not {test_share}.")
     actions = tuple(actions)
-    shown = {"far": far, "treadmill": treadmill}
-    options = {"size": size, "frames": frames, "action": actions or None, "source": source, **shown}
+    options = {"size": size, "frames": frames, "action": actions or None, "source": source, "staging": staging}
     used = _picture_range(source, pictures)
     make = partial(_make_clip, world, seed, test_share, used, options)
     for action in actions or (None,):  # invalid arguments raise here, before the pool starts
@@ -77,7 +74,7 @@ def write_world(
             yield clip
 
     name = None if source is None else Path(source).name
-    given = {"source": name, "pictures": pictures and list(pictures), "actions": list(actions), **shown}
+    given = {"source": name, "pictures": pictures and list(pictures), "actions": list(actions), "staging": staging}
     info = DatasetInfo(
         title=f"world {world}, seed {seed}",
         licence="Apache-2.0" if name is None else f"the terms of the pictures in {name}",

@@ -28,12 +28,18 @@ class Part:
     mirror: float = 1.0  # +1 or -1, direction of its x axis
     shear: np.ndarray | float = 0.0  # T, change of x along y
     width: np.ndarray | None = None  # T, factor on the width, or None for 1
+    length: np.ndarray | None = None  # T, factor along y, or None for 1
     shown: np.ndarray | None = None  # T, whether it is drawn, or None for always
     held: bool = False  # whether it is an object that the person holds or throws
 
 
 def _joint(name: str, side: int) -> int:
     return JOINTS.index(f"{('left', 'right')[side]}_{name}")
+
+
+def _seen(figure: Figure, bone: str, side: int) -> np.ndarray | None:
+    """How long a bone is seen to be, over its own length; None where nothing is foreshortened."""
+    return figure.lengths[bone][:, side] if bone in figure.lengths else None
 
 
 def build_parts(
@@ -99,8 +105,8 @@ def _leg(person: Person, figure: Figure, side: int, dim: float) -> list[Part]:
     own = (_joint("hip", side), _joint("knee", side), _joint("ankle", side))
     return [
         Part(paint_shoe(person, dim), figure.ankle[:, side], figure.pose.foot[:, side], own, sign),
-        Part(shin, figure.knee[:, side], hip + bend, own, sign),
-        Part(thigh, figure.hip[:, side], hip, own, sign),
+        Part(shin, figure.knee[:, side], hip + bend, own, sign, length=_seen(figure, "shin", side)),
+        Part(thigh, figure.hip[:, side], hip, own, sign, length=_seen(figure, "thigh", side)),
     ]
 
 
@@ -120,11 +126,12 @@ def _arm(person: Person, figure: Figure, side: int, dim: float) -> list[Part]:
     )  # fmt: skip
     raised, bend = figure.pose.shoulder[:, side], figure.pose.elbow[:, side]
     own = (_joint("shoulder", side), _joint("elbow", side), _joint("wrist", side))
-    return [
+    arm = [
         Part(paint_hand(person, dim), figure.wrist[:, side], raised + 0.9 * bend, own, sign),
-        Part(lower, figure.elbow[:, side], raised + bend, own, sign),
-        Part(upper, figure.shoulder[:, side], raised, own, sign),
+        Part(lower, figure.elbow[:, side], raised + bend, own, sign, length=_seen(figure, "forearm", side)),
+        Part(upper, figure.shoulder[:, side], raised, own, sign, length=_seen(figure, "upper_arm", side)),
     ]
+    return arm[::-1] if figure.lengths else arm  # foreshortened arms reach towards the camera
 
 
 def _neck_part(person: Person, figure: Figure) -> Part:
@@ -150,7 +157,8 @@ def _torso_parts(person: Person, figure: Figure, count: int, own: tuple[int, ...
         middle = 0.5 * (start + end)
         origin = (sprite.origin[0], sprite.origin[1] - first + middle * sprite.scale)
         point, angle = spine_point(person.body, figure.pelvis, figure.pose, 1 - middle / t)
-        parts.append(Part(Sprite(sprite.image[first:last], origin, sprite.scale), point, angle, own, width=width))
+        slice_ = Sprite(sprite.image[first:last], origin, sprite.scale)
+        parts.append(Part(slice_, point, angle, own, width=width, length=figure.pose.trunk))
     return parts
 
 
@@ -162,5 +170,6 @@ def _skirt_parts(person: Person, figure: Figure, own: tuple[int, ...]) -> list[P
     parts = []
     for side, sign in enumerate(side_signs(person.view)):
         slope = 0.8 * sign * np.tan(np.clip(figure.pose.hip[:, side], -1.5, 1.5))
-        parts.append(Part(sprite, point, 0.4 * angle, own, shear=np.clip(slope, -limit, limit)))
+        length = _seen(figure, "thigh", side)
+        parts.append(Part(sprite, point, 0.4 * angle, own, shear=np.clip(slope, -limit, limit), length=length))
     return parts

@@ -17,7 +17,7 @@ from stillmotion.worlds.puppets.held_objects import HeldObject
 from stillmotion.worlds.puppets.parts import Part, build_parts
 from stillmotion.worlds.puppets.scene import Scene
 from stillmotion.worlds.puppets.segmentation import part_labels, to_pixels
-from stillmotion.worlds.puppets.skeleton import Figure, forward_kinematics, joints
+from stillmotion.worlds.puppets.skeleton import Figure, forward_kinematics, joints, turn_to_front
 from stillmotion.worlds.textures import paint_surface
 
 # Motion blur is the mean of this many moments; odd, so that the middle one is the frame's own time.
@@ -34,6 +34,12 @@ class Puppet:
     motion: object  # the action's parameters
     scene: Scene  # place, wall, camera and light
     arms_over_head: bool  # front view: whether arms pass in front of the head
+    turned: bool = False  # whether an action of the side view is seen from the front
+
+    @property
+    def view(self) -> str:
+        """`front` or `side`."""
+        return "front" if self.turned else ACTIONS[self.action].view
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,9 @@ def place_puppet(puppet: Puppet, times: np.ndarray) -> Placement:
     """Return the person and the camera at `times` (T, in frames)."""
     action, scene = ACTIONS[puppet.action], puppet.scene
     figure = forward_kinematics(puppet.body, action.pose(puppet.motion, puppet.body, times), action.view)
-    flip = float(scene.facing) if action.view == "side" else 1.0
+    if puppet.turned:
+        figure = turn_to_front(puppet.body, figure)
+    flip = float(scene.facing) if puppet.view == "side" else 1.0
     shake = scene.camera.offset(times)
     followed = np.zeros(len(times))
     if action.gait is not None:
@@ -89,6 +97,8 @@ def _transforms(part: Part, placed: Placement, side: float) -> np.ndarray:
     along = np.stack([part.mirror * sin, cos], -1) + np.reshape(part.shear, (-1, 1)) * across
     if part.width is not None:
         across = part.width[:, None] * across
+    if part.length is not None:
+        along = part.length[:, None] * along
     linear = unit * np.stack([across, along], -1) * np.array([[placed.flip], [1.0]])
     target = placed.project(part.point[:, None], side)[:, 0]
     return affine(linear, target - np.einsum("tij,j->ti", linear, np.array(part.sprite.origin)))
@@ -144,7 +154,7 @@ def render(puppet: Puppet, size: int, frames: int) -> tuple[np.ndarray, dict[str
         at + forward in t+1, the pixel (x, y) of frame t+1 was at + backward in t), `parts` (uint8, T x H x W) and
         `moves` (float32, T x P x 2 x 3): the part seen at each pixel and the parts' maps, for `data.motion_truth`.
     """
-    scene, action = puppet.scene, ACTIONS[puppet.action]
+    scene = puppet.scene
     count = _MOMENTS if scene.shutter > 0 else 1
     moments = scene.shutter * (np.arange(count) - count // 2) / count
     placed = place_puppet(puppet, (np.arange(frames)[:, None] + moments).ravel())
@@ -152,8 +162,9 @@ def render(puppet: Puppet, size: int, frames: int) -> tuple[np.ndarray, dict[str
     side = size * factor
     near = 1 if scene.facing > 0 else 0  # facing right, the right side is near
     light_side = scene.light_side * placed.flip
-    person = Person(puppet.body, puppet.appearance, action.view, scene.stature * side, light_side)
-    parts = build_parts(person, placed.figure, near, puppet.arms_over_head, placed.held, action.slices)
+    person = Person(puppet.body, puppet.appearance, puppet.view, scene.stature * side, light_side)
+    slices = 1 if puppet.turned else ACTIONS[puppet.action].slices
+    parts = build_parts(person, placed.figure, near, puppet.arms_over_head, placed.held, slices)
     transforms = [_transforms(part, placed, side) for part in parts]
     windows = [
         sprite_windows(part.sprite.image, transform, side) * (1 if part.shown is None else part.shown[:, None])

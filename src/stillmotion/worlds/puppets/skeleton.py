@@ -2,12 +2,14 @@
 
 Body coordinates: units of the stature, x to the right (front view) or forward (side view), y down, the origin on the
 floor under the body. A limb's angle is 0 when it hangs straight down; positive angles turn it outward (front view) or
-forward (side view). Bones never change their length: every motion stays in the picture plane.
+forward (side view). Bones never change their length: every motion stays in the picture plane, but where an action of
+the side view is seen from the front (`turn_to_front`), which foreshortens them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,6 +17,13 @@ from stillmotion.worlds.puppets.body_shape import BodyShape
 
 # The shoulder's rise, in statures, when the arm goes from level to straight up.
 _SHRUG = 0.028
+
+# An action of the side view, seen from the front: the trunk's depth over its length, the least length of a bone that
+# points at the camera, and how far ankles lie outside the hips, elbows outside the shoulders (statures), and knees
+# outside of the ankles (of their way forward).
+_LEAST_TRUNK = 0.35
+_LEAST_BONE = 0.05
+_STANCE, _ELBOWS, _KNEES = 0.01, 0.03, 0.4
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,7 @@ class Pose:
     lift: np.ndarray  # T, height of the lower foot over the floor, in statures
     x: np.ndarray  # T, horizontal place of the pelvis, in statures
     turn: np.ndarray | None = None  # T, front view: yaw of the shoulders, which brings them nearer together
+    trunk: np.ndarray | None = None  # T, front view: length of the spine as it is seen, over its own
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,7 @@ class Figure:
     knee: np.ndarray
     ankle: np.ndarray
     pose: Pose  # the angles that gave the points
+    lengths: Mapping[str, np.ndarray] = field(default_factory=dict)  # of foreshortened bones over their own, T x 2
 
 
 def side_signs(view: str) -> np.ndarray:
@@ -67,7 +78,7 @@ def spine_point(body: BodyShape, pelvis: np.ndarray, pose: Pose, share: float) -
     The spine is a circular arc; the direction is that of the line down the back, as a limb's angle.
     """
     half = 0.5 * pose.curl * share
-    chord = body.torso * share * np.sinc(half / np.pi)
+    chord = body.torso * share * np.sinc(half / np.pi) * (1.0 if pose.trunk is None else pose.trunk)
     middle = pose.lean + half
     up = np.stack([np.sin(middle), -np.cos(middle)], axis=-1)
     return pelvis + chord[:, None] * up, -(pose.lean + pose.curl * share)
@@ -159,6 +170,50 @@ def forward_kinematics(body: BodyShape, pose: Pose, view: str) -> Figure:
     knee = hip + mirror * body.thigh * direction(pose.hip)
     ankle = knee + mirror * body.shin * direction(pose.hip + pose.knee)
     return Figure(pelvis, chest, head, head_angle, shoulder, elbow, wrist, hip, knee, ankle, pose)
+
+
+def turn_to_front(body: BodyShape, figure: Figure) -> Figure:
+    """Return a figure of the side view as it is seen from the front, on the spot.
+
+    Heights stay; what lay forward lies towards the camera, and foreshortens the bones. Knees turn a little outward.
+    """
+    zero = np.zeros(len(figure.pelvis))
+    signs = side_signs("front")
+    # The trunk has a depth, which is seen when it is level.
+    rise = (figure.pelvis - figure.chest)[:, 1] / body.torso
+    trunk = np.hypot(np.maximum(rise, 0.0), _LEAST_TRUNK)
+    sunk = rise * body.torso - trunk * body.torso  # what is added to heights of the shoulders, and what hangs there
+
+    def place(outward: np.ndarray | float, height: np.ndarray, lifted: bool) -> np.ndarray:
+        wide = signs * np.broadcast_to(outward, height.shape)
+        return np.stack([wide, height + (sunk[:, None] if lifted else 0.0)], -1)
+
+    forward, bent = figure.knee[..., 0] - 0.5 * (figure.hip + figure.ankle)[..., 0], body.hip + _STANCE
+    shoulder = place(body.shoulder, figure.shoulder[..., 1], True)
+    elbow = place(body.shoulder + _ELBOWS, figure.elbow[..., 1], True)
+    wrist = place(body.shoulder + 0.5 * _ELBOWS, figure.wrist[..., 1], True)
+    hip = place(body.hip, figure.hip[..., 1], False)
+    knee = place(bent + _KNEES * np.maximum(forward, 0.0), figure.knee[..., 1], False)
+    ankle = place(bent, figure.ankle[..., 1], False)
+
+    def bone(start: np.ndarray, end: np.ndarray, length: float) -> tuple[np.ndarray, np.ndarray]:
+        along = end - start
+        seen = np.hypot(along[..., 0], along[..., 1]) / length
+        return np.arctan2(signs * along[..., 0], along[..., 1]), np.maximum(seen, _LEAST_BONE)
+
+    upper, forearm = bone(shoulder, elbow, body.upper_arm), bone(elbow, wrist, body.forearm)
+    thigh, shin = bone(hip, knee, body.thigh), bone(knee, ankle, body.shin)
+    pose = replace(
+        figure.pose, lean=zero, curl=zero, nod=zero, shoulder=upper[0], elbow=forearm[0] - upper[0], hip=thigh[0],
+        knee=shin[0] - thigh[0], foot=np.zeros_like(thigh[0]), x=zero, trunk=trunk,
+    )  # fmt: skip
+
+    def middle(point: np.ndarray, lifted: bool) -> np.ndarray:
+        return np.stack([zero, point[:, 1] + (sunk if lifted else 0.0)], -1)
+
+    lengths = {"upper_arm": upper[1], "forearm": forearm[1], "thigh": thigh[1], "shin": shin[1]}
+    points = (middle(figure.pelvis, False), middle(figure.chest, True), middle(figure.head, True), zero)
+    return Figure(*points, shoulder, elbow, wrist, hip, knee, ankle, pose, lengths)
 
 
 def joints(figure: Figure) -> np.ndarray:
