@@ -19,7 +19,7 @@ from stillmotion.keypoints.networks import Keypoints
 from stillmotion.rendering.fields import STATIC
 from stillmotion.systems.actions import Act, Pose, Remove
 from stillmotion.systems.actions.animating import Actions
-from stillmotion.systems.actions.performing import WIDE, between, next_window, several_figures
+from stillmotion.systems.actions.performing import WIDE, between, find_crop, next_window, several_figures
 from stillmotion.systems.base import Rollout, Step
 
 pytestmark = pytest.mark.filterwarnings("ignore:The still seems")
@@ -237,6 +237,58 @@ def test_a_figure_is_removed_within_its_mask(ours: Actions, tmp_path: Path) -> N
     outside[9:27, 13:33] = False
     assert np.array_equal(empty.frame[outside], STILL[outside])
     assert next(ours.open(STILL, Remove(), **given, size="model")).frame.shape == (32, 32, 3)
+
+
+# --- a part of the still -------------------------------------------------------------------------------------------
+CROP = (10, 4, 24, 20)
+
+
+def test_only_the_crop_changes_and_it_fades_into_the_still(system: Actions) -> None:
+    moved = system.animate(STILL, Act("left", crop=CROP), FRAMES, seed=1).frames()
+    assert moved.shape == (FRAMES, *STILL.shape)
+    x, y, width, height = CROP
+    outside = np.ones(STILL.shape[:2], bool)
+    outside[y : y + height, x : x + width] = False
+    assert np.array_equal(moved[:, outside], np.broadcast_to(STILL[outside], (FRAMES, outside.sum(), 3)))
+    part = media.crop(STILL, (x, y, x + width, y + height))
+    alone = system.animate(part, Act("left"), FRAMES, seed=1).frames()
+    inside = moved[:, y : y + height, x : x + width]
+    assert np.array_equal(inside[:, 4:-4, 4:-4], alone[:, 4:-4, 4:-4])
+    assert (alone != part).any()
+    faded, whole = (np.abs(each.astype(int) - part)[:, :, [0, -1]].mean() for each in (inside, alone))
+    assert faded < 0.6 * whole
+
+
+def test_pose_and_removal_keep_to_the_crop_too(ours: Actions) -> None:
+    other = picture(STILL.shape[:2], seed=5)
+    x, y, width, height = CROP
+    reached = list(ours.animate(STILL, Pose(other, rise=1, crop=CROP)))[-1].facts["mean"]
+    wanted = ours.detect_keypoints(media.crop(other, (x, y, x + width, y + height))[None])[0]
+    np.testing.assert_allclose(reached, wanted, atol=1e-4)
+    rollout = ours.open(STILL, Act("left", crop=CROP))
+    take(rollout, 2)
+    rollout.send(Act("right", crop=CROP))
+    rollout.send(Act("right"))
+    assert "crop cannot change" in refused(rollout.send, Act("left", crop=(0, 0, 9, 9)))
+    assert "reaches out of the still" in refused(ours.animate(STILL, Act("left", crop=(0, 0, 99, 9))).frames)
+
+
+def test_the_crop_around_a_small_figure_is_found_in_steps() -> None:
+    class Spread(torch.nn.Module):
+        """The dark pixels' outline, as a detector finds it; a small figure is taken for half its size."""
+
+        def forward(self, frames: Tensor) -> Tensor:
+            ys, xs = torch.where(frames[0].mean(0) < 0.5)
+            ends = torch.tensor([[xs.min(), ys.min()], [xs.max(), ys.max()]]) * 2 / 31 - 1
+            middle, wide = ends.mean(0), float(ends[1, 1] - ends[0, 1])
+            return (middle + (ends - middle) * (1 if wide > 0.6 else 0.5))[None]
+
+    still = np.full((128, 128, 3), 255, np.uint8)
+    still[70:102, 30:46] = 0
+    x, y, width, height = find_crop(Spread(), still, 32, torch.device("cpu"))
+    assert width == height == pytest.approx(64, abs=5)
+    assert (x + width / 2, y + height / 2) == pytest.approx((38, 86), abs=4)
+    assert find_crop(Spread(), still[60:112, 10:62], 32, torch.device("cpu")) == (0, 0, 52, 52)
 
 
 def test_what_cannot_be_removed_is_said(ours: Actions) -> None:

@@ -276,6 +276,11 @@ def check_box(name: str, box: Any) -> Box:
     return box
 
 
+def check_crop(name: str, crop: Any) -> Any:
+    """Refuse what is neither `auto` nor a part of a picture, see `check_box`."""
+    return crop if crop == "auto" else check_box(name, crop)
+
+
 def check_video(name: str, video: Any) -> Any:
     """Refuse what is neither a path nor frames, T x H x W x 3 `uint8`."""
     if isinstance(video, str | Path):

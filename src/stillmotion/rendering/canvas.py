@@ -15,6 +15,9 @@ from stillmotion import geometry, media
 from stillmotion.errors import StillmotionError
 from stillmotion.options import Box
 
+FEATHER = 2
+"""Pixels of the networks over which an animated part fades into the rest of the still."""
+
 Points = TypeVar("Points", np.ndarray, Tensor)
 
 
@@ -78,6 +81,31 @@ class Canvas:
     def _offset(self, like: Points) -> Points:
         offset = np.array([self.crop[axis] - self.box[axis] for axis in (0, 1)], np.float64)
         return torch.from_numpy(offset).to(like) if isinstance(like, Tensor) else offset
+
+    def put_back(self, still: np.ndarray, part: np.ndarray) -> np.ndarray:
+        """The picture given with another content of its animated part, h x w x 3."""
+        x, y, width, height = self.crop
+        whole = still.copy()
+        whole[y : y + height, x : x + width] = part
+        return whole
+
+    def feather(self) -> Tensor:
+        """How far an animated part shows, 1 x 1 x S x S: it fades at sides where the still goes on."""
+        (left, top, width, height), (x0, y0, x1, y1) = self.crop, self.box
+        cells = torch.arange(self.size, device=self.small.device)
+        # Distances of the networks' pixels from the first ones along each side of the part, padded to a square.
+        after_x, after_y = cells - x0 / self.scale, cells - y0 / self.scale
+        before_x, before_y = x1 / self.scale - 1 - cells, y1 / self.scale - 1 - cells
+        weight = torch.ones_like(self.small[:, :1])
+        for distance, goes_on in (
+            (after_x, left > 0),
+            (before_x, left + width < self.given[1]),
+            (after_y[:, None], top > 0),
+            (before_y[:, None], top + height < self.given[0]),
+        ):
+            if goes_on:
+                weight = weight * (distance / FEATHER).clamp(0, 1)
+        return weight
 
     def enlarger(self) -> tuple[Tensor, Tensor]:
         """Matrices that enlarge maps of the networks' frames, bilinearly, to the picture: h x S and w x S."""

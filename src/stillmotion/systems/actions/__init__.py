@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from stillmotion.errors import StillmotionError
-from stillmotion.options import Control, fps_option, option, whole
+from stillmotion.options import Box, Control, check_crop, fps_option, option, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +20,12 @@ ALL = "all"
 
 NONE = "any"
 """Instead of an action: whatever the model makes of the still; the only one of a model without classes."""
+
+
+_CROP: dict[str, Any] = {
+    **{"default": None, "metavar": "X,Y,W,H", "check": check_crop},
+    "help": "animate only this part of the still; auto: around the figure, where it is small",
+}
 
 
 def _check_name(name: str, given: Any) -> str:
@@ -42,6 +48,8 @@ class Act(Control):
         action: one of the model's; `all` for a grid of all of them; `any` leaves it to the model.
         side: from which side it is to be seen, of a model that knows sides; None leaves it to the model.
         fps: frames per second; None for those of the training clips.
+        crop: animate only this part of the still, (x, y, width, height) in its pixels, or `auto`: a square around the
+            figure. The rest of the still stays.
     """
 
     given_by: ClassVar[str] = "--action"
@@ -56,6 +64,7 @@ class Act(Control):
         "--side", default=None, metavar="NAME", help="seen from this side, if the model knows sides"
     )
     fps: float | None = fps_option()
+    crop: Box | Literal["auto"] | None = option("--crop", **_CROP)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +75,7 @@ class Pose(Control):
         picture: a file, or H x W x 3, `uint8` RGB: something like the still's figure, in another pose.
         rise: frames until the still has the pose; 1 shows nothing between.
         fps: as in `Act`.
+        crop: as in `Act`.
     """
 
     given_by: ClassVar[str] = "--pose-of"
@@ -77,6 +87,7 @@ class Pose(Control):
         "--pose-frames", default=16, metavar="N", parse=whole, at_least=1, help="frames until it has it"
     )
     fps: float | None = fps_option()
+    crop: Box | Literal["auto"] | None = option("--crop", **_CROP)
 
 
 @dataclass(frozen=True)
@@ -85,12 +96,14 @@ class Remove(Control):
 
     Attributes:
         fps: as in `Act`.
+        crop: as in `Act`.
     """
 
     given_by: ClassVar[str] = "--remove"
     summary: ClassVar[str] = "remove the figure, and fill what was behind it"
 
     fps: float | None = fps_option()
+    crop: Box | Literal["auto"] | None = option("--crop", **_CROP)
 
 
 CONTROLS = (Act, Pose, Remove)

@@ -14,7 +14,7 @@ import torch
 from stillmotion import media
 from stillmotion.errors import StillmotionError, StillmotionWarning
 from stillmotion.keypoints.networks import Keypoints
-from stillmotion.options import Control
+from stillmotion.options import Box, Control
 from stillmotion.rendering.canvas import Canvas, to_network
 from stillmotion.rendering.compositing import LAYERS as RENDERER_LAYERS
 from stillmotion.systems.actions import ALL, CONTROLS, NONE, Act, Pose, Remove
@@ -25,6 +25,7 @@ from stillmotion.systems.actions.performing import (
     Drawn,
     Performer,
     between,
+    find_crop,
     next_window,
     open_performer,
     several_figures,
@@ -143,6 +144,7 @@ class ActionsRollout(Rollout):
         self._steps: deque[tuple[Step, Keypoints]] = deque()  # made ahead, each with its pose
         self._past: deque[Keypoints] = deque(maxlen=system.config.tracks.known if system.config.tracks else 1)
         self._control: Control | None = None
+        self._crop: Box | str | None = None
         self._frame, self._end = -1, 0 if output.frames is None else output.frames - 1
         if control is not None:
             self.send(control)
@@ -156,6 +158,9 @@ class ActionsRollout(Rollout):
         self._steps.clear()
         self._targets = iter(())
         assert isinstance(control, CONTROLS)
+        if self._performer is not None and control.crop not in (None, self._crop):
+            raise StillmotionError("The crop cannot change while an animation runs; open another one.")
+        self._crop = control.crop if self._performer is None else self._crop
         self.fps = control.fps or self.fps
         if self.output.frames is None:
             self._end = max(self._frame, 0) + self._length(control)
@@ -188,11 +193,15 @@ class ActionsRollout(Rollout):
         return step
 
     def _open(self) -> Performer:
-        canvas = Canvas.prepare(self.still, self.system.config.size, None, self.system.device)
+        size, device, crop = self.system.config.size, self.system.device, self._crop
+        if not isinstance(crop, tuple | None):
+            crop = find_crop(self.networks.labeller(), self.still, size, device)
+        canvas = Canvas.prepare(self.still, size, crop, device)
         performer = open_performer(self.networks, canvas, self.output, self.system.precision)
         if several_figures(performer.own):
             warnings.warn(
-                "The still seems to show several figures of like size, and keypoints lie between; crop it to one.",
+                "The still seems to show several figures of like size, and keypoints lie between; crop it to one "
+                "(--crop X,Y,W,H).",
                 StillmotionWarning,
                 stacklevel=3,
             )
@@ -203,17 +212,22 @@ class ActionsRollout(Rollout):
         if self._frame == 0:
             targets = performer.own
         elif isinstance(self._control, Remove):
-            yield as_step(performer.empty()), performer.own
+            yield self._as_step(performer.empty(), performer), performer.own
             return
         else:
             targets = next(self._targets, None) or self._plan(performer)
         for i, drawn in enumerate(performer.draw(targets)):
             shown = drawn if self._frame else drawn._replace(frame=self._own_frame(performer))
-            yield as_step(shown), targets.rows(slice(i, i + 1))
+            yield self._as_step(shown, performer), targets.rows(slice(i, i + 1))
 
     def _own_frame(self, performer: Performer) -> np.ndarray:
         canvas = performer.renderer.canvas
         return canvas.picture.copy() if self.output.native else media.to_pictures(canvas.small)[0]
+
+    def _as_step(self, drawn: Drawn, performer: Performer) -> Step:
+        """As the rest of the house knows it, the animated part back in its place."""
+        canvas, frame = performer.renderer.canvas, drawn.frame
+        return Step(canvas.put_back(self.still, frame) if self.output.native else frame, drawn.layers, drawn.facts)
 
     def _plan(self, performer: Performer) -> Keypoints:
         """The first batch of what the control asks for next; the others wait in `_targets`."""
@@ -240,6 +254,9 @@ class ActionsRollout(Rollout):
     def _pose_of(self, control: Pose, performer: Performer) -> Keypoints:
         given = control.picture
         picture = given if isinstance(given, np.ndarray) else media.read_picture(given)
+        x, y, width, height = performer.renderer.canvas.crop
+        if picture.shape == self.still.shape:
+            picture = media.crop(picture, (x, y, x + width, y + height))
         return performer.find(to_network(picture, self.system.config.size, self.system.device))
 
     def _length(self, control: Control) -> int:
@@ -247,11 +264,6 @@ class ActionsRollout(Rollout):
         if isinstance(control, Act):
             return self.system.config.motion.frames
         return control.rise if isinstance(control, Pose) else 1
-
-
-def as_step(drawn: Drawn) -> Step:
-    """As the rest of the house knows it."""
-    return Step(drawn.frame, drawn.layers, drawn.facts)
 
 
 def check_name(kind: str, name: str, known: Sequence[str]) -> None:

@@ -7,15 +7,16 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from stillmotion import media
+from stillmotion import geometry, media
 from stillmotion.errors import StillmotionError
 from stillmotion.keypoints.networks import Keypoints
 from stillmotion.keypoints.playing import Player, autocast, encode, pick
 from stillmotion.keypoints.visualization import draw_layers
-from stillmotion.rendering.canvas import Canvas, to_network
-from stillmotion.rendering.compositing import Renderer
+from stillmotion.options import Box
+from stillmotion.rendering.canvas import Canvas, square_box, to_network
+from stillmotion.rendering.compositing import Renderer, hold
 from stillmotion.rendering.fields import PAINT, PLATE, STATIC, Fields
 from stillmotion.systems.actions.config import ActionsConfig
 from stillmotion.systems.actions.motion import MotionGenerator
@@ -29,6 +30,12 @@ WIDE = 0.2
 UNSURE = 0.25
 """Share of such keypoints from which on the still is said to show several figures. Of 56 single people no one has so
 many; of two people side by side nine in ten do with actions-weizmann, and six in ten with actions-puppets."""
+
+
+ROOM = 2.0
+"""Side of a crop over the extent of the keypoints in it: a hand may be raised, a foot put forward."""
+
+CROP_ROUNDS = 4
 
 
 class Drawn(NamedTuple):
@@ -62,6 +69,7 @@ class FieldPerformer:
         inputs = encode(networks, canvas, precision)
         self.player = Player(networks, canvas, inputs, output, precision)
         self.own, self.output, self.renderer = inputs.source, output, self.player.renderer
+        self.border = canvas.feather()
 
     def find(self, small: Tensor) -> Keypoints:
         """See `Performer`."""
@@ -83,7 +91,7 @@ class FieldPerformer:
                 "displacement": one.fields.displacement[0].cpu().numpy(),
                 "shares": one.fields.shares[0].cpu().numpy(),
             }
-            yield Drawn(self.player.render(one, self.output.native), layers, facts)
+            yield Drawn(self.player.render(one, self.output.native, self.border), layers, facts)
 
     def empty(self) -> Drawn:
         """The plate where the figure is; the still's own pixels elsewhere."""
@@ -97,7 +105,8 @@ class FieldPerformer:
         shares = torch.zeros_like(figure).repeat(1, 4, 1, 1)
         shares[:, PLATE], shares[:, STATIC] = figure[:, 0], 1 - figure[:, 0]
         small = self.player.canvas.small
-        fields = Fields(torch.zeros_like(small).movedim(1, -1)[..., :2], shares, torch.zeros_like(small))
+        still = torch.zeros_like(small).movedim(1, -1)[..., :2]
+        fields = hold(Fields(still, shares, torch.zeros_like(small)), self.border)
         plate = self.renderer.small_plate
         assert plate is not None
         seen = figure * plate[:, :3] + (1 - figure) * small
@@ -113,7 +122,7 @@ class TranslatorPerformer:
         with autocast(canvas, precision):
             self.context = networks.encode(2 * canvas.small - 1)
         self.own = bare(self.context.keypoints.float())
-        self.renderer = Renderer(canvas, None)
+        self.renderer, self.border = Renderer(canvas, None), canvas.feather()
 
     def find(self, small: Tensor) -> Keypoints:
         """See `Performer`."""
@@ -127,10 +136,12 @@ class TranslatorPerformer:
             here = slice(i, i + 1)
             painted = (made.synthesized[here].float() + 1) / 2
             kept = torch.zeros_like(painted[:, :1]) if made.mask is None else made.mask[here].float()
+            kept = 1 - self.border * (1 - kept)
             shares = torch.zeros_like(kept).repeat(1, 4, 1, 1)
             shares[:, STATIC], shares[:, PAINT] = kept[:, 0], 1 - kept[:, 0]
             still = torch.zeros_like(painted).movedim(1, -1)[..., :2]
-            fields, seen = Fields(still, shares, painted), (made.frame[here].float() + 1) / 2
+            fields = Fields(still, shares, painted)
+            seen = torch.lerp(self.canvas.small, (made.frame[here].float() + 1) / 2, self.border)
             frame = self.renderer.render(fields) if self.output.native else media.to_pictures(seen)[0]
             layers: Mapping[str, np.ndarray] = {}
             if self.output.layers:
@@ -159,6 +170,30 @@ def open_performer(
     if isinstance(networks, FieldActionsNetworks):
         return FieldPerformer(networks, canvas, output, precision)
     return TranslatorPerformer(networks, canvas, output, precision)
+
+
+def find_crop(labeller: nn.Module, still: np.ndarray, size: int, device: torch.device) -> Box:
+    """The square of a still around its figure; in steps, as keypoints of a small figure are inaccurate.
+
+    Args:
+        labeller: a detector, see `networks.Labeller`.
+        still: H x W x 3, `uint8`.
+        size: of the networks' frames.
+        device: of the networks.
+
+    Returns:
+        (x, y, width, height); all of the still where the figure is large.
+    """
+    canvas = Canvas.prepare(still, size, None, device)
+    for _ in range(CROP_ROUNDS):
+        found = geometry.to_pixels(labeller(canvas.small)[0, :, :2].float(), (size, size))
+        places = canvas.to_given(found).cpu().numpy()
+        low, high = places.min(0), places.max(0)
+        box = square_box((low + high) / 2, ROOM * float((high - low).max()), canvas.given)
+        if box in (None, canvas.crop):
+            break
+        canvas = Canvas.prepare(still, size, box, device)
+    return canvas.crop
 
 
 def several_figures(own: Keypoints) -> bool:

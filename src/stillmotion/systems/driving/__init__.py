@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stillmotion.options import Box, Control, check_box, check_video, fps_option, option, start_option
+from stillmotion.options import Box, Control, check_box, check_crop, check_video, fps_option, option, start_option
 
 if TYPE_CHECKING:
     import numpy as np
-
-
-def _check_crop(name: str, value: Any) -> Any:
-    return value if value == "auto" else check_box(name, value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +83,7 @@ class Drive(Control):
         default=None,
         metavar="X,Y,W,H",
         help="animate only this part of the still; auto: where it fits the driver",
-        check=_check_crop,
+        check=check_crop,
     )
 
 

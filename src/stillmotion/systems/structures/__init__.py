@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from stillmotion.errors import StillmotionError
-from stillmotion.options import Box, Control, check_box, check_video, fps_option, option, start_option
+from stillmotion.options import Box, Control, check_crop, check_video, fps_option, option, start_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +34,7 @@ class Expression(NamedTuple):
 
 
 def _check_crop(name: str, value: Any) -> Any:
-    return value if value in (None, "auto", "none") else check_box(name, value)
+    return value if value in (None, "none") else check_crop(name, value)
 
 
 def _check_array(name: str, value: Any) -> Any:

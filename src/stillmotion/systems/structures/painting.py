@@ -26,9 +26,6 @@ from stillmotion.systems.structures.refinement import RefinementNetwork, blend_c
 BATCH = 16
 """Frames that are forecast together."""
 
-FEATHER = 2
-"""Pixels of the networks over which an animated part fades into the rest of the still."""
-
 Plan = PosePlan | FacePlan
 
 
@@ -79,7 +76,7 @@ class Painter:
     ):
         self.networks, self.config, self.still, self.canvas = networks, config, still, canvas
         self.output, self.precision = output, precision
-        self.border = feather(canvas)
+        self.border = canvas.feather()
         self.scene: Scene | None = None
 
     def run(self, plan: Plan, start: int, count: int | None) -> Iterator[Step]:
@@ -187,9 +184,7 @@ class Painter:
         fields = hold(made.fields(), self.border)
         added = self._added(made)
         if self.output.native:
-            frame = self.still.copy()
-            x, y, width, height = self.canvas.crop
-            frame[y : y + height, x : x + width] = renderer.render(fields, added)
+            frame = self.canvas.put_back(self.still, renderer.render(fields, added))
         else:
             blended = blend(fields, warp_still(small, fields), small, renderer.small_plate)
             frame = media.to_pictures(blended if added is None else blended + added)[0]
@@ -246,22 +241,3 @@ def plain(forecast: Forecast, start: int, count: int | None) -> Iterator[Frames]
 def joined(one: Frames, other: Frames) -> Frames:
     """Frames one after the other."""
     return Frames(*(torch.cat(parts) for parts in zip(one, other, strict=True)))
-
-
-def feather(canvas: Canvas) -> Tensor:
-    """How far an animated part shows, 1 x 1 x S x S: it fades at sides where the still goes on."""
-    (left, top, width, height), (x0, y0, x1, y1) = canvas.crop, canvas.box
-    cells = torch.arange(canvas.size, device=canvas.small.device)
-    # Distances of the networks' pixels from the first ones along each side of the part, which is padded to a square.
-    after_x, after_y = cells - x0 / canvas.scale, cells - y0 / canvas.scale
-    before_x, before_y = x1 / canvas.scale - 1 - cells, y1 / canvas.scale - 1 - cells
-    weight = torch.ones_like(canvas.small[:, :1])
-    for distance, goes_on in (
-        (after_x, left > 0),
-        (before_x, left + width < canvas.given[1]),
-        (after_y[:, None], top > 0),
-        (before_y[:, None], top + height < canvas.given[0]),
-    ):
-        if goes_on:
-            weight = weight * (distance / FEATHER).clamp(0, 1)
-    return weight
