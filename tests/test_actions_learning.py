@@ -10,8 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from actions_tools import TINY, action_clips, actions_of, changed, picture, square_places, train
+from stillmotion.data.clip import Clip
 from stillmotion.systems.actions import Act, losses
 from stillmotion.systems.actions.animating import Actions
+from stillmotion.systems.actions.config import SequenceConfig
+from stillmotion.systems.actions.data import TRACK, KeypointSequences, starts_of
 from stillmotion.systems.actions.networks import ActionsNetworks
 
 LEARNING = changed(
@@ -99,3 +102,23 @@ def test_a_whole_performance_has_32_frames_each_from_the_still() -> None:
         made = system.networks(own, system.networks.detector(own.still))
     assert made.frame.abs().max() <= 1
     assert sum(len(each) for each in seen[:-1]) == 33
+
+
+def test_a_pose_leads_to_an_action_as_it_is_seen_from_there() -> None:
+    """Bends are seen from both sides, throws from the side alone; a pose from the front may lead to these."""
+    bend, throw = 0, 1
+    seen = [(bend, "front"), (bend, "side"), (throw, "side"), (2, "front")]
+    assert starts_of((bend, "front"), seen) == [0, 3]
+    assert starts_of((bend, "side"), seen) == [1, 2]
+    assert starts_of((throw, "side"), seen) == [0, 1, 2, 3]
+    assert starts_of((bend, None), [(bend, None), (throw, None)]) == [0, 1]
+    shapes = (np.array([[-0.5, 0], [0, 1], [0, -1]]), np.array([[0.5, 0], [0, 1], [0, -1]]))
+    frames = np.zeros((40, 8, 8, 3), np.uint8)
+    clips = [
+        Clip(f"{n}", frames, 25.0, {TRACK: np.repeat(shapes[n % 2][None], 40, 0)}, {"action": "a", "view": n % 2})
+        for n in range(4)
+    ]
+    config = SequenceConfig(step=1, rotation=0, flip=0, scale=(1, 1), transition=8)
+    dataset = KeypointSequences(clips, config, 33, 0, actions=("a",))
+    for item in map(dataset.__getitem__, range(40)):
+        assert float(item["first"][0, 0] * item["points"][-1, 0, 0]) > 0, item["name"]

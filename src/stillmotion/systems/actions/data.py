@@ -105,6 +105,21 @@ def _detect(detector: nn.Module, clip: Clip, size: int, chunk: int) -> np.ndarra
 # --- stage 2 --------------------------------------------------------------------------------------------------------
 
 
+def starts_of(wanted: tuple[int, Any], seen: Sequence[tuple[int, Any]]) -> list[int]:
+    """The clips whose poses may lead to an action as it is seen in a clip.
+
+    A figure cannot be turned: where an action was filmed from the front and from the side, poses seen from the front
+    lead to it as it is seen from there. Where it was not filmed from a pose's side, there is nothing better.
+
+    Args:
+        wanted: index of the action, and the clip's view (meta `view`, or None).
+        seen: those of all clips.
+    """
+    action, view = wanted
+    known = {place for one, place in seen if one == action}
+    return [i for i, (_, place) in enumerate(seen) if place == view or place not in known]
+
+
 class KeypointSequences(Dataset[dict[str, Any]]):
     """Keypoints of one clip over time (release); item n is a pure function of the seed and n.
 
@@ -150,6 +165,8 @@ class KeypointSequences(Dataset[dict[str, Any]]):
         self.keypoints = [_keypoints(clip) for clip in found]
         self.actions = [action_index(clip, actions) if actions else -1 for clip in found]
         self.filmed = [_side(clip, self.sides) if sides else "" for clip in found]
+        self.seen = [(action, clip.meta.get("view")) for action, clip in zip(self.actions, found, strict=True)]
+        self.starts = {each: starts_of(each, self.seen) for each in set(self.seen)}
         balanced = sorted(set(self.actions)) if config.balance else []
         self.classes = [[i for i, action in enumerate(self.actions) if action == one] for one in balanced]
         _report_short([len(keypoints) for keypoints in self.keypoints], config, frames)
@@ -166,7 +183,8 @@ class KeypointSequences(Dataset[dict[str, Any]]):
         keypoints, mirror = interpolate(self.keypoints[clip], times), False
         if rng is not None:
             if self.config.transition and rng.random() < 0.5:
-                other = self.keypoints[int(rng.integers(len(self)))]
+                starts = self.starts[self.seen[clip]]
+                other = self.keypoints[starts[int(rng.integers(len(starts)))]]
                 keypoints = come_from(other[int(rng.integers(len(other)))], keypoints, self.config.transition)
             degrees, mirror, scale = _sample_changes(self.config, rng)
             keypoints = transform_keypoints(keypoints, degrees, mirror, scale)
