@@ -382,7 +382,7 @@ def test_a_transition_by_hand() -> None:
     """A pose of half the size, upright, before a sequence that lies: placed there, doubled, left in four frames."""
     pose = np.array([[0.0, -1, 1], [0, 1, 1]])  # x, y, a variance
     lying = np.repeat(np.array([[[10.0, 0, 8], [14, 0, 8]]]), 5, axis=0)
-    found = come_from(pose, lying, 4)
+    found = come_from(pose, lying, 4, np.array([[0, 1]]))
     assert found[0].tolist() == [[12, -2, 4], [12, 2, 4]]
     assert found[2].tolist() == [[11, -1, 6], [13, 1, 6]]
     assert found[1, 0].tolist() == pytest.approx([12 - 2 * 5 / 32, -2 + 2 * 5 / 32, 4 + 4 * 5 / 32])

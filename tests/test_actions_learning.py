@@ -14,7 +14,7 @@ from stillmotion.data.clip import Clip
 from stillmotion.systems.actions import Act, losses
 from stillmotion.systems.actions.animating import Actions
 from stillmotion.systems.actions.config import SequenceConfig
-from stillmotion.systems.actions.data import TRACK, KeypointSequences, starts_of
+from stillmotion.systems.actions.data import TRACK, KeypointSequences, come_from, rigid_pairs, starts_of
 from stillmotion.systems.actions.networks import ActionsNetworks
 
 LEARNING = changed(
@@ -122,3 +122,20 @@ def test_a_pose_leads_to_an_action_as_it_is_seen_from_there() -> None:
     dataset = KeypointSequences(clips, config, 33, 0, actions=("a",))
     for item in map(dataset.__getitem__, range(40)):
         assert float(item["first"][0, 0] * item["points"][-1, 0, 0]) > 0, item["name"]
+
+
+def test_the_size_of_a_body_is_told_by_what_is_rigid() -> None:
+    """Four keypoints: a trunk of two, and hands that go up; a pose with hands up is placed with a trunk as long."""
+    rng = np.random.default_rng(0)
+    trunk = np.array([[0, 0], [0, 1.0]])
+    clips = [
+        size * np.stack([np.concatenate([trunk, rng.normal(0, 2, (2, 2))]) for _ in range(9)]) for size in (1, 3)
+    ]
+    pairs = rigid_pairs(clips)
+    assert pairs[0].tolist() == [0, 1]
+    placed = come_from(clips[1][0], clips[0], 4, pairs[:1])
+    np.testing.assert_allclose(placed[0, :2], trunk)
+    np.testing.assert_allclose(placed[0, 2:], clips[1][0, 2:] / 3)
+    assert len(rigid_pairs([np.zeros((2, 1, 2))])) == 0
+    alone = come_from(np.ones((1, 2)), np.zeros((2, 1, 2)), 1, np.zeros((0, 2), int))
+    assert alone.tolist() == [[[0, 0]], [[0, 0]]]
