@@ -116,7 +116,7 @@ def performances(count: int = 27) -> list[np.ndarray]:
     rows = [
         performed("actions-sprites", "stills/sprite-front.png", ("walk", "slash", "spellcast", "thrust"), count, 9),
         performed("actions-sprites", "stills/sprite-side.png", ("walk", "slash", "spellcast", "shoot"), count, 9),
-        performed("actions-puppets", "stills/wave2.png", ("jack", "bend", "squat", "swing"), count, count),
+        performed("actions-puppets", "stills/jack.png", ("jack", "bend", "squat", "walk"), count, count),
     ]
     return [np.concatenate([row[t] for row in rows]) for t in range(count)]
 
