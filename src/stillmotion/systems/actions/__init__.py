@@ -75,7 +75,7 @@ class Pose(Control):
         picture: a file, or H x W x 3, `uint8` RGB: something like the still's figure, in another pose.
         rise: frames until the still has the pose; 1 shows nothing between.
         fps: as in `Act`.
-        crop: as in `Act`.
+        crop: as in `Act`; a picture of the still's size is cropped alike.
     """
 
     given_by: ClassVar[str] = "--pose-of"
