@@ -91,8 +91,8 @@ def test_there_is_one_control(words: str) -> None:
         ("--action walk --pose-frames 3", "--pose-frames belongs to --pose-of; leave it out with --action."),
         (
             "--predict --crop none",
-            "--crop belongs to --action and --pose-of and --remove and --drive and --poses and --poses-from and --observe "
-            "and --expression and --retarget; leave it out with --predict.",
+            "--crop belongs to --action and --pose-of and --remove and --drive and --poses and --poses-from and "
+            "--observe and --expression and --retarget; leave it out with --predict.",
         ),
         ("--stroke 1,2 --tracker x", "--tracker belongs to --stroke-from; leave it out with --stroke."),
         ("--stroke 1,2 --adapt-variance", "--adapt-covariance belongs to --drive; leave it out with --stroke."),
