@@ -2,6 +2,8 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor
 
 from refusals import refuses
+from stillmotion.data.clip import Clip
 from stillmotion.evaluation.extractors.identity import figure_colours
 from stillmotion.evaluation.metrics.actions import (
     BackgroundExactness,
@@ -21,6 +24,10 @@ from stillmotion.evaluation.metrics.actions import (
     multimodality,
     repeated,
 )
+from stillmotion.evaluation.metrics.feature import IdentityAccuracy
+from stillmotion.evaluation.protocols import PROTOCOLS
+from stillmotion.evaluation.protocols.action_cases import action_cases
+from stillmotion.evaluation.protocols.columns import Case
 from test_evaluation_actions import LENGTH, swinging
 
 ROOT = Path(__file__).parents[1]
@@ -133,3 +140,53 @@ def test_colours_of_a_figure_do_not_depend_on_its_place() -> None:
     assert torch.allclose(both, (colours[0][:1].square() + colours[1][:1].square()) / 2, atol=1e-5)
     assert figure_colours(mixed, 0 * weights).isnan().all()
     refuses("T x H x W", figure_colours, mixed, weights[0], error=ValueError)
+
+
+# --- identity -------------------------------------------------------------------------------------------------------
+
+
+def walls_and_figures() -> tuple[np.ndarray, list[np.ndarray], list[Case]]:
+    """A red figure before a blue wall, and the other way round: the box, the pictures, the cases."""
+    box = np.zeros((1, 8, 8), np.uint8)
+    box[:, :2, :2] = 1
+    red, blue = (np.array(colour, np.uint8) for colour in ((255, 0, 0), (0, 0, 255)))
+    pictures = [np.where(box[..., None] > 0, figure, wall) for figure, wall in ((red, blue), (blue, red))]
+    clips = [
+        Clip(f"{i}", picture.repeat(4, 0), 25.0, tracks={"mask": box.repeat(4, 0)}, meta={"action": "a"})
+        for i, picture in enumerate(pictures)
+    ]
+    return box, pictures, action_cases(clips)
+
+
+def identity_right(case: Case, frames: np.ndarray, facts: dict[str, np.ndarray]) -> float:
+    prediction: Any = SimpleNamespace(case=case, frames=frames, facts=facts)
+    column = next(each for each in PROTOCOLS["actions"].columns if each.name == "identity right")
+    assert column.inputs is not None
+    found = column.inputs(prediction)
+    assert found is not None
+    metric = IdentityAccuracy()
+    metric.update(*found)
+    return float(metric.compute())
+
+
+def test_what_moves_along_a_little_is_no_figure() -> None:
+    """A red figure before a blue wall is not taken for the blue person, though a third of the wall moves."""
+    box, pictures, cases = walls_and_figures()
+    shares = np.stack([np.where(box > 0, 1, 0.3), np.where(box > 0, 0, 0.7), 0 * box, 0 * box], 1).astype(np.float32)
+    assert identity_right(cases[0], pictures[0], {"shares": shares}) == 100
+
+
+def test_a_wall_drawn_with_the_wall_beside_it_is_no_figure_and_paint_is() -> None:
+    """The figure has left, and its place is drawn by the wall around; then all of the frame is painted."""
+    box, pictures, cases = walls_and_figures()
+    near = np.zeros_like(box)
+    near[:, :6, :6] = 1
+    displacement = np.zeros((1, 8, 8, 2), np.float32)
+    displacement[..., 0] = np.where(near > 0, 2 * 2 / 7, 0)  # from two pixels further right ...
+    displacement[:, :, 6:] = 0
+    displacement[:, 6:, 6:, :] = np.array([-6 * 2 / 7, -6 * 2 / 7])  # ... and the figure in the far corner
+    shares = np.stack([np.ones_like(box), 0 * box, 0 * box, 0 * box], 1).astype(np.float32)
+    frame = pictures[0][:, ::-1, ::-1]
+    assert identity_right(cases[0], frame, {"shares": shares, "displacement": displacement}) == 100
+    assert identity_right(cases[0], frame, {"shares": shares}) == 0
+    assert identity_right(cases[0], frame, {"shares": np.roll(shares, 3, axis=1), "displacement": displacement}) == 0

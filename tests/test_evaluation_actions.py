@@ -5,7 +5,6 @@ import runpy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,7 +29,6 @@ from stillmotion.evaluation.extractors.actions import (
 )
 from stillmotion.evaluation.extractors.described import augmented
 from stillmotion.evaluation.extractors.identity import figure_colours
-from stillmotion.evaluation.metrics.feature import IdentityAccuracy
 from stillmotion.evaluation.protocols import PROTOCOLS
 from stillmotion.evaluation.protocols.action_cases import ActionCase, action_cases, still_figure
 from stillmotion.evaluation.protocols.columns import Case
@@ -303,53 +301,6 @@ class Acting(ToyRollout):
         mean = (self.at[self.now] + (BOX - 1) / 2) * 2 / (SIDE - 1) - 1
         self.now, self.left = self.now + 1, self.left - 1
         return Step(frame, {}, {"shares": shares, "mean": mean[None]})
-
-
-def walls_and_figures() -> tuple[np.ndarray, list[np.ndarray], list[Case]]:
-    """A red figure before a blue wall, and the other way round: the box, the pictures, the cases."""
-    box = np.zeros((1, 8, 8), np.uint8)
-    box[:, :2, :2] = 1
-    red, blue = (np.array(colour, np.uint8) for colour in ((255, 0, 0), (0, 0, 255)))
-    pictures = [np.where(box[..., None] > 0, figure, wall) for figure, wall in ((red, blue), (blue, red))]
-    clips = [
-        Clip(f"{i}", picture.repeat(4, 0), 25.0, tracks={"mask": box.repeat(4, 0)}, meta={"action": "a"})
-        for i, picture in enumerate(pictures)
-    ]
-    return box, pictures, action_cases(clips)
-
-
-def identity_right(case: Case, frames: np.ndarray, facts: dict[str, np.ndarray]) -> float:
-    prediction: Any = SimpleNamespace(case=case, frames=frames, facts=facts)
-    column = next(each for each in PROTOCOLS["actions"].columns if each.name == "identity right")
-    assert column.inputs is not None
-    found = column.inputs(prediction)
-    assert found is not None
-    metric = IdentityAccuracy()
-    metric.update(*found)
-    return float(metric.compute())
-
-
-def test_what_moves_along_a_little_is_no_figure() -> None:
-    """A red figure before a blue wall is not taken for the blue person, though a third of the wall moves."""
-    box, pictures, cases = walls_and_figures()
-    shares = np.stack([np.where(box > 0, 1, 0.3), np.where(box > 0, 0, 0.7), 0 * box, 0 * box], 1).astype(np.float32)
-    assert identity_right(cases[0], pictures[0], {"shares": shares}) == 100
-
-
-def test_a_wall_drawn_with_the_wall_beside_it_is_no_figure_and_paint_is() -> None:
-    """The figure has left, and its place is drawn by the wall around; then all of the frame is painted."""
-    box, pictures, cases = walls_and_figures()
-    near = np.zeros_like(box)
-    near[:, :6, :6] = 1
-    displacement = np.zeros((1, 8, 8, 2), np.float32)
-    displacement[..., 0] = np.where(near > 0, 2 * 2 / 7, 0)  # from two pixels further right ...
-    displacement[:, :, 6:] = 0
-    displacement[:, 6:, 6:, :] = np.array([-6 * 2 / 7, -6 * 2 / 7])  # ... and the figure in the far corner
-    shares = np.stack([np.ones_like(box), 0 * box, 0 * box, 0 * box], 1).astype(np.float32)
-    frame = pictures[0][:, ::-1, ::-1]
-    assert identity_right(cases[0], frame, {"shares": shares, "displacement": displacement}) == 100
-    assert identity_right(cases[0], frame, {"shares": shares}) == 0
-    assert identity_right(cases[0], frame, {"shares": np.roll(shares, 3, axis=1), "displacement": displacement}) == 0
 
 
 def test_the_protocol_measures_who_obeys(

@@ -23,7 +23,9 @@ NONE = "any"
 
 
 _CROP: dict[str, Any] = {
-    **{"default": None, "metavar": "X,Y,W,H", "check": check_crop},
+    "default": None,
+    "metavar": "X,Y,W,H",
+    "check": check_crop,
     "help": "animate only this part of the still; auto: around the figure, where it is small",
 }
 

@@ -172,7 +172,7 @@ class KeypointSequences(Dataset[dict[str, Any]]):
         self.actions = [action_index(clip, actions) if actions else -1 for clip in found]
         self.filmed = [_side(clip, self.sides) if sides else "" for clip in found]
         self.seen = [(action, clip.meta.get("view")) for action, clip in zip(self.actions, found, strict=True)]
-        self.rigid = rigid_pairs(self.keypoints)
+        self.rigid = rigid_pairs(self.keypoints) if config.transition else np.empty((0, 2), int)
         self.starts = {each: starts_of(each, self.seen) for each in set(self.seen)}
         balanced = sorted(set(self.actions)) if config.balance else []
         self.classes = [[i for i, action in enumerate(self.actions) if action == one] for one in balanced]
